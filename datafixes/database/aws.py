@@ -1,0 +1,155 @@
+"""The database as AWS knows it: host, port and name in SSM parameters, the credentials in a secret."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy.engine import URL
+
+from datafixes.settings import Settings
+
+_DENIED = ("AccessDenied", "AccessDeniedException")
+_MISSING = ("ParameterNotFound", "ResourceNotFoundException")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What AWS said.
+
+    Attributes:
+        url: the database, or None.
+        origin: where in AWS it stands.
+        problems: when there is no URL, each place and what is wrong there; never a secret value.
+    """
+
+    url: URL | None
+    origin: str
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+def look_up(settings: Settings) -> Answer:
+    """Ask SSM and Secrets Manager where the database is; seconds at most when AWS does not answer."""
+    origin = f"AWS {settings.aws_region}, SSM {settings.aws_parameters}db_*, secret {settings.aws_secret}"
+    enquiry = _Enquiry(settings)
+    try:
+        enquiry.check_credentials(origin)
+        host = enquiry.parameter("db_host")
+        port = enquiry.parameter("db_port")
+        name = enquiry.parameter("db_name")
+        username, password = enquiry.secret()
+    except _NothingMoreError:
+        return Answer(None, origin, tuple(enquiry.problems))
+    if enquiry.problems:
+        return Answer(None, origin, tuple(enquiry.problems))
+    return Answer(URL.create("postgresql+psycopg2", username, password, host, int(port), name), origin)
+
+
+class _NothingMoreError(Exception):
+    """Whatever is asked next will get the same answer."""
+
+
+class _Enquiry:
+    """One round of questions, and what went wrong in it so far."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Here and not above: boto3 takes longer to load than all the rest, and most runs do without.
+        import boto3
+        from botocore.config import Config
+
+        self.settings = settings
+        self.problems: list[tuple[str, str]] = []
+        self._session = boto3.session.Session
+        self._config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 1})
+
+    def check_credentials(self, place: str) -> None:
+        """Stop here when there are none: each question would take its time to say so again."""
+        if self._ask(place, lambda: self._aws.get_credentials() or "") == "":
+            self.problems.append(
+                (
+                    place,
+                    "no credentials (looked at the environment, the profile, and the role of this machine)",
+                )
+            )
+            raise _NothingMoreError
+
+    def parameter(self, name: str) -> str:
+        """The value of one SSM parameter; an empty string after a problem."""
+        full_name = self.settings.aws_parameters + name
+        place = f"SSM parameter {full_name}"
+        ssm = self._client("ssm")
+        # One by one: a role that may read them need not have the right to GetParameters.
+        found = self._ask(place, lambda: ssm.get_parameter(Name=full_name, WithDecryption=True))
+        if found is None:
+            return ""
+        value = str(found["Parameter"]["Value"]).strip()
+        if name == "db_port" and not (value.isdecimal() and 0 < int(value) < 65536):
+            self.problems.append((place, "is not the number of a port"))
+        return value
+
+    def secret(self) -> tuple[str, str]:
+        """User name and password; empty strings after a problem."""
+        place = f"secret {self.settings.aws_secret}"
+        manager = self._client("secretsmanager")
+        found = self._ask(place, lambda: manager.get_secret_value(SecretId=self.settings.aws_secret))
+        if found is None:
+            return "", ""
+        username, password, wrong = _credentials(found.get("SecretString") or found.get("SecretBinary", b""))
+        if wrong:
+            self.problems.append((place, wrong))
+        return username, password
+
+    @cached_property
+    def _aws(self) -> Any:
+        return self._session(region_name=self.settings.aws_region)
+
+    def _client(self, service: str) -> Any:
+        return self._aws.client(service, config=self._config)
+
+    def _ask(self, place: str, question: Callable[[], Any]) -> Any:
+        """The answer, or None after writing down what was wrong."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return question()
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in _MISSING:
+                self.problems.append((place, f"there is none{self._identity}"))
+                return None
+            words = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+            if code in _DENIED:
+                self.problems.append((place, f"access denied{self._identity}: {words}"))
+                return None
+            self.problems.append((place, f"{code}: {words}"))
+        except BotoCoreError as error:
+            self.problems.append((place, " ".join(str(error).split())))
+        raise _NothingMoreError
+
+    @cached_property
+    def _identity(self) -> str:
+        """Whose credentials these are: a wrong account is the usual reason for a missing parameter."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            caller = self._client("sts").get_caller_identity()
+        except (BotoCoreError, ClientError):
+            return " (whose credentials these are, AWS does not say)"
+        return f" (asked as {caller['Arn']} of account {caller['Account']})"
+
+
+def _credentials(content: str | bytes) -> tuple[str, str, str]:
+    """User name, password, and what is wrong: as text, because an exception would carry the secret."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return "", "", "is not JSON"
+    if not isinstance(value, dict):
+        return "", "", "is not a JSON object"
+    missing = [
+        key for key in ("username", "password") if not isinstance(value.get(key), str) or not value[key]
+    ]
+    if missing:
+        return "", "", f"has no {' and no '.join(missing)}"
+    return value["username"], value["password"], ""

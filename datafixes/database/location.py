@@ -1,0 +1,126 @@
+"""Which database this run is for: the first place that names one, or a list of all the places that do not."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from datafixes.database import aws
+from datafixes.errors import DatabaseNotFound, SettingError
+from datafixes.settings import SETTINGS, Settings
+from datafixes.values import USER_INFO, masked
+
+EMBEDDED = "embedded"
+
+_FORM = "postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE"
+_PLACEHOLDER = "driver://user:pass@localhost/dbname"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a database is, and who says so.
+
+    Attributes:
+        url: for SQLAlchemy, always with a driver. For the embedded server the driver is `embedded`, and the
+            database is the path of its directory or None.
+        origin: the place that named it, such as `environment DATABASE_URL`.
+    """
+
+    url: URL
+    origin: str
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether a private server must be started first."""
+        return self.url.drivername == EMBEDDED
+
+    @property
+    def masked(self) -> str:
+        """The URL without its password."""
+        if self.is_embedded:
+            return f"{EMBEDDED}:{self.url.database or ''}"
+        return masked(self.url.render_as_string(hide_password=True))
+
+
+def locate(settings: Settings) -> Location:
+    """Find the database: `-x url`, DATABASE_URL, sqlalchemy.url, then AWS. No database is connected to.
+
+    Raises:
+        DatabaseNotFound: no place names one; the message has a line for each place.
+        SettingError: a place names something that is no PostgreSQL database.
+    """
+    origin = settings.origins["url"]
+    if settings.url and settings.url != _PLACEHOLDER:
+        return Location(_read(settings.url, origin), origin)
+    answer = aws.look_up(settings)
+    if answer.url is not None:
+        return Location(answer.url, answer.origin)
+    raise DatabaseNotFound(
+        "\n".join(
+            [
+                "No database is named anywhere. These places were looked at:",
+                *(f"  {place}: {wrong}" for place, wrong in _unset(settings)),
+                *(f"  {place}: {wrong}" for place, wrong in answer.problems),
+            ]
+        ),
+        hint=f"export DATABASE_URL={_FORM}, or give alembic AWS credentials that may read the above. "
+        "To try it out without any database: alembic -x url=embedded: upgrade head",
+    )
+
+
+def _unset(settings: Settings) -> list[tuple[str, str]]:
+    [row] = (setting for setting in SETTINGS if setting.name == "url")
+    option = "Alembic's own placeholder" if settings.url == _PLACEHOLDER else "not set"
+    return [
+        ("-x url", "not given"),
+        *((f"environment {variable}", "not set") for variable in row.environment),
+        (f"alembic.ini {row.ini}", option),
+    ]
+
+
+def _read(text: str, origin: str) -> URL:
+    """Parse a URL; no error shows its text, because a password could be anywhere in what cannot be parsed."""
+    if text.startswith(f"{EMBEDDED}:"):
+        path = text.removeprefix(f"{EMBEDDED}:")
+        if path.startswith("//"):
+            raise SettingError(f"The URL from {origin} has slashes: write embedded: or embedded:PATH.")
+        return URL.create(EMBEDDED, database=path or None)
+    try:
+        url = make_url(_escaped(text))
+    except (ArgumentError, ValueError):
+        raise SettingError(f"The URL from {origin} cannot be read.", hint=f"The form is {_FORM}.") from None
+    if url.drivername in ("postgresql", "postgres"):
+        # SQLAlchemy 2.1 takes psycopg 3 for a bare postgresql://, and knows no postgres://.
+        url = url.set(drivername="postgresql+psycopg2")
+    if url.get_backend_name() != "postgresql":
+        raise SettingError(
+            f"The URL from {origin} is for {url.get_backend_name()}, and data fixes need PostgreSQL.",
+            hint=f"The form is {_FORM}.",
+        )
+    _check_driver(url, origin)
+    return url
+
+
+def _escaped(text: str) -> str:
+    """An @ in a password that nobody escaped would make SQLAlchemy take the rest of it for the host."""
+    match = USER_INFO.match(text)
+    if match is None or match["password"] is None or "@" not in match["password"]:
+        return text
+    return f"{match['before']}{match['user']}:{quote(match['password'], safe='%')}@{text[match.end() :]}"
+
+
+def _check_driver(url: URL, origin: str) -> None:
+    driver = url.get_driver_name()
+    try:
+        asynchronous = url.get_dialect().is_async
+    except NoSuchModuleError:
+        raise SettingError(
+            f"The URL from {origin} names a driver that SQLAlchemy does not know.",
+            hint=f"Leave it out: {_FORM}.",
+        ) from None
+    if asynchronous:
+        raise SettingError(
+            f"The URL from {origin} names the asynchronous driver {driver}, which Alembic cannot use.",
+            hint=f"Leave it out: {_FORM}.",
+        )

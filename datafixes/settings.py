@@ -1,0 +1,187 @@
+"""What can be set: resolved once, the first place that has a value wins, and each value knows its origin."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from datafixes.errors import SettingError
+from datafixes.pipeline import pipeline_of
+from datafixes.values import (
+    Duration,
+    Policy,
+    masked,
+    parse_application,
+    parse_attempts,
+    parse_policies,
+    parse_prefix,
+    parse_region,
+    parse_tables,
+    parse_text,
+    parse_url,
+    parse_version,
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set: a row of the table below.
+
+    Attributes:
+        name: the field of `Settings`, and the name after `alembic -x`.
+        meaning: one line for a reader of the settings.
+        parse: turns text into the value; raises ValueError with what is wrong.
+        default: the text that counts when no place has a value.
+        environment: the variables that may hold it, the first one that is not empty wins.
+        ini: the option in the section [datafixes] of alembic.ini; an empty string when there is none.
+    """
+
+    name: str
+    meaning: str
+    parse: Callable[[str], Any]
+    default: str = ""
+    environment: tuple[str, ...] = ()
+    ini: str = ""
+
+
+def _row(name: str, meaning: str, parse: Callable[[str], Any], default: str, *more_variables: str) -> Setting:
+    """A setting that can be given in all three places."""
+    return Setting(name, meaning, parse, default, (f"DATAFIXES_{name.upper()}", *more_variables), name)
+
+
+URL_OPTION = "sqlalchemy.url"
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("url", "where the database is", parse_url, "", ("DATABASE_URL",), URL_OPTION),
+    _row("lock_timeout", "how long a statement waits for a lock; 0 is for ever", Duration.parse, "5s"),
+    _row("statement_timeout", "how long a statement may run; 0 is for ever", Duration.parse, "10min"),
+    _row("lock_attempts", "how often a fix tries to get its locks", parse_attempts, "5"),
+    _row("lock_pause", "the pause between two of these attempts", Duration.parse, "2s"),
+    _row("run_wait", "how long a run waits until another run ends; 0 is not at all", Duration.parse, "5min"),
+    _row("connect_timeout", "how long a connection may take; 0 is for ever", Duration.parse, "10s"),
+    _row("application", "who and what ran a fix, as the ledger keeps it", parse_application, ""),
+    _row("aws_region", "the region of parameters and secret", parse_region, "us-west-2",
+         "AWS_REGION", "AWS_DEFAULT_REGION"),
+    _row("aws_parameters", "where db_host, db_port and db_name stand in SSM", parse_prefix, "/ops-pipeline/"),
+    _row("aws_secret", "the secret with username and password", parse_text, "ops-pipeline/db"),
+    _row("embedded_version", "the PostgreSQL of embedded:, 16 or 18", parse_version, "18"),
+    Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
+            parse_policies, "", ("DATAFIXES_ON_CONFLICT",)),
+    Setting("discard", "tables with copies that this one run may drop: NAME[,NAME]", parse_tables),
+)  # fmt: skip
+"""Every setting, in the order in which they are shown."""
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """Every setting with its value and its origin. Its text form shows no password.
+
+    Attributes:
+        url: where the database is, or an empty string.
+        lock_timeout: how long a statement waits for a lock.
+        statement_timeout: how long a statement may run.
+        lock_attempts: how often a fix tries to get its locks.
+        lock_pause: the pause between two attempts.
+        run_wait: how long a run waits for another run on the same database; zero is not at all.
+        connect_timeout: how long a connection may take.
+        application: who and what runs (commit and pipeline), or an empty string.
+        aws_region: the region of parameters and secret.
+        aws_parameters: the prefix of the SSM parameters, with a slash at its end.
+        aws_secret: the name of the secret.
+        embedded_version: the PostgreSQL version of `embedded:`.
+        on_conflict: by name of a fix, what its revert does with rows that changed since.
+        discard: names of tables that may be dropped although they hold copies.
+        origins: by name of a setting, the place that its value comes from.
+    """
+
+    url: str
+    lock_timeout: Duration
+    statement_timeout: Duration
+    lock_attempts: int
+    lock_pause: Duration
+    run_wait: Duration
+    connect_timeout: Duration
+    application: str
+    aws_region: str
+    aws_parameters: str
+    aws_secret: str
+    embedded_version: int
+    on_conflict: Mapping[str, Policy]
+    discard: frozenset[str]
+    origins: Mapping[str, str] = field(compare=False)
+
+    @classmethod
+    def resolve(
+        cls, flags: Mapping[str, str], environment: Mapping[str, str], ini: Mapping[str, str]
+    ) -> "Settings":
+        """Take each setting from the first place that has it: flag, environment, alembic.ini, default.
+
+        Args:
+            flags: what `alembic -x name=value` gave; names that are not settings belong to the user.
+            environment: usually `os.environ`; an empty variable counts as missing.
+            ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
+
+        Raises:
+            SettingError: a value that means nothing, or an unknown option in [datafixes].
+        """
+        _check_options(ini)
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for setting in SETTINGS:
+            text, origin = _first(setting, flags, environment, ini)
+            try:
+                values[setting.name] = setting.parse(text)
+            except ValueError as error:
+                raise SettingError(f"{setting.name} is {masked(text)!r} ({origin}): {error}") from None
+            origins[setting.name] = origin
+        return cls(**values, origins=MappingProxyType(origins))
+
+    def shown(self, name: str) -> str:
+        """The value of one setting as text that may be printed."""
+        value = getattr(self, name)
+        if name == "on_conflict":
+            return ",".join(f"{fix}:{policy}" for fix, policy in value.items())
+        if name == "discard":
+            return ",".join(sorted(value))
+        return masked(str(value))
+
+    def __repr__(self) -> str:
+        values = (f"{s.name}={self.shown(s.name)!r} ({self.origins[s.name]})" for s in SETTINGS)
+        return f"Settings({', '.join(values)})"
+
+
+def _first(
+    setting: Setting, flags: Mapping[str, str], environment: Mapping[str, str], ini: Mapping[str, str]
+) -> tuple[str, str]:
+    """The text of a setting, and where it stands."""
+    if setting.name in flags:
+        # `-x url=$URL` with an unset variable must not quietly run on another database.
+        if not flags[setting.name].strip():
+            raise SettingError(f"-x {setting.name}= is given without a value.")
+        return flags[setting.name].strip(), f"-x {setting.name}"
+    for variable in setting.environment:
+        if environment.get(variable, "").strip():
+            return environment[variable].strip(), f"environment {variable}"
+    if ini.get(setting.ini, "").strip():
+        section = "" if setting.ini == URL_OPTION else "[datafixes] "
+        return ini[setting.ini].strip(), f"alembic.ini {section}{setting.ini}"
+    if setting.name == "application":
+        return pipeline_of(environment)
+    return setting.default, "default"
+
+
+def _check_options(ini: Mapping[str, str]) -> None:
+    known = [setting.ini for setting in SETTINGS if setting.ini]
+    for option in ini:
+        # Alembic puts "here", the directory of alembic.ini, into every section.
+        if option in known or option == "here":
+            continue
+        if any(option == setting.name and not setting.ini for setting in SETTINGS):
+            raise SettingError(
+                f"alembic.ini [datafixes] {option}: this is decided anew for each run.",
+                hint=f"alembic -x {option}=…",
+            )
+        near = difflib.get_close_matches(option, known, n=1)
+        guess = f" Did you mean {near[0]}?" if near else f" Known are: {', '.join(known[1:])}."
+        raise SettingError(f"alembic.ini [datafixes] {option}: there is no such setting.{guess}")

@@ -1,0 +1,1 @@
+"""From a declaration to the text that the server receives."""

@@ -1,0 +1,247 @@
+"""The script that applies a fix: a block that a database administrator can read from top to bottom."""
+
+from datafixes.fix import DataFix, Delete, Insert, Update, sql
+from datafixes.sql import literal
+from datafixes.sql.context import Context, declared
+from datafixes.sql.script import Limits, Script, frame
+
+_CAPTURED = (
+    "EXISTS (SELECT FROM {audit} AS datafix_captured\n"
+    "                        WHERE datafix_captured.audit_run_id = {{{{run}}}} AND datafix_captured.audit_image = 'before'\n"
+    "                          AND {{{{datafix_captured.key = target.key}}}})"
+)
+_EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
+
+
+def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
+    """The script that applies a fix, whole: guards, copy, change, proof and ledger."""
+    title = f"datafix {fix.name}: apply" + (f", revision {context.revision}" if context.revision else "")
+    steps = _insert_steps(fix, fix.change) if isinstance(fix.change, Insert) else _change_steps(fix)
+    block = "\n".join(
+        [
+            "",
+            "DECLARE",
+            "    fix     jsonb;     -- what the engine knows: this run, the table, its columns and its key",
+            "    copied  bigint;",
+            "    changed bigint;",
+            "    after   bigint;",
+            "BEGIN",
+            "    -- One fix at a time; this revision and no other; a table that can be copied; not in force already.",
+            _declaration(fix, context),
+            "",
+            *steps,
+            "END",
+            "",
+        ]
+    )
+    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
+
+
+def _declaration(fix: DataFix, context: Context) -> str:
+    facts = declared(fix, context) | {
+        "change": fix.kind,
+        "set": list(fix.change.set) if isinstance(fix.change, Update) else [],
+        "identity": list(fix.rows.identity),
+        "tolerance": fix.rows.tolerance,
+        "already_at_most": fix.rows.already_at_most,
+        "required": fix.rows.required,
+        "times_without_zone": list(fix.times_without_zone),
+    }
+    return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')}, {context.version_table_oid});"
+
+
+def _change_steps(fix: DataFix) -> list[str]:
+    table = literal.qualified(fix.change.schema, fix.change.table)
+    named = not isinstance(fix.rows.expect, int)
+    return [
+        *(_expected_rows(fix, table) if named else []),
+        *_wanted_values(fix, table),
+        "    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.",
+        _copy(fix, table, "before", _selection(fix, named), lock=True),
+        "",
+        *(_judge_named(fix, table) if named else _judge_number(fix, table)),
+        *_the_change(fix, table),
+        *_proof(fix, table),
+    ]
+
+
+def _run(function: str, statement: str) -> str:
+    """A call that runs one statement of the fix, with the engine's marks filled in."""
+    return f"    {function} pg_temp.datafix_sql(fix, {literal.body(_indented(statement))})"
+
+
+def _indented(statement: str) -> str:
+    return "\n" + "\n".join(f"        {line}".rstrip() for line in statement.splitlines()) + "\n    "
+
+
+def _audit(fix: DataFix) -> str:
+    return literal.qualified(fix.schema_of_audit, fix.audit)
+
+
+def _captured(fix: DataFix) -> str:
+    return _CAPTURED.format(audit=_audit(fix))
+
+
+def _where(condition: str) -> str:
+    # The author's text may end in a comment: the closing bracket stands on a line of its own if it has several.
+    return f"({condition})" if "--" not in condition and "\n" not in condition else f"({condition}\n)"
+
+
+def _expected_rows(fix: DataFix, table: str) -> list[str]:
+    columns = [f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix)]
+    rows = ",\n        ".join(
+        f"({', '.join(literal.value(part) for part in (*key, *(identity if fix.rows.identity else ())))})"
+        for key, identity in fix.rows.expected()
+    )
+    return [
+        "    -- The rows that this fix was written for.",
+        _run("EXECUTE", f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA")
+        + ";",
+        f"    INSERT INTO pg_temp.datafix_expected VALUES\n        {rows};",
+        "",
+    ]
+
+
+def _identities(fix: DataFix) -> list[tuple[str, str]]:
+    return [(name, f"({expression})") for name, expression in fix.rows.identity.items()]
+
+
+def _wanted_values(fix: DataFix, table: str) -> list[str]:
+    values = {
+        name: value
+        for name, value in (fix.change.set.items() if isinstance(fix.change, Update) else ())
+        if not isinstance(value, sql)
+    }
+    if not values:
+        return []
+    names = literal.names(values)
+    return [
+        "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
+        _run("EXECUTE", f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA") + ";",
+        f"    INSERT INTO pg_temp.datafix_wanted ({names}) VALUES ({', '.join(literal.value(value) for value in values.values())});",
+        "",
+    ]
+
+
+def _selection(fix: DataFix, named: bool) -> str:
+    change = fix.change
+    conditions = [_EXPECTED] if named else []
+    if isinstance(change, Update | Delete) and change.where.strip():
+        conditions.append(_where(change.where))
+    if fix.rows.already:
+        conditions.append(f"{_where(fix.rows.already)} IS NOT TRUE")
+    return "\n   AND ".join(conditions)
+
+
+def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = False) -> str:
+    statement = (
+        f"INSERT INTO {_audit(fix)} ({{{{columns}}}}, audit_run_id, audit_image)\n"
+        f"SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'\n"
+        f"  FROM {table}\n"
+        f" WHERE {condition}\n"
+        f" ORDER BY {{{{target.key}}}}" + (f"\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}" if lock else "")
+    )
+    variable = "copied" if image == "before" else "after"
+    return (
+        f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(_indented(statement))}));"
+    )
+
+
+def _judge_named(fix: DataFix, table: str) -> list[str]:
+    where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
+    columns = ["{{target.key}}", *(f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix))]
+    columns.append(f"{_where(where.strip() or 'true')} IS TRUE AS datafix_matches")
+    columns.append(f"{_where(fix.rows.already or 'false')} IS TRUE AS datafix_already")
+    separator = ",\n       "
+    statement = (
+        f"CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\nSELECT {separator.join(columns)}\n  FROM {table}\n"
+        f" WHERE {_EXPECTED}"
+    )
+    return [
+        "    -- What stands in the table under the expected keys. Exactly these rows, or nothing happens; where none of",
+        "    -- them exists, the fix is not applicable here.",
+        _run("EXECUTE", statement) + ";",
+        "    IF NOT pg_temp.datafix_found_the_rows(fix) THEN",
+        "        RETURN;",
+        "    END IF;",
+        "",
+    ]
+
+
+def _judge_number(fix: DataFix, table: str) -> list[str]:
+    where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
+    steps = [
+        "    -- As many rows as expected, or nothing happens; where there is none, the fix is not applicable here.",
+        "    IF NOT pg_temp.datafix_found_the_number(fix, copied) THEN",
+        "        RETURN;",
+        "    END IF;",
+        "",
+    ]
+    if "select" in where.lower():
+        statement = f"SELECT count(*) FROM {table}\n WHERE {_captured(fix)}\n   AND {_where(where)} IS NOT TRUE"
+        steps += [
+            "    -- A condition that looks at other tables is looked at once more, now that the rows are locked.",
+            _run("EXECUTE", statement) + " INTO after;",
+            f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(where)});",
+            "",
+        ]
+    return steps
+
+
+def _the_change(fix: DataFix, table: str) -> list[str]:
+    change = fix.change
+    if isinstance(change, Update):
+        settings = ",\n       ".join(f"{literal.name(name)} = {literal.value(value)}" for name, value in change.set.items())
+        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {_captured(fix)}"
+    else:
+        statement = f"DELETE FROM {table}\n WHERE {_captured(fix)}"
+    return [
+        "    -- The change, on the copied rows and no others.",
+        "    PERFORM pg_temp.datafix_check_cascades(fix);",
+        _run("EXECUTE", statement) + ";",
+        "    GET DIAGNOSTICS changed = ROW_COUNT;",
+        "    PERFORM pg_temp.datafix_check_changed(fix, copied, changed);",
+        "",
+    ]
+
+
+def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
+    table = literal.qualified(change.schema, change.table)
+    columns = list(change.rows[0])
+    rows = ",\n       ".join(f"({', '.join(literal.value(row[name]) for name in columns)})" for row in change.rows)
+    insert = (
+        f"WITH datafix_row AS (\nINSERT INTO {table} ({literal.names(columns)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
+        "INSERT INTO pg_temp.datafix_inserted SELECT {{datafix_row.key}} FROM datafix_row"
+    )
+    inserted = "EXISTS (SELECT FROM pg_temp.datafix_inserted AS datafix_inserted WHERE {{datafix_inserted.key = target.key}})"
+    return [
+        "    -- The new rows, and which keys they got.",
+        _run("EXECUTE", f"CREATE TEMP TABLE datafix_inserted ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {table} WITH NO DATA") + ";",
+        _run("EXECUTE", insert) + ";",
+        "    GET DIAGNOSTICS changed = ROW_COUNT;",
+        f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",
+        "",
+        *_proof(fix, table, inserted),
+    ]
+
+
+def _proof(fix: DataFix, table: str, changed_rows: str = "") -> list[str]:
+    rows = changed_rows or _captured(fix)
+    if fix.kind == "delete":
+        after = [_run("EXECUTE", f"SELECT count(*) FROM {table}\n WHERE {rows}") + " INTO after;"]
+    else:
+        after = [_copy(fix, table, "after", rows)]
+    steps = [
+        "    -- The proof: deferred constraints hold, the rows as they are now go into the audit table, and are as wanted.",
+        "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",
+        "    EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');",
+        *after,
+        "    PERFORM pg_temp.datafix_check_after(fix, changed, after);",
+    ]
+    if isinstance(fix.change, Update) and any(not isinstance(value, sql) for value in fix.change.set.values()):
+        steps.append("    PERFORM pg_temp.datafix_check_wanted(fix);")
+    if fix.rows.ensure:
+        statement = f"SELECT count(*) FROM {table}\n WHERE {rows}\n   AND {_where(fix.rows.ensure)} IS NOT TRUE"
+        steps.append(_run("EXECUTE", statement) + " INTO after;")
+        steps.append(f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});")
+    return [*steps, "    PERFORM pg_temp.datafix_close(fix, 'applied', changed);"]

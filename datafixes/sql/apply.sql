@@ -1,0 +1,216 @@
+-- What an apply needs besides: looks at what was found, at what was changed, and refuses.
+
+-- Opens the run, unless the ledger says that this fix is in force already.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open(declared jsonb, version_table regclass)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    fix  jsonb := pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table);
+    last jsonb := pg_temp.datafix_last_run(fix);
+BEGIN
+    IF last ->> 'direction' = 'apply' AND last ->> 'outcome' <> 'not_applicable' THEN
+        IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
+            PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
+                'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
+                NULL, 'Give the new fix a name of its own.');
+        END IF;
+        PERFORM pg_temp.datafix_refuse('DF002', format('datafix %s: applied already, by run %s at %s (%s rows)', fix ->> 'fix',
+            last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
+            format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+    END IF;
+    RETURN pg_temp.datafix_open_run(fix);
+END
+$engine$;
+
+-- The keys of this run's before-images, for messages: at most ten.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_some_keys(fix jsonb)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    total bigint;
+    keys  text;
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT max(total), string_agg(key, ', ' ORDER BY position)
+          FROM (SELECT concat_ws('/', {{i.key}}) AS key, row_number() OVER (ORDER BY i.audit_id) AS position, count(*) OVER () AS total
+                  FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before') AS captured
+         WHERE position <= 10
+    $sql$, fix ->> 'audit')) INTO total, keys;
+    RETURN keys || CASE WHEN total > 10 THEN format(' and %s more', total - 10) ELSE '' END;
+END
+$engine$;
+
+-- A number of rows was expected. Returns whether there is something to change; refuses any other number than the one
+-- the fix was written for.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_number(fix jsonb, copied bigint)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    expected  bigint := (fix -> 'rows_expected')::bigint;
+    tolerance bigint := (fix -> 'tolerance')::bigint;
+BEGIN
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = 0 WHERE run_id = $2', fix ->> 'ledger') USING copied, (fix -> 'run')::bigint;
+    IF copied = 0 AND NOT (fix -> 'required')::boolean THEN
+        PERFORM pg_temp.datafix_close(fix, 'not_applicable');
+        RETURN false;
+    END IF;
+    IF abs(copied - expected) > tolerance THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: found %s rows of %s, expected %s%s', fix ->> 'fix', copied, fix ->> 'target', expected,
+            CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END), NULL,
+            'Nothing was changed. ' || coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '.', ''));
+    END IF;
+    RETURN true;
+END
+$engine$;
+
+-- The rows were named one by one. datafix_expected holds them, datafix_actual what stands in the table under their keys.
+-- Returns whether there is something to change; refuses when one row is not the one the fix was written for.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_rows(fix jsonb)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    differs text;
+    seen    record;
+BEGIN
+    SELECT coalesce(string_agg(format('e.%1$I IS DISTINCT FROM a.%1$I', i), ' OR '), 'false') INTO differs
+      FROM jsonb_array_elements_text(fix -> 'identity') AS i;
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        WITH looked_at AS (
+            SELECT concat_ws('/', {{e.key}}) AS key,
+                   CASE WHEN a.datafix_matches IS NULL THEN 'is missing'
+                        WHEN %s THEN %s
+                        WHEN i.audit_id IS NOT NULL AND NOT a.datafix_matches THEN 'changed while it was being locked'
+                        WHEN i.audit_id IS NOT NULL THEN 'found'
+                        WHEN a.datafix_already THEN 'already'
+                        WHEN a.datafix_matches THEN 'changed while it was being locked'
+                        ELSE 'does not meet the condition of the fix' END AS verdict,
+                   row_number() OVER (ORDER BY {{e.key}}) AS position
+              FROM pg_temp.datafix_expected AS e
+              LEFT JOIN pg_temp.datafix_actual AS a ON {{e.key = a.key}}
+              LEFT JOIN %s AS i ON {{i.key = e.key}} AND i.audit_run_id = {{run}} AND i.audit_image = 'before')
+        SELECT count(*) FILTER (WHERE verdict = 'found') AS found,
+               count(*) FILTER (WHERE verdict = 'already') AS already,
+               count(*) FILTER (WHERE verdict = 'is missing') AS missing,
+               count(*) FILTER (WHERE verdict NOT IN ('found', 'already')) AS wrong,
+               string_agg(key || ' ' || verdict, '; ' ORDER BY position) FILTER (WHERE verdict NOT IN ('found', 'already')) AS which,
+               string_agg(key, ', ' ORDER BY position) FILTER (WHERE verdict = 'already') AS as_wanted
+          FROM looked_at
+    $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'audit')) INTO seen;
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2 WHERE run_id = $3', fix ->> 'ledger')
+        USING seen.found, seen.already, (fix -> 'run')::bigint;
+    IF seen.missing = (fix -> 'rows_expected')::bigint AND NOT (fix -> 'required')::boolean THEN
+        PERFORM pg_temp.datafix_close(fix, 'not_applicable');
+        RETURN false;
+    END IF;
+    IF seen.wrong > 0 THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s %s not as expected: %s', fix ->> 'fix',
+            seen.wrong, fix ->> 'rows_expected', fix ->> 'target', CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
+            CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END));
+    END IF;
+    IF seen.already > (fix -> 'already_at_most')::bigint THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
+            fix ->> 'fix', seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600), fix ->> 'already_at_most'), NULL,
+            'Nothing was changed. If that is tolerable, say so in Rows(already_at_most=...).');
+    END IF;
+    IF seen.found = 0 THEN
+        PERFORM pg_temp.datafix_close(fix, 'already');
+        RETURN false;
+    END IF;
+    RETURN true;
+END
+$engine$;
+
+-- The SQL expression that says how a row's identity differs: "symbol is AAPL, not QCOM".
+CREATE OR REPLACE FUNCTION pg_temp.datafix_difference(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT coalesce('concat_ws('', '', ' || string_agg(format(
+               'CASE WHEN e.%1$I IS DISTINCT FROM a.%1$I THEN format(%2$L, a.%1$I, e.%1$I) END', i, replace(i, '%', '%%') || ' is %s, not %s'), ', ') || ')', '''''')
+      FROM jsonb_array_elements_text(fix -> 'identity') AS i
+$engine$;
+
+-- Captured = changed: a trigger or a policy that swallows a row must not pass (C2).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_changed(fix jsonb, copied bigint, changed bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF changed IS DISTINCT FROM copied THEN
+        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were copied and %s changed; a trigger stands in the way',
+            fix ->> 'fix', copied, fix ->> 'target', changed), NULL,
+            'Nothing was changed. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
+                WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
+    END IF;
+END
+$engine$;
+
+-- What the fix set as plain values stands in every changed row, bit for bit: datafix_wanted holds them in their types.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_wanted(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    wanted  text[] := ARRAY(SELECT a.attname FROM pg_attribute AS a WHERE a.attrelid = 'pg_temp.datafix_wanted'::regclass AND a.attnum > 0);
+    columns text;
+    example text;
+BEGIN
+    SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || coalesce(quote_literal(t.%1$I::text), ''NULL'') END', c, c || ' is '), ', ')
+      INTO columns FROM unnest(wanted) AS c;
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT concat_ws('/', {{t.key}}) || ': ' || concat_ws(', ', %s)
+          FROM %s AS t CROSS JOIN pg_temp.datafix_wanted AS w
+         WHERE EXISTS (SELECT FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before' AND {{i.key = t.key}})
+           AND record_image_ne(ROW(%s), ROW(%s))
+         ORDER BY {{t.key}} LIMIT 1
+    $sql$, columns, fix ->> 'target', fix ->> 'audit',
+        (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(wanted) AS c),
+        (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(wanted) AS c))) INTO example;
+    IF example IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: a trigger of %s wrote something else than the fix did: %s',
+            fix ->> 'fix', fix ->> 'target', left(example, 300)), NULL,
+            'Nothing was changed. Leave that column to the trigger, or set what it writes.');
+    END IF;
+END
+$engine$;
+
+-- Every captured row has its after-image; a key that changed under a trigger's hands would be missing here.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after(fix jsonb, changed bigint, after bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF after IS DISTINCT FROM (CASE WHEN fix ->> 'change' = 'delete' THEN 0 ELSE changed END) THEN
+        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were changed and %s are there afterwards; a trigger '
+            'moved, removed or restored rows', fix ->> 'fix', changed, fix ->> 'target', after));
+    END IF;
+END
+$engine$;
+
+-- Every changed row meets the post-condition. NULL is no.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_ensured(fix jsonb, failing bigint, condition text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF failing <> 0 THEN
+        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s of the changed rows of %s do not meet the post-condition: %s',
+            fix ->> 'fix', failing, fix ->> 'target', condition));
+    END IF;
+END
+$engine$;
+
+-- Rows of other tables that would be deleted or changed along with the rows captured: a refusal, because no image of
+-- them would exist. (NO ACTION and RESTRICT are refused by PostgreSQL itself.)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_cascades(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    reference pg_constraint;
+    followers bigint;
+BEGIN
+    FOR reference IN
+        SELECT c.* FROM pg_constraint AS c
+         WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid AND c.conparentid = 0
+           AND CASE WHEN fix ->> 'change' = 'delete' THEN c.confdeltype IN ('c', 'n', 'd')
+                    ELSE c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
+                        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'set' ? a.attname::text) END
+         ORDER BY c.conname
+    LOOP
+        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+            SELECT count(*) FROM %s AS child JOIN %s AS t ON %s
+             WHERE EXISTS (SELECT FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before' AND {{i.key = t.key}})
+        $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference), fix ->> 'audit')) INTO followers;
+        IF followers > 0 THEN
+            PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: %s rows of %s refer to these rows of %s (%s) and would be changed or '
+                'deleted with them, without a copy', fix ->> 'fix', followers, reference.conrelid::regclass, fix ->> 'target', reference.conname), NULL,
+                'Nothing was changed. Fix those rows first, in a fix of their own.');
+        END IF;
+    END LOOP;
+END
+$engine$;

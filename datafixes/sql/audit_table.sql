@@ -1,0 +1,164 @@
+-- Audit tables and the ledger: made and dropped by migrations.
+
+-- The ledger: one row for each run of each fix, written by the run itself.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger(audit_schema text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NOT NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE replace($sql$
+        CREATE TABLE {ledger} (
+            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,    -- a gap is a run that failed: nothing of it was kept
+            fix              text        NOT NULL,
+            revision         text,
+            direction        text        NOT NULL CHECK (direction IN ('apply', 'revert')),
+            outcome          text        NOT NULL CHECK (outcome IN ('started', 'applied', 'reverted', 'not_applicable', 'already', 'failed')),
+            rows_expected    bigint,
+            rows_found       bigint,
+            rows_changed     bigint,
+            rows_already     bigint,                   -- as wanted before the run, and left alone
+            rows_skipped     bigint,                   -- in conflict, and left alone because somebody said so
+            rows_overwritten bigint,                   -- in conflict, and restored because somebody said so
+            reason           text,
+            applied_by       text        NOT NULL DEFAULT current_user,
+            application      text,                     -- who and what ran it: commit, pipeline
+            fingerprint      text,                     -- SHA-256 of the declaration
+            started_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+            finished_at      timestamptz,
+            target_table     text,
+            audit_table      text,
+            key_columns      text[],
+            written_columns  text[],                   -- NULL: triggers had a hand in it, the images tell
+            reverts_run      bigint      REFERENCES {ledger},
+            on_conflict      text,
+            images           bigint,                   -- how many images the run wrote, and their digest:
+            images_digest    numeric,                  -- later tampering shows as another one
+            shape            jsonb,                    -- the target's columns when the run copied them
+            error            text
+        )
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
+    EXECUTE format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema);
+    EXECUTE format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix');
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
+END
+$engine$;
+
+-- Copies are not for everybody who may read the original, whatever the default privileges say (C7).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_private(relation regclass)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    other text;
+BEGIN
+    FOR other IN
+        SELECT DISTINCT CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
+          FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS g WHERE c.oid = relation AND g.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', relation, other);
+    END LOOP;
+END
+$engine$;
+
+-- An audit table for a target: its columns in the types in which they are kept, then whose image it is.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_create_audit_table(target_schema text, target_table text, audit_schema text, audit_table text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    target  oid   := pg_temp.datafix_relation(target_schema, target_table);
+    label   text  := format('%I.%I', audit_schema, audit_table);
+    columns jsonb;
+    clash   text;
+BEGIN
+    IF target IS NULL OR (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = target) THEN
+        PERFORM pg_temp.datafix_refuse('DF004', format('audit table %s: %I.%I is not an ordinary or partitioned table', label, target_schema, target_table));
+    ELSIF pg_temp.datafix_relation(audit_schema, audit_table) IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: there is something of that name already', label), NULL,
+            'Give the audit table another name. If alembic_version was set back by hand, set it forward again with alembic stamp.');
+    END IF;
+    columns := pg_temp.datafix_columns(target);
+    SELECT string_agg(c ->> 'name', ', ') INTO clash FROM jsonb_array_elements(columns) AS c
+     WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');
+    IF clash IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: %I.%I has columns that the audit table needs for itself: %s', label, target_schema, target_table, clash));
+    END IF;
+    EXECUTE format(E'CREATE TABLE %s (\n    %s,\n    audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n    audit_run_id bigint NOT NULL,\n'
+                   '    audit_image text NOT NULL CHECK (audit_image IN (''before'', ''after'')),\n    audit_recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)', label,
+        (SELECT string_agg(format('%I %s', c ->> 'name', c ->> 'kept'), E',\n    ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
+    EXECUTE format('CREATE INDEX ON %s (audit_run_id)', label);
+    EXECUTE format('COMMENT ON TABLE %s IS %L', label, format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table));
+    PERFORM pg_temp.datafix_keep_private(label);
+    PERFORM pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table);
+END
+$engine$;
+
+-- For the auditor: one line for each changed column, as text. Needs a key that tells which two images are of one row.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, columns jsonb, audit_schema text, audit_table text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    key text[] := (
+        SELECT ARRAY(SELECT a.attname FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] ORDER BY n)
+          FROM pg_index AS i
+         WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+           AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] WHERE NOT a.attnotnull)
+         ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1);
+BEGIN
+    IF key IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format($sql$
+        CREATE VIEW %1$s AS
+        SELECT one.audit_run_id, one.audit_id, concat_ws('/', %3$s) AS key, change.column_name, change.before, change.after
+          FROM %2$s AS one
+          LEFT JOIN %2$s AS other ON other.audit_run_id = one.audit_run_id AND other.audit_image = 'after' AND (%5$s)
+          CROSS JOIN LATERAL (VALUES %6$s) AS change (column_name, before, after, differs)
+         WHERE one.audit_image = 'before' AND change.differs
+        UNION ALL
+        SELECT other.audit_run_id, other.audit_id, concat_ws('/', %4$s), change.column_name, NULL, change.after
+          FROM %2$s AS other
+          CROSS JOIN LATERAL (VALUES %7$s) AS change (column_name, after)
+         WHERE other.audit_image = 'after' AND change.after IS NOT NULL
+           AND NOT EXISTS (SELECT FROM %2$s AS one WHERE one.audit_run_id = other.audit_run_id AND one.audit_image = 'before' AND (%5$s))
+    $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), format('%I.%I', audit_schema, audit_table),
+        (SELECT string_agg(format('one.%I', k), ', ') FROM unnest(key) AS k),
+        (SELECT string_agg(format('other.%I', k), ', ') FROM unnest(key) AS k),
+        (SELECT string_agg(format('other.%1$I = one.%1$I', k), ' AND ') FROM unnest(key) AS k),
+        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
+                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c),
+        (SELECT string_agg(format('(%1$L, other.%1$I::text)', c ->> 'name'), ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
+    PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
+END
+$engine$;
+
+-- Drops an audit table, and with the last one its ledger. Refuses while they hold what cannot be had again.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_audit_table(audit_schema text, audit_table text, discard boolean)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    audit  oid    := pg_temp.datafix_relation(audit_schema, audit_table);
+    label  text   := format('%I.%I', audit_schema, audit_table);
+    ledger text   := format('%I.datafix_run', audit_schema);
+    told   text   := format('Keep it. To throw the copies away all the same: alembic -x discard=%s downgrade ...', audit_table);
+    images bigint := 0;
+    runs   bigint := 0;
+    others bigint;
+BEGIN
+    IF audit IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE %s', label);
+        EXECUTE format('SELECT count(*), count(DISTINCT audit_run_id) FROM %s', label) INTO images, runs;
+    END IF;
+    IF images > 0 AND NOT discard THEN
+        PERFORM pg_temp.datafix_refuse('DF013', format('audit table %s: it holds %s images of %s runs, the only copies of what was there before', label, images, runs), NULL, told);
+    END IF;
+    EXECUTE format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes');
+    EXECUTE format('DROP TABLE IF EXISTS %s', label);
+    SELECT count(DISTINCT a.attrelid) INTO others FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname = audit_schema AND c.relkind = 'r' AND a.attname = 'audit_run_id' AND NOT a.attisdropped;
+    IF others > 0 OR pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('LOCK TABLE %s', ledger);
+    EXECUTE format('SELECT count(*) FROM %s WHERE outcome NOT IN (''not_applicable'', ''already'', ''failed'')', ledger) INTO runs;
+    IF runs > 0 AND NOT discard THEN
+        PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
+    END IF;
+    EXECUTE format('DROP TABLE %s', ledger);
+END
+$engine$;

@@ -1,0 +1,58 @@
+"""Where and by whom a script runs: what varies from run to run, and not with the fix."""
+
+from dataclasses import dataclass
+
+from datafixes.fix import DataFix
+from datafixes.sql import literal
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a script knows of its run.
+
+    Attributes:
+        revision: the Alembic revision that runs, or None outside of Alembic.
+        after: the revisions that must be in the version table before an apply.
+        version_table: Alembic's version table.
+        version_table_schema: its schema; empty: as the session's search_path finds it, as Alembic does.
+        application: who and what runs it, for the ledger.
+        on_conflict: for a revert: refuse, skip or overwrite.
+    """
+
+    revision: str | None = None
+    after: tuple[str, ...] = ()
+    version_table: str = "alembic_version"
+    version_table_schema: str = ""
+    application: str = ""
+    on_conflict: str = "refuse"
+
+    @property
+    def version_table_name(self) -> str:
+        """The version table as SQL names it."""
+        if self.version_table_schema:
+            return literal.qualified(self.version_table_schema, self.version_table)
+        return literal.name(self.version_table)
+
+    @property
+    def version_table_oid(self) -> str:
+        """An expression that finds the version table, or NULL, under the caller's own search_path."""
+        return f"to_regclass({literal.text(self.version_table_name)})"
+
+
+def declared(fix: DataFix, context: Context) -> dict[str, object]:
+    """The facts that every run of a fix has, as the engine takes them."""
+    return {
+        "fix": fix.name,
+        "reason": fix.reason,
+        "target_schema": fix.change.schema,
+        "target_table": fix.change.table,
+        "audit_schema": fix.schema_of_audit,
+        "audit_table": fix.audit,
+        "key": list(fix.rows.key_columns),
+        "rows_expected": fix.rows.count,
+        "revision": context.revision,
+        "after": list(context.after),
+        "version_table": context.version_table_name,
+        "application": context.application,
+        "fingerprint": fix.fingerprint,
+    }

@@ -1,0 +1,132 @@
+"""Text for SQL scripts: names, literals and quoted bodies. ASCII only, the same bytes under every setting.
+
+A script is read by psql under any ``client_encoding`` and by any driver, so nothing here depends on
+``standard_conforming_strings`` or on an encoding (B9-B15, B39).
+"""
+
+import datetime as dt
+import decimal
+import json
+import math
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+
+from datafixes.fix import Value, sql
+
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+# Words that PostgreSQL reserves for functions and types, and SQLAlchemy's list leaves out.
+_ALSO_RESERVED = frozenset({"collation", "concurrently", "tablesample"})
+
+
+def name(identifier: str) -> str:
+    """An identifier, quoted only where it must be."""
+    if _PLAIN_NAME.fullmatch(identifier) and identifier not in RESERVED_WORDS | _ALSO_RESERVED:
+        return identifier
+    quoted = identifier.replace('"', '""')
+    if quoted.isascii():
+        return f'"{quoted}"'
+    escaped = "".join(c if c.isascii() else _unicode_escape(c, "\\", "\\+") for c in quoted.replace("\\", "\\\\"))
+    return f'U&"{escaped}"'
+
+
+def names(identifiers: Iterable[str]) -> str:
+    """Identifiers, separated by commas."""
+    return ", ".join(name(identifier) for identifier in identifiers)
+
+
+def qualified(schema: str, table: str) -> str:
+    """``schema.table``."""
+    return f"{name(schema)}.{name(table)}"
+
+
+def text(value: str) -> str:
+    """A text literal. Plain where it can be; otherwise in the E'' form, which no setting can change."""
+    if value.isascii() and value.isprintable() and "\\" not in value:
+        return "'" + value.replace("'", "''") + "'"
+    return "E'" + "".join(_escaped(c) for c in value) + "'"
+
+
+def text_array(values: Iterable[str]) -> str:
+    """An array of texts, typed, so that an empty one has a type too."""
+    return f"ARRAY[{', '.join(text(value) for value in values)}]::text[]"
+
+
+def value(given: Value | sql) -> str:
+    """A declared value as SQL. Without a type of its own wherever possible, so that the column's type reads it."""
+    match given:
+        case sql():
+            return f"({given.text})" if given.text.strip().upper() != "DEFAULT" else "DEFAULT"
+        case None:
+            return "NULL"
+        case bool():
+            return "TRUE" if given else "FALSE"
+        case int():
+            return str(given)
+        case float() | decimal.Decimal():
+            return _number(given)
+        case dt.datetime() | dt.time() if given.tzinfo is None:
+            return f"{'TIMESTAMP' if isinstance(given, dt.datetime) else 'TIME'} '{given.isoformat(' ') if isinstance(given, dt.datetime) else given.isoformat()}'"
+        case dt.datetime():
+            return f"'{given.isoformat(' ')}'"
+        case dt.date() | dt.time():
+            return f"'{given.isoformat()}'"
+        case dt.timedelta():
+            return f"'{given.days} days {given.seconds}.{given.microseconds:06d} seconds'"
+        case uuid.UUID():
+            return f"'{given}'"
+        case bytes():
+            return f"decode('{given.hex()}', 'hex')"
+        case str():
+            return text(given)
+    raise TypeError(f"no SQL literal for {type(given).__name__}")
+
+
+def body(statement: str, tag: str = "sql") -> str:
+    """A statement inside another one, dollar-quoted so that it reads as it runs; E'' where it is not ASCII."""
+    statement = statement.replace("\r\n", "\n")
+    if not statement.isascii() or "\r" in statement:
+        return text(statement)
+    while f"${tag}$" in statement:
+        tag += "_"
+    return f"${tag}${statement}${tag}$"
+
+
+def json_body(facts: Mapping[str, object], tag: str) -> str:
+    """Facts as a JSON object, a line each, dollar-quoted."""
+    lines = ",\n".join(f"        {json.dumps(key)}: {json.dumps(fact)}" for key, fact in facts.items())
+    return body(f"{{\n{lines}\n    }}", tag)
+
+
+def comment(prose: str) -> str:
+    """Prose as comment lines; what is not ASCII is shown as an escape."""
+    plain = prose.encode("ascii", "backslashreplace").decode("ascii")
+    return "\n".join(f"-- {line}".rstrip() for line in plain.splitlines())
+
+
+def _number(given: float | decimal.Decimal) -> str:
+    if isinstance(given, float):
+        if math.isnan(given) or math.isinf(given):
+            return f"'{given}'"
+        # repr() is the shortest text that gives the same bits back; quoted, so that it is not read as numeric.
+        return f"'{given!r}'"
+    return str(given) if given.is_finite() and "E" not in str(given) else f"'{given}'"
+
+
+def _escaped(character: str) -> str:
+    if character == "'":
+        return "''"
+    if character == "\\":
+        return "\\\\"
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    if character.isascii() and character.isprintable():
+        return character
+    return _unicode_escape(character, "\\u", "\\U", wide=8)
+
+
+def _unicode_escape(character: str, narrow_prefix: str, wide_prefix: str, wide: int = 6) -> str:
+    code = ord(character)
+    return f"{narrow_prefix}{code:04x}" if code <= 0xFFFF else f"{wide_prefix}{code:0{wide}x}"

@@ -1,0 +1,159 @@
+"""A script: the one text that a plan shows, that ``alembic upgrade --sql`` prints and that the server receives.
+
+Every script has the same frame. A commit fuse is lit first: from there on nothing can be committed unless the block
+ran to its end, whatever the client does with an error in between (B2, B3, B6). Time-outs come as a statement of their
+own, because they cannot be changed from inside the block (B38).
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from datafixes.sql import literal
+
+_FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION pg_temp\.(\w+)", re.MULTILINE)
+_CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
+_FILES = ("engine.sql", "apply.sql", "revert.sql", "audit_table.sql")
+
+# What a fix changes for its own transaction and puts back afterwards (B35). transaction_timeout exists from 17 on.
+_PINNED = (
+    "lock_timeout",
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
+    "row_security",
+    "synchronous_commit",
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a script may wait and run, in PostgreSQL's notation: ``5s``, ``10min``, ``0`` for no limit."""
+
+    lock_timeout: str = "5s"
+    statement_timeout: str = "10min"
+
+
+@dataclass(frozen=True)
+class Script:
+    """SQL statements in order, each to be sent by itself and without parameters.
+
+    Attributes:
+        before: what prepares the block: the fuse, the time-outs, the engine's functions.
+        block: the one statement that does everything; it can be tried again as it stands.
+        after: what puts the settings back.
+    """
+
+    before: tuple[str, ...]
+    block: str
+    after: tuple[str, ...]
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """All statements, in order, without trailing semicolons."""
+        return (*self.before, self.block, *self.after)
+
+    @property
+    def text(self) -> str:
+        """The whole script as it is printed."""
+        return "".join(f"{statement};\n\n" for statement in self.statements)
+
+
+def frame(title: str, fuse: str, block: str, limits: Limits) -> Script:
+    """Put a block into the frame.
+
+    Args:
+        title: prose for the head of the script.
+        fuse: what the block must finish, ``"apply NAME"``; the block ends with telling the fuse so.
+        block: the body of the block, from DECLARE to the last statement before END.
+        limits: the time-outs.
+    """
+    return Script(
+        before=(
+            f"{literal.comment(title)}\n{_fuse(fuse)}",
+            _pin(limits),
+            *_functions_called_by(block),
+        ),
+        block=f"DO {literal.body(block, 'datafix')}",
+        after=(_unpin(),),
+    )
+
+
+def _fuse(fuse: str) -> str:
+    cursor = literal.text(f"datafixes {fuse}")
+    query = (
+        "SELECT CASE WHEN strpos(current_setting('datafixes.finished', true), %1$L) > 0 THEN 0 "
+        "ELSE CAST(%2$L || left(current_setting('datafixes.finished', true), 0) AS integer) END"
+    )
+    return f"""\
+-- The commit fuse: a cursor that is read when the transaction commits, and fails there unless the block below has
+-- said that it finished. It needs no table and no privilege, and no client can skip it.
+DO $fuse$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE name = {cursor}) THEN
+        EXECUTE format('CLOSE %I', {cursor});
+    END IF;
+    PERFORM set_config('datafixes.finished', replace(coalesce(current_setting('datafixes.finished', true), ''), {literal.text(f"<{fuse}>")}, ''), true);
+    EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR ', {cursor})
+         || format({literal.text(query)}, {literal.text(f"<{fuse}>")}, {literal.text(f"datafix {fuse} did not finish: nothing of this transaction is committed")});
+END
+$fuse$"""
+
+
+def _pin(limits: Limits) -> str:
+    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on")
+    pinned = ",\n        ".join(f"('{name}', {literal.text(value)})" for name, value in zip(_PINNED, values, strict=True))
+    return f"""\
+-- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk.
+DO $settings$
+BEGIN
+    PERFORM set_config('datafixes.' || pinned.name, current_setting(pinned.name), true), set_config(pinned.name, pinned.value, true)
+       FROM (VALUES
+        {pinned}) AS pinned (name, value)
+      WHERE current_setting(pinned.name, true) IS NOT NULL;
+END
+$settings$"""
+
+
+def _unpin() -> str:
+    pinned = ", ".join(f"('{name}')" for name in _PINNED)
+    return f"""\
+-- The settings as they were: other migrations may follow in this transaction.
+DO $settings$
+BEGIN
+    PERFORM set_config(pinned.name, current_setting('datafixes.' || pinned.name), true)
+       FROM (VALUES {pinned}) AS pinned (name)
+      WHERE current_setting(pinned.name, true) IS NOT NULL;
+END
+$settings$"""
+
+
+def _functions_called_by(block: str) -> tuple[str, ...]:
+    """The engine's functions that a block needs, in the order in which they stand in the engine's files."""
+    library = _library()
+    needed: set[str] = set()
+    waiting = set(_CALL.findall(block))
+    while waiting:
+        name = waiting.pop()
+        if name not in needed and name in library:
+            needed.add(name)
+            waiting |= set(_CALL.findall(library[name]))
+    return tuple(text for name, text in library.items() if name in needed)
+
+
+@cache
+def _library() -> dict[str, str]:
+    functions: dict[str, str] = {}
+    for file in _FILES:
+        source = resources.files("datafixes.sql").joinpath(file).read_text("ascii")
+        for chunk in re.split(r"(?<=\n\$engine\$;)\n", source):
+            if found := _FUNCTION.search(chunk):
+                functions[found[1]] = chunk[_start(chunk, found.start()) :].strip().removesuffix(";")
+    return functions
+
+
+def _start(chunk: str, position: int) -> int:
+    """Where the comment right above a function begins."""
+    blank = chunk.rfind("\n\n", 0, position)
+    return 0 if blank < 0 else blank

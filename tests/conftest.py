@@ -1,0 +1,54 @@
+"""What every test can ask for: a real server, a fresh database, and an environment that leads nowhere."""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Database, Server, running_server
+
+VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16,18").split(","))
+"""The servers to test on; `TEST_POSTGRES=18 pytest` is the quick half."""
+
+_numbers = itertools.count(1)
+
+# Names that could lead a test to somebody's database or cloud account, or put a real pipeline into a ledger.
+_FOREIGN_PREFIXES = (
+    "AWS_", "DATAFIXES_", "PG", "GITHUB_", "GITLAB_", "CI_", "BUILD_", "BUILDKITE", "CIRCLE", "CODEBUILD_",
+    "BITBUCKET_", "SYSTEM_", "TRAVIS", "JENKINS_",
+)  # fmt: skip
+_FOREIGN_NAMES = ("DATABASE_URL", "CI", "GIT_COMMIT", "JOB_NAME", "TF_BUILD")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep pytest-alembic from adding tests of its own here: its collector stops pytest 9.2.
+
+    Its fixtures still work. The path must be one that does not exist.
+    """
+    config.option.pytest_alembic_tests_path = "tests/none.py"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaves_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN_PREFIXES) or name in _FOREIGN_NAMES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # Profiles and credentials of whoever runs the tests.
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running server, once for each version; tests that do not ask for it start none."""
+    with running_server(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    """An empty database of the test's own."""
+    with server.database(f"test_{next(_numbers)}") as fresh:
+        yield fresh

@@ -1,0 +1,106 @@
+"""Which database a run is for, as far as no database and no cloud need to be asked."""
+
+import traceback
+
+import pytest
+
+from datafixes.database.location import Location, locate
+from datafixes.errors import DatabaseNotFound, SettingError
+from datafixes.settings import Settings
+
+
+def location(url: str) -> Location:
+    return locate(Settings.resolve({"url": url}, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("postgresql://ops@host/db", "postgresql+psycopg2"),
+        ("postgres://ops@host/db", "postgresql+psycopg2"),
+        ("postgresql+psycopg2://ops@host/db", "postgresql+psycopg2"),
+        ("postgresql+psycopg://ops@host/db", "postgresql+psycopg"),
+    ],
+)
+def test_bare_url_means_psycopg2_and_a_named_driver_stays(url: str, driver: str) -> None:
+    assert location(url).url.drivername == driver
+
+
+def test_origin_is_remembered() -> None:
+    settings = Settings.resolve(
+        {}, {"DATABASE_URL": "postgresql://b/db"}, {"sqlalchemy.url": "postgresql://c/db"}
+    )
+    assert (locate(settings).url.host, locate(settings).origin) == ("b", "environment DATABASE_URL")
+
+
+def test_socket_directory() -> None:
+    url = location("postgresql://postgres@/db?host=/run/some%20where").url
+    assert (url.host, url.database, dict(url.query)) == (None, "db", {"host": "/run/some where"})
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        ("p@ss", "p@ss"),
+        ("p%40ss", "p@ss"),
+        ("a/b?c#d:e", "a/b?c#d:e"),
+        ("x/y@z@", "x/y@z@"),
+        ("100%", "100%"),
+        ("p%25@40", "p%@40"),
+        ("a b+c&d=e", "a b+c&d=e"),
+        ("ümläut", "ümläut"),
+    ],
+)
+def test_odd_passwords(written: str, password: str) -> None:
+    found = location(f"postgresql://ops:{written}@host:5433/db?application_name=me")
+    assert (found.url.password, found.url.host, found.url.port, found.url.database) == (
+        password,
+        "host",
+        5433,
+        "db",
+    )
+    assert found.masked == "postgresql+psycopg2://ops:***@host:5433/db?application_name=me"
+
+
+def test_password_in_the_query_is_masked() -> None:
+    assert "HIDDEN" not in location("postgresql://ops@/db?host=/tmp&password=HIDDEN").masked
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///HIDDEN.db", "is for sqlite, and data fixes need PostgreSQL"),
+        ("mysql://ops:HIDDEN@host/db", "is for mysql"),
+        ("HIDDEN", "cannot be read"),
+        ("host=here dbname=db password=HIDDEN", "cannot be read"),
+        ("postgresql://ops:HIDDEN@host:port/db", "cannot be read"),
+        ("postgresql+asyncpg://ops:HIDDEN@host/db", "asynchronous driver asyncpg"),
+        ("postgresql+nothing://ops:HIDDEN@host/db", "a driver that SQLAlchemy does not know"),
+        ("embedded://HIDDEN", "write embedded: or embedded:PATH"),
+    ],
+)
+def test_refused_without_showing_the_url(url: str, words: str) -> None:
+    with pytest.raises(SettingError, match="The URL from -x url") as caught:
+        location(url)
+    assert words in caught.value.message
+    assert "HIDDEN" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(("url", "path"), [("embedded:", None), ("embedded:/data/here", "/data/here")])
+def test_embedded_is_chosen_by_name(url: str, path: str | None) -> None:
+    found = location(url)
+    assert (found.is_embedded, found.url.database, found.masked) == (True, path, url)
+    assert not location("postgresql://ops@host/embedded").is_embedded
+
+
+@pytest.mark.parametrize("ini", [{}, {"sqlalchemy.url": "driver://user:pass@localhost/dbname"}])
+def test_nothing_found_lists_every_place(ini: dict[str, str]) -> None:
+    with pytest.raises(DatabaseNotFound) as caught:
+        locate(Settings.resolve({}, {}, ini))
+    lines = caught.value.message.splitlines()
+    assert lines[1:3] == ["  -x url: not given", "  environment DATABASE_URL: not set"]
+    why = "Alembic's own placeholder" if ini else "not set"
+    assert lines[3] == f"  alembic.ini sqlalchemy.url: {why}"
+    assert "SSM /ops-pipeline/db_*, secret ops-pipeline/db: no credentials" in lines[4]
+    assert len(lines) == 5
+    assert "DATABASE_URL=" in caught.value.hint
