@@ -1,1 +1,1 @@
-"""The audit tables and the ledger: their fixed names, and how to read them."""
+"""Reading back what the runs wrote."""

@@ -1,6 +1,7 @@
 """The database as AWS knows it: host, port and name in SSM parameters, the credentials in a secret."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,8 @@ from sqlalchemy.engine import URL
 
 from datafixes.settings import Settings
 
-_DENIED = ("AccessDenied", "AccessDeniedException")
+# The number stands for the code where something between here and AWS answers in another form.
+_DENIED = ("AccessDenied", "AccessDeniedException", "403")
 _MISSING = ("ParameterNotFound", "ResourceNotFoundException")
 
 
@@ -118,13 +120,13 @@ class _Enquiry:
             if code in _MISSING:
                 self.problems.append((place, f"there is none{self._identity}"))
                 return None
-            words = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+            words = _one_line(error.response.get("Error", {}).get("Message", ""))
             if code in _DENIED:
                 self.problems.append((place, f"access denied{self._identity}: {words}"))
                 return None
             self.problems.append((place, f"{code}: {words}"))
         except BotoCoreError as error:
-            self.problems.append((place, " ".join(str(error).split())))
+            self.problems.append((place, _one_line(error)))
         raise _NothingMoreError
 
     @cached_property
@@ -137,6 +139,10 @@ class _Enquiry:
         except (BotoCoreError, ClientError):
             return " (whose credentials these are, AWS does not say)"
         return f" (asked as {caller['Arn']} of account {caller['Account']})"
+
+
+def _one_line(words: object) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", str(words)).split())
 
 
 def _credentials(content: str | bytes) -> tuple[str, str, str]:

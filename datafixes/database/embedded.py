@@ -122,9 +122,9 @@ def _configure(directory: Path, parameters: Mapping[str, str]) -> None:
 def _last_words(directory: Path, error: Exception) -> str:
     log = directory / "log"
     if log.is_file():
-        for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
-            if "FATAL" in line or "ERROR" in line:
-                return line
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # The reason often stands in the line before the fatal one; time and process id say nothing here.
+        return "; ".join(line.partition("] ")[2] or line for line in lines[-2:])
     return f"{type(error).__name__}: {error}"
 
 

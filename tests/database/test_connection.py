@@ -2,7 +2,12 @@
 
 import logging
 import os
+import shutil
+import signal
+import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +18,7 @@ import pytest
 from sqlalchemy.engine import Connection, make_url
 
 from datafixes.database import locate, one_run_at_a_time, open_connection
-from datafixes.database.embedded import embedded_server
+from datafixes.database.embedded import binaries, embedded_server
 from datafixes.errors import DatabaseUnreachable, DatafixError
 from datafixes.settings import Settings
 from tests.servers import Database
@@ -81,17 +86,15 @@ def test_unknown_database(database: Database, driver: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_silent_host_is_given_up_after_the_time_that_was_set(driver: str) -> None:
-    import socket
-
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         port = silent.getsockname()[1]
         url = f"postgresql+{driver}://ops:HIDDEN@127.0.0.1:{port}/db"
         started = time.monotonic()
-        with pytest.raises(DatabaseUnreachable, match="timeout expired") as caught:
-            with connected(url, connect_timeout="2s"):
-                pass
+        gives_up = pytest.raises(DatabaseUnreachable, match="timeout expired")
+        with gives_up as caught, connected(url, connect_timeout="2s"):
+            pass
     assert time.monotonic() - started < 8
     assert f"reach port {port} of 127.0.0.1" in caught.value.hint
     assert "HIDDEN" not in caught.value.one_line()
@@ -128,11 +131,11 @@ def test_waiting_ends_and_names_the_holder(database: Database) -> None:
         stack.enter_context(one_run_at_a_time(first, settings(database.url)))
         holder = database.value("SELECT pid FROM pg_locks WHERE locktype = 'advisory'")
         second = stack.enter_context(connected(database.url))
-        with pytest.raises(
+        refused = pytest.raises(
             DatafixError, match=f"within 1s: pid {holder}, role postgres, application pipe"
-        ) as caught:
-            with one_run_at_a_time(second, settings(database.url, run_wait="1s")):
-                pytest.fail("two runs at a time")
+        )
+        with refused as caught, one_run_at_a_time(second, settings(database.url, run_wait="1s")):
+            pytest.fail("two runs at a time")
         assert f"WHERE pid = {holder}" in caught.value.hint
         with pytest.raises(DatafixError), one_run_at_a_time(second, settings(database.url, run_wait="0")):
             pytest.fail("two runs at a time")
@@ -142,9 +145,13 @@ def test_runs_on_two_databases_do_not_meet(database: Database) -> None:
     database.execute(f"CREATE DATABASE {database.name}_other")
     other_url = database.url.replace(f"/{database.name}?", f"/{database.name}_other?")
     try:
-        with connected(database.url) as first, one_run_at_a_time(first, settings(database.url)):
-            with connected(other_url) as second, one_run_at_a_time(second, settings(other_url, run_wait="0")):
-                pass
+        with (
+            connected(database.url) as first,
+            connected(other_url) as second,
+            one_run_at_a_time(first, settings(database.url)),
+            one_run_at_a_time(second, settings(other_url, run_wait="0")),
+        ):
+            pass
     finally:
         database.execute(f"DROP DATABASE {database.name}_other WITH (FORCE)")
 
@@ -167,7 +174,7 @@ def test_lost_lock_is_told_and_the_run_counts(database: Database, caplog: pytest
         connection.commit()
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "This run's lock was lost before its end: terminating connection" in record.getMessage()
+    assert "This run's lock was lost before its end: server closed the connection" in record.getMessage()
 
 
 def test_error_of_the_run_comes_through_and_frees_the_lock(database: Database) -> None:
@@ -180,16 +187,15 @@ def test_error_of_the_run_comes_through_and_frees_the_lock(database: Database) -
 
 def servers_in(directory: Path) -> list[str]:
     """Command lines of the PostgreSQL servers that run below a directory."""
-    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    processes = subprocess.run(
+        ["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout
     return [line for line in processes.splitlines() if "-D" in line.split() and f"{directory}/" in line]
 
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A directory whose sockets have a short enough path, which that of tmp_path is not everywhere."""
-    import shutil
-    import tempfile
-
     directory = Path(tempfile.mkdtemp(prefix="df-"))
     yield directory
     assert servers_in(directory) == []
@@ -228,37 +234,31 @@ def test_embedded_path_keeps_data_and_version(short_path: Path) -> None:
 
 def test_embedded_server_of_somebody_else_goes_on(short_path: Path) -> None:
     """One who started the server by hand finds it running; among our own, the last one turns it off."""
-    from datafixes.database.embedded import binaries
-
     directory = short_path / "data"
     with embedded_server(str(directory)):
         with embedded_server(str(directory)):
             pass
         assert len(servers_in(short_path)) == 1
-    user = {"user": "pgserver"} if os.geteuid() == 0 else {}
+    user = "pgserver" if os.geteuid() == 0 else None
     control = [str(binaries() / "pg_ctl"), "-w", "-D", str(directory), "-l", str(directory / "log")]
     options = ["-o", f"-h '' -k {directory}"]
-    subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, **user)
+    subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, user=user)
     try:
         with connected(f"embedded:{directory}") as connection:
             assert value(connection, "SELECT 1") == 1
         assert len(servers_in(short_path)) == 1
     finally:
-        subprocess.run([*control, "stop"], check=True, stdout=subprocess.DEVNULL, **user)
+        subprocess.run([*control, "stop"], check=True, stdout=subprocess.DEVNULL, user=user)
 
 
 def test_embedded_server_of_a_killed_process_is_taken_over(short_path: Path) -> None:
-    import signal
-    import sys
-
     program = (
         "import os, signal; from datafixes.database.embedded import embedded_server\n"
         f"with embedded_server('{short_path}/data'): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    root = str(Path(__file__).parents[2])
     killed = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=False,
     )
@@ -274,9 +274,11 @@ def test_embedded_server_that_does_not_start_says_why(short_path: Path) -> None:
         pass
     with (short_path / "data" / "postgresql.conf").open("a") as configuration:
         configuration.write("shared_buffers = 'plenty'\n")
-    with pytest.raises(DatafixError, match='does not start: .*invalid value for parameter "shared_buffers"'):
-        with embedded_server(f"{short_path}/data"):
-            pass
+    refused = pytest.raises(
+        DatafixError, match=r"does not start: .*invalid value for parameter .shared_buffers"
+    )
+    with refused, embedded_server(f"{short_path}/data"):
+        pass
 
 
 def test_embedded_version_that_the_wheel_lacks() -> None:
@@ -285,14 +287,11 @@ def test_embedded_version_that_the_wheel_lacks() -> None:
 
 
 def test_embedded_server_is_quiet(short_path: Path) -> None:
-    import sys
-
     program = (
         "from datafixes.database.embedded import embedded_server\n"
         f"with embedded_server('{short_path}/data') as url: print(url)"
     )
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "LANG": "xx_YY.ISO-8859-1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LANG": "xx_YY.ISO-8859-1"}
     environment.pop("XDG_RUNTIME_DIR", None)
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -480,7 +480,10 @@ def test_a_lock_that_cannot_be_had_fails_within_the_time_somebody_chose(database
     with closing(database.connect()) as reader, reader.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM public.active_positions")
         done = database.psql(
-            f"SET lock_timeout = '50ms'; {revision('012').UPGRADE};", "-v", "ON_ERROR_STOP=1", check=False
+            f"SET lock_timeout = '50ms'; SET statement_timeout = '3s'; {revision('012').UPGRADE};",
+            "-v",
+            "ON_ERROR_STOP=1",
+            check=False,
         )
     assert "canceling statement due to lock timeout" in done.stderr
     assert "exit_price" not in columns(database)

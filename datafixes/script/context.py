@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from datafixes.fix import DataFix
-from datafixes.sql import literal
+from datafixes.script import literal
 
 
 @dataclass(frozen=True)

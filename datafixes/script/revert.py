@@ -1,9 +1,9 @@
 """The script that takes a fix back: by its images, whatever they are images of."""
 
 from datafixes.fix import DataFix
-from datafixes.sql import literal
-from datafixes.sql.context import Context, declared
-from datafixes.sql.script import Limits, Script, frame
+from datafixes.script import literal
+from datafixes.script.context import Context, declared
+from datafixes.script.frame import Limits, Script, frame
 
 _BLOCK = """
 DECLARE

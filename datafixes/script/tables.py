@@ -1,8 +1,30 @@
-"""The scripts that make and drop an audit table, with the ledger beside it."""
+"""Audit tables and the ledger: their fixed names, and the scripts that make and drop them."""
 
-from datafixes.audit.tables import AuditTable
-from datafixes.sql import literal
-from datafixes.sql.script import Limits, Script, frame
+from dataclasses import dataclass
+
+from datafixes.script import literal
+from datafixes.script.frame import Limits, Script, frame
+
+LEDGER = "datafix_run"
+AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
+CHANGES_SUFFIX = "_changes"
+
+
+@dataclass(frozen=True)
+class AuditTable:
+    """An audit table and the table whose rows it keeps.
+
+    Attributes:
+        target: the table whose rows are copied, exactly as it is in the catalog.
+        name: the audit table.
+        target_schema: the target's schema.
+        audit_schema: the schema of the audit table and of the ledger.
+    """
+
+    target: str
+    name: str
+    target_schema: str
+    audit_schema: str
 
 
 def create_script(table: AuditTable, limits: Limits) -> Script:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from datafixes.sql import literal
+from datafixes.script import literal
 
 _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION pg_temp\.(\w+)", re.MULTILINE)
 _CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
@@ -40,14 +40,21 @@ class Script:
     """SQL statements in order, each to be sent by itself and without parameters.
 
     Attributes:
+        fuse: what the block must finish: ``"apply NAME"`` or ``"revert NAME"``.
         before: what prepares the block: the fuse, the time-outs, the engine's functions.
         block: the one statement that does everything; it can be tried again as it stands.
         after: what puts the settings back.
     """
 
+    fuse: str
     before: tuple[str, ...]
     block: str
     after: tuple[str, ...]
+
+    @property
+    def direction(self) -> str:
+        """``apply`` or ``revert``; for audit tables ``create`` or ``drop``."""
+        return self.fuse.split()[0]
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -70,6 +77,7 @@ def frame(title: str, fuse: str, block: str, limits: Limits) -> Script:
         limits: the time-outs.
     """
     return Script(
+        fuse=fuse,
         before=(
             f"{literal.comment(title)}\n{_fuse(fuse)}",
             _pin(limits),
@@ -146,7 +154,7 @@ def _functions_called_by(block: str) -> tuple[str, ...]:
 def _library() -> dict[str, str]:
     functions: dict[str, str] = {}
     for file in _FILES:
-        source = resources.files("datafixes.sql").joinpath(file).read_text("ascii")
+        source = resources.files("datafixes.script").joinpath(file).read_text("ascii")
         for chunk in re.split(r"(?<=\n\$engine\$;)\n", source):
             if found := _FUNCTION.search(chunk):
                 functions[found[1]] = chunk[_start(chunk, found.start()) :].strip().removesuffix(";")

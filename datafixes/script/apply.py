@@ -1,9 +1,9 @@
 """The script that applies a fix: a block that a database administrator can read from top to bottom."""
 
 from datafixes.fix import DataFix, Delete, Insert, Update, sql
-from datafixes.sql import literal
-from datafixes.sql.context import Context, declared
-from datafixes.sql.script import Limits, Script, frame
+from datafixes.script import literal
+from datafixes.script.context import Context, declared
+from datafixes.script.frame import Limits, Script, frame
 
 _CAPTURED = (
     "EXISTS (SELECT FROM {audit} AS datafix_captured\n"

@@ -1,0 +1,75 @@
+"""Reading the ledger and the images back, as text for people."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from datafixes.script.literal import qualified, text
+from datafixes.script.parameters import verbatim
+from datafixes.script.tables import CHANGES_SUFFIX, LEDGER
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a fix, as the ledger has it. Counts are None where they mean nothing."""
+
+    run_id: int
+    outcome: str
+    expected: int | None
+    found: int | None
+    changed: int | None
+    already: int | None
+    skipped: int | None
+    overwritten: int | None
+
+
+@dataclass(frozen=True)
+class ColumnChange:
+    """One column of one row: its value before and after, as text."""
+
+    key: str
+    column: str
+    before: str | None
+    after: str | None
+
+
+def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
+    """The newest run of a fix that the ledger in a schema knows."""
+    row = connection.exec_driver_sql(
+        verbatim(
+            connection,
+            "SELECT run_id, outcome, rows_expected, rows_found, rows_changed, rows_already, rows_skipped, rows_overwritten"
+            f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY run_id DESC LIMIT 1",
+        )
+    ).first()
+    return Run(*row) if row else None
+
+
+def changes(connection: Connection, schema: str, audit: str, run: int, rows: int) -> list[ColumnChange]:
+    """What a run changed, column by column, for its first rows.
+
+    Args:
+        connection: where to ask.
+        schema: the schema of the audit table.
+        audit: the audit table.
+        run: the run.
+        rows: how many rows at most.
+    """
+    view = f"{audit}{CHANGES_SUFFIX}"
+    exists = connection.exec_driver_sql(verbatim(connection, f"SELECT to_regclass({text(qualified(schema, view))})"))
+    if exists.scalar() is None:
+        return []
+    # An update's line is its before-image; only an insert has none.
+    first = (
+        f"SELECT audit_id FROM {qualified(schema, audit)} WHERE audit_run_id = {run} AND audit_image = image.kind"
+        f" ORDER BY audit_id LIMIT {rows}"
+    )
+    lines = connection.exec_driver_sql(
+        verbatim(
+            connection,
+            f"SELECT key, column_name, before, after FROM {qualified(schema, view)} WHERE audit_run_id = {run} AND audit_id IN"
+            f" (SELECT shown.audit_id FROM (VALUES ('before'), ('after')) AS image (kind), LATERAL ({first}) AS shown)"
+            f" ORDER BY audit_id LIMIT {rows * 1600}",
+        )
+    )
+    return [ColumnChange(*line) for line in lines]

@@ -1,0 +1,84 @@
+"""Sees who holds a lock, while somebody waits for it: afterwards nobody can tell."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+_logger = logging.getLogger("alembic.datafixes")
+
+# In seconds. A fix of a few rows is done before anybody looks.
+_PATIENCE, _INTERVAL = 0.1, 0.1
+
+# The text of the other session's statement is left out: it may hold what must not stand in a log.
+_HOLDERS = """
+SELECT DISTINCT format('pid %s, role %s, application %s, %s since %s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), '(unnamed)'),
+                       coalesce(a.state, 'running'), to_char(coalesce(a.xact_start, a.backend_start), 'YYYY-MM-DD HH24:MI:SS TZ'))
+  FROM unnest(pg_catalog.pg_blocking_pids({pid})) AS blocker (pid)
+  JOIN pg_catalog.pg_stat_activity AS a ON a.pid = blocker.pid
+"""
+
+
+class BlockerWatch:
+    """Asks, over a connection of its own, who blocks the watched connection.
+
+    The second connection is opened only once a statement takes its time. Where it cannot be had, nothing is
+    seen, and nothing else changes.
+
+    Attributes:
+        seen: one line for each session that was last seen in the way.
+    """
+
+    def __init__(self, connection: Connection, label: str) -> None:
+        self.seen: tuple[str, ...] = ()
+        self._engine = connection.engine
+        self._label = label
+        self._pid = 0
+        self._connection = connection
+        self._watching = threading.Event()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="datafixes-blockers", daemon=True)
+
+    def __enter__(self) -> "BlockerWatch":
+        return self
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch while one statement runs."""
+        if not self._pid:
+            self._pid = self._connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar_one()
+            self._thread.start()
+        self._watching.set()
+        try:
+            yield
+        finally:
+            self._watching.clear()
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._end.set()
+        self._watching.set()
+        if self._pid:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        if self._end.wait(_PATIENCE):
+            return
+        try:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as observer:
+                while not self._end.is_set():
+                    self._watching.wait()
+                    self._look(observer)
+                    self._end.wait(_INTERVAL)
+        except SQLAlchemyError as error:
+            _logger.debug("%s: who holds locks cannot be seen: %s", self._label, error)
+
+    def _look(self, observer: Connection) -> None:
+        found = tuple(observer.exec_driver_sql(_HOLDERS.replace("%", "%%").format(pid=self._pid)).scalars())
+        if found and found != self.seen:
+            _logger.info("%s: waiting for a lock; in the way: %s", self._label, "; ".join(found))
+        if found:
+            self.seen = found

@@ -1,0 +1,77 @@
+"""What a project's env.py calls: settings from Alembic's own places, and a run that cannot go wrong quietly."""
+
+import io
+import sys
+from typing import Any
+
+from alembic.util import CommandError
+
+from datafixes.database.connection import one_run_at_a_time, open_connection
+from datafixes.database.location import locate
+from datafixes.errors import DatafixError
+from datafixes.operations import settings_of
+
+_OURS = frozenset({"audit_id", "audit_run_id", "audit_image", "audit_recorded_at"})
+_LEDGER = frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"})
+
+
+def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any) -> None:
+    """Run what Alembic was asked for, one transaction for each migration, one run at a time.
+
+    Args:
+        context: ``alembic.context``, as env.py has it.
+        target_metadata: the project's metadata, for autogenerate; audit tables and ledgers are left out of it.
+        options: more for ``context.configure``, for example ``version_table_schema``.
+
+    Raises:
+        CommandError: the database was not found, or does not answer; Alembic shows it as one line.
+    """
+    options = {
+        "target_metadata": target_metadata,
+        "transaction_per_migration": True,
+        "include_object": leave_audit_tables_alone,
+        **options,
+    }
+    if context.is_offline_mode():
+        _print_script(context, options)
+        return
+    try:
+        settings = settings_of(context.config, context.get_x_argument(as_dictionary=True))
+        with open_connection(locate(settings), settings) as connection:
+            # Nothing may run on the connection before this line: Alembic would take the transaction for somebody
+            # else's, and not commit it (B23).
+            context.configure(connection=connection, **options)
+            with one_run_at_a_time(connection, settings), context.begin_transaction():
+                context.run_migrations()
+    except DatafixError as error:
+        raise CommandError(_told(error)) from error
+
+
+def _print_script(context: Any, options: dict[str, Any]) -> None:
+    """Print the script whole, or not at all: half a script is worse than none (B7), and stdout is for SQL only (B8)."""
+    script = io.StringIO()
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        output_buffer=script,
+        **options,
+    )
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    except (CommandError, DatafixError) as error:
+        sys.exit(f"FAILED: {error}")
+    sys.stdout.write(script.getvalue())
+
+
+def _told(error: DatafixError) -> str:
+    return "\n".join(part for part in (error.message, error.hint) if part)
+
+
+def leave_audit_tables_alone(item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+    """For ``include_object``: autogenerate must not drop audit tables and ledgers, which no model declares (B32)."""
+    if type_ != "table" or not reflected or compare_to is not None:
+        return True
+    columns = {column.name for column in item.columns}
+    return not (columns >= _OURS or (name == "datafix_run" and columns >= _LEDGER))

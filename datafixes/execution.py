@@ -1,0 +1,127 @@
+"""Runs a script on a connection: bounded waiting, a few attempts, and errors that come out as one line."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.blockers import BlockerWatch
+from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused
+from datafixes.settings import Settings
+from datafixes.script.parameters import verbatim
+from datafixes.script.frame import Limits, Script
+
+_logger = logging.getLogger("alembic.datafixes")
+
+# lock_not_available, deadlock_detected, serialization_failure: another attempt may find the way free.
+_TRY_AGAIN = frozenset({"55P03", "40P01", "40001"})
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How often a lock is tried for, and the pause in between, in seconds."""
+
+    count: int
+    pause: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Attempts":
+        """As the settings say."""
+        return cls(settings.lock_attempts, settings.lock_pause.seconds)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The time-outs of a script, as the settings say."""
+    return Limits(str(settings.lock_timeout), str(settings.statement_timeout))
+
+
+def execute(connection: Connection, script: Script, label: str, attempts: Attempts) -> None:
+    """Run a script in the connection's transaction.
+
+    Args:
+        connection: where; its transaction is committed by whoever began it.
+        script: what.
+        label: how messages call it, ``"datafix NAME"``.
+        attempts: how often, where a lock is not to be had.
+
+    Raises:
+        Refused: the database said no. Nothing of the script has effect, and its fuse keeps the transaction from being
+            committed.
+    """
+    with BlockerWatch(connection, label) as watch:
+        try:
+            for statement in script.before:
+                _send(connection, statement)
+            _try(connection, script.block, label, attempts, watch)
+            for statement in script.after:
+                _send(connection, statement)
+        except DBAPIError as error:
+            raise failure(error, label, watch.seen) from error
+
+
+def _try(connection: Connection, block: str, label: str, attempts: Attempts, watch: BlockerWatch) -> None:
+    for number in range(1, attempts.count + 1):
+        # The engine and the fuse stand outside: only the block is tried again.
+        savepoint = connection.begin_nested()
+        try:
+            with watch.watching():
+                _send(connection, block)
+        except DBAPIError as error:
+            if sqlstate(error) not in _TRY_AGAIN or number == attempts.count:
+                raise
+            savepoint.rollback()
+            _logger.info(
+                "%s: %s (attempt %d of %d)%s; again in %gs", label, _primary(error), number, attempts.count,
+                _held_by(watch.seen), attempts.pause,
+            )  # fmt: skip
+            time.sleep(attempts.pause)
+        else:
+            savepoint.commit()
+            return
+
+
+def _send(connection: Connection, statement: str) -> None:
+    connection.exec_driver_sql(verbatim(connection, statement))
+
+
+def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> DatafixError:
+    """What went wrong, in one line, without the text of the script (B18)."""
+    code = sqlstate(error)
+    if error.connection_invalidated or not code:
+        return ConnectionLost(
+            f"{label}: the connection to the database was lost: {_primary(error)}",
+            hint="The server undoes what was not committed. Look at the ledger, then run the migration again.",
+        )
+    diagnosis = getattr(error.orig, "diag", None)
+    detail = getattr(diagnosis, "message_detail", None) or ""
+    hint = getattr(diagnosis, "message_hint", None) or "Nothing was changed."
+    if code in BY_SQLSTATE:
+        return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
+    if code in _TRY_AGAIN:
+        return LockNotAvailable(f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders)
+    evidence = f" ({' '.join(detail.split())})" if detail else ""
+    return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """The SQLSTATE of an error, from psycopg2 or psycopg 3; empty where the server did not get to say one."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def _primary(error: DBAPIError) -> str:
+    diagnosis = getattr(error.orig, "diag", None)
+    words = getattr(diagnosis, "message_primary", None) or str(error.orig)
+    return " ".join(words.split())
+
+
+def _held_by(holders: tuple[str, ...]) -> str:
+    return f"; in the way: {'; '.join(holders)}" if holders else ""
+
+
+def _look(holders: tuple[str, ...]) -> str:
+    if not holders:
+        return "Nothing was changed. Try again later."
+    pids = ", ".join(holder.split()[1].rstrip(",") for holder in holders)
+    return f"Nothing was changed. Look: SELECT * FROM pg_stat_activity WHERE pid IN ({pids});"

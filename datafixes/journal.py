@@ -1,0 +1,113 @@
+"""What a run leaves for people: lines in the pipeline's log, and a line in the ledger even where it failed."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from datafixes.audit.queries import ColumnChange, Run, changes, last_run
+from datafixes.errors import DatafixError
+from datafixes.fix import DataFix
+from datafixes.script.literal import qualified, text
+from datafixes.script.parameters import verbatim
+from datafixes.script.tables import LEDGER
+
+_logger = logging.getLogger("alembic.datafixes")
+
+_SHOWN_ROWS = 20
+_SHOWN_TEXT = 60
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that failed: its revision, its direction, and who ran it."""
+
+    revision: str | None
+    direction: str
+    application: str
+
+
+def tell(connection: Connection, fix: DataFix) -> None:
+    """Log what the run that has just ended did: a line of counts, and a line for each of up to twenty rows."""
+    if not _logger.isEnabledFor(logging.INFO):
+        return
+    run = last_run(connection, fix.schema_of_audit, fix.name)
+    if run is None:
+        return
+    _logger.info("datafix %s: %s", fix.name, _counts(run))
+    if not run.changed:
+        return
+    rows = changes(connection, fix.schema_of_audit, fix.audit, run.run_id, _SHOWN_ROWS)
+    for line in row_lines(rows, fix):
+        _logger.info("  %s", line)
+    if run.changed > _SHOWN_ROWS:
+        _logger.info("  ... and %d more rows: %s, run %d", run.changed - _SHOWN_ROWS, fix.audit, run.run_id)
+
+
+def _counts(run: Run) -> str:
+    """``applied: 7 found, 7 changed, 0 already as wanted (run 3)``."""
+    if run.outcome == "not_applicable":
+        return f"not applicable here, nothing was changed (run {run.run_id})"
+    named = {
+        "found": run.found,
+        "changed": run.changed,
+        "already as wanted": run.already,
+        "skipped": run.skipped or None,
+        "overwritten": run.overwritten or None,
+    }
+    counts = ", ".join(f"{count} {name}" for name, count in named.items() if count is not None)
+    return f"{run.outcome}: {counts} (run {run.run_id})"
+
+
+def row_lines(rows: list[ColumnChange], fix: DataFix) -> Iterator[str]:
+    """One line for each changed row: ``16 QCOM: status open → closed, exit_price NULL → 148.0000``."""
+    called = {
+        "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
+        for key, identity in fix.rows.expected()
+        if fix.rows.identity
+    }
+    for key, columns in groupby(rows, lambda change: change.key):
+        name = f"{key} {called[key]}" if key in called else key
+        values = (f"{c.column} {_short(c.before)} → {_short(c.after)}" for c in columns)
+        yield f"{name}: {', '.join(values)}"
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    # A log line is one line, and a terminal obeys control characters.
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value[: _SHOWN_TEXT + 1])
+    return f"{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else plain or "''"
+
+
+def record_failure(connection: Connection, fix: DataFix, attempt: Attempt, error: DatafixError) -> None:
+    """Write a run that failed into the ledger, in a transaction of its own: the failed one left nothing.
+
+    Where that cannot be done (read-only, unreachable, no ledger), the log alone tells, and the gap in the ledger's
+    numbers.
+    """
+    ledger = qualified(fix.schema_of_audit, LEDGER)
+    values = ", ".join(
+        "NULL" if value is None else text(value)
+        for value in (
+            fix.name, attempt.revision, attempt.direction, "failed", fix.reason, attempt.application or None,
+            fix.fingerprint, qualified(fix.change.schema, fix.change.table), error.message,
+        )
+    )  # fmt: skip
+    statement = (
+        f"INSERT INTO {ledger} (fix, revision, direction, outcome, reason, application, fingerprint, target_table, error,"
+        f" rows_expected, rows_changed, finished_at) VALUES ({values}, {fix.rows.count}, 0, clock_timestamp())"
+    )
+    try:
+        with connection.engine.connect() as own:
+            own.exec_driver_sql("SET lock_timeout = '2s'")
+            own.exec_driver_sql("SET statement_timeout = '5s'")
+            own.exec_driver_sql(verbatim(own, statement))
+            own.commit()
+    except SQLAlchemyError as unrecorded:
+        _logger.warning(
+            "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, " ".join(str(unrecorded.__cause__ or unrecorded).split())
+        )  # fmt: skip

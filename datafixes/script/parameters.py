@@ -1,0 +1,11 @@
+"""Sending text as it is, through drivers that look for parameters in it."""
+
+from sqlalchemy.engine import Connection
+
+
+def verbatim(connection: Connection, statement: str) -> str:
+    """The text to hand to ``exec_driver_sql`` so that the server receives ``statement`` (B15).
+
+    Drivers with the paramstyles format and pyformat read ``%%`` as ``%``, with or without parameters.
+    """
+    return statement.replace("%", "%%") if connection.dialect.paramstyle in ("format", "pyformat") else statement
