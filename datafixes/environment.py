@@ -2,13 +2,16 @@
 
 import io
 import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from datafixes.database.connection import one_run_at_a_time, open_connection
 from datafixes.database.location import locate
 from datafixes.errors import DatafixError
+from datafixes.execution import failure, sqlstate
 from datafixes.operations import settings_of
 
 _OURS = frozenset({"audit_id", "audit_run_id", "audit_image", "audit_recorded_at"})
@@ -45,11 +48,16 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
                 context.run_migrations()
     except DatafixError as error:
         raise CommandError(_told(error)) from error
+    except DBAPIError as error:
+        # The commit itself was refused: no operation was there to say it in one line.
+        if not sqlstate(error).startswith("DF"):
+            raise
+        raise CommandError(failure(error, "datafix").one_line()) from error
 
 
 def _print_script(context: Any, options: dict[str, Any]) -> None:
     """Print the script whole, or not at all: half a script is worse than none (B7), and stdout is for SQL only (B8)."""
-    script = io.StringIO()
+    script, stdout = io.StringIO(), context.config.output_buffer or sys.stdout
     context.configure(
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
@@ -58,11 +66,12 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
         **options,
     )
     try:
-        with context.begin_transaction():
+        # What a migration prints is for people; in the script, psql would take it for SQL.
+        with redirect_stdout(sys.stderr), context.begin_transaction():
             context.run_migrations()
     except (CommandError, DatafixError) as error:
         sys.exit(f"FAILED: {error}")
-    sys.stdout.write(script.getvalue())
+    stdout.write(script.getvalue())
 
 
 def _told(error: DatafixError) -> str:

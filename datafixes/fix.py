@@ -374,6 +374,8 @@ def _check_identifiers(*names: str) -> None:
     for name in names:
         if not isinstance(name, str) or not name or "\x00" in name:
             raise DeclarationError(f"{name!r} is not the name of a table or column.")
+        if mark := _MARK.search(name):
+            raise DeclarationError(f"The name {name} has {mark.group()} in it, the form of one of the engine's own marks.")
         if len(name.encode()) > _IDENTIFIER_BYTES:
             raise DeclarationError(
                 f"The name {name} is {len(name.encode())} bytes long; PostgreSQL keeps {_IDENTIFIER_BYTES}."

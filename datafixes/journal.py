@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes.audit.queries import ColumnChange, Run, changes, last_run
 from datafixes.errors import DatafixError
-from datafixes.fix import DataFix
+from datafixes.fix import DataFix, Update
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER
@@ -69,9 +69,12 @@ def row_lines(rows: list[ColumnChange], fix: DataFix) -> Iterator[str]:
         for key, identity in fix.rows.expected()
         if fix.rows.identity
     }
+    # What the author set comes first, in the author's order; then what triggers did.
+    order = {name: place for place, name in enumerate(fix.change.set)} if isinstance(fix.change, Update) else {}
     for key, columns in groupby(rows, lambda change: change.key):
         name = f"{key} {called[key]}" if key in called else key
-        values = (f"{c.column} {_short(c.before)} → {_short(c.after)}" for c in columns)
+        in_order = sorted(columns, key=lambda change: order.get(change.column, len(order)))
+        values = (f"{c.column} {_short(c.before)} → {_short(c.after)}" for c in in_order)
         yield f"{name}: {', '.join(values)}"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
+from datafixes import refusal
 from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.execution import Attempts, execute, limits_of
 from datafixes.fix import DataFix
@@ -207,14 +208,19 @@ def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, su
         _check_transaction(alembic, connection, label)
         execute(connection, script, label, Attempts.of(settings))
     except DatafixError as error:
-        # Whoever swallows this error must not be able to commit what is left (B3): the transaction ends here.
-        if not _is_external(alembic):
+        failed = DatafixFailed(error)
+        begun = not _is_external(alembic) and alembic._transaction is not None
+        # Whoever swallows this error must not be able to commit what is left (B3): the transaction ends here, and
+        # Alembic does not get past it.
+        if begun:
             connection.rollback()
+        refusal.stands(connection, failed, (lambda: alembic._transaction is None) if begun else None)
         if error.detail:
-            _logger.error("%s\n%s", error.message, error.detail)
+            # The message itself follows in Alembic's own line.
+            _logger.error("%s: refused, in detail:\n%s", label, error.detail)
         if isinstance(subject, DataFix):
             record_failure(connection, subject, Attempt(_running()[0], script.direction, settings.application), error)
-        raise DatafixFailed(error) from error
+        raise failed from error
     if isinstance(subject, DataFix):
         tell(connection, subject)
 

@@ -171,5 +171,4 @@ def _let_go(guard: Connection) -> None:
         guard.rollback()
     except DBAPIError as error:
         # Nothing is undone by saying so: each fix takes its own lock and looks at the ledger again.
-        guard.invalidate()
         _logger.warning("This run's lock was lost before its end: %s", _words(error, guard.engine.url))

@@ -1,5 +1,6 @@
 """A private PostgreSQL from a wheel, for demos, tests and trying out revisions; chosen on purpose only."""
 
+import atexit
 import logging
 import os
 import shutil
@@ -84,8 +85,12 @@ def _running(directory: Path, version: int, parameters: Mapping[str, str]) -> It
         raise DatafixError(
             f"Embedded PostgreSQL {version} in {directory} does not start: {_last_words(directory, error)}"
         ) from error
-    with server:
-        yield _url(server.get_postmaster_info())
+    try:
+        with server:
+            yield _url(server.get_postmaster_info())
+    finally:
+        # The wheel would look again when Python ends, and make its lock file anew where all is cleared by then.
+        atexit.unregister(server._cleanup)
 
 
 def _url(running: Any) -> str:

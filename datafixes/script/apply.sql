@@ -196,7 +196,9 @@ DECLARE
 BEGIN
     FOR reference IN
         SELECT c.* FROM pg_constraint AS c
-         WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid AND c.conparentid = 0
+         WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
+           -- a partitioned child's own key stands for those of its partitions; a target that is a partition has only a copy
+           AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
            AND CASE WHEN fix ->> 'change' = 'delete' THEN c.confdeltype IN ('c', 'n', 'd')
                     ELSE c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
                         SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'set' ? a.attname::text) END

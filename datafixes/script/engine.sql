@@ -28,10 +28,49 @@ BEGIN
     ELSIF type_id < 16384 THEN      -- FirstNormalObjectId: below it, the type came with PostgreSQL itself
         RETURN format_type(type_id, typmod);
     ELSIF t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN
-        RETURN pg_temp.datafix_kept_type(t.typelem, typmod) || '[]';
+        RETURN CASE WHEN pg_temp.datafix_kept_type(t.typelem, typmod) LIKE '%[]' THEN 'text[]'    -- of a domain over arrays
+                    ELSE pg_temp.datafix_kept_type(t.typelem, typmod) || '[]' END;
     END IF;
     RETURN 'text';
 END
+$engine$;
+
+-- What a composite or range type of the application consists of; NULL for every other type. Its text form may depend on
+-- the session (a time, a regclass inside), and is read back by position.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_made_of(type_id oid)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    t pg_type;
+BEGIN
+    SELECT * INTO STRICT t FROM pg_type WHERE pg_type.oid = type_id;
+    IF t.typtype = 'd' THEN
+        RETURN pg_temp.datafix_made_of(t.typbasetype);
+    ELSIF type_id < 16384 THEN
+        RETURN NULL;
+    ELSIF t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN
+        RETURN pg_temp.datafix_made_of(t.typelem);
+    ELSIF t.typtype = 'c' THEN
+        RETURN (SELECT '(' || string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), pg_temp.datafix_made_of(a.atttypid)),
+                                         ', ' ORDER BY a.attnum) || ')'
+                  FROM pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped);
+    END IF;
+    RETURN (SELECT 'range of ' || format_type(r.rngsubtype, NULL) FROM pg_range AS r WHERE type_id IN (r.rngtypid, r.rngmultitypid));
+END
+$engine$;
+
+-- The text form of such a value, and of an array of them, under settings that are always the same.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_text(given anyelement)
+RETURNS text LANGUAGE sql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
+    SELECT given::text
+$engine$;
+
+CREATE OR REPLACE FUNCTION pg_temp.datafix_texts(given anyarray)
+RETURNS text[] LANGUAGE sql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
+    SELECT given::text[]
 $engine$;
 
 -- The columns of a table: name, type, the type in which they are kept, whether a statement may write them.
@@ -41,6 +80,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                'name', a.attname,
                'type', format_type(a.atttypid, a.atttypmod),
                'kept', pg_temp.datafix_kept_type(a.atttypid, a.atttypmod),
+               'made_of', pg_temp.datafix_made_of(a.atttypid),
                'position', a.attnum,
                'generated', a.attgenerated <> '',
                'not_null', a.attnotnull) ORDER BY a.attnum)
@@ -61,7 +101,7 @@ $engine$;
 --   {{a.key = b.key}}      a and b are one row, by the equality of the key's own unique index
 --   {{lock}}  {{run}}      the lock that the change needs; the number of this run
 CREATE OR REPLACE FUNCTION pg_temp.datafix_sql(fix jsonb, statement text)
-RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $engine$
 DECLARE
     mark     text;
     part     text[];
@@ -79,6 +119,8 @@ BEGIN
             SELECT string_agg(CASE
                        WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')
                        WHEN c ->> 'type' = c ->> 'kept' THEN format('%s.%I', part[1], c ->> 'name')
+                       WHEN c ->> 'made_of' IS NOT NULL AND c ->> 'kept' = 'text' THEN format('pg_temp.datafix_text(%s.%I)', part[1], c ->> 'name')
+                       WHEN c ->> 'made_of' IS NOT NULL THEN format('pg_temp.datafix_texts(%s.%I)', part[1], c ->> 'name')
                        ELSE format('%s.%I::%s', part[1], c ->> 'name', c ->> 'kept') END, ', ' ORDER BY (c -> 'position')::int)
               INTO expanded FROM jsonb_array_elements(fix -> 'columns') AS c;
         ELSIF part[3] IS NULL THEN
@@ -118,7 +160,9 @@ SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $en
 DECLARE
     kept text;
 BEGIN
-    SELECT string_agg('i.' || quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int) INTO kept
+    -- The name of what a regclass points at may change; its number is the value.
+    SELECT string_agg('i.' || quote_ident(c ->> 'name') || CASE WHEN c ->> 'kept' LIKE 'reg%[]' THEN '::oid[]' WHEN c ->> 'kept' LIKE 'reg%' THEN '::oid' ELSE '' END,
+                      ', ' ORDER BY (c -> 'position')::int) INTO kept
       FROM jsonb_array_elements(columns) AS c;
     EXECUTE format($sql$
         SELECT count(*), sum(('x' || left(md5(ROW(%s, i.audit_image, i.audit_id)::text), 16))::bit(64)::bigint::numeric)
@@ -148,9 +192,9 @@ BEGIN
 END
 $engine$;
 
--- The database is where this revision starts from (apply), or at this revision (revert).
+-- The database is where this revision starts from (apply), or at this revision (revert). Adds what the version table holds.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_revision(fix jsonb, version_table regclass)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     revision text   := fix ->> 'revision';
     wanted   text[] := CASE WHEN fix ->> 'direction' = 'revert' THEN ARRAY[fix ->> 'revision']
@@ -159,7 +203,7 @@ DECLARE
     longest  integer;
 BEGIN
     IF revision IS NULL THEN        -- not run by Alembic: there is no revision to compare with
-        RETURN;
+        RETURN fix;
     END IF;
     IF version_table IS NULL THEN
         PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: this database has no table %s, so it is not at revision %s',
@@ -185,6 +229,27 @@ BEGIN
     IF length(revision) > longest THEN
         PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the revision id %s has %s characters, and %s keeps %s',
             fix ->> 'fix', revision, length(revision), version_table, longest), NULL, 'Give the revision a shorter id.');
+    END IF;
+    RETURN fix || jsonb_build_object('versions', present, 'version_table_oid', version_table::oid::bigint);
+END
+$engine$;
+
+-- Read when the transaction commits: the version has moved with the fix. Whatever commits in between would leave a fix
+-- in force whose revision is still to run (B24, B25).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_moved(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    version_table regclass := (fix ->> 'version_table_oid')::oid::regclass;
+    present       text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = version_table) THEN     -- a downgrade to base may drop it
+        RETURN;
+    END IF;
+    EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', version_table) INTO present;
+    IF to_jsonb(coalesce(present, '{}')) = fix -> 'versions' THEN
+        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction was to be committed before %s moved to or from revision %s',
+            fix ->> 'fix', version_table, fix ->> 'revision'), NULL,
+            'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), or give the fix a migration of its own.');
     END IF;
 END
 $engine$;
@@ -241,6 +306,12 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %s has no column %s', fix ->> 'fix', fix ->> 'target', problem), NULL,
             format('Its columns: %s.', (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
                                           FROM jsonb_array_elements(fix -> 'columns') AS c)));
+    END IF;
+    SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE c ->> 'name' ~ '[{][{]([[:alnum:]_]+[.])?(columns|key|lock|run)( = [[:alnum:]_]+[.]key)?[}][}]';
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the column %s of %s has the form of one of the engine''s own marks',
+            fix ->> 'fix', problem, fix ->> 'target'), NULL, 'Rename the column first.');
     END IF;
     SELECT string_agg(format('%I (%s)', c ->> 'name', c ->> 'type'), ', ') INTO problem
       FROM jsonb_array_elements(fix -> 'columns') AS c
@@ -341,13 +412,15 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_cursors WHERE name = format('datafixes %s %s', fix ->> 'direction', fix ->> 'fix')) THEN
+    -- The text of the cursor, not its name: PostgreSQL cuts long names off.
+    IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s %s>', fix ->> 'direction', fix ->> 'fix')) > 0
+                     AND creation_time >= transaction_timestamp()) THEN
         PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the commit fuse is not lit', fix ->> 'fix'), NULL,
             'Run the whole script, from its first statement on, in one transaction.');
     END IF;
     PERFORM pg_temp.datafix_check_transaction(fix);
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
-    PERFORM pg_temp.datafix_check_revision(fix, version_table);
+    fix := pg_temp.datafix_check_revision(fix, version_table);
     fix := pg_temp.datafix_check_target(fix);
     fix := pg_temp.datafix_check_audit_table(fix);
     RETURN fix;
@@ -378,7 +451,8 @@ BEGIN
                 nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', $1 ->> 'target', $1 ->> 'audit',
                 ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),
                 -- where triggers have a hand in it, which columns a fix wrote is known from the images only
-                CASE WHEN NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ($1 ->> 'target_oid')::oid AND NOT tgisinternal)
+                CASE WHEN NOT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND (tgrelid = ($1 ->> 'target_oid')::oid
+                                         OR tgrelid IN (SELECT relid FROM pg_partition_tree(($1 ->> 'target_oid')::oid))))
                      THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
                 jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint, 'columns', $1 -> 'columns'),
                 ($1 -> 'reverts_run')::bigint, $1 ->> 'on_conflict')
@@ -388,12 +462,14 @@ BEGIN
 END
 $engine$;
 
--- Closes the run: counts and digest of the images into the ledger, the commit fuse is satisfied.
+-- Closes the run: counts and digest of the images into the ledger, the commit fuse is satisfied. From here on, nothing can
+-- be committed unless the version moves too.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_close(fix jsonb, outcome text, changed bigint DEFAULT 0)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     kept     record;
     leftover text;
+    moved    text := left('datafixes moved ' || (fix ->> 'fix'), 63);
 BEGIN
     SELECT * INTO kept FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', (fix -> 'run')::bigint);
     EXECUTE format($sql$
@@ -404,6 +480,12 @@ BEGIN
             EXECUTE 'DROP TABLE pg_temp.datafix_' || leftover;
         END IF;
     END LOOP;
+    IF fix ? 'versions' THEN
+        IF EXISTS (SELECT FROM pg_cursors WHERE name = moved) THEN
+            EXECUTE format('CLOSE %I', moved);
+        END IF;
+        EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR SELECT pg_temp.datafix_check_moved(%L)', moved, fix);
+    END IF;
     PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s %s>', fix ->> 'direction', fix ->> 'fix'), true);
     RAISE NOTICE 'datafix %: %, % rows changed, run %', fix ->> 'fix', outcome, changed, fix ->> 'run';
 END

@@ -5,6 +5,7 @@ ran to its end, whatever the client does with an error in between (B2, B3, B6). 
 own, because they cannot be changed from inside the block (B38).
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -89,10 +90,13 @@ def frame(title: str, fuse: str, block: str, limits: Limits) -> Script:
 
 
 def _fuse(fuse: str) -> str:
-    cursor = literal.text(f"datafixes {fuse}")
+    name = f"datafixes {fuse}"
+    if len(name.encode()) > 63:  # PostgreSQL would cut it off, and not find it again
+        name = f"{name[:12]}{hashlib.sha256(fuse.encode()).hexdigest()[:32]}"
+    cursor = literal.text(name)
     query = (
         "SELECT CASE WHEN strpos(current_setting('datafixes.finished', true), %1$L) > 0 THEN 0 "
-        "ELSE CAST(%2$L || left(current_setting('datafixes.finished', true), 0) AS integer) END"
+        "ELSE CAST(%2$L || left(coalesce(current_setting('datafixes.finished', true), ''), 0) AS integer) END"
     )
     return f"""\
 -- The commit fuse: a cursor that is read when the transaction commits, and fails there unless the block below has

@@ -74,7 +74,8 @@ def value(given: Value | sql) -> str:
         case dt.date() | dt.time():
             return f"'{given.isoformat()}'"
         case dt.timedelta():
-            return f"'{given.days} days {given.seconds}.{given.microseconds:06d} seconds'"
+            # With signs of their own: IntervalStyle sql_standard would spread a leading minus over all fields.
+            return f"'{given.days:+d} days +{given.seconds}.{given.microseconds:06d} seconds'"
         case uuid.UUID():
             return f"'{given}'"
         case bytes():

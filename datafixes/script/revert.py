@@ -24,14 +24,7 @@ BEGIN
     PERFORM pg_temp.datafix_settle_conflicts(fix);
 
     -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.
-    PERFORM pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
-        INSERT INTO {audit} ({{{{columns}}}}, audit_run_id, audit_image)
-        SELECT {{{{target.columns}}}}, {{{{run}}}}, 'before'
-          FROM {table}
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_restore AS datafix_restore
-                        WHERE datafix_restore.datafix_action IN ('update', 'delete') AND {{{{datafix_restore.key = target.key}}}})
-         ORDER BY {{{{target.key}}}}
-    $sql$));
+    PERFORM pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {copy_before}));
 
     -- Take back what was inserted, restore what was changed, insert again what was deleted.
     EXECUTE pg_temp.datafix_restore_sql(fix, 'delete');
@@ -47,18 +40,20 @@ BEGIN
     -- The proof: deferred constraints hold, the rows as they are now are copied, and every value is back.
     EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
     EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
-    PERFORM pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
-        INSERT INTO {audit} ({{{{columns}}}}, audit_run_id, audit_image)
-        SELECT {{{{target.columns}}}}, {{{{run}}}}, 'after'
-          FROM {table}
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_restore AS datafix_restore
-                        WHERE datafix_restore.datafix_action IN ('update', 'insert') AND {{{{datafix_restore.key = target.key}}}})
-         ORDER BY {{{{target.key}}}}
-    $sql$));
+    PERFORM pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {copy_after}));
     PERFORM pg_temp.datafix_check_restored(fix, restored);
     PERFORM pg_temp.datafix_close(fix, 'reverted', restored);
 END
 """
+
+_COPY = """
+        INSERT INTO {audit} ({{{{columns}}}}, audit_run_id, audit_image)
+        SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'
+          FROM {table}
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_restore AS datafix_restore
+                        WHERE datafix_restore.datafix_action IN ({actions}) AND {{{{datafix_restore.key = target.key}}}})
+         ORDER BY {{{{target.key}}}}
+    """
 
 
 def revert_script(fix: DataFix, context: Context, limits: Limits) -> Script:
@@ -67,8 +62,14 @@ def revert_script(fix: DataFix, context: Context, limits: Limits) -> Script:
     block = _BLOCK.format(
         declaration=literal.json_body(facts, "fix"),
         version_table=context.version_table_oid,
-        audit=literal.qualified(fix.schema_of_audit, fix.audit),
-        table=literal.qualified(fix.change.schema, fix.change.table),
+        copy_before=_copy(fix, "before", "'update', 'delete'"),
+        copy_after=_copy(fix, "after", "'update', 'insert'"),
     )
     title = f"datafix {fix.name}: revert" + (f", revision {context.revision}" if context.revision else "")
     return frame(f"{title}\n{fix.reason}", f"revert {fix.name}", block, limits)
+
+
+def _copy(fix: DataFix, image: str, actions: str) -> str:
+    audit = literal.qualified(fix.schema_of_audit, fix.audit)
+    table = literal.qualified(fix.change.schema, fix.change.table)
+    return literal.body(_COPY.format(audit=audit, table=table, image=image, actions=actions))

@@ -41,12 +41,17 @@ BEGIN
     SELECT string_agg(CASE
                WHEN renamed ->> 'name' IS NOT NULL THEN format('%I is called %I now', was ->> 'name', renamed ->> 'name')
                WHEN has IS NULL THEN format('%I is gone', was ->> 'name')
+               WHEN has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of' THEN format('the type %s of %I was %s and is %s', was ->> 'type', was ->> 'name', was ->> 'made_of', has ->> 'made_of')
+               WHEN has -> 'position' <> was -> 'position' THEN format('%I is another column than it was', was ->> 'name')
                ELSE format('%I was %s and is %s', was ->> 'name', was ->> 'type', has ->> 'type') END, '; ' ORDER BY (was -> 'position')::int)
       INTO problems
       FROM jsonb_array_elements(last -> 'shape' -> 'columns') AS was
       LEFT JOIN jsonb_array_elements(fix -> 'columns') AS has ON has ->> 'name' = was ->> 'name'
       LEFT JOIN jsonb_array_elements(fix -> 'columns') AS renamed ON has IS NULL AND renamed -> 'position' = was -> 'position'
-     WHERE has ->> 'type' IS DISTINCT FROM was ->> 'type' OR has -> 'generated' IS DISTINCT FROM was -> 'generated';
+     WHERE has ->> 'type' IS DISTINCT FROM was ->> 'type' OR has -> 'generated' IS DISTINCT FROM was -> 'generated'
+        OR has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of'
+        -- columns are numbered anew where the database was restored from a dump
+        OR last -> 'shape' -> 'target' = fix -> 'target_oid' AND has -> 'position' <> was -> 'position';
     -- A table that was dropped and made again has another oid; so has everything in a database that was restored from
     -- a dump, the ledger included.
     IF problems IS NULL AND last -> 'shape' -> 'target' <> fix -> 'target_oid'
@@ -117,7 +122,7 @@ $engine$;
 -- as it is (t). Columns that the fix did not write keep what others wrote since.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_compare(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
 DECLARE
     target   text  := fix ->> 'target';
@@ -138,16 +143,15 @@ BEGIN
     -- rows that the fix changed
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s, CASE WHEN NOT record_image_ne(%s, %s) THEN 'unchanged' WHEN %s THEN 'changed since' WHEN %s THEN 'drifted' ELSE 'already back' END
+        SELECT %s, CASE WHEN NOT (%s) THEN 'already back' WHEN NOT record_image_ne(%s, %s) THEN 'unchanged' WHEN %s THEN 'changed since' ELSE 'drifted' END
           FROM %s AS t JOIN %s AS b ON %s AND {{b.key = t.key}} JOIN %s AS a ON %s AND {{a.key = t.key}}
          ORDER BY {{t.key}} FOR {{lock}} OF t
     $sql$, names,
         (SELECT string_agg(CASE WHEN NOT fix -> 'written' ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
                     ELSE pg_temp.datafix_each(jsonb_build_array(c), 'CASE WHEN record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END') END,
                     ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(writable) AS c),
-        now_row, a_row,
+        coalesce(pg_temp.datafix_each(written, to_undo, ' OR '), 'false'), now_row, a_row,
         coalesce(pg_temp.datafix_each(written, to_undo || ' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I))', ' OR '), 'false'),
-        coalesce(pg_temp.datafix_each(written, to_undo, ' OR '), 'false'),
         target, audit, is_b, audit, is_a));
     -- rows that the fix inserted
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -157,14 +161,21 @@ BEGIN
          WHERE NOT EXISTS (SELECT FROM %s AS b WHERE %s AND {{b.key = t.key}})
          ORDER BY {{t.key}} FOR UPDATE OF t
     $sql$, names, pg_temp.datafix_each(writable, 't.%1$I'), now_row, a_row, target, audit, is_a, audit, is_b));
-    -- rows that the fix deleted, and rows that it changed and that are gone
+    -- rows that the fix deleted, and rows that it changed and that are gone: all that are not listed yet, so that none
+    -- is missed which somebody removes and adds again meanwhile
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s, CASE WHEN a.audit_id IS NOT NULL THEN 'gone' WHEN t.tableoid IS NULL THEN 'deleted'
+        SELECT %s, CASE WHEN a.audit_id IS NOT NULL AND t.tableoid IS NULL THEN 'gone' WHEN a.audit_id IS NOT NULL THEN 'changed since'
+                        WHEN t.tableoid IS NULL THEN 'deleted'
                         WHEN record_image_ne(%s, %s) THEN 'taken' ELSE 'already back' END
           FROM %s AS b LEFT JOIN %s AS a ON %s AND %s LEFT JOIN %s AS t ON {{b.key = t.key}}
-         WHERE %s AND (a.audit_id IS NULL OR t.tableoid IS NULL)
+         WHERE %s AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{b.key = r.key}})
     $sql$, names, pg_temp.datafix_each(writable, 'b.%1$I%4$s'), now_row, b_row, audit, audit, is_a, pg_temp.datafix_one_row(fix, 'a', 'b'), target, is_b));
+    -- rows that the fix inserted and that are gone
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
+        SELECT %s, 'already back' FROM %s AS a WHERE %s AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{a.key = r.key}})
+    $sql$, names, pg_temp.datafix_each(writable, 'a.%1$I%4$s'), audit, is_a));
     UPDATE pg_temp.datafix_restore SET datafix_action = CASE datafix_state
         WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END;
     RETURN fix || jsonb_build_object('writable', writable, 'written', coalesce(written, '[]'));
@@ -176,25 +187,35 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_referenced(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     reference pg_constraint;
+    marked    bigint;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_temp.datafix_restore WHERE datafix_action = 'delete') THEN
         RETURN;
     END IF;
-    FOR reference IN SELECT c.* FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid AND c.conparentid = 0
+    FOR reference IN
+        SELECT c.* FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
+           AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+         ORDER BY c.conrelid = c.confrelid        -- the table's references to itself last: rows that stay may refer to more rows
     LOOP
+      LOOP
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'referenced', datafix_action = NULL
              WHERE r.datafix_action = 'delete' AND EXISTS (SELECT FROM %1$s AS child JOIN %2$s AS t ON %3$s WHERE {{r.key = t.key}} %4$s)
         $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
             CASE WHEN reference.conrelid = reference.confrelid
                  THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS other WHERE other.datafix_action = ''delete'' AND {{other.key = child.key}})' ELSE '' END));
+        GET DIAGNOSTICS marked = ROW_COUNT;
+        EXIT WHEN marked = 0;
+      END LOOP;
     END LOOP;
 END
 $engine$;
 
 -- Puts every conflict into pg_temp.datafix_conflict, a line for each column: then and now, and which fix came later.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_list_conflicts(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
+SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
 DECLARE
     compared jsonb := CASE WHEN fix -> 'written' = '[]' THEN fix -> 'writable' ELSE fix -> 'written' END;
 BEGIN
@@ -257,7 +278,8 @@ BEGIN
     PERFORM pg_temp.datafix_mark_referenced(fix);
     PERFORM pg_temp.datafix_list_conflicts(fix);
     IF policy = 'overwrite' THEN
-        UPDATE pg_temp.datafix_restore SET datafix_action = CASE WHEN fix -> 'written' = '[]' THEN 'delete' ELSE 'update' END
+        -- the columns of datafix_restore are the target's: one of them may be called fix
+        UPDATE pg_temp.datafix_restore SET datafix_action = CASE WHEN datafix_settle_conflicts.fix -> 'written' = '[]' THEN 'delete' ELSE 'update' END
          WHERE datafix_state = 'changed since';
         GET DIAGNOSTICS forced = ROW_COUNT;
         DELETE FROM pg_temp.datafix_conflict WHERE conflict = 'changed since';
@@ -279,7 +301,7 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_restore_sql(fix jsonb, action text)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE r.datafix_action = action) THEN
+    IF NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE r.datafix_action = datafix_restore_sql.action) THEN
         RETURN format('SELECT FROM %s WHERE false', fix ->> 'target');
     ELSIF action = 'delete' THEN
         RETURN pg_temp.datafix_sql(fix, format($sql$

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -84,6 +85,13 @@ def test_unknown_database(database: Database, driver: str) -> None:
     assert "\n" not in message
 
 
+def test_password_in_the_words_of_the_server_is_masked(database: Database) -> None:
+    url = database.url.replace("postgres@", "HIDDEN:HIDDEN@")
+    with pytest.raises(DatabaseUnreachable, match=r'role "\*\*\*" does not exist') as caught, connected(url):
+        pass
+    assert "HIDDEN" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_silent_host_is_given_up_after_the_time_that_was_set(driver: str) -> None:
     with socket.socket() as silent:
@@ -146,12 +154,16 @@ def test_runs_on_two_databases_do_not_meet(database: Database) -> None:
     other_url = database.url.replace(f"/{database.name}?", f"/{database.name}_other?")
     try:
         with (
-            connected(database.url) as first,
-            connected(other_url) as second,
+            connected(f"{database.url}&application_name=on {database.name}") as first,
+            connected(f"{other_url}&application_name=on {database.name}_other") as second,
             one_run_at_a_time(first, settings(database.url)),
             one_run_at_a_time(second, settings(other_url, run_wait="0")),
         ):
-            pass
+            for url in (database.url, other_url):
+                name = make_url(url).database
+                refused = pytest.raises(DatafixError, match=rf"application on {name}\.")
+                with connected(url) as third, refused, one_run_at_a_time(third, settings(url, run_wait="0")):
+                    pytest.fail("two runs at a time")
     finally:
         database.execute(f"DROP DATABASE {database.name}_other WITH (FORCE)")
 
@@ -198,8 +210,11 @@ def short_path() -> Iterator[Path]:
     """A directory whose sockets have a short enough path, which that of tmp_path is not everywhere."""
     directory = Path(tempfile.mkdtemp(prefix="df-"))
     yield directory
-    assert servers_in(directory) == []
-    shutil.rmtree(directory)
+    left_over = servers_in(directory)
+    for file in directory.glob("**/postmaster.pid"):
+        os.kill(int(file.read_text().split()[0]), signal.SIGINT)
+    shutil.rmtree(directory, ignore_errors=True)
+    assert left_over == []
 
 
 def test_embedded_temporary_server_leaves_nothing(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +306,12 @@ def test_embedded_server_is_quiet(short_path: Path) -> None:
         "from datafixes.database.embedded import embedded_server\n"
         f"with embedded_server('{short_path}/data') as url: print(url)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LANG": "xx_YY.ISO-8859-1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "LANG": "xx_YY.ISO-8859-1",
+        "PGPORT": "1",
+    }
     environment.pop("XDG_RUNTIME_DIR", None)
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

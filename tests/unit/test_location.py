@@ -74,6 +74,7 @@ def test_password_in_the_query_is_masked() -> None:
         ("HIDDEN", "cannot be read"),
         ("host=here dbname=db password=HIDDEN", "cannot be read"),
         ("postgresql://ops:HIDDEN@host:port/db", "cannot be read"),
+        ("postgresql://ops:HIDDEN/db", "cannot be read"),
         ("postgresql+asyncpg://ops:HIDDEN@host/db", "asynchronous driver asyncpg"),
         ("postgresql+nothing://ops:HIDDEN@host/db", "a driver that SQLAlchemy does not know"),
         ("embedded://HIDDEN", "write embedded: or embedded:PATH"),

@@ -1,0 +1,78 @@
+# Everything happens in .venv: nothing outside of this directory is installed or changed.
+
+VENV ?= .venv
+# The Python that makes it; by default the first of these that will do.
+PYTHON ?=
+PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
+# More words for pytest: make test ARGS='-k downgrade -x'
+ARGS ?=
+
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench clean FORCE
+
+# These lead Python and pip away from .venv.
+unexport PYTHONHOME PYTHONPATH
+export PIP_USER = 0
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	while IFS='|' read -r name text; do printf '  make %-6s  %s\n' "$$name" "$$text"; done
+
+demo: $(STAMP) ## walk through the incident on a private PostgreSQL: close seven rows, give them back
+	@$(BIN)/python -m tests.demo.incident
+
+test: $(STAMP) ## run all tests, on PostgreSQL 16 and 18
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## all that CI runs: lint and test
+
+bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same rows
+	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+clean: ## remove .venv and everything else that was made here
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find datafixes alembic tests -name __pycache__ -type d -exec rm -rf {} +
+
+# The stamp holds the directory it was made for: a copied or moved .venv still belongs to the old one.
+ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+FRESH = --clear
+endif
+
+# One shell, so that a failure ends with one line that says what to do.
+$(STAMP): pyproject.toml
+	@fail() { echo "make: $$1" >&2; exit 1; }; \
+	found=''; seen=''; bare=''; \
+	for python in $(PYTHONS); do \
+	    if ! version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); then \
+	        seen="$$seen, $$python (not here)"; \
+	    elif ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	        seen="$$seen, $$python ($$version)"; \
+	    elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	        seen="$$seen, $$python ($$version)"; bare="$${bare:-$$version}"; \
+	    else found=$$python; break; fi; \
+	done; \
+	if [ -n "$$bare" ] && [ -z "$$found" ]; then \
+	    fail "Python $$bare is here without its module venv or ensurepip. On Debian and Ubuntu: apt install python$$bare-venv"; \
+	elif [ -z "$$found" ]; then \
+	    fail "no Python 3.11 or newer: looked at $${seen#, }. Install one, or name it: make PYTHON=/path/to/python3.12 ..."; \
+	fi; \
+	echo "Setting up $(VENV) with Python $$version: a minute or two, once."; \
+	"$$found" -m venv $(FRESH) $(VENV) || fail "$$found cannot make $(VENV) in $(CURDIR): see above."; \
+	echo "Installing datafixes and what its tests need (log: $(VENV)/install.log) ..."; \
+	if ! $(BIN)/python -m pip install --root-user-action=ignore --editable '.[dev]' > $(VENV)/install.log 2>&1; then \
+	    tail -n 20 $(VENV)/install.log >&2; \
+	    fail "pip could not install the packages: see above. It needs the Python package index, and nothing else."; \
+	fi; \
+	printf '%s\n' '$(CURDIR)' > $@; \
+	echo "Done."

@@ -1,0 +1,188 @@
+"""What the audit costs, as ratios measured in one run on one server: ``make bench``."""
+
+import argparse
+import gc
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Engine, create_engine, text
+
+from datafixes import DataFix, Rows, Update, sql
+from datafixes.database.embedded import embedded_server
+
+TABLE = """
+CREATE TABLE {name} (
+    id bigint PRIMARY KEY, ticker text, kind text, strategy text, quantity numeric(12,4), entry_price numeric(12,4),
+    exit_price numeric(12,4), entered_at timestamp, checked_at timestamp, created_at timestamptz, checks integer,
+    priority integer, accepted boolean, features jsonb, status varchar(20), close_reason varchar(50), expires_on date,
+    score float8, order_id uuid, note text);
+INSERT INTO {name}
+SELECT g, 'T' || g %% 100, 'STOCK', 'swing_trade', g * 1.1, g * 1.2, NULL, timestamp '2026-02-03 16:00' + g * interval '1 s',
+       timestamp '2026-02-03 17:00', timestamptz '2026-02-03 16:00+00', g %% 1000, g %% 10, true, '{{"a": 1, "b": "xyz"}}', 'open', NULL,
+       date '2026-02-20', g * 0.1, md5(g::text)::uuid, 'note ' || g
+  FROM generate_series(1, {rows}) AS g;
+CREATE INDEX ON {name} (status); CREATE INDEX ON {name} (ticker); CREATE INDEX ON {name} (checks); CREATE INDEX ON {name} (entered_at);
+"""
+SET = "status = 'closed', close_reason = 'manual', exit_price = entry_price, checked_at = now() AT TIME ZONE 'UTC', score = 0"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Seconds of one round."""
+
+    bare: float
+    apply: float
+    revert: float
+
+
+def fix_of(table: str, rows: int) -> DataFix:
+    """The same change as the bare UPDATE, as a fix."""
+    return DataFix(
+        name=f"close_{table}",
+        reason="benchmark",
+        change=Update(
+            table,
+            set={
+                "status": "closed",
+                "close_reason": "manual",
+                "exit_price": sql("entry_price"),
+                "checked_at": sql("now() AT TIME ZONE 'UTC'"),
+                "score": 0,
+            },
+            where="status = 'open'",
+        ),
+        rows=Rows(key="id", expect=rows),
+        audit=f"{table}_audit",
+    )
+
+
+def operate(engine: Engine, action: Callable[[Operations], None]) -> float:
+    """Run an operation in a transaction of its own; seconds, the commit included."""
+    with engine.connect() as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        began = time.perf_counter()
+        action(operations)
+        connection.commit()
+        return time.perf_counter() - began
+
+
+def statement(engine: Engine, command: str) -> float:
+    """Run one statement and commit it; seconds."""
+    with engine.begin() as connection:
+        began = time.perf_counter()
+        connection.execute(text(command))
+    return time.perf_counter() - began
+
+
+def settle(engine: Engine, table: str) -> None:
+    """The same starting point for every measurement: no dead rows, no dirty pages."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"VACUUM ANALYZE {table}")
+        connection.exec_driver_sql("CHECKPOINT")
+
+
+def build(engine: Engine, table: str, rows: int) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}, {table}_audit CASCADE")
+        connection.exec_driver_sql(TABLE.format(name=table, rows=rows))
+    settle(engine, table)
+
+
+def one_round(engine: Engine, rows: int, number: int) -> Figures:
+    build(engine, "bare", rows)
+    bare = statement(engine, f"UPDATE bare SET {SET} WHERE status = 'open'")
+    table = f"book_{number}"
+    build(engine, table, rows)
+    fix = fix_of(table, rows)
+    operate(engine, lambda op: op.create_audit_table(table, name=fix.audit))  # type: ignore[attr-defined]
+    applied = operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
+    settle(engine, table)
+    settle(engine, fix.audit)
+    reverted = operate(engine, lambda op: op.revert_datafix(fix))  # type: ignore[attr-defined]
+    return Figures(bare, applied, reverted)
+
+
+def bytes_per_row(engine: Engine, rows: int) -> tuple[float, float]:
+    """Bytes of a row in the table as it was built, and of an image in the audit table; heaps only."""
+    build(engine, "measured", rows)
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql("SELECT pg_relation_size('measured')::float8").scalar_one() / rows
+    fix = fix_of("measured", rows)
+    operate(engine, lambda op: op.create_audit_table("measured", name=fix.audit))  # type: ignore[attr-defined]
+    operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        image = connection.exec_driver_sql("SELECT pg_relation_size('measured_audit')::float8").scalar_one() / (2 * rows)
+    return row, image
+
+
+def client_memory(url: str, rows: int) -> float:
+    """MiB that a process of its own needs to apply and to revert a fix of so many rows."""
+    run = subprocess.run([sys.executable, __file__, "--client", url, str(rows)], check=True, capture_output=True, text=True)
+    return float(run.stdout)
+
+
+def client(url: str, rows: int) -> None:
+    engine = create_engine(url)
+    fix = fix_of("memory", rows)
+    operate(engine, lambda op: op.create_audit_table("memory", name=fix.audit))  # type: ignore[attr-defined]
+    operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
+    operate(engine, lambda op: op.revert_datafix(fix))  # type: ignore[attr-defined]
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def import_cost() -> float:
+    """Milliseconds that datafixes adds to ``import alembic``; its plugin, which Alembic loads by itself, included."""
+    alone = "import importlib.metadata as m; m.entry_points = lambda **_: (); import alembic"
+    both = "import alembic, datafixes"
+    program = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
+
+    def median(what: str) -> float:
+        runs = [subprocess.run([sys.executable, "-c", program.format(what)], check=True, capture_output=True, text=True) for _ in range(9)]
+        return statistics.median(float(run.stdout) for run in runs)
+
+    return median(both) - median(alone)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--postgresql", type=int, choices=(16, 18), default=18)
+    parser.add_argument("--client", nargs=2, metavar=("URL", "ROWS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.client:
+        client(options.client[0], int(options.client[1]))
+        return
+    durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+    with embedded_server(None, options.postgresql, durable) as url:
+        engine = create_engine(url)
+        print(f"PostgreSQL {options.postgresql}, {options.rows:,} rows, 20 columns, 4 indexes and a primary key, {options.rounds} rounds")
+        rounds = []
+        for number in range(options.rounds):
+            figures = one_round(engine, options.rows, number)
+            rounds.append(figures)
+            print(f"  round {number + 1}: bare UPDATE {figures.bare:.2f} s, apply {figures.apply:.2f} s, revert {figures.revert:.2f} s", flush=True)
+            gc.collect()
+        for name in ("apply", "revert"):
+            ratio = statistics.median(getattr(figures, name) / figures.bare for figures in rounds)
+            print(f"{name + ' / bare UPDATE':34} {ratio:6.2f}   goal <= 2.0")
+        row, image = bytes_per_row(engine, options.rows)
+        print(f"{'audit bytes per image / row bytes':34} {image / row:6.2f}   goal <= 1.1   ({image:.0f} / {row:.0f})")
+        for rows in (options.rows // 10, options.rows):
+            build(engine, "memory", rows)
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM datafix_run WHERE fix = 'close_memory'")
+            print(f"{f'client memory at {rows:,} rows':34} {client_memory(url, rows):6.1f}   MiB, goal: constant")
+        engine.dispose()
+    print(f"{'import datafixes after alembic':34} {import_cost():6.1f}   ms, goal <= 30")
+
+
+if __name__ == "__main__":
+    main()

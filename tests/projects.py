@@ -1,0 +1,211 @@
+"""Throw-away Alembic projects: an ini file, an env.py and revisions, run as a deploy pipeline runs its own."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import dedent, indent
+
+import alembic
+from alembic.config import CommandLine
+
+from tests.servers import Database
+
+ENV = """
+from alembic import context
+from datafixes.environment import run_migrations
+
+run_migrations(context)
+"""
+"""What the README tells a project to write."""
+
+STOCK_ENV = "import datafixes.operations\n" + (
+    Path(alembic.__file__).parent.joinpath("templates/generic/env.py").read_text(encoding="utf-8")
+).replace("fileConfig(config.config_file_name)", "pass  # the logging of the tests is left alone")
+"""What `alembic init` writes, with the one import that an Alembic without plugins needs."""
+
+TABLE = """
+CREATE TABLE item (id integer PRIMARY KEY, symbol text NOT NULL, status text NOT NULL, note text, amount numeric(12, 2));
+INSERT INTO item VALUES (1, 'QCOM', 'open', NULL, 10), (2, 'NOW', 'open', 'x', 20), (3, 'SPY', 'open', NULL, 30);
+"""
+"""Three rows for fixes."""
+
+FIX = """
+DataFix(
+    name="close_items",
+    reason="Closed by hand.",
+    change=Update("item", set={"status": "closed", "amount": sql("amount + 100")}, where="status = 'open'"),
+    rows=Rows(key="id", identity={"symbol": "symbol"}, expect={1: "QCOM", 2: "NOW"}),
+    audit="item_audit",
+)
+"""
+"""A fix of two of the rows that must not run twice: it adds."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did: its exit code, and what it wrote where."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        """What a pipeline's log shows last."""
+        return (self.out + self.err).strip().splitlines()[-1]
+
+
+@dataclass(frozen=True)
+class Project:
+    """An Alembic project in a directory of its own."""
+
+    directory: Path
+    database: Database
+
+    def alembic(self, *arguments: str) -> Ran:
+        """Run a command in this process: quick, and the exit code is Alembic's own."""
+        out, err = io.StringIO(), io.StringIO()
+        logger, handler = logging.getLogger("alembic"), logging.StreamHandler(err)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                code = _exit_code([*self._config, *arguments])
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str, environment: dict[str, str] | None = None, python: tuple[str, ...] = ()) -> Ran:
+        """Run a command in a process of its own, as a pipeline does."""
+        done = subprocess.run(
+            self.command_line(*arguments, python=python),
+            capture_output=True, cwd=self.directory, env={**os.environ, **(environment or {})}, timeout=120, check=False,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def command_line(self, *arguments: str, python: tuple[str, ...] = ()) -> list[str]:
+        """The command line of :meth:`process`."""
+        return [sys.executable, *python, "-m", "alembic", *self._config, *arguments]
+
+    def script(self, step: str, *told: str) -> str:
+        """What `alembic upgrade STEP --sql` prints; a downgrade where STEP goes down."""
+        start, _, end = step.partition(":")
+        down = end == "base" or (start != "base" and end < start)
+        ran = self.alembic(*told, "downgrade" if down else "upgrade", step, "--sql")
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    @property
+    def versions(self) -> set[str]:
+        """The revisions in the version table."""
+        return {version for (version,) in self.database.rows("SELECT version_num FROM alembic_version")}
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The outcomes in the ledger, in the order of the runs."""
+        return [outcome for (outcome,) in self.database.rows("SELECT outcome FROM datafix_run ORDER BY run_id")]
+
+    @property
+    def _config(self) -> list[str]:
+        return ["-c", str(self.directory / "alembic.ini")]
+
+    def revision(self, name: str, after: str | None, up: str, down: str = "pass", *, top: str = "") -> None:
+        """Write a revision; `fix` in it is the fix that `top` declares, or the one of this module."""
+        top = dedent(top).strip() or f"fix = {FIX.strip()}"
+        text = (
+            "import os\nimport sqlalchemy as sa\nfrom alembic import context, op\n"
+            "from datafixes import DataFix, DatafixError, Delete, Insert, Rows, Update, sql\n\n"
+            f"revision = {name!r}\ndown_revision = {after!r}\nbranch_labels = None\ndepends_on = None\n\n{top}\n\n\n"
+            f"def upgrade() -> None:\n{indent(dedent(up).strip(), '    ')}\n\n\n"
+            f"def downgrade() -> None:\n{indent(dedent(down).strip(), '    ')}\n"
+        )
+        (self.directory / f"migrations/versions/{name}.py").write_text(text, encoding="utf-8")
+
+    def env(self, text: str) -> None:
+        """Write env.py."""
+        (self.directory / "migrations/env.py").write_text(dedent(text), encoding="utf-8")
+
+    def url(self, url: str) -> None:
+        """Write alembic.ini, with this URL."""
+        ini = "[alembic]\nscript_location = %(here)s/migrations\npath_separator = os\nsqlalchemy.url = {}\n"
+        (self.directory / "alembic.ini").write_text(ini.format(url.replace("%", "%%")), encoding="utf-8")
+
+    def on(self, database: Database) -> "Project":
+        """The same project for another database."""
+        other = replace(self, database=database)
+        other.url(database.url)
+        return other
+
+
+def new_project(directory: Path, database: Database, env: str = ENV) -> Project:
+    """A project without revisions."""
+    (directory / "migrations/versions").mkdir(parents=True)
+    project = Project(directory, database)
+    project.url(database.url)
+    project.env(env)
+    return project
+
+
+def project_with_fix(
+    directory: Path, database: Database, env: str = ENV, *, up: str = "op.apply_datafix(fix)", top: str = ""
+) -> Project:
+    """Revisions `a` (the audit table) and `b` (the fix), and a database with three rows at `a`."""
+    project = new_project(directory, database, env)
+    project.revision("a", None, 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")')
+    project.revision("b", "a", up, "op.revert_datafix(fix)", top=top)
+    database.psql(TABLE, "-v", "ON_ERROR_STOP=1")
+    ran = project.alembic("upgrade", "a")
+    assert ran.code == 0, ran.err
+    return project
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a script, each with the text before it and its semicolon."""
+    found, start, position = [], 0, 0
+    while position < len(script):
+        skipped = _skip(script, position)
+        if skipped == position + 1 and script[position] == ";":
+            found.append(script[start:skipped])
+            start = skipped
+        position = skipped
+    assert not script[start:].strip()
+    return found
+
+
+def _skip(script: str, position: int) -> int:
+    """The end of a comment, of a quoted text, or of a single character."""
+    rest = script[position:]
+    if rest.startswith("--"):
+        return _after(script, "\n", position)
+    if rest.startswith("'"):
+        return _after(script, "'", position + 1)
+    if rest.startswith("$") and (end := rest.find("$", 1)) > 0 and rest[1:end].replace("_", "").isalnum():
+        return _after(script, rest[: end + 1], position + end + 1)
+    return position + 1
+
+
+def _after(script: str, mark: str, position: int) -> int:
+    return script.index(mark, position) + len(mark)
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        CommandLine(prog="alembic").main(argv=arguments)
+    except SystemExit as exit_:
+        if isinstance(exit_.code, str):
+            print(exit_.code, file=sys.stderr)
+            return 1
+        # What the shell sees of Alembic's -1.
+        return (exit_.code or 0) & 255
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
