@@ -1,6 +1,7 @@
 """What a project's env.py calls: settings from Alembic's own places, and a run that cannot go wrong quietly."""
 
 import io
+import logging
 import sys
 from contextlib import redirect_stdout
 from typing import Any
@@ -13,6 +14,8 @@ from datafixes.database.location import locate
 from datafixes.errors import DatafixError
 from datafixes.execution import failure, sqlstate
 from datafixes.operations import settings_of
+
+_logger = logging.getLogger("alembic.datafixes")
 
 _OURS = frozenset({"audit_id", "audit_run_id", "audit_image", "audit_recorded_at"})
 _LEDGER = frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"})
@@ -71,6 +74,11 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
             context.run_migrations()
     except (CommandError, DatafixError) as error:
         sys.exit(f"FAILED: {error}")
+    if not script.getvalue().strip():
+        _logger.warning(
+            "The script is empty: no migration leads from %s to %s.",
+            context.get_starting_revision_argument(), context.get_revision_argument(),
+        )  # fmt: skip
     stdout.write(script.getvalue())
 
 
@@ -78,7 +86,9 @@ def _told(error: DatafixError) -> str:
     return "\n".join(part for part in (error.message, error.hint) if part)
 
 
-def leave_audit_tables_alone(item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+def leave_audit_tables_alone(
+    item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any
+) -> bool:
     """For ``include_object``: autogenerate must not drop audit tables and ledgers, which no model declares (B32)."""
     if type_ != "table" or not reflected or compare_to is not None:
         return True

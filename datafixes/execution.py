@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.blockers import BlockerWatch
 from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused
-from datafixes.settings import Settings
-from datafixes.script.parameters import verbatim
 from datafixes.script.frame import Limits, Script
+from datafixes.script.parameters import verbatim
+from datafixes.settings import Settings
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -100,7 +100,9 @@ def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> Dat
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
     if code in _TRY_AGAIN:
-        return LockNotAvailable(f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders)
+        return LockNotAvailable(
+            f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders
+        )
     evidence = f" ({' '.join(detail.split())})" if detail else ""
     return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from datafixes.errors import DeclarationError
 
-Value = None | bool | int | float | str | bytes | decimal.Decimal | dt.date | dt.time | dt.timedelta | uuid.UUID
+Value = (
+    None | bool | int | float | str | bytes | decimal.Decimal | dt.date | dt.time | dt.timedelta | uuid.UUID
+)
 Key = Value | tuple[Value, ...]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -61,7 +63,7 @@ class Update:
     schema: str = "public"
 
     def __post_init__(self) -> None:
-        _check_identifiers(self.schema, self.table, *self.set)
+        check_identifiers(self.schema, self.table, *self.set)
         if not self.set:
             raise DeclarationError(f"Update of {self.table}: set is empty, so nothing would change.")
         _check_values(f"Update of {self.table}: set", self.set)
@@ -83,7 +85,7 @@ class Delete:
     schema: str = "public"
 
     def __post_init__(self) -> None:
-        _check_identifiers(self.schema, self.table)
+        check_identifiers(self.schema, self.table)
         _check_text("where", self.where)
 
 
@@ -102,11 +104,11 @@ class Insert:
     schema: str = "public"
 
     def __post_init__(self) -> None:
-        _check_identifiers(self.schema, self.table)
+        check_identifiers(self.schema, self.table)
         if not self.rows:
             raise DeclarationError(f"Insert into {self.table}: rows is empty, so nothing would be inserted.")
         columns = list(self.rows[0])
-        _check_identifiers(*columns)
+        check_identifiers(*columns)
         for number, row in enumerate(self.rows, 1):
             if set(row) != set(columns):
                 raise DeclarationError(
@@ -149,7 +151,7 @@ class Rows:
     ensure: str = ""
 
     def __post_init__(self) -> None:
-        _check_identifiers(*self.key_columns, *self.identity)
+        check_identifiers(*self.key_columns, *self.identity)
         for name, text in {"already": self.already, "ensure": self.ensure, **self.identity}.items():
             _check_text(name, text)
         if isinstance(self.expect, bool) or (isinstance(self.expect, int) and self.expect < 1):
@@ -237,9 +239,11 @@ class DataFix:
                 hint="Up to 63 letters, digits, '_', '.' and '-', for example close_phantom_positions.",
             )
         if not self.reason.strip():
-            raise DeclarationError(f"datafix {self.name}: the reason is empty; the ledger keeps it for the auditor.")
+            raise DeclarationError(
+                f"datafix {self.name}: the reason is empty; the ledger keeps it for the auditor."
+            )
         _check_text("reason", self.reason, expression=False)
-        _check_identifiers(self.audit, self.schema_of_audit)
+        check_identifiers(self.audit, self.schema_of_audit)
         self._check_rows()
 
     def _check_rows(self) -> None:
@@ -342,9 +346,13 @@ def _check_row_of_expect(rows: Rows, key: tuple[Value, ...], identity: tuple[Val
 def _check_values(where: str, values: Mapping[Any, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, str) and "\x00" in value:
-            raise DeclarationError(f"{where}: the text for {name} holds a NUL byte, which PostgreSQL cannot keep.")
+            raise DeclarationError(
+                f"{where}: the text for {name} holds a NUL byte, which PostgreSQL cannot keep."
+            )
         if isinstance(value, str) and (mark := _MARK.search(value)):
-            raise DeclarationError(f"{where}: {mark.group()} in {name} has the form of one of the engine's own marks.")
+            raise DeclarationError(
+                f"{where}: {mark.group()} in {name} has the form of one of the engine's own marks."
+            )
         if not isinstance(value, Value | sql):
             raise DeclarationError(
                 f"{where}: {name} is a {type(value).__name__}, which has no one form in SQL.",
@@ -370,12 +378,15 @@ def _check_text(where: str, text: str, *, expression: bool = True) -> None:
             )
 
 
-def _check_identifiers(*names: str) -> None:
+def check_identifiers(*names: str) -> None:
+    """Refuse what is no name of a table or column, or would be cut to another one (C40)."""
     for name in names:
         if not isinstance(name, str) or not name or "\x00" in name:
             raise DeclarationError(f"{name!r} is not the name of a table or column.")
         if mark := _MARK.search(name):
-            raise DeclarationError(f"The name {name} has {mark.group()} in it, the form of one of the engine's own marks.")
+            raise DeclarationError(
+                f"The name {name} has {mark.group()} in it, the form of one of the engine's own marks."
+            )
         if len(name.encode()) > _IDENTIFIER_BYTES:
             raise DeclarationError(
                 f"The name {name} is {len(name.encode())} bytes long; PostgreSQL keeps {_IDENTIFIER_BYTES}."

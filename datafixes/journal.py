@@ -70,7 +70,9 @@ def row_lines(rows: list[ColumnChange], fix: DataFix) -> Iterator[str]:
         if fix.rows.identity
     }
     # What the author set comes first, in the author's order; then what triggers did.
-    order = {name: place for place, name in enumerate(fix.change.set)} if isinstance(fix.change, Update) else {}
+    order = (
+        {name: place for place, name in enumerate(fix.change.set)} if isinstance(fix.change, Update) else {}
+    )
     for key, columns in groupby(rows, lambda change: change.key):
         name = f"{key} {called[key]}" if key in called else key
         in_order = sorted(columns, key=lambda change: order.get(change.column, len(order)))
@@ -82,7 +84,9 @@ def _short(value: str | None) -> str:
     if value is None:
         return "NULL"
     # A log line is one line, and a terminal obeys control characters.
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value[: _SHOWN_TEXT + 1])
+    plain = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value[: _SHOWN_TEXT + 1]
+    )
     return f"{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else plain or "''"
 
 
@@ -101,8 +105,8 @@ def record_failure(connection: Connection, fix: DataFix, attempt: Attempt, error
         )
     )  # fmt: skip
     statement = (
-        f"INSERT INTO {ledger} (fix, revision, direction, outcome, reason, application, fingerprint, target_table, error,"
-        f" rows_expected, rows_changed, finished_at) VALUES ({values}, {fix.rows.count}, 0, clock_timestamp())"
+        f"INSERT INTO {ledger} (fix, revision, direction, outcome, reason, application, fingerprint, target_table,"
+        f" error, rows_expected, rows_changed, finished_at) VALUES ({values}, {fix.rows.count}, 0, clock_timestamp())"
     )
     try:
         with connection.engine.connect() as own:
@@ -111,6 +115,5 @@ def record_failure(connection: Connection, fix: DataFix, attempt: Attempt, error
             own.exec_driver_sql(verbatim(own, statement))
             own.commit()
     except SQLAlchemyError as unrecorded:
-        _logger.warning(
-            "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, " ".join(str(unrecorded.__cause__ or unrecorded).split())
-        )  # fmt: skip
+        why = " ".join(str(unrecorded.__cause__ or unrecorded).split())
+        _logger.warning("datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, why)

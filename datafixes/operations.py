@@ -16,12 +16,12 @@ from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.execution import Attempts, execute, limits_of
 from datafixes.fix import DataFix
 from datafixes.journal import Attempt, record_failure, tell
-from datafixes.settings import URL_OPTION, Settings
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
-from datafixes.script.revert import revert_script
 from datafixes.script.frame import Script
+from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script, drop_script
+from datafixes.settings import URL_OPTION, Settings
 
 if TYPE_CHECKING:
     # Alembic loads its plugins in the midst of its own import: only what is complete by then can be imported here.
@@ -219,7 +219,9 @@ def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, su
             # The message itself follows in Alembic's own line.
             _logger.error("%s: refused, in detail:\n%s", label, error.detail)
         if isinstance(subject, DataFix):
-            record_failure(connection, subject, Attempt(_running()[0], script.direction, settings.application), error)
+            record_failure(
+                connection, subject, Attempt(_running()[0], script.direction, settings.application), error
+            )
         raise failed from error
     if isinstance(subject, DataFix):
         tell(connection, subject)
@@ -235,7 +237,8 @@ def _check_transaction(alembic: MigrationContext, connection: Connection, label:
     begun = getattr(alembic, "_transaction", None)
     if begun is not None and not begun.is_active:
         raise UnsafeTransaction(
-            f"{label}: the transaction that Alembic began has ended: something in this migration commits or rolls back.",
+            f"{label}: the transaction that Alembic began has ended: something in this migration commits or rolls "
+            "back.",
             hint="Remove the commit() or rollback(): what follows it, and the new version, would be lost.",
         )
     if _is_external(alembic):
@@ -251,10 +254,13 @@ def _is_external(alembic: MigrationContext) -> bool:
 
 
 def _context(alembic: MigrationContext, settings: Settings, on_conflict: str = "refuse") -> Context:
-    revision, parents = _running()
+    revision, parents, upgrading = _running()
+    # An upgrade may revert an earlier fix as well as apply one.
+    before = parents if upgrading else (revision or "",)
     return Context(
         revision=revision,
-        after=tuple(parent for parent in parents if not _is_branch_point(alembic, parent)),
+        upgrading=upgrading,
+        after=tuple(name for name in before if not upgrading or not _is_branch_point(alembic, name)),
         version_table=alembic.version_table,
         version_table_schema=alembic.version_table_schema or "",
         application=settings.application,
@@ -262,17 +268,27 @@ def _context(alembic: MigrationContext, settings: Settings, on_conflict: str = "
     )
 
 
-def _running() -> tuple[str | None, tuple[str, ...]]:
-    """The revision file that is running, and the ones before it: Alembic does not tell an operation, the file does."""
-    frame = sys._getframe()
+def _running() -> tuple[str | None, tuple[str, ...], bool]:
+    """The revision file that is running, the ones before it, and whether it is upgrading.
+
+    Alembic does not tell an operation; the file does.
+    """
+    frame, module, function = sys._getframe(), None, ""
     while frame := frame.f_back:  # type: ignore[assignment]
-        revision, down = frame.f_globals.get("revision"), frame.f_globals.get("down_revision", ...)
-        if isinstance(revision, str) and down is not ...:
-            return revision, (down,) if isinstance(down, str) else tuple(down or ())
-    return None, ()
+        names = frame.f_globals
+        if module is None and isinstance(names.get("revision"), str) and "down_revision" in names:
+            module = names
+        if names is module:
+            function = frame.f_code.co_name
+    if module is None:
+        return None, (), True
+    down = module["down_revision"]
+    parents = (down,) if isinstance(down, str) else tuple(down or ())
+    return module["revision"], parents, function != "downgrade"
 
 
 def _is_branch_point(alembic: MigrationContext, revision: str) -> bool:
     """Behind a branch point the version table names the branches, and not the point itself."""
     script = alembic.script.get_revision(revision) if alembic.script is not None else None
-    return script is not None and len(script.nextrev) > 1
+    # With those that depend on it: they too take its place in the version table.
+    return script is not None and len(script._all_nextrev) > 1

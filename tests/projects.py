@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import alembic
-from alembic.config import CommandLine
+from alembic.config import CommandLine, Config
 
 from tests.servers import Database
 
@@ -63,10 +63,17 @@ class Ran:
 
 @dataclass(frozen=True)
 class Project:
-    """An Alembic project in a directory of its own."""
+    """An Alembic project: its directory, with alembic.ini, and the database that its commands work on."""
 
     directory: Path
     database: Database
+    driver: str = "psycopg2"
+    migrations: str = "migrations"
+
+    @property
+    def url(self) -> str:
+        """The database, as the project's settings name it."""
+        return self.database.url_for(driver=self.driver)
 
     def alembic(self, *arguments: str) -> Ran:
         """Run a command in this process: quick, and the exit code is Alembic's own."""
@@ -77,7 +84,7 @@ class Project:
         logger.setLevel(logging.INFO)
         try:
             with redirect_stdout(out), redirect_stderr(err):
-                code = _exit_code([*self._config, *arguments])
+                code = self._exit_code(arguments)
         finally:
             logger.removeHandler(handler)
             logger.setLevel(level)
@@ -89,11 +96,32 @@ class Project:
             self.command_line(*arguments, python=python),
             capture_output=True, cwd=self.directory, env={**os.environ, **(environment or {})}, timeout=120, check=False,
         )  # fmt: skip
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def command_line(self, *arguments: str, python: tuple[str, ...] = ()) -> list[str]:
         """The command line of :meth:`process`."""
-        return [sys.executable, *python, "-m", "alembic", *self._config, *arguments]
+        ini = str(self.directory / "alembic.ini")
+        return [sys.executable, *python, "-m", "alembic", "-c", ini, "-x", f"url={self.url}", *arguments]
+
+    def _exit_code(self, arguments: tuple[str, ...]) -> int:
+        command = CommandLine(prog="alembic")
+        options = command.parser.parse_args([*arguments])
+        # Without the ini file: its logging would replace what the tests listen to.
+        config = Config(cmd_opts=options)
+        config.set_main_option("script_location", str(self.directory / self.migrations))
+        config.set_main_option("path_separator", "os")
+        config.set_main_option("sqlalchemy.url", self.url.replace("%", "%%"))
+        try:
+            command.run_cmd(config, options)
+        except SystemExit as exit_:
+            if isinstance(exit_.code, str):
+                print(exit_.code, file=sys.stderr)
+                return 1
+            return (exit_.code or 0) & 255  # what the shell sees of Alembic's -1
+        except Exception:
+            traceback.print_exc()
+            return 1
+        return 0
 
     def script(self, step: str, *told: str) -> str:
         """What `alembic upgrade STEP --sql` prints; a downgrade where STEP goes down."""
@@ -113,15 +141,11 @@ class Project:
         """The outcomes in the ledger, in the order of the runs."""
         return [outcome for (outcome,) in self.database.rows("SELECT outcome FROM datafix_run ORDER BY run_id")]
 
-    @property
-    def _config(self) -> list[str]:
-        return ["-c", str(self.directory / "alembic.ini")]
-
     def revision(self, name: str, after: str | None, up: str, down: str = "pass", *, top: str = "") -> None:
         """Write a revision; `fix` in it is the fix that `top` declares, or the one of this module."""
         top = dedent(top).strip() or f"fix = {FIX.strip()}"
         text = (
-            "import os\nimport sqlalchemy as sa\nfrom alembic import context, op\n"
+            "import datetime as dt\nimport decimal\nimport os\nimport uuid\n\nimport sqlalchemy as sa\nfrom alembic import context, op\n"
             "from datafixes import DataFix, DatafixError, Delete, Insert, Rows, Update, sql\n\n"
             f"revision = {name!r}\ndown_revision = {after!r}\nbranch_labels = None\ndepends_on = None\n\n{top}\n\n\n"
             f"def upgrade() -> None:\n{indent(dedent(up).strip(), '    ')}\n\n\n"
@@ -133,23 +157,27 @@ class Project:
         """Write env.py."""
         (self.directory / "migrations/env.py").write_text(dedent(text), encoding="utf-8")
 
-    def url(self, url: str) -> None:
-        """Write alembic.ini, with this URL."""
-        ini = "[alembic]\nscript_location = %(here)s/migrations\npath_separator = os\nsqlalchemy.url = {}\n"
-        (self.directory / "alembic.ini").write_text(ini.format(url.replace("%", "%%")), encoding="utf-8")
+    def write_ini(self) -> None:
+        """Write alembic.ini."""
+        ini = "[alembic]\nscript_location = %(here)s/{}\npath_separator = os\nsqlalchemy.url = {}\n"
+        text = ini.format(self.migrations, self.url.replace("%", "%%"))
+        (self.directory / "alembic.ini").write_text(text, encoding="utf-8")
 
-    def on(self, database: Database) -> "Project":
+    def on(self, database: Database, driver: str = "psycopg2") -> "Project":
         """The same project for another database."""
-        other = replace(self, database=database)
-        other.url(database.url)
-        return other
+        return replace(self, database=database, driver=driver)
+
+
+def our_project(database: Database) -> Project:
+    """The ops-pipeline's own migrations."""
+    return Project(Path(__file__).parents[1], database, migrations="alembic")
 
 
 def new_project(directory: Path, database: Database, env: str = ENV) -> Project:
     """A project without revisions."""
     (directory / "migrations/versions").mkdir(parents=True)
     project = Project(directory, database)
-    project.url(database.url)
+    project.write_ini()
     project.env(env)
     return project
 
@@ -194,18 +222,3 @@ def _skip(script: str, position: int) -> int:
 
 def _after(script: str, mark: str, position: int) -> int:
     return script.index(mark, position) + len(mark)
-
-
-def _exit_code(arguments: list[str]) -> int:
-    try:
-        CommandLine(prog="alembic").main(argv=arguments)
-    except SystemExit as exit_:
-        if isinstance(exit_.code, str):
-            print(exit_.code, file=sys.stderr)
-            return 1
-        # What the shell sees of Alembic's -1.
-        return (exit_.code or 0) & 255
-    except Exception:
-        traceback.print_exc()
-        return 1
-    return 0

@@ -21,14 +21,17 @@ CREATE TABLE positions (
     status varchar(20)   NOT NULL DEFAULT 'open',
     price  numeric(12,4),
     note   text
-);
-INSERT INTO positions (id, symbol, price) VALUES (1, 'QCOM', 148), (2, 'SPY', 690.2), (3, 'NOW', 101.5), (4, 'ORCL', 157);
+)
 """
+ROWS = (
+    "INSERT INTO positions (id, symbol, price)"
+    " VALUES (1, 'QCOM', 148), (2, 'SPY', 690.2), (3, 'NOW', 101.5), (4, 'ORCL', 157)"
+)
 
 
 def lay(database: Database, *more: str) -> None:
     """Make the book and its audit table; `more` is run in between."""
-    database.execute(_TABLE, *more)
+    database.execute(_TABLE, ROWS, *more)
     fixes.create_audit_table(database, "positions", AUDIT)
 
 

@@ -20,7 +20,8 @@ fix = DataFix(
         set={
             "status": "closed",
             "close_reason": "manual_reconciliation",
-            "closed_at": sql("now() AT TIME ZONE 'UTC'"),  # the book's times are UTC, whatever the session's zone
+            # The book's times are UTC, whatever the session's zone.
+            "closed_at": sql("now() AT TIME ZONE 'UTC'"),
             "exit_price": sql("entry_price"),  # a neutral exit: the true prices are unknown
             "current_pnl_dollars": 0,
             "current_pnl_percent": 0,

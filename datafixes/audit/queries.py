@@ -38,7 +38,8 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
     row = connection.exec_driver_sql(
         verbatim(
             connection,
-            "SELECT run_id, outcome, rows_expected, rows_found, rows_changed, rows_already, rows_skipped, rows_overwritten"
+            "SELECT run_id, outcome, rows_expected, rows_found, rows_changed,"
+            " rows_already, rows_skipped, rows_overwritten"
             f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY run_id DESC LIMIT 1",
         )
     ).first()
@@ -56,7 +57,9 @@ def changes(connection: Connection, schema: str, audit: str, run: int, rows: int
         rows: how many rows at most.
     """
     view = f"{audit}{CHANGES_SUFFIX}"
-    exists = connection.exec_driver_sql(verbatim(connection, f"SELECT to_regclass({text(qualified(schema, view))})"))
+    exists = connection.exec_driver_sql(
+        verbatim(connection, f"SELECT to_regclass({text(qualified(schema, view))})")
+    )
     if exists.scalar() is None:
         return []
     # An update's line is its before-image; only an insert has none.
@@ -67,7 +70,8 @@ def changes(connection: Connection, schema: str, audit: str, run: int, rows: int
     lines = connection.exec_driver_sql(
         verbatim(
             connection,
-            f"SELECT key, column_name, before, after FROM {qualified(schema, view)} WHERE audit_run_id = {run} AND audit_id IN"
+            f"SELECT key, column_name, before, after FROM {qualified(schema, view)}"
+            f" WHERE audit_run_id = {run} AND audit_id IN"
             f" (SELECT shown.audit_id FROM (VALUES ('before'), ('after')) AS image (kind), LATERAL ({first}) AS shown)"
             f" ORDER BY audit_id LIMIT {rows * 1600}",
         )

@@ -5,11 +5,7 @@ from datafixes.script import literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
 
-_CAPTURED = (
-    "EXISTS (SELECT FROM {audit} AS datafix_captured\n"
-    "                        WHERE datafix_captured.audit_run_id = {{{{run}}}} AND datafix_captured.audit_image = 'before'\n"
-    "                          AND {{{{datafix_captured.key = target.key}}}})"
-)
+_CAPTURED = "EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})"
 _EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
 
 
@@ -58,6 +54,7 @@ def _change_steps(fix: DataFix) -> list[str]:
         *_wanted_values(fix, table),
         "    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.",
         _copy(fix, table, "before", _selection(fix, named), lock=True),
+        "    PERFORM pg_temp.datafix_note_captured(fix);",
         "",
         *(_judge_named(fix, table) if named else _judge_number(fix, table)),
         *_the_change(fix, table),
@@ -78,10 +75,6 @@ def _audit(fix: DataFix) -> str:
     return literal.qualified(fix.schema_of_audit, fix.audit)
 
 
-def _captured(fix: DataFix) -> str:
-    return _CAPTURED.format(audit=_audit(fix))
-
-
 def _where(condition: str) -> str:
     # The author's text may end in a comment: the closing bracket stands on a line of its own if it has several.
     return f"({condition})" if "--" not in condition and "\n" not in condition else f"({condition}\n)"
@@ -95,7 +88,10 @@ def _expected_rows(fix: DataFix, table: str) -> list[str]:
     )
     return [
         "    -- The rows that this fix was written for.",
-        _run("EXECUTE", f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA")
+        _run(
+            "EXECUTE",
+            f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA",
+        )
         + ";",
         f"    INSERT INTO pg_temp.datafix_expected VALUES\n        {rows};",
         "",
@@ -117,7 +113,11 @@ def _wanted_values(fix: DataFix, table: str) -> list[str]:
     names = literal.names(values)
     return [
         "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
-        _run("EXECUTE", f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA") + ";",
+        _run(
+            "EXECUTE",
+            f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA",
+        )
+        + ";",
         f"    INSERT INTO pg_temp.datafix_wanted ({names}) VALUES ({', '.join(literal.value(value) for value in values.values())});",
         "",
     ]
@@ -139,17 +139,19 @@ def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = 
         f"SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'\n"
         f"  FROM {table}\n"
         f" WHERE {condition}\n"
-        f" ORDER BY {{{{target.key}}}}" + (f"\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}" if lock else "")
+        f" ORDER BY {{{{target.key}}}}"
+        + (f"\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}" if lock else "")
     )
     variable = "copied" if image == "before" else "after"
-    return (
-        f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(_indented(statement))}));"
-    )
+    return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(_indented(statement))}));"
 
 
 def _judge_named(fix: DataFix, table: str) -> list[str]:
     where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
-    columns = ["{{target.key}}", *(f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix))]
+    columns = [
+        "{{target.key}}",
+        *(f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix)),
+    ]
     columns.append(f"{_where(where.strip() or 'true')} IS TRUE AS datafix_matches")
     columns.append(f"{_where(fix.rows.already or 'false')} IS TRUE AS datafix_already")
     separator = ",\n       "
@@ -177,10 +179,12 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
         "    END IF;",
         "",
     ]
-    if "select" in where.lower():
-        statement = f"SELECT count(*) FROM {table}\n WHERE {_captured(fix)}\n   AND {_where(where)} IS NOT TRUE"
+    if where.strip().lower() != "true":
+        statement = (
+            f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {_where(where)} IS NOT TRUE"
+        )
         steps += [
-            "    -- A condition that looks at other tables is looked at once more, now that the rows are locked.",
+            "    -- What the condition reads elsewhere may have changed before the rows were locked: it is looked at once more.",
             _run("EXECUTE", statement) + " INTO after;",
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(where)});",
             "",
@@ -191,10 +195,12 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
 def _the_change(fix: DataFix, table: str) -> list[str]:
     change = fix.change
     if isinstance(change, Update):
-        settings = ",\n       ".join(f"{literal.name(name)} = {literal.value(value)}" for name, value in change.set.items())
-        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {_captured(fix)}"
+        settings = ",\n       ".join(
+            f"{literal.name(name)} = {literal.value(value)}" for name, value in change.set.items()
+        )
+        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {_CAPTURED}"
     else:
-        statement = f"DELETE FROM {table}\n WHERE {_captured(fix)}"
+        statement = f"DELETE FROM {table}\n WHERE {_CAPTURED}"
     return [
         "    -- The change, on the copied rows and no others.",
         "    PERFORM pg_temp.datafix_check_cascades(fix);",
@@ -208,29 +214,33 @@ def _the_change(fix: DataFix, table: str) -> list[str]:
 def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
     table = literal.qualified(change.schema, change.table)
     columns = list(change.rows[0])
-    rows = ",\n       ".join(f"({', '.join(literal.value(row[name]) for name in columns)})" for row in change.rows)
+    rows = ",\n       ".join(
+        f"({', '.join(literal.value(row[name]) for name in columns)})" for row in change.rows
+    )
     insert = (
         f"WITH datafix_row AS (\nINSERT INTO {table} ({literal.names(columns)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
-        "INSERT INTO pg_temp.datafix_inserted SELECT {{datafix_row.key}} FROM datafix_row"
+        "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
-    inserted = "EXISTS (SELECT FROM pg_temp.datafix_inserted AS datafix_inserted WHERE {{datafix_inserted.key = target.key}})"
     return [
         "    -- The new rows, and which keys they got.",
-        _run("EXECUTE", f"CREATE TEMP TABLE datafix_inserted ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {table} WITH NO DATA") + ";",
+        _run(
+            "EXECUTE",
+            f"CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {table} WITH NO DATA",
+        )
+        + ";",
         _run("EXECUTE", insert) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
         f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",
         "",
-        *_proof(fix, table, inserted),
+        *_proof(fix, table),
     ]
 
 
-def _proof(fix: DataFix, table: str, changed_rows: str = "") -> list[str]:
-    rows = changed_rows or _captured(fix)
+def _proof(fix: DataFix, table: str) -> list[str]:
     if fix.kind == "delete":
-        after = [_run("EXECUTE", f"SELECT count(*) FROM {table}\n WHERE {rows}") + " INTO after;"]
+        after = [_run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}") + " INTO after;"]
     else:
-        after = [_copy(fix, table, "after", rows)]
+        after = [_copy(fix, table, "after", _CAPTURED)]
     steps = [
         "    -- The proof: deferred constraints hold, the rows as they are now go into the audit table, and are as wanted.",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",
@@ -238,10 +248,16 @@ def _proof(fix: DataFix, table: str, changed_rows: str = "") -> list[str]:
         *after,
         "    PERFORM pg_temp.datafix_check_after(fix, changed, after);",
     ]
-    if isinstance(fix.change, Update) and any(not isinstance(value, sql) for value in fix.change.set.values()):
+    if isinstance(fix.change, Update) and any(
+        not isinstance(value, sql) for value in fix.change.set.values()
+    ):
         steps.append("    PERFORM pg_temp.datafix_check_wanted(fix);")
     if fix.rows.ensure:
-        statement = f"SELECT count(*) FROM {table}\n WHERE {rows}\n   AND {_where(fix.rows.ensure)} IS NOT TRUE"
+        statement = (
+            f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {_where(fix.rows.ensure)} IS NOT TRUE"
+        )
         steps.append(_run("EXECUTE", statement) + " INTO after;")
-        steps.append(f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});")
+        steps.append(
+            f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});"
+        )
     return [*steps, "    PERFORM pg_temp.datafix_close(fix, 'applied', changed);"]

@@ -38,6 +38,18 @@ BEGIN
 END
 $engine$;
 
+-- Notes the keys of the rows that were locked and copied, in pg_temp.datafix_captured: everything that follows is for
+-- these rows only, and the planner knows how many they are.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_note_captured(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', fix ->> 'target'));
+    EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
+        pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit'));
+    ANALYZE pg_temp.datafix_captured;
+END
+$engine$;
+
 -- A number of rows was expected. Returns whether there is something to change; refuses any other number than the one
 -- the fix was written for.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_number(fix jsonb, copied bigint)
@@ -75,15 +87,15 @@ BEGIN
             SELECT concat_ws('/', {{e.key}}) AS key,
                    CASE WHEN a.datafix_matches IS NULL THEN 'is missing'
                         WHEN %s THEN %s
-                        WHEN i.audit_id IS NOT NULL AND NOT a.datafix_matches THEN 'changed while it was being locked'
-                        WHEN i.audit_id IS NOT NULL THEN 'found'
+                        WHEN c.tableoid IS NOT NULL AND NOT a.datafix_matches THEN 'changed while it was being locked'
+                        WHEN c.tableoid IS NOT NULL THEN 'found'
                         WHEN a.datafix_already THEN 'already'
                         WHEN a.datafix_matches THEN 'changed while it was being locked'
                         ELSE 'does not meet the condition of the fix' END AS verdict,
                    row_number() OVER (ORDER BY {{e.key}}) AS position
               FROM pg_temp.datafix_expected AS e
               LEFT JOIN pg_temp.datafix_actual AS a ON {{e.key = a.key}}
-              LEFT JOIN %s AS i ON {{i.key = e.key}} AND i.audit_run_id = {{run}} AND i.audit_image = 'before')
+              LEFT JOIN pg_temp.datafix_captured AS c ON {{c.key = e.key}})
         SELECT count(*) FILTER (WHERE verdict = 'found') AS found,
                count(*) FILTER (WHERE verdict = 'already') AS already,
                count(*) FILTER (WHERE verdict = 'is missing') AS missing,
@@ -91,7 +103,7 @@ BEGIN
                string_agg(key || ' ' || verdict, '; ' ORDER BY position) FILTER (WHERE verdict NOT IN ('found', 'already')) AS which,
                string_agg(key, ', ' ORDER BY position) FILTER (WHERE verdict = 'already') AS as_wanted
           FROM looked_at
-    $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'audit')) INTO seen;
+    $sql$, differs, pg_temp.datafix_difference(fix))) INTO seen;
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2 WHERE run_id = $3', fix ->> 'ledger')
         USING seen.found, seen.already, (fix -> 'run')::bigint;
     IF seen.missing = (fix -> 'rows_expected')::bigint AND NOT (fix -> 'required')::boolean THEN
@@ -148,12 +160,12 @@ BEGIN
     SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || coalesce(quote_literal(t.%1$I::text), ''NULL'') END', c, c || ' is '), ', ')
       INTO columns FROM unnest(wanted) AS c;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT concat_ws('/', {{t.key}}) || ': ' || concat_ws(', ', %s)
+        SELECT concat_ws('/', {{t.key}}) || ': ' || array_to_string(ARRAY[%s], ', ')
           FROM %s AS t CROSS JOIN pg_temp.datafix_wanted AS w
-         WHERE EXISTS (SELECT FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before' AND {{i.key = t.key}})
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})
            AND record_image_ne(ROW(%s), ROW(%s))
          ORDER BY {{t.key}} LIMIT 1
-    $sql$, columns, fix ->> 'target', fix ->> 'audit',
+    $sql$, columns, fix ->> 'target',
         (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(wanted) AS c),
         (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(wanted) AS c))) INTO example;
     IF example IS NOT NULL THEN
@@ -206,8 +218,8 @@ BEGIN
     LOOP
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             SELECT count(*) FROM %s AS child JOIN %s AS t ON %s
-             WHERE EXISTS (SELECT FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before' AND {{i.key = t.key}})
-        $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference), fix ->> 'audit')) INTO followers;
+             WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})
+        $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference))) INTO followers;
         IF followers > 0 THEN
             PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: %s rows of %s refer to these rows of %s (%s) and would be changed or '
                 'deleted with them, without a copy', fix ->> 'fix', followers, reference.conrelid::regclass, fix ->> 'target', reference.conname), NULL,

@@ -12,7 +12,8 @@ class Context:
 
     Attributes:
         revision: the Alembic revision that runs, or None outside of Alembic.
-        after: the revisions that must be in the version table before an apply.
+        upgrading: whether the revision's upgrade runs, or its downgrade.
+        after: the revisions that must be in the version table before the run.
         version_table: Alembic's version table.
         version_table_schema: its schema; empty: as the session's search_path finds it, as Alembic does.
         application: who and what runs it, for the ledger.
@@ -20,6 +21,7 @@ class Context:
     """
 
     revision: str | None = None
+    upgrading: bool = True
     after: tuple[str, ...] = ()
     version_table: str = "alembic_version"
     version_table_schema: str = ""
@@ -36,7 +38,7 @@ class Context:
     @property
     def version_table_oid(self) -> str:
         """An expression that finds the version table, or NULL, under the caller's own search_path."""
-        return f"to_regclass({literal.text(self.version_table_name)})"
+        return f"pg_catalog.to_regclass({literal.text(self.version_table_name)})"
 
 
 def declared(fix: DataFix, context: Context) -> dict[str, object]:
@@ -51,6 +53,7 @@ def declared(fix: DataFix, context: Context) -> dict[str, object]:
         "key": list(fix.rows.key_columns),
         "rows_expected": fix.rows.count,
         "revision": context.revision,
+        "upgrading": context.upgrading,
         "after": list(context.after),
         "version_table": context.version_table_name,
         "application": context.application,

@@ -18,7 +18,7 @@ $engine$;
 -- The type in which an audit table keeps a column: built-in types as they are; a domain as its base type; enums,
 -- composites and extension types as text, so that the application may change or drop its own types later.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_kept_type(type_id oid, typmod integer)
-RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
     t pg_type;
 BEGIN
@@ -75,7 +75,7 @@ $engine$;
 
 -- The columns of a table: name, type, the type in which they are kept, whether a statement may write them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_columns(relation oid)
-RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
     SELECT jsonb_agg(jsonb_build_object(
                'name', a.attname,
                'type', format_type(a.atttypid, a.atttypmod),
@@ -137,6 +137,13 @@ BEGIN
 END
 $engine$;
 
+-- The key of an image, in the types of the target.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_typed_key(fix jsonb, alias text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(format('%s.%I%s', alias, k ->> 'name', k ->> 'cast'), ', ' ORDER BY n)
+      FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n)
+$engine$;
+
 -- Runs a statement that writes images, with the settings pinned on which the text form of a value depends. Returns the
 -- number of rows.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_copy(statement text)
@@ -178,6 +185,9 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce('SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' ' || mode, 'SELECT')
       FROM pg_constraint AS c JOIN pg_namespace AS n ON n.oid = c.connamespace
      WHERE c.condeferred AND (fix ->> 'target_oid')::oid IN (c.conrelid, c.confrelid)
+       -- SET CONSTRAINTS reaches every constraint of that name in the schema: others are not to be deferred
+       AND (mode <> 'DEFERRED' OR NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.connamespace = c.connamespace AND o.conname = c.conname
+                                                 AND o.contype IN ('f', 'p', 'u', 'x', 't') AND NOT o.condeferred))
 $engine$;
 
 -- The transaction is one in which a fix can be safe: READ COMMITTED, so that what is read after a lock is current.
@@ -192,13 +202,13 @@ BEGIN
 END
 $engine$;
 
--- The database is where this revision starts from (apply), or at this revision (revert). Adds what the version table holds.
+-- The database is where this revision starts from (in an upgrade), or at this revision (in a downgrade). Adds what the
+-- version table holds.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_revision(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     revision text   := fix ->> 'revision';
-    wanted   text[] := CASE WHEN fix ->> 'direction' = 'revert' THEN ARRAY[fix ->> 'revision']
-                            ELSE ARRAY(SELECT jsonb_array_elements_text(fix -> 'after')) END;
+    wanted   text[] := ARRAY(SELECT jsonb_array_elements_text(fix -> 'after'));
     present  text[];
     longest  integer;
 BEGIN
@@ -216,7 +226,7 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: %s holds a revision twice: %s', fix ->> 'fix', version_table,
             array_to_string(present, ', ')), NULL, 'Remove the duplicate row first.');
     END IF;
-    IF fix ->> 'direction' = 'apply' AND revision = ANY (present) THEN
+    IF (fix -> 'upgrading')::boolean AND revision = ANY (present) THEN
         PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s already', fix ->> 'fix', revision),
             NULL, 'Another run was faster, or this script ran before. Nothing was changed.');
     END IF;
@@ -256,7 +266,7 @@ $engine$;
 
 -- The target is a table whose rows can be locked, copied and told apart. Returns what the rest needs to know of it.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_target(fix jsonb)
-RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
     label    text := format('%I.%I', fix ->> 'target_schema', fix ->> 'target_table');
     target   pg_class;
@@ -271,6 +281,11 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s', fix ->> 'fix', label), NULL,
             coalesce('There is ' || elsewhere || ': name it with schema="...".', NULL));
     END IF;
+    IF target.relkind IN ('r', 'p') THEN
+        -- The shape that is looked at here is the one that is copied: nobody alters the table from now on (C23).
+        EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
+        SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+    END IF;
     problem := CASE
         WHEN target.relkind = 'v' THEN 'is a view'
         WHEN target.relkind = 'm' THEN 'is a materialized view'
@@ -279,6 +294,8 @@ BEGIN
         WHEN target.relpersistence = 't' THEN 'is a temporary table'
         WHEN target.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = target.oid) THEN
             'has tables that inherit from it, whose own columns a copy would lose'
+        WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid WHERE c.relkind = 'f') THEN
+            'has a partition that is a foreign table'
         WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = target.oid) THEN
             (SELECT format('has a rule (%s), which would change something else than the statement says', string_agg(rulename, ', '))
                FROM pg_rewrite WHERE ev_class = target.oid)
@@ -375,7 +392,7 @@ $engine$;
 
 -- The audit table can hold the target's rows exactly: the same columns, in the types in which they are kept.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_table(fix jsonb)
-RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
     audit    oid  := pg_temp.datafix_relation(fix ->> 'audit_schema', fix ->> 'audit_table');
     ledger   oid  := pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run');
@@ -386,6 +403,18 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: there is no table %s to copy rows into', fix ->> 'fix',
             CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END), NULL,
             format('An earlier migration makes it: op.create_audit_table(%s, name=%s).', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+    END IF;
+    -- What is written there must stay there as it was written, through a crash too (C36).
+    SELECT string_agg(p.problem, '; ') INTO problems FROM pg_class AS c CROSS JOIN LATERAL (
+        SELECT 'it is not an ordinary, logged table' WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
+        UNION ALL SELECT 'it has the rule ' || rulename FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
+        UNION ALL SELECT 'its trigger ' || tgname || ' can change what is written' FROM pg_trigger
+         WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
+        ) AS p (problem) WHERE c.oid = audit;
+    IF problems IS NULL THEN
+        EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
+    ELSE
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s would not keep copies: %s', fix ->> 'fix', label, problems));
     END IF;
     SELECT string_agg(CASE
                WHEN have.name IS NULL THEN format('%I %s is missing there', want ->> 'name', want ->> 'kept')
@@ -475,7 +504,7 @@ BEGIN
     EXECUTE format($sql$
         UPDATE %s SET outcome = $1, rows_changed = $2, images = $3, images_digest = $4, finished_at = clock_timestamp() WHERE run_id = $5
     $sql$, fix ->> 'ledger') USING outcome, changed, kept.images, kept.digest, (fix -> 'run')::bigint;
-    FOREACH leftover IN ARRAY ARRAY['expected', 'actual', 'wanted', 'inserted', 'restore', 'conflict'] LOOP
+    FOREACH leftover IN ARRAY ARRAY['expected', 'actual', 'wanted', 'captured', 'pair', 'restore', 'conflict'] LOOP
         IF to_regclass('pg_temp.datafix_' || leftover) IS NOT NULL THEN
             EXECUTE 'DROP TABLE pg_temp.datafix_' || leftover;
         END IF;

@@ -25,6 +25,7 @@ _PINNED = (
     "transaction_timeout",
     "row_security",
     "synchronous_commit",
+    "quote_all_identifiers",
 )
 
 
@@ -95,35 +96,38 @@ def _fuse(fuse: str) -> str:
         name = f"{name[:12]}{hashlib.sha256(fuse.encode()).hexdigest()[:32]}"
     cursor = literal.text(name)
     query = (
-        "SELECT CASE WHEN strpos(current_setting('datafixes.finished', true), %1$L) > 0 THEN 0 "
-        "ELSE CAST(%2$L || left(coalesce(current_setting('datafixes.finished', true), ''), 0) AS integer) END"
+        "SELECT CASE WHEN pg_catalog.strpos(pg_catalog.current_setting('datafixes.finished', true), %1$L) OPERATOR(pg_catalog.>) 0 THEN 0 "
+        "ELSE CAST(%2$L OPERATOR(pg_catalog.||) pg_catalog.left(coalesce(pg_catalog.current_setting('datafixes.finished', true), ''), 0) AS integer) END"
     )
     return f"""\
 -- The commit fuse: a cursor that is read when the transaction commits, and fails there unless the block below has
 -- said that it finished. It needs no table and no privilege, and no client can skip it.
 DO $fuse$
 BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE name = {cursor}) THEN
-        EXECUTE format('CLOSE %I', {cursor});
+    IF EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) {cursor}) THEN
+        EXECUTE pg_catalog.format('CLOSE %I', {cursor});
     END IF;
-    PERFORM set_config('datafixes.finished', replace(coalesce(current_setting('datafixes.finished', true), ''), {literal.text(f"<{fuse}>")}, ''), true);
-    EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR ', {cursor})
-         || format({literal.text(query)}, {literal.text(f"<{fuse}>")}, {literal.text(f"datafix {fuse} did not finish: nothing of this transaction is committed")});
+    PERFORM pg_catalog.set_config('datafixes.finished', pg_catalog.replace(coalesce(pg_catalog.current_setting('datafixes.finished', true), ''), {literal.text(f"<{fuse}>")}, ''), true);
+    EXECUTE pg_catalog.format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR ', {cursor})
+         OPERATOR(pg_catalog.||) pg_catalog.format({literal.text(query)}, {literal.text(f"<{fuse}>")}, {literal.text(f"datafix {fuse} did not finish: nothing of this transaction is committed")});
 END
 $fuse$"""
 
 
 def _pin(limits: Limits) -> str:
-    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on")
-    pinned = ",\n        ".join(f"('{name}', {literal.text(value)})" for name, value in zip(_PINNED, values, strict=True))
+    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off")
+    pinned = ",\n        ".join(
+        f"('{name}', {literal.text(value)})" for name, value in zip(_PINNED, values, strict=True)
+    )
     return f"""\
--- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk.
+-- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk;
+-- the names of types and of what a regclass points at are written in one way.
 DO $settings$
 BEGIN
-    PERFORM set_config('datafixes.' || pinned.name, current_setting(pinned.name), true), set_config(pinned.name, pinned.value, true)
+    PERFORM pg_catalog.set_config('datafixes.' OPERATOR(pg_catalog.||) pinned.name, pg_catalog.current_setting(pinned.name), true), pg_catalog.set_config(pinned.name, pinned.value, true)
        FROM (VALUES
         {pinned}) AS pinned (name, value)
-      WHERE current_setting(pinned.name, true) IS NOT NULL;
+      WHERE pg_catalog.current_setting(pinned.name, true) IS NOT NULL;
 END
 $settings$"""
 
@@ -134,9 +138,9 @@ def _unpin() -> str:
 -- The settings as they were: other migrations may follow in this transaction.
 DO $settings$
 BEGIN
-    PERFORM set_config(pinned.name, current_setting('datafixes.' || pinned.name), true)
+    PERFORM pg_catalog.set_config(pinned.name, pg_catalog.current_setting('datafixes.' OPERATOR(pg_catalog.||) pinned.name), true)
        FROM (VALUES {pinned}) AS pinned (name)
-      WHERE current_setting(pinned.name, true) IS NOT NULL;
+      WHERE pg_catalog.current_setting(pinned.name, true) IS NOT NULL;
 END
 $settings$"""
 

@@ -28,7 +28,9 @@ def name(identifier: str) -> str:
     quoted = identifier.replace('"', '""')
     if quoted.isascii():
         return f'"{quoted}"'
-    escaped = "".join(c if c.isascii() else _unicode_escape(c, "\\", "\\+") for c in quoted.replace("\\", "\\\\"))
+    escaped = "".join(
+        c if c.isascii() else _unicode_escape(c, "\\", "\\+") for c in quoted.replace("\\", "\\\\")
+    )
     return f'U&"{escaped}"'
 
 
@@ -67,22 +69,24 @@ def value(given: Value | sql) -> str:
             return str(given)
         case float() | decimal.Decimal():
             return _number(given)
-        case dt.datetime() | dt.time() if given.tzinfo is None:
-            return f"{'TIMESTAMP' if isinstance(given, dt.datetime) else 'TIME'} '{given.isoformat(' ') if isinstance(given, dt.datetime) else given.isoformat()}'"
-        case dt.datetime():
-            return f"'{given.isoformat(' ')}'"
-        case dt.date() | dt.time():
-            return f"'{given.isoformat()}'"
+        case dt.date() | dt.time():  # a datetime is a date
+            return _moment(given)
         case dt.timedelta():
-            # With signs of their own: IntervalStyle sql_standard would spread a leading minus over all fields.
-            return f"'{given.days:+d} days +{given.seconds}.{given.microseconds:06d} seconds'"
-        case uuid.UUID():
-            return f"'{given}'"
+            # Each field with its own sign: IntervalStyle sql_standard spreads a lone leading minus over all of them.
+            sign, length = "-" if given < dt.timedelta() else "+", abs(given)
+            return f"'{sign}{length.days} days {sign}{length.seconds}.{length.microseconds:06d} seconds'"
         case bytes():
-            return f"decode('{given.hex()}', 'hex')"
-        case str():
-            return text(given)
+            return f"pg_catalog.decode('{given.hex()}', 'hex')"
+        case uuid.UUID() | str():
+            return text(str(given))
     raise TypeError(f"no SQL literal for {type(given).__name__}")
+
+
+def _moment(given: dt.date | dt.time) -> str:
+    shown = f"'{given.isoformat(' ') if isinstance(given, dt.datetime) else given.isoformat()}'"
+    if isinstance(given, dt.datetime | dt.time) and given.tzinfo is None:
+        return f"{'TIMESTAMP' if isinstance(given, dt.datetime) else 'TIME'} {shown}"
+    return shown
 
 
 def body(statement: str, tag: str = "sql") -> str:

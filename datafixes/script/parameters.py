@@ -8,4 +8,6 @@ def verbatim(connection: Connection, statement: str) -> str:
 
     Drivers with the paramstyles format and pyformat read ``%%`` as ``%``, with or without parameters.
     """
-    return statement.replace("%", "%%") if connection.dialect.paramstyle in ("format", "pyformat") else statement
+    return (
+        statement.replace("%", "%%") if connection.dialect.paramstyle in ("format", "pyformat") else statement
+    )

@@ -51,7 +51,7 @@ _COPY = """
         SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'
           FROM {table}
          WHERE EXISTS (SELECT FROM pg_temp.datafix_restore AS datafix_restore
-                        WHERE datafix_restore.datafix_action IN ({actions}) AND {{{{datafix_restore.key = target.key}}}})
+                        WHERE datafix_restore.datafix_action OPERATOR(pg_catalog.=) ANY (ARRAY[{actions}]) AND {{{{datafix_restore.key = target.key}}}})
          ORDER BY {{{{target.key}}}}
     """
 

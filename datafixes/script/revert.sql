@@ -28,7 +28,9 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_check_shape(fix, last);
     PERFORM pg_temp.datafix_check_images(fix, last);
-    RETURN pg_temp.datafix_written(fix || jsonb_build_object('from_run', last -> 'run_id', 'images', last -> 'shape' -> 'columns'), last);
+    fix := fix || jsonb_build_object('from_run', last -> 'run_id', 'images', last -> 'shape' -> 'columns');
+    PERFORM pg_temp.datafix_pair_images(fix);
+    RETURN pg_temp.datafix_written(fix, last);
 END
 $engine$;
 
@@ -80,11 +82,21 @@ BEGIN
 END
 $engine$;
 
--- Two images, a and b, are of one row.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_one_row(fix jsonb, a text, b text)
-RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format('%s.%I%s %s %s.%I%s', a, k ->> 'name', k ->> 'cast', k ->> 'equals', b, k ->> 'name', k ->> 'cast'), ' AND ')
-      FROM jsonb_array_elements(fix -> 'key_columns') AS k
+-- Which image is of which row: one line for each row of the run that is taken back, by key, with the numbers of its
+-- images. Everything else joins on these numbers, and the planner knows how many they are.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_pair_images(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_pair ON COMMIT DROP AS SELECT {{t.key}}, NULL::bigint AS datafix_before, NULL::bigint AS datafix_after FROM %s AS t WITH NO DATA',
+        fix ->> 'target'));
+    EXECUTE format($sql$
+        INSERT INTO pg_temp.datafix_pair
+        SELECT %1$s, max(i.audit_id) FILTER (WHERE i.audit_image = 'before'), max(i.audit_id) FILTER (WHERE i.audit_image = 'after')
+          FROM %2$s AS i WHERE i.audit_run_id = %3$s GROUP BY %1$s
+    $sql$, pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', fix ->> 'from_run');
+    ANALYZE pg_temp.datafix_pair;
+END
 $engine$;
 
 -- The columns that the fix wrote: the ones it set, or, where triggers had a hand in it, all that differ in any row.
@@ -97,13 +109,11 @@ BEGIN
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             SELECT coalesce(jsonb_agg(name), '[]') FROM (
                 SELECT unnest(ARRAY[%s]) AS name, unnest(ARRAY[%s]) AS differs
-                  FROM %s AS b JOIN %s AS a ON a.audit_run_id = %s AND a.audit_image = 'after' AND %s
-                 WHERE b.audit_run_id = %s AND b.audit_image = 'before') AS _ WHERE differs
+                  FROM pg_temp.datafix_pair AS p JOIN %s AS b ON b.audit_id = p.datafix_before JOIN %s AS a ON a.audit_id = p.datafix_after) AS _ WHERE differs
         $sql$, (SELECT string_agg(quote_literal(c ->> 'name'), ', ') FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
             (SELECT string_agg(format('bool_or(record_image_ne(ROW(b.%1$I), ROW(a.%1$I)))', c ->> 'name'), ', ')
                FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
-            fix ->> 'audit', fix ->> 'audit', fix ->> 'from_run',
-            pg_temp.datafix_one_row(fix, 'a', 'b'), fix ->> 'from_run')) INTO written;
+            fix ->> 'audit', fix ->> 'audit')) INTO written;
     END IF;
     RETURN fix || jsonb_build_object('written', written);
 END
@@ -125,8 +135,6 @@ RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
 DECLARE
-    target   text  := fix ->> 'target';
-    audit    text  := fix ->> 'audit';
     images   jsonb := fix -> 'images';
     writable jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(images) AS c WHERE NOT (c -> 'generated')::boolean);
     written  jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c WHERE fix -> 'written' ? (c ->> 'name'));
@@ -134,84 +142,134 @@ DECLARE
     now_row  text  := 'ROW(' || pg_temp.datafix_each(images, 't.%1$I%3$s') || ')';
     b_row    text  := 'ROW(' || pg_temp.datafix_each(images, 'b.%1$I') || ')';
     a_row    text  := 'ROW(' || pg_temp.datafix_each(images, 'a.%1$I') || ')';
-    is_b     text  := format('b.audit_run_id = %s AND b.audit_image = ''before''', fix ->> 'from_run');
-    is_a     text  := format('a.audit_run_id = %s AND a.audit_image = ''after''', fix ->> 'from_run');
     to_undo  text  := 'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))';
+    pairs    text  := format('LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after', fix ->> 'audit');
 BEGIN
     EXECUTE format('CREATE TEMP TABLE datafix_restore ON COMMIT DROP AS SELECT %s, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
-        pg_temp.datafix_each(writable, 't.%1$I'), target);
-    -- rows that the fix changed
+        pg_temp.datafix_each(writable, 't.%1$I'), fix ->> 'target');
+    -- rows that are there
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s, CASE WHEN NOT (%s) THEN 'already back' WHEN NOT record_image_ne(%s, %s) THEN 'unchanged' WHEN %s THEN 'changed since' ELSE 'drifted' END
-          FROM %s AS t JOIN %s AS b ON %s AND {{b.key = t.key}} JOIN %s AS a ON %s AND {{a.key = t.key}}
-         ORDER BY {{t.key}} FOR {{lock}} OF t
+        SELECT %s,
+               CASE WHEN p.datafix_before IS NULL THEN CASE WHEN record_image_ne(%s, %s) THEN 'changed since' ELSE 'inserted' END
+                    WHEN p.datafix_after IS NULL THEN CASE WHEN record_image_ne(%s, %s) THEN 'taken' ELSE 'already back' END
+                    WHEN NOT (%s) THEN 'already back'
+                    WHEN NOT record_image_ne(%s, %s) THEN 'unchanged'
+                    WHEN %s THEN 'changed since'
+                    ELSE 'drifted' END
+          FROM pg_temp.datafix_pair AS p JOIN %s AS t ON {{p.key = t.key}} %s
+         ORDER BY {{t.key}} FOR %s OF t
     $sql$, names,
         (SELECT string_agg(CASE WHEN NOT fix -> 'written' ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
-                    ELSE pg_temp.datafix_each(jsonb_build_array(c), 'CASE WHEN record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END') END,
+                    ELSE pg_temp.datafix_each(jsonb_build_array(c), 'CASE WHEN b.audit_id IS NOT NULL AND a.audit_id IS NOT NULL AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END') END,
                     ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(writable) AS c),
+        now_row, a_row, now_row, b_row,
         coalesce(pg_temp.datafix_each(written, to_undo, ' OR '), 'false'), now_row, a_row,
         coalesce(pg_temp.datafix_each(written, to_undo || ' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I))', ' OR '), 'false'),
-        target, audit, is_b, audit, is_a));
-    -- rows that the fix inserted
+        fix ->> 'target', pairs, pg_temp.datafix_lock_to_restore(fix)));
+    -- rows that are not: all that are not listed yet, so that none is missed which somebody removes and adds again meanwhile
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s, CASE WHEN record_image_ne(%s, %s) THEN 'changed since' ELSE 'inserted' END
-          FROM %s AS t JOIN %s AS a ON %s AND {{a.key = t.key}}
-         WHERE NOT EXISTS (SELECT FROM %s AS b WHERE %s AND {{b.key = t.key}})
-         ORDER BY {{t.key}} FOR UPDATE OF t
-    $sql$, names, pg_temp.datafix_each(writable, 't.%1$I'), now_row, a_row, target, audit, is_a, audit, is_b));
-    -- rows that the fix deleted, and rows that it changed and that are gone: all that are not listed yet, so that none
-    -- is missed which somebody removes and adds again meanwhile
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s, CASE WHEN a.audit_id IS NOT NULL AND t.tableoid IS NULL THEN 'gone' WHEN a.audit_id IS NOT NULL THEN 'changed since'
-                        WHEN t.tableoid IS NULL THEN 'deleted'
-                        WHEN record_image_ne(%s, %s) THEN 'taken' ELSE 'already back' END
-          FROM %s AS b LEFT JOIN %s AS a ON %s AND %s LEFT JOIN %s AS t ON {{b.key = t.key}}
-         WHERE %s AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{b.key = r.key}})
-    $sql$, names, pg_temp.datafix_each(writable, 'b.%1$I%4$s'), now_row, b_row, audit, audit, is_a, pg_temp.datafix_one_row(fix, 'a', 'b'), target, is_b));
-    -- rows that the fix inserted and that are gone
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s, 'already back' FROM %s AS a WHERE %s AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{a.key = r.key}})
-    $sql$, names, pg_temp.datafix_each(writable, 'a.%1$I%4$s'), audit, is_a));
+        SELECT %s,
+               CASE WHEN t.tableoid IS NOT NULL THEN 'changed since'
+                    WHEN p.datafix_before IS NULL THEN 'already back'
+                    WHEN p.datafix_after IS NULL THEN 'deleted'
+                    ELSE 'gone' END
+          FROM pg_temp.datafix_pair AS p %s LEFT JOIN %s AS t ON {{p.key = t.key}}
+         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{p.key = r.key}})
+    $sql$, names, pg_temp.datafix_each(writable, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'), pairs, fix ->> 'target'));
     UPDATE pg_temp.datafix_restore SET datafix_action = CASE datafix_state
         WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END;
+    ANALYZE pg_temp.datafix_restore;
     RETURN fix || jsonb_build_object('writable', writable, 'written', coalesce(written, '[]'));
 END
 $engine$;
 
--- Rows of other tables, or other rows of this one, that refer to rows which the revert would delete.
+-- Rows that will be deleted, or whose unique values change, need the stronger lock (C20).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_lock_to_restore(fix jsonb)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    RETURN CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_pair AS p WHERE p.datafix_before IS NULL)
+                  OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+                              WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND fix -> 'written' ? a.attname::text)
+                THEN 'UPDATE' ELSE 'NO KEY UPDATE' END;
+END
+$engine$;
+
+-- Rows of other tables, or other rows of this one, that refer to rows which the revert would delete, or to values that it
+-- would change and the reference would follow.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_referenced(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     reference pg_constraint;
     marked    bigint;
+    found_now bigint;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_temp.datafix_restore WHERE datafix_action = 'delete') THEN
-        RETURN;
-    END IF;
-    FOR reference IN
-        SELECT c.* FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
-           AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
-         ORDER BY c.conrelid = c.confrelid        -- the table's references to itself last: rows that stay may refer to more rows
-    LOOP
-      LOOP
-        EXECUTE pg_temp.datafix_sql(fix, format($sql$
-            UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'referenced', datafix_action = NULL
-             WHERE r.datafix_action = 'delete' AND EXISTS (SELECT FROM %1$s AS child JOIN %2$s AS t ON %3$s WHERE {{r.key = t.key}} %4$s)
-        $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
-            CASE WHEN reference.conrelid = reference.confrelid
-                 THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS other WHERE other.datafix_action = ''delete'' AND {{other.key = child.key}})' ELSE '' END));
-        GET DIAGNOSTICS marked = ROW_COUNT;
+    LOOP        -- until no more are found: a row that stays may refer to another one
+        marked := 0;
+        FOR reference IN
+            SELECT c.* FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
+               AND (EXISTS (SELECT FROM pg_temp.datafix_restore AS _ WHERE _.datafix_action = 'delete')
+                    OR c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
+                        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'written' ? a.attname::text))
+               AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+        LOOP
+            EXECUTE pg_temp.datafix_sql(fix, format($sql$
+                UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'referenced', datafix_action = NULL
+                 WHERE r.datafix_action IN ('delete', 'update') AND EXISTS (
+                       SELECT FROM %1$s AS child JOIN %2$s AS t ON %3$s
+                        WHERE {{r.key = t.key}} AND (r.datafix_action = 'delete' OR record_image_ne(ROW(%4$s), ROW(%5$s))) %6$s)
+            $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
+                pg_temp.datafix_referred_columns(reference, 'r'), pg_temp.datafix_referred_columns(reference, 't'),
+                CASE WHEN reference.conrelid = reference.confrelid
+                     THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS other WHERE other.datafix_action = ''delete'' AND {{other.key = child.key}})' ELSE '' END));
+            GET DIAGNOSTICS found_now = ROW_COUNT;
+            marked := marked + found_now;
+        END LOOP;
         EXIT WHEN marked = 0;
-      END LOOP;
     END LOOP;
 END
 $engine$;
 
--- Puts every conflict into pg_temp.datafix_conflict, a line for each column: then and now, and which fix came later.
+-- The columns that a reference points at, qualified; generated ones cannot be written.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_referred_columns(reference pg_constraint, qualifier text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(format('%s.%I', qualifier, a.attname), ', ' ORDER BY a.attnum)
+      FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey) AND a.attgenerated = ''
+$engine$;
+
+-- Rows of the target that hold now what is unique in a row to be restored.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_taken(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    same text;
+BEGIN
+    FOR same IN
+        SELECT string_agg(format('t.%1$I OPERATOR(%2$I.%3$s) r.%1$I', a.attname, n.nspname, o.oprname), ' AND ')
+          FROM pg_index AS i CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS k
+          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
+          JOIN pg_opclass AS opc ON opc.oid = i.indclass[k]
+          JOIN pg_amop AS amop ON amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
+                              AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
+          JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+         WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+         GROUP BY i.indexrelid, i.indnkeyatts
+        HAVING bool_and(a.attgenerated = '') AND count(*) = i.indnkeyatts AND NOT bool_and(fix -> 'key' ? a.attname::text)
+           AND (bool_or(fix -> 'written' ? a.attname::text)
+                OR EXISTS (SELECT FROM pg_temp.datafix_restore AS _ WHERE _.datafix_action = 'insert'))
+    LOOP
+        -- a row that is restored itself may be about to give the value up: that is for the index to say
+        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+            UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'taken', datafix_action = NULL
+             WHERE r.datafix_action IN ('insert', 'update') AND EXISTS (SELECT FROM %s AS t WHERE %s AND NOT ({{t.key = r.key}})
+                   AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS other WHERE other.datafix_action IS NOT NULL AND {{other.key = t.key}}))
+        $sql$, fix ->> 'target', same));
+    END LOOP;
+END
+$engine$;
+
+-- Puts the first twenty rows in conflict into pg_temp.datafix_conflict, a line for each column: then and now, and which
+-- fix came later.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_list_conflicts(fix jsonb)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
@@ -225,12 +283,12 @@ BEGIN
         SELECT concat_ws('/', {{r.key}}), r.datafix_state, c.name, c.before, c.after, c.now,
                (SELECT string_agg(DISTINCT run.fix || ' (run ' || run.run_id || ')', ', ') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id
                  WHERE i.audit_run_id > %3$s AND i.audit_run_id <> {{run}} AND {{i.key = r.key}})
-          FROM pg_temp.datafix_restore AS r
+          FROM (SELECT * FROM pg_temp.datafix_restore AS r WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced') ORDER BY {{r.key}} LIMIT 20) AS r
+          JOIN pg_temp.datafix_pair AS p ON {{p.key = r.key}}
           LEFT JOIN %4$s AS t ON {{r.key = t.key}}
-          LEFT JOIN %1$s AS b ON b.audit_run_id = %3$s AND b.audit_image = 'before' AND {{b.key = r.key}}
-          LEFT JOIN %1$s AS a ON a.audit_run_id = %3$s AND a.audit_image = 'after' AND {{a.key = r.key}}
+          LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before
+          LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
           LEFT JOIN LATERAL (VALUES %5$s) AS c (name, before, after, now, differs) ON c.differs
-         WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced')
          ORDER BY {{r.key}}
     $sql$, fix ->> 'audit', fix ->> 'ledger', fix ->> 'from_run', fix ->> 'target',
         pg_temp.datafix_each(compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
@@ -238,11 +296,10 @@ BEGIN
 END
 $engine$;
 
--- The conflicts as a table for people, at most twenty lines.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_conflict_table()
+-- The conflicts as a table for people.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_conflict_table(standing bigint)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    total bigint := (SELECT count(*) FROM pg_temp.datafix_conflict);
     shown text;
 BEGIN
     WITH line AS (
@@ -252,7 +309,7 @@ BEGIN
                 CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c.before, 'NULL'), 40) END,
                 CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c."left", 'NULL'), 40) END,
                 CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c.now, 'NULL'), 40) END, coalesce('by ' || c.later, '')
-           FROM pg_temp.datafix_conflict AS c LIMIT 20)
+           FROM pg_temp.datafix_conflict AS c LIMIT 60)
     ), width AS (
         SELECT max(length(key)) AS key, max(length(conflict)) AS conflict, max(length(col)) AS col, max(length(was)) AS was,
                max(length(fixed)) AS fixed, max(length(now)) AS now FROM line
@@ -260,7 +317,7 @@ BEGIN
     SELECT string_agg(rtrim(concat_ws('  ', rpad(l.key, w.key), rpad(l.conflict, w.conflict), rpad(l.col, w.col), rpad(l.was, w.was),
                                       rpad(l.fixed, w.fixed), rpad(l.now, w.now), l.later)), E'\n' ORDER BY l.n)
       INTO shown FROM line AS l CROSS JOIN width AS w;
-    RETURN shown || CASE WHEN total > 20 THEN format(E'\n... and %s more lines', total - 20) ELSE '' END;
+    RETURN shown || CASE WHEN standing > 20 THEN format(E'\n... and %s more rows', standing - 20) ELSE '' END;
 END
 $engine$;
 
@@ -273,21 +330,23 @@ DECLARE
     standing bigint;
     total    bigint := (SELECT count(*) FROM pg_temp.datafix_restore);
     which    text;
-    forced   bigint := 0;
+    forced   bigint;
 BEGIN
-    PERFORM pg_temp.datafix_mark_referenced(fix);
-    PERFORM pg_temp.datafix_list_conflicts(fix);
     IF policy = 'overwrite' THEN
         -- the columns of datafix_restore are the target's: one of them may be called fix
-        UPDATE pg_temp.datafix_restore SET datafix_action = CASE WHEN datafix_settle_conflicts.fix -> 'written' = '[]' THEN 'delete' ELSE 'update' END
+        UPDATE pg_temp.datafix_restore SET datafix_state = 'overwritten',
+               datafix_action = CASE WHEN datafix_settle_conflicts.fix -> 'written' = '[]' THEN 'delete' ELSE 'update' END
          WHERE datafix_state = 'changed since';
-        GET DIAGNOSTICS forced = ROW_COUNT;
-        DELETE FROM pg_temp.datafix_conflict WHERE conflict = 'changed since';
     END IF;
-    SELECT count(DISTINCT key), string_agg(DISTINCT key || ' ' || conflict, ', ') INTO standing, which FROM pg_temp.datafix_conflict;
+    PERFORM pg_temp.datafix_mark_referenced(fix);
+    PERFORM pg_temp.datafix_mark_taken(fix);
+    SELECT count(*) FILTER (WHERE r.datafix_state = 'overwritten'), count(*) FILTER (WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced'))
+      INTO forced, standing FROM pg_temp.datafix_restore AS r;
     IF standing > 0 AND policy <> 'skip' THEN
+        PERFORM pg_temp.datafix_list_conflicts(fix);
+        SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
         PERFORM pg_temp.datafix_refuse('DF009', format('datafix %s: %s of %s rows of %s cannot be given back: %s', fix ->> 'fix', standing, total,
-            fix ->> 'target', left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(),
+            fix ->> 'target', left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(standing),
             format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by name: alembic -x on_conflict=%1$s:skip downgrade ... '
                    'leaves them alone%2$s', fix ->> 'fix', CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
                    THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END));
@@ -305,15 +364,15 @@ BEGIN
         RETURN format('SELECT FROM %s WHERE false', fix ->> 'target');
     ELSIF action = 'delete' THEN
         RETURN pg_temp.datafix_sql(fix, format($sql$
-            DELETE FROM %s AS t USING pg_temp.datafix_restore AS r WHERE r.datafix_action = 'delete' AND {{r.key = t.key}}
+            DELETE FROM %s AS t USING pg_temp.datafix_restore AS r WHERE r.datafix_action OPERATOR(pg_catalog.=) 'delete' AND {{r.key = t.key}}
         $sql$, fix ->> 'target'));
     ELSIF action = 'update' THEN
         RETURN pg_temp.datafix_sql(fix, format($sql$
-            UPDATE %s AS t SET %s FROM pg_temp.datafix_restore AS r WHERE r.datafix_action = 'update' AND {{r.key = t.key}}
+            UPDATE %s AS t SET %s FROM pg_temp.datafix_restore AS r WHERE r.datafix_action OPERATOR(pg_catalog.=) 'update' AND {{r.key = t.key}}
         $sql$, fix ->> 'target', pg_temp.datafix_each(fix -> 'written', '%1$I = r.%1$I')));
     END IF;
     RETURN format($sql$
-        INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM pg_temp.datafix_restore AS r WHERE r.datafix_action = 'insert'
+        INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM pg_temp.datafix_restore AS r WHERE r.datafix_action OPERATOR(pg_catalog.=) 'insert'
     $sql$, fix ->> 'target', pg_temp.datafix_each(fix -> 'writable', '%1$I'), pg_temp.datafix_each(fix -> 'writable', 'r.%1$I'));
 END
 $engine$;
@@ -328,7 +387,7 @@ DECLARE
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT count(*) FILTER (WHERE (t.tableoid IS NULL) = (r.datafix_action = 'delete')),
-               min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN concat_ws('/', {{r.key}}) || ': ' || concat_ws(', ', %s) END)
+               min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN concat_ws('/', {{r.key}}) || ': ' || array_to_string(ARRAY[%s], ', ') END)
           FROM pg_temp.datafix_restore AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
          WHERE r.datafix_action IS NOT NULL
     $sql$, pg_temp.datafix_each(fix -> 'writable', 'r.%1$I'), pg_temp.datafix_each(fix -> 'writable', 't.%1$I'),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from datafixes.fix import check_identifiers
 from datafixes.script import literal
 from datafixes.script.frame import Limits, Script, frame
 
@@ -26,13 +27,17 @@ class AuditTable:
     target_schema: str
     audit_schema: str
 
+    def __post_init__(self) -> None:
+        # The view beside it has the longest name.
+        check_identifiers(self.target, self.name + CHANGES_SUFFIX, self.target_schema, self.audit_schema)
+
 
 def create_script(table: AuditTable, limits: Limits) -> Script:
     """The script that makes an audit table, and the ledger where its schema has none yet."""
     block = f"""
 BEGIN
     -- Two runs must not make the same table at the same time.
-    PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_create_ledger({literal.text(table.audit_schema)});
     PERFORM pg_temp.datafix_create_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
                                                {literal.text(table.audit_schema)}, {literal.text(table.name)});
@@ -54,7 +59,7 @@ def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) 
     """
     block = f"""
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_drop_audit_table({literal.text(audit_schema)}, {literal.text(name)}, discard => {literal.value(discard)});
     {_finished("drop", name)}
 END
@@ -64,6 +69,6 @@ END
 
 def _finished(what: str, name: str) -> str:
     return (
-        "PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || "
+        "PERFORM pg_catalog.set_config('datafixes.finished', pg_catalog.current_setting('datafixes.finished', true) OPERATOR(pg_catalog.||) "
         f"{literal.text(f'<{what} {name}>')}, true);"
     )

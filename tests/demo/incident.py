@@ -126,9 +126,9 @@ def open_the_book(book: Book) -> None:
     check("the book has 17 rows: these, and 1 to 7, closed long ago", book.count("true") == 17)
     check("ten are open or closing", book.count("status IN ('open', 'closing')") == 10)
     say(
-        f"Seven of these ten are phantoms: {_list(PHANTOMS)}. The broker does not hold them any more, and the book "
-        f"was never told. Three are real: {_list(REAL)}. A symbol alone does not tell them apart (28 and 33, 29 and 32), "
-        "and neither does an id alone: the book keeps making new ones."
+        f"Seven of these ten are phantoms: {_list(PHANTOMS)}. The broker does not hold them any more, and the "
+        f"book was never told. Three are real: {_list(REAL)}. A symbol alone does not tell them apart (28 and 33, "
+        "29 and 32), and neither does an id alone: the book keeps making new ones."
     )
 
 
@@ -152,7 +152,10 @@ def ask_the_audit(book: Book) -> None:
     heading("3. The audit")
     say("Each changed row was copied before and after, with the table's own columns and types.")
     images = book.show(_IMAGES)
-    check("seven rows before, seven rows after", [image for _, _, image, *_ in images] == ["before", "after"] * 7)
+    check(
+        "seven rows before, seven rows after",
+        [image for _, _, image, *_ in images] == ["before", "after"] * 7,
+    )
     say("What happened to position 16?")
     check("six columns changed", len(book.show(_HISTORY)) == 6)
     say("Who did it, and when? (The column reason says why.)")
@@ -170,7 +173,10 @@ def stand_in_the_way(book: Book) -> None:
     code = book.alembic("downgrade", "-1")
     check(f"refused: exit code {code}", code != 0)
     check("nothing was changed: the table is as before the attempt", book.fingerprint() == before)
-    check("the database is still at revision 015", book.value("SELECT version_num FROM alembic_version") == "015")
+    check(
+        "the database is still at revision 015",
+        book.value("SELECT version_num FROM alembic_version") == "015",
+    )
     newest = book.value("SELECT outcome FROM datafix_run ORDER BY run_id DESC LIMIT 1")
     check("the ledger knows of the attempt: failed", newest == "failed")
 
@@ -187,7 +193,9 @@ def give_it_back(book: Book, before: str) -> None:
     check("all 17 rows are as they were, byte for byte", book.unchanged(LONG_CLOSED + PHANTOMS + REAL))
     say("The audit forgets nothing: a revert adds its own images, and a line in the ledger.")
     runs = book.show(_LEDGER)
-    check("three runs: applied, failed, reverted", [run[3] for run in runs] == ["applied", "failed", "reverted"])
+    check(
+        "three runs: applied, failed, reverted", [run[3] for run in runs] == ["applied", "failed", "reverted"]
+    )
     say(
         "Run 2 is missing because a run takes its number when it begins: of one that fails nothing is kept, and its "
         "failure is written down afterwards, as run 3."
@@ -221,7 +229,10 @@ def _connected(url: str) -> Iterator[Book]:
     address = make_url(url)
     with closing(
         psycopg2.connect(
-            host=address.query["host"], port=address.query["port"], user=address.username, dbname=address.database
+            host=address.query["host"],
+            port=address.query["port"],
+            user=address.username,
+            dbname=address.database,
         )
     ) as connection:
         connection.autocommit = True
@@ -278,7 +289,9 @@ def main() -> int:
         # Whoever read this has read enough. Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    say(f"Done in {time.monotonic() - began:.0f} seconds. The fix: alembic/versions/015_close_phantom_positions.py")
+    say(
+        f"Done in {time.monotonic() - began:.0f} seconds. The fix: alembic/versions/015_close_phantom_positions.py"
+    )
     return 0
 
 

