@@ -16,9 +16,11 @@ _PATIENCE, _INTERVAL = 0.1, 0.1
 
 # The text of the other session's statement is left out: it may hold what must not stand in a log.
 _HOLDERS = """
-SELECT DISTINCT format('pid %s, role %s, application %s, %s since %s', a.pid, a.usename,
-                       coalesce(nullif(a.application_name, ''), '(unnamed)'), coalesce(a.state, 'running'),
-                       to_char(coalesce(a.xact_start, a.backend_start), 'YYYY-MM-DD HH24:MI:SS TZ'))
+SELECT DISTINCT format('pid %s, role %s, application %s%s', a.pid, a.usename,
+                       coalesce(nullif(a.application_name, ''), '(unnamed)'),
+                       -- not every role may see the state of others' sessions
+                       ', ' || a.state || ' since '
+                       || to_char(coalesce(a.xact_start, a.backend_start), 'YYYY-MM-DD HH24:MI:SS TZ'))
   FROM unnest(pg_catalog.pg_blocking_pids({pid})) AS blocker (pid)
   JOIN pg_catalog.pg_stat_activity AS a ON a.pid = blocker.pid
 """

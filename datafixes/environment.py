@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import sys
 from contextlib import redirect_stdout
 from typing import Any
@@ -16,6 +17,10 @@ from datafixes.execution import failure, sqlstate
 from datafixes.operations import settings_of
 
 _logger = logging.getLogger("alembic.datafixes")
+
+# An older Alembic ends a script to base by dropping the version table, outside of every transaction, so that it goes
+# even where the downgrade was refused. Online it never does. Nothing else can come last: the version does.
+_ITS_DROP = re.compile(r"DROP TABLE [^;\n]+;\s+(?=(?:COMMIT;\s+)?\Z)")
 
 _OURS = frozenset({"audit_id", "audit_run_id", "audit_image", "audit_recorded_at"})
 _LEDGER = frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"})
@@ -74,16 +79,19 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
             context.run_migrations()
     except (CommandError, DatafixError) as error:
         sys.exit(f"FAILED: {error}")
-    if not script.getvalue().strip():
+    text = _ITS_DROP.sub("", script.getvalue())
+    if not text.strip():
         _logger.warning(
             "The script is empty: no migration leads from %s to %s.",
             context.get_starting_revision_argument(), context.get_revision_argument(),
         )  # fmt: skip
-    stdout.write(script.getvalue())
+    stdout.write(text)
 
 
 def _told(error: DatafixError) -> str:
-    return "\n".join(part for part in (error.message, error.hint) if part)
+    if "\n" not in error.message:
+        return error.one_line()
+    return "\n".join(part for part in (error.message, error.hint) if part)  # every place that was looked at
 
 
 def leave_audit_tables_alone(

@@ -17,6 +17,7 @@ _logger = logging.getLogger("alembic.datafixes")
 
 # lock_not_available, deadlock_detected, serialization_failure: another attempt may find the way free.
 _TRY_AGAIN = frozenset({"55P03", "40P01", "40001"})
+_QUERY_CANCELED = "57014"  # statement_timeout, or somebody
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> Dat
             f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders
         )
     evidence = f" ({' '.join(detail.split())})" if detail else ""
+    if code == _QUERY_CANCELED:
+        evidence += _held_by(holders)
     return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
 
 

@@ -38,6 +38,8 @@ def tell(connection: Connection, fix: DataFix) -> None:
     if run is None:
         return
     _logger.info("datafix %s: %s", fix.name, _counts(run))
+    if run.already_rows:
+        _logger.info("  already as wanted, and left alone: %s", run.already_rows)
     if not run.changed:
         return
     rows = changes(connection, fix.schema_of_audit, fix.audit, run.run_id, _SHOWN_ROWS)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import dedent, indent
 
-import alembic
 from alembic.config import CommandLine, Config
 
+import alembic
 from tests.servers import Database
 
 ENV = """
@@ -90,13 +90,17 @@ class Project:
             logger.setLevel(level)
         return Ran(code, out.getvalue(), err.getvalue())
 
-    def process(self, *arguments: str, environment: dict[str, str] | None = None, python: tuple[str, ...] = ()) -> Ran:
+    def process(
+        self, *arguments: str, environment: dict[str, str] | None = None, python: tuple[str, ...] = ()
+    ) -> Ran:
         """Run a command in a process of its own, as a pipeline does."""
         done = subprocess.run(
             self.command_line(*arguments, python=python),
             capture_output=True, cwd=self.directory, env={**os.environ, **(environment or {})}, timeout=120, check=False,
         )  # fmt: skip
-        return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return Ran(
+            done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
 
     def command_line(self, *arguments: str, python: tuple[str, ...] = ()) -> list[str]:
         """The command line of :meth:`process`."""
@@ -139,7 +143,9 @@ class Project:
     @property
     def outcomes(self) -> list[str]:
         """The outcomes in the ledger, in the order of the runs."""
-        return [outcome for (outcome,) in self.database.rows("SELECT outcome FROM datafix_run ORDER BY run_id")]
+        return [
+            outcome for (outcome,) in self.database.rows("SELECT outcome FROM datafix_run ORDER BY run_id")
+        ]
 
     def revision(self, name: str, after: str | None, up: str, down: str = "pass", *, top: str = "") -> None:
         """Write a revision; `fix` in it is the fix that `top` declares, or the one of this module."""
@@ -187,7 +193,9 @@ def project_with_fix(
 ) -> Project:
     """Revisions `a` (the audit table) and `b` (the fix), and a database with three rows at `a`."""
     project = new_project(directory, database, env)
-    project.revision("a", None, 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")')
+    project.revision(
+        "a", None, 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")'
+    )
     project.revision("b", "a", up, "op.revert_datafix(fix)", top=top)
     database.psql(TABLE, "-v", "ON_ERROR_STOP=1")
     ran = project.alembic("upgrade", "a")

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from datafixes import DataFix, Rows, Update, sql
-
 from tests import fixes
 from tests.servers import Database
 
@@ -51,7 +50,9 @@ def close(
     return DataFix(
         name=name,
         reason="Closed by hand at the broker.",
-        change=Update(table, set=set or {"status": "closed", "price": sql("price / 2")}, where=where, schema=schema),
+        change=Update(
+            table, set=set or {"status": "closed", "price": sql("price / 2")}, where=where, schema=schema
+        ),
         rows=Rows(**given),
         audit=AUDIT,
     )

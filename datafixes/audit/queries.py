@@ -21,6 +21,7 @@ class Run:
     already: int | None
     skipped: int | None
     overwritten: int | None
+    already_rows: str | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
         verbatim(
             connection,
             "SELECT run_id, outcome, rows_expected, rows_found, rows_changed,"
-            " rows_already, rows_skipped, rows_overwritten"
+            " rows_already, rows_skipped, rows_overwritten,"
+            " shape ->> 'already'"
             f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY run_id DESC LIMIT 1",
         )
     ).first()

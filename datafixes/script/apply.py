@@ -1,12 +1,16 @@
 """The script that applies a fix: a block that a database administrator can read from top to bottom."""
 
+from collections.abc import Iterator
+
 from datafixes.fix import DataFix, Delete, Insert, Update, sql
-from datafixes.script import literal
+from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
 
 _CAPTURED = "EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})"
 _EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
+# Stands for a line break in the author's text while a statement is indented; no declared text holds a NUL.
+_THEIR_BREAK = "\x00"
 
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
@@ -68,7 +72,13 @@ def _run(function: str, statement: str) -> str:
 
 
 def _indented(statement: str) -> str:
-    return "\n" + "\n".join(f"        {line}".rstrip() for line in statement.splitlines()) + "\n    "
+    lines = (f"        {line}".rstrip() for line in statement.split("\n"))
+    return "\n" + "\n".join(lines).replace(_THEIR_BREAK, "\n") + "\n    "
+
+
+def _own(text: str) -> str:
+    """The author's text, which may hold a literal of several lines: it is not indented."""
+    return text.replace("\n", _THEIR_BREAK)
 
 
 def _audit(fix: DataFix) -> str:
@@ -77,7 +87,7 @@ def _audit(fix: DataFix) -> str:
 
 def _where(condition: str) -> str:
     # The author's text may end in a comment: the closing bracket stands on a line of its own if it has several.
-    return f"({condition})" if "--" not in condition and "\n" not in condition else f"({condition}\n)"
+    return f"({condition})" if "--" not in condition and "\n" not in condition else f"({_own(condition)}\n)"
 
 
 def _expected_rows(fix: DataFix, table: str) -> list[str]:
@@ -93,13 +103,20 @@ def _expected_rows(fix: DataFix, table: str) -> list[str]:
             f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA",
         )
         + ";",
+        *arrival.check("pg_temp.datafix_expected", _named_values(fix)),
         f"    INSERT INTO pg_temp.datafix_expected VALUES\n        {rows};",
         "",
     ]
 
 
+def _named_values(fix: DataFix) -> Iterator[dict[str, object]]:
+    names = (*fix.rows.key_columns, *fix.rows.identity)
+    for key, identity in fix.rows.expected():
+        yield dict(zip(names, (*key, *(identity if fix.rows.identity else ())), strict=True))
+
+
 def _identities(fix: DataFix) -> list[tuple[str, str]]:
-    return [(name, f"({expression})") for name, expression in fix.rows.identity.items()]
+    return [(name, _where(expression)) for name, expression in fix.rows.identity.items()]
 
 
 def _wanted_values(fix: DataFix, table: str) -> list[str]:
@@ -118,6 +135,7 @@ def _wanted_values(fix: DataFix, table: str) -> list[str]:
             f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA",
         )
         + ";",
+        *arrival.check("pg_temp.datafix_wanted", [values]),
         f"    INSERT INTO pg_temp.datafix_wanted ({names}) VALUES ({', '.join(literal.value(value) for value in values.values())});",
         "",
     ]
@@ -196,7 +214,7 @@ def _the_change(fix: DataFix, table: str) -> list[str]:
     change = fix.change
     if isinstance(change, Update):
         settings = ",\n       ".join(
-            f"{literal.name(name)} = {literal.value(value)}" for name, value in change.set.items()
+            f"{literal.name(name)} = {_own(literal.value(value))}" for name, value in change.set.items()
         )
         statement = f"UPDATE {table}\n   SET {settings}\n WHERE {_CAPTURED}"
     else:
@@ -215,7 +233,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
     table = literal.qualified(change.schema, change.table)
     columns = list(change.rows[0])
     rows = ",\n       ".join(
-        f"({', '.join(literal.value(row[name]) for name in columns)})" for row in change.rows
+        f"({', '.join(_own(literal.value(row[name])) for name in columns)})" for row in change.rows
     )
     insert = (
         f"WITH datafix_row AS (\nINSERT INTO {table} ({literal.names(columns)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
@@ -228,6 +246,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
             f"CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {table} WITH NO DATA",
         )
         + ";",
+        *arrival.check(table, change.rows),
         _run("EXECUTE", insert) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
         f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",

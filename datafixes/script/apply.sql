@@ -104,8 +104,8 @@ BEGIN
                string_agg(key, ', ' ORDER BY position) FILTER (WHERE verdict = 'already') AS as_wanted
           FROM looked_at
     $sql$, differs, pg_temp.datafix_difference(fix))) INTO seen;
-    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2 WHERE run_id = $3', fix ->> 'ledger')
-        USING seen.found, seen.already, (fix -> 'run')::bigint;
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2, shape = shape || jsonb_strip_nulls(jsonb_build_object(''already'', $4)) WHERE run_id = $3',
+        fix ->> 'ledger') USING seen.found, seen.already, (fix -> 'run')::bigint, left(seen.as_wanted, 600);
     IF seen.missing = (fix -> 'rows_expected')::bigint AND NOT (fix -> 'required')::boolean THEN
         PERFORM pg_temp.datafix_close(fix, 'not_applicable');
         RETURN false;
@@ -114,6 +114,10 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s %s not as expected: %s', fix ->> 'fix',
             seen.wrong, fix ->> 'rows_expected', fix ->> 'target', CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
             CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END));
+    END IF;
+    IF seen.found <> (SELECT count(*) FROM pg_temp.datafix_captured) THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the expected rows of %s were found, and %s rows were copied: the condition '
+            'reaches rows that were not named', fix ->> 'fix', seen.found, fix ->> 'target', (SELECT count(*) FROM pg_temp.datafix_captured)));
     END IF;
     IF seen.already > (fix -> 'already_at_most')::bigint THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
@@ -149,6 +153,39 @@ BEGIN
 END
 $engine$;
 
+-- A plain value arrives as it was written: no column rounds it, cuts it or drops its zone (A5, C41). "given" holds pairs
+-- of a column and a value as text.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_arrival(fix jsonb, relation regclass, given jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET extra_float_digits = 1 AS $engine$
+DECLARE
+    one     record;
+    arrived text;
+BEGIN
+    FOR one IN
+        SELECT a.attname, pair ->> 1 AS written, format_type(b.base, b.typmod) AS exact,
+               CASE WHEN format_type(b.base, NULL) IN ('numeric', 'smallint', 'integer', 'bigint', 'real', 'double precision') THEN 'numeric'
+                    WHEN b.base = 'date'::regtype THEN 'timestamp' ELSE format_type(b.base, -1) END AS loose
+          FROM jsonb_array_elements(given) AS pair
+          JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = pair ->> 0
+          JOIN pg_type AS t ON t.oid = a.atttypid
+          CROSS JOIN LATERAL (SELECT coalesce(nullif(t.typbasetype, 0), t.oid), CASE WHEN t.typbasetype <> 0 THEN t.typtypmod ELSE a.atttypmod END) AS b (base, typmod)
+         WHERE format_type(b.base, NULL) ~ '^(numeric|smallint|integer|bigint|real|double precision|date|character varying|character|interval|(timestamp|time) with.*)$'
+    LOOP
+        IF one.loose ~ 'without time zone$' AND one.written ~* '\d:\d\d.*([+-]\d\d(:?\d\d)*|z)$' THEN
+            arrived := 'a time without the zone';
+        ELSE
+            EXECUTE format('SELECT CAST(%1$s AS text) WHERE CAST(CAST(%1$s AS text) AS %2$s) IS DISTINCT FROM CAST(%3$L AS %2$s)',
+                format(CASE WHEN one.loose = 'numeric' THEN 'CAST(CAST(%L AS numeric) AS %s)' ELSE 'CAST(%L AS %s)' END, one.written, one.exact),
+                one.loose, one.written) INTO arrived;
+        END IF;
+        IF arrived IS NOT NULL THEN
+            PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %I is %s and would keep %L as %s', fix ->> 'fix', one.attname, one.exact,
+                one.written, arrived), NULL, 'Nothing was changed. Write the value as the column keeps it.');
+        END IF;
+    END LOOP;
+END
+$engine$;
+
 -- What the fix set as plain values stands in every changed row, bit for bit: datafix_wanted holds them in their types.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_wanted(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -160,11 +197,9 @@ BEGIN
     SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || coalesce(quote_literal(t.%1$I::text), ''NULL'') END', c, c || ' is '), ', ')
       INTO columns FROM unnest(wanted) AS c;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT concat_ws('/', {{t.key}}) || ': ' || array_to_string(ARRAY[%s], ', ')
-          FROM %s AS t CROSS JOIN pg_temp.datafix_wanted AS w
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})
-           AND record_image_ne(ROW(%s), ROW(%s))
-         ORDER BY {{t.key}} LIMIT 1
+        SELECT min(concat_ws('/', {{t.key}}) || ': ' || array_to_string(ARRAY[%s], ', '))
+          FROM pg_temp.datafix_captured AS c JOIN %s AS t ON {{c.key = t.key}} CROSS JOIN pg_temp.datafix_wanted AS w
+         WHERE record_image_ne(ROW(%s), ROW(%s))
     $sql$, columns, fix ->> 'target',
         (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(wanted) AS c),
         (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(wanted) AS c))) INTO example;

@@ -133,7 +133,8 @@ $settings$"""
 
 
 def _unpin() -> str:
-    pinned = ", ".join(f"('{name}')" for name in _PINNED)
+    # synchronous_commit counts when the transaction commits, and ends with it.
+    pinned = ", ".join(f"('{name}')" for name in _PINNED if name != "synchronous_commit")
     return f"""\
 -- The settings as they were: other migrations may follow in this transaction.
 DO $settings$

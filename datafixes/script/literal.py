@@ -26,10 +26,10 @@ def name(identifier: str) -> str:
     if _PLAIN_NAME.fullmatch(identifier) and identifier not in RESERVED_WORDS | _ALSO_RESERVED:
         return identifier
     quoted = identifier.replace('"', '""')
-    if quoted.isascii():
+    if quoted.isascii() and quoted.isprintable():
         return f'"{quoted}"'
     escaped = "".join(
-        c if c.isascii() else _unicode_escape(c, "\\", "\\+") for c in quoted.replace("\\", "\\\\")
+        c if c.isascii() and c.isprintable() else _unicode_escape(c, "\\", "\\+") for c in quoted.replace("\\", "\\\\")
     )
     return f'U&"{escaped}"'
 
@@ -60,7 +60,10 @@ def value(given: Value | sql) -> str:
     """A declared value as SQL. Without a type of its own wherever possible, so that the column's type reads it."""
     match given:
         case sql():
-            return f"({given.text})" if given.text.strip().upper() != "DEFAULT" else "DEFAULT"
+            if given.text.strip().upper() == "DEFAULT":
+                return "DEFAULT"
+            # A comment at the end must not swallow the bracket.
+            return f"({given.text}\n)" if "--" in given.text else f"({given.text})"
         case None:
             return "NULL"
         case bool():

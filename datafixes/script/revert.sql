@@ -138,7 +138,8 @@ DECLARE
     images   jsonb := fix -> 'images';
     writable jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(images) AS c WHERE NOT (c -> 'generated')::boolean);
     written  jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c WHERE fix -> 'written' ? (c ->> 'name'));
-    names    text  := pg_temp.datafix_each(writable, '%1$I');
+    staged   jsonb := pg_temp.datafix_columns_to_stage(fix, writable);
+    names    text  := pg_temp.datafix_each(staged, '%1$I');
     now_row  text  := 'ROW(' || pg_temp.datafix_each(images, 't.%1$I%3$s') || ')';
     b_row    text  := 'ROW(' || pg_temp.datafix_each(images, 'b.%1$I') || ')';
     a_row    text  := 'ROW(' || pg_temp.datafix_each(images, 'a.%1$I') || ')';
@@ -146,7 +147,7 @@ DECLARE
     pairs    text  := format('LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after', fix ->> 'audit');
 BEGIN
     EXECUTE format('CREATE TEMP TABLE datafix_restore ON COMMIT DROP AS SELECT %s, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
-        pg_temp.datafix_each(writable, 't.%1$I'), fix ->> 'target');
+        pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target');
     -- rows that are there
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
@@ -162,7 +163,7 @@ BEGIN
     $sql$, names,
         (SELECT string_agg(CASE WHEN NOT fix -> 'written' ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
                     ELSE pg_temp.datafix_each(jsonb_build_array(c), 'CASE WHEN b.audit_id IS NOT NULL AND a.audit_id IS NOT NULL AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END') END,
-                    ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(writable) AS c),
+                    ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(staged) AS c),
         now_row, a_row, now_row, b_row,
         coalesce(pg_temp.datafix_each(written, to_undo, ' OR '), 'false'), now_row, a_row,
         coalesce(pg_temp.datafix_each(written, to_undo || ' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I))', ' OR '), 'false'),
@@ -177,11 +178,28 @@ BEGIN
                     ELSE 'gone' END
           FROM pg_temp.datafix_pair AS p %s LEFT JOIN %s AS t ON {{p.key = t.key}}
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{p.key = r.key}})
-    $sql$, names, pg_temp.datafix_each(writable, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'), pairs, fix ->> 'target'));
+    $sql$, names, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'), pairs, fix ->> 'target'));
     UPDATE pg_temp.datafix_restore SET datafix_action = CASE datafix_state
         WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END;
     ANALYZE pg_temp.datafix_restore;
-    RETURN fix || jsonb_build_object('writable', writable, 'written', coalesce(written, '[]'));
+    RETURN fix || jsonb_build_object('writable', writable, 'staged', staged, 'written', coalesce(written, '[]'));
+END
+$engine$;
+
+-- The columns that the restored rows are compared in afterwards: all of them where a trigger may have a hand in it, or
+-- rows are inserted again; else the key, what the fix wrote and what is unique.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_to_stage(fix jsonb, writable jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    target oid := (fix ->> 'target_oid')::oid;
+BEGIN
+    IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = target AND NOT tgisinternal)
+       OR EXISTS (SELECT FROM pg_temp.datafix_pair AS p WHERE p.datafix_after IS NULL) THEN
+        RETURN writable;
+    END IF;
+    RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c
+             WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' ? (c ->> 'name')
+                OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND i.indisunique AND (c -> 'position')::smallint = ANY (i.indkey)));
 END
 $engine$;
 
@@ -211,7 +229,7 @@ BEGIN
             SELECT c.* FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
                AND (EXISTS (SELECT FROM pg_temp.datafix_restore AS _ WHERE _.datafix_action = 'delete')
                     OR c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
-                        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'written' ? a.attname::text))
+                        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname))))
                AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
         LOOP
             EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -255,7 +273,7 @@ BEGIN
          WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
          GROUP BY i.indexrelid, i.indnkeyatts
         HAVING bool_and(a.attgenerated = '') AND count(*) = i.indnkeyatts AND NOT bool_and(fix -> 'key' ? a.attname::text)
-           AND (bool_or(fix -> 'written' ? a.attname::text)
+           AND (bool_or(fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
                 OR EXISTS (SELECT FROM pg_temp.datafix_restore AS _ WHERE _.datafix_action = 'insert'))
     LOOP
         -- a row that is restored itself may be about to give the value up: that is for the index to say
@@ -390,8 +408,8 @@ BEGIN
                min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN concat_ws('/', {{r.key}}) || ': ' || array_to_string(ARRAY[%s], ', ') END)
           FROM pg_temp.datafix_restore AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
          WHERE r.datafix_action IS NOT NULL
-    $sql$, pg_temp.datafix_each(fix -> 'writable', 'r.%1$I'), pg_temp.datafix_each(fix -> 'writable', 't.%1$I'),
-        pg_temp.datafix_each(fix -> 'writable', 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(t.%1$I::text, ''NULL'') || '', not '' || coalesce(r.%1$I::text, ''NULL'') END'),
+    $sql$, pg_temp.datafix_each(fix -> 'staged', 'r.%1$I'), pg_temp.datafix_each(fix -> 'staged', 't.%1$I'),
+        pg_temp.datafix_each(fix -> 'staged', 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(t.%1$I::text, ''NULL'') || '', not '' || coalesce(r.%1$I::text, ''NULL'') END'),
         fix ->> 'target')) INTO proven, example;
     IF restored <> planned OR proven <> planned OR example IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a trigger of %s keeps values from being restored: %s', fix ->> 'fix', fix ->> 'target',

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
 from datafixes import sql
 from datafixes.errors import ChangeNotAsWanted, LockNotAvailable, Refused, RowsNotAsExpected, ShapeMismatch
 from datafixes.execution import Attempts, execute
@@ -11,9 +14,6 @@ from datafixes.fix import DataFix
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
-
 from tests import fixes
 from tests.servers import Database
 from tests.small_book import AUDIT, ROWS, close, lay, meanwhile, session, somebody_waits, statuses
@@ -59,7 +59,9 @@ def test_c14_a_write_in_the_window_is_in_the_before_image_and_survives_the_rever
         f"SELECT audit_image, status, price::text, note FROM {AUDIT} WHERE id = 2 ORDER BY audit_id"
     ) == [("before", "open", "10.0000", "theirs"), ("after", "closed", "5.0000", "theirs")]
     fixes.revert(database, fix)
-    assert database.rows("SELECT status, price::text, note FROM positions WHERE id = 2") == [("open", "10.0000", "theirs")]
+    assert database.rows("SELECT status, price::text, note FROM positions WHERE id = 2") == [
+        ("open", "10.0000", "theirs")
+    ]
 
 
 def test_c14_a_row_that_somebody_closed_in_the_window_is_not_claimed(database: Database) -> None:
@@ -74,7 +76,10 @@ def test_c15_new_values_are_computed_from_the_row_as_it_is_and_not_as_it_was_see
     fix = close(set={"note": sql("coalesce(note, 'orig') || ', then the fix'")})
     apply_while(database, fix, "UPDATE positions SET note = 'user-concurrent' WHERE id = 1")
     assert database.value("SELECT note FROM positions WHERE id = 1") == "user-concurrent, then the fix"
-    assert database.value(f"SELECT note FROM {AUDIT} WHERE id = 1 AND audit_image = 'before'") == "user-concurrent"
+    assert (
+        database.value(f"SELECT note FROM {AUDIT} WHERE id = 1 AND audit_image = 'before'")
+        == "user-concurrent"
+    )
 
 
 TODO = "CREATE TABLE todo AS SELECT id FROM positions"
@@ -102,7 +107,11 @@ def test_c16_a_row_that_left_the_list_in_the_same_commit_is_not_changed(
         ("UPDATE positions SET id = 99 WHERE id = 2", "2 is missing", None),
         ("DELETE FROM positions WHERE id = 2", "2 is missing", "found 2 rows"),
         ("UPDATE positions SET symbol = 'AAPL' WHERE id = 2", "2 symbol is AAPL, not SPY", None),
-        ("UPDATE positions SET status = 'held' WHERE id = 2", "2 does not meet the condition", "found 2 rows"),
+        (
+            "UPDATE positions SET status = 'held' WHERE id = 2",
+            "2 does not meet the condition",
+            "found 2 rows",
+        ),
     ],
     ids=["new key", "deleted", "another symbol", "no longer open"],
 )
@@ -121,27 +130,37 @@ def test_c17_rows_that_change_under_the_lock_are_judged_as_they_are_then(
 def test_c18_a_row_that_appears_after_the_capture_is_left_alone(database: Database) -> None:
     # It is not among the rows that were looked at; whoever needs that names it in a fix of its own.
     lay(database)
-    theirs = ("INSERT INTO positions (id, symbol) VALUES (5, 'AAPL')", "UPDATE positions SET note = 'x' WHERE id = 1")
+    theirs = (
+        "INSERT INTO positions (id, symbol) VALUES (5, 'AAPL')",
+        "UPDATE positions SET note = 'x' WHERE id = 1",
+    )
     apply_while(database, close(expect=4), *theirs)
     assert statuses(database) == {1: "closed", 2: "closed", 3: "closed", 4: "closed", 5: "open"}
     assert database.rows("SELECT rows_found, rows_changed FROM datafix_run") == [(4, 4)]
 
 
 @pytest.mark.parametrize("direction", ["apply", "revert"])
-def test_c20_new_child_rows_do_not_wait_for_a_fix_of_their_parents(database: Database, direction: str) -> None:
+def test_c20_new_child_rows_do_not_wait_for_a_fix_of_their_parents(
+    database: Database, direction: str
+) -> None:
     lay(database, "CREATE TABLE trades (position integer REFERENCES positions, price numeric)")
     child = ("SET lock_timeout = '300ms'", "INSERT INTO trades VALUES (1, 5)")
     fix = close()
     if direction == "revert":
         fixes.apply(database, fix)
-    with in_progress(database, fix, direction):
-        with session(database, *child) as other:
-            other.commit()
+    with in_progress(database, fix, direction), session(database, *child) as other:
+        other.commit()
     assert database.value("SELECT count(*) FROM trades") == 1
 
 
-def test_c20_a_change_of_a_unique_column_takes_the_lock_that_keeps_references_true(database: Database) -> None:
-    lay(database, "ALTER TABLE positions ADD UNIQUE (symbol)", "CREATE TABLE trades (symbol varchar(20) REFERENCES positions (symbol))")
+def test_c20_a_change_of_a_unique_column_takes_the_lock_that_keeps_references_true(
+    database: Database,
+) -> None:
+    lay(
+        database,
+        "ALTER TABLE positions ADD UNIQUE (symbol)",
+        "CREATE TABLE trades (symbol varchar(20) REFERENCES positions (symbol))",
+    )
     fix = close(set={"symbol": sql("symbol || '.US'")})
     child = ("SET lock_timeout = '300ms'", "INSERT INTO trades VALUES ('QCOM')")
     with (
@@ -162,7 +181,9 @@ def in_progress(database: Database, fix: DataFix, direction: str) -> Iterator[No
         connection.commit()
 
 
-def test_c8_a_row_that_moves_to_another_partition_meanwhile_is_met_there_at_the_next_attempt(database: Database) -> None:
+def test_c8_a_row_that_moves_to_another_partition_meanwhile_is_met_there_at_the_next_attempt(
+    database: Database,
+) -> None:
     database.execute(
         "CREATE TABLE positions (id integer, region text, symbol text, status text DEFAULT 'open', price numeric, PRIMARY KEY (id, region))"
         " PARTITION BY LIST (region)",
@@ -177,7 +198,10 @@ def test_c8_a_row_that_moves_to_another_partition_meanwhile_is_met_there_at_the_
         apply_while(database, fix, theirs)
     database.execute("UPDATE positions SET region = 'us'")
     apply_while(database, fix, theirs, attempts=Attempts(2, 0.05))
-    assert database.rows("SELECT id, region, status FROM positions ORDER BY id") == [(1, "us", "closed"), (2, "eu", "closed")]
+    assert database.rows("SELECT id, region, status FROM positions ORDER BY id") == [
+        (1, "us", "closed"),
+        (2, "eu", "closed"),
+    ]
     assert database.rows(f"SELECT id, region FROM {AUDIT} ORDER BY audit_id") == [(1, "us"), (2, "eu")] * 2
 
 
@@ -190,7 +214,9 @@ def test_c8_a_row_that_moves_to_another_partition_meanwhile_is_met_there_at_the_
     ],
     ids=["retyped", "one more column", "audit table retyped"],
 )
-def test_c23_a_table_that_is_altered_while_the_fix_waits_is_looked_at_again(database: Database, theirs: str) -> None:
+def test_c23_a_table_that_is_altered_while_the_fix_waits_is_looked_at_again(
+    database: Database, theirs: str
+) -> None:
     # Otherwise the copy would lack the new column, or hold rounded values.
     lay(database)
     with pytest.raises(ShapeMismatch, match="has not the shape of"):
@@ -198,7 +224,9 @@ def test_c23_a_table_that_is_altered_while_the_fix_waits_is_looked_at_again(data
     assert unchanged(database)
 
 
-def test_a_table_that_is_dropped_and_made_again_while_the_fix_waits_is_looked_at_again(database: Database) -> None:
+def test_a_table_that_is_dropped_and_made_again_while_the_fix_waits_is_looked_at_again(
+    database: Database,
+) -> None:
     lay(database)
     theirs = (
         "ALTER TABLE positions RENAME TO positions_old",

@@ -3,21 +3,23 @@
 import datetime as dt
 import os
 import signal
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
 from datafixes import DataFix, Insert, Rows, Update, sql
 from datafixes.database.embedded import embedded_server
 from datafixes.errors import ChangeNotAsWanted, DeclarationError, Refused, RowsNotAsExpected, ShapeMismatch
-from datafixes.execution import Attempts, execute
+from datafixes.execution import execute
+from datafixes.fix import Value
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.pool import NullPool
-
+from datafixes.script.tables import AuditTable, create_script
 from tests import fixes
 from tests.servers import Database
 from tests.small_book import AUDIT, close, lay, statuses
@@ -42,12 +44,16 @@ DEFERRED = (
 )
 
 
-def test_c24_a_deferred_constraint_that_the_fix_breaks_is_met_before_the_ledger_says_applied(database: Database) -> None:
+def test_c24_a_deferred_constraint_that_the_fix_breaks_is_met_before_the_ledger_says_applied(
+    database: Database,
+) -> None:
     lay(database, *DEFERRED)
     fix = close(set={"account": "tiny"})
     refused(database, fix, Refused, "positions_account_fkey", "23503")
     script = apply_script(fix, Context(), fixes.LIMITS)
-    done = database.psql(f"BEGIN;\n{script.text}SELECT 'after the fix';\nCOMMIT;\n", "-v", "ON_ERROR_STOP=1", check=False)
+    done = database.psql(
+        f"BEGIN;\n{script.text}SELECT 'after the fix';\nCOMMIT;\n", "-v", "ON_ERROR_STOP=1", check=False
+    )
     assert done.returncode != 0
     assert "after the fix" not in done.stdout
 
@@ -101,9 +107,12 @@ def test_c28_times_are_those_of_the_moment_and_images_have_an_order(database: Da
         "SELECT count(DISTINCT started_at), bool_and(started_at < finished_at),"
         " max(started_at) - min(finished_at) > interval '40 ms' FROM datafix_run"
     ) == [(2, True, True)]
-    assert database.rows(
-        f"SELECT id, audit_image FROM {AUDIT} ORDER BY audit_id"
-    ) == [(1, "before"), (1, "after"), (2, "before"), (2, "after")]
+    assert database.rows(f"SELECT id, audit_image FROM {AUDIT} ORDER BY audit_id") == [
+        (1, "before"),
+        (1, "after"),
+        (2, "before"),
+        (2, "after"),
+    ]
     assert database.value(
         f"SELECT bool_and(i.audit_recorded_at BETWEEN r.started_at AND r.finished_at) AND count(DISTINCT i.audit_recorded_at) = 4"
         f" FROM {AUDIT} i JOIN datafix_run r ON r.run_id = i.audit_run_id"
@@ -113,8 +122,12 @@ def test_c28_times_are_those_of_the_moment_and_images_have_an_order(database: Da
 AT = "ALTER TABLE positions ADD at timestamptz, ADD local timestamp, ADD day date"
 
 
-@pytest.mark.parametrize("value", ["2024-01-02 03:00:00", dt.datetime(2024, 1, 2, 3)], ids=["text", "datetime"])
-def test_c41_a_time_without_a_zone_is_refused_for_a_column_that_has_one(database: Database, value: object) -> None:
+@pytest.mark.parametrize(
+    "value", ["2024-01-02 03:00:00", dt.datetime(2024, 1, 2, 3)], ids=["text", "datetime"]
+)
+def test_c41_a_time_without_a_zone_is_refused_for_a_column_that_has_one(
+    database: Database, value: Value
+) -> None:
     lay(database, AT)
     refused(database, close(set={"at": value}), ShapeMismatch, "a time without a zone is given for at")
 
@@ -122,7 +135,7 @@ def test_c41_a_time_without_a_zone_is_refused_for_a_column_that_has_one(database
 @pytest.mark.parametrize(
     "value", ["2024-01-02 03:00:00+02", dt.datetime(2024, 1, 2, 3, tzinfo=dt.timezone(dt.timedelta(hours=2)))]
 )
-def test_c41_a_zone_that_the_column_would_drop_is_refused(database: Database, value: object) -> None:
+def test_c41_a_zone_that_the_column_would_drop_is_refused(database: Database, value: Value) -> None:
     lay(database, AT)
     refused(database, close(set={"local": value}), ShapeMismatch, "local", "03:00:00+02")
 
@@ -143,7 +156,12 @@ def test_c41_a_time_without_a_zone_in_a_condition_is_refused_before_any_database
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 def test_c41_a_moment_is_the_same_in_every_session(database: Database, zone: str) -> None:
-    lay(database, AT, "UPDATE positions SET at = '2024-01-02 03:00+00'", f"ALTER DATABASE {database.name} SET timezone = '{zone}'")
+    lay(
+        database,
+        AT,
+        "UPDATE positions SET at = '2024-01-02 03:00+00'",
+        f"ALTER DATABASE {database.name} SET timezone = '{zone}'",
+    )
     fixes.apply(
         database,
         close(
@@ -177,7 +195,7 @@ def test_c41_a_moment_is_the_same_in_every_session(database: Database, zone: str
     ],
 )
 def test_a5_a_value_that_the_column_would_round_or_cut_is_refused(
-    database: Database, column: str, value: object, words: tuple[str, ...]
+    database: Database, column: str, value: Value, words: tuple[str, ...]
 ) -> None:
     lay(database, ODD)
     before = database.dump()
@@ -212,7 +230,9 @@ ODD = (
         ("price", None), ("free", "2026-02-03 16:00:00+00"), ("price", Decimal("NaN")),
     ],
 )  # fmt: skip
-def test_a5_a_value_that_arrives_as_written_is_not_refused(database: Database, column: str, value: object) -> None:
+def test_a5_a_value_that_arrives_as_written_is_not_refused(
+    database: Database, column: str, value: Value
+) -> None:
     lay(database, ODD)
     fix = close(set={column: value, "note": "fixed"})
     fixes.apply(database, fix)
@@ -223,14 +243,25 @@ def test_a5_a_value_that_arrives_as_written_is_not_refused(database: Database, c
 def test_a5_an_expected_key_or_identity_is_not_rounded_to_one_that_exists(database: Database) -> None:
     lay(database)
     refused(database, close(expect={Decimal("1.6"): "QCOM"}), Refused, "1.6")
-    refused(database, close(identity={"price": "price"}, expect={1: Decimal("148.00001")}), Refused, "148.00001")
+    refused(
+        database, close(identity={"price": "price"}, expect={1: Decimal("148.00001")}), Refused, "148.00001"
+    )
 
 
 def test_c42_sums_of_floats_are_told_apart_from_what_they_nearly_are(database: Database) -> None:
-    lay(database, "ALTER TABLE positions ADD ratio double precision", "UPDATE positions SET ratio = 0.1::float8 + 0.2::float8")
-    identity = {"identity": {"ratio": "ratio"}}
-    refused(database, close(expect={1: 0.3}, **identity), RowsNotAsExpected, "ratio is 0.30000000000000004, not 0.3")
-    fixes.apply(database, close(expect={1: 0.1 + 0.2}, **identity))
+    lay(
+        database,
+        "ALTER TABLE positions ADD ratio double precision",
+        "UPDATE positions SET ratio = 0.1::float8 + 0.2::float8",
+    )
+    identity = {"ratio": "ratio"}
+    refused(
+        database,
+        close(expect={1: 0.3}, identity=identity),
+        RowsNotAsExpected,
+        "ratio is 0.30000000000000004, not 0.3",
+    )
+    fixes.apply(database, close(expect={1: 0.1 + 0.2}, identity=identity))
     assert statuses(database)[1] == "closed"
 
 
@@ -257,7 +288,7 @@ def test_c29_settings_of_plpgsql_change_no_guard(database: Database, conflict: s
     # Columns that are called like the engine's own variables.
     lay(
         database,
-        'ALTER TABLE positions ADD fix text, ADD copied int, ADD changed int, ADD after int, ADD target text, ADD key text,'
+        "ALTER TABLE positions ADD fix text, ADD copied int, ADD changed int, ADD after int, ADD target text, ADD key text,"
         ' ADD run bigint, ADD last int, ADD total int, ADD "columns" int, ADD audit text, ADD wanted text, ADD written int',
         "CREATE EXTENSION IF NOT EXISTS plpgsql",
         f"ALTER DATABASE {database.name} SET plpgsql.variable_conflict = '{conflict}'",
@@ -314,24 +345,49 @@ def test_c22_a_role_that_prefers_old_snapshots_is_refused_in_psql(database: Data
 
 
 def test_c36_after_a_crash_either_all_of_a_fix_is_there_or_nothing(tmp_path: Path) -> None:
-    engine = lambda url: create_engine(url, poolclass=NullPool)  # noqa: E731
-    with crashing_server(tmp_path) as url:
-        with engine(url).begin() as connection:
-            connection.exec_driver_sql("CREATE TABLE positions (id int PRIMARY KEY, symbol text, status text, price numeric)")
-            connection.exec_driver_sql("INSERT INTO positions VALUES (1, 'QCOM', 'open', 1), (2, 'SPY', 'open', 1), (3, 'NOW', 'open', 1)")
-            # A role may have turned this off for its own writes.
-            connection.exec_driver_sql("ALTER DATABASE postgres SET synchronous_commit = off")
-        from datafixes.script.tables import AuditTable, create_script
-
-        run(url, create_script(AuditTable("positions", AUDIT, "public", "public"), fixes.LIMITS))
-        run(url, apply_script(close(), Context(), fixes.LIMITS))
-        with engine(url).connect() as unfinished:
-            execute(unfinished, revert_script(close(), Context(), fixes.LIMITS), "datafix", fixes.ONCE)
-            crash(tmp_path)
-            unfinished.invalidate()
-    with crashing_server(tmp_path) as url, engine(url).connect() as connection:
-        assert connection.exec_driver_sql("SELECT DISTINCT status FROM positions").scalars().all() == ["closed"]
-        assert connection.exec_driver_sql("SELECT outcome, images FROM datafix_run").all() == [("applied", 6)]
+    data = tmp_path / "data"
+    with embedded_server(str(data), parameters={"fsync": "off"}) as url:
+        run_all(
+            url,
+            "CREATE TABLE positions (id integer PRIMARY KEY, symbol text, status text, price numeric)",
+            "INSERT INTO positions VALUES (1, 'QCOM', 'open', 1), (2, 'SPY', 'open', 1), (3, 'NOW', 'open', 1)",
+            # For its own writes, somebody found this fast enough.
+            "ALTER DATABASE postgres SET synchronous_commit = off",
+            "ALTER SYSTEM SET wal_writer_delay = '10s'",
+            "SELECT pg_reload_conf()",
+        )
+        engine = create_engine(url, poolclass=NullPool)
+        create = create_script(AuditTable("positions", AUDIT, "public", "public"), fixes.LIMITS)
+        for script in (create, apply_script(close(), Context(), fixes.LIMITS)):
+            with engine.begin() as connection:
+                execute(connection, script, "datafix", fixes.ONCE)
+        unfinished = engine.connect()
+        execute(unfinished, revert_script(close(), Context(), fixes.LIMITS), "datafix", fixes.ONCE)
+        crash(data)
+        unfinished.invalidate()
+        unfinished.close()
+    with embedded_server(str(data)) as url, create_engine(url, poolclass=NullPool).begin() as connection:
+        assert connection.exec_driver_sql("SELECT DISTINCT status FROM positions").scalars().all() == [
+            "closed"
+        ]
+        assert [
+            tuple(run) for run in connection.exec_driver_sql("SELECT outcome, images FROM datafix_run")
+        ] == [("applied", 6)]
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {AUDIT}").scalar() == 6
-        run(url, revert_script(close(), Context(), fixes.LIMITS))
+        execute(connection, revert_script(close(), Context(), fixes.LIMITS), "datafix", fixes.ONCE)
         assert connection.exec_driver_sql("SELECT DISTINCT status FROM positions").scalars().all() == ["open"]
+
+
+def run_all(url: str, *statements: str) -> None:
+    with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def crash(data: Path) -> None:
+    """Stop the server at once, as a crash would: nothing is written any more."""
+    pid = int((data / "postmaster.pid").read_text(encoding="ascii").splitlines()[0])
+    os.kill(pid, signal.SIGQUIT)
+    deadline = time.monotonic() + 20
+    while (data / "postmaster.pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -1,9 +1,19 @@
 """Which tables a fix accepts, and that what it meets there neither hides rows from it nor adds to what it does."""
 
 import pytest
-from datafixes import DataFix, Delete, Rows, Update, sql
-from datafixes.errors import ChangeNotAsWanted, DeclarationError, NoKey, NotRestorable, Refused, ShapeMismatch, WrongTarget
 
+from datafixes import DataFix, Delete, Rows, Update, sql
+from datafixes.errors import (
+    ChangeNotAsWanted,
+    DeclarationError,
+    NoKey,
+    NotRestorable,
+    Refused,
+    ShapeMismatch,
+    WrongTarget,
+)
+from datafixes.script.apply import apply_script
+from datafixes.script.context import Context
 from tests import fixes
 from tests.servers import Database
 from tests.small_book import AUDIT, close, lay, statuses
@@ -12,7 +22,9 @@ OPEN = dict.fromkeys((1, 2, 3, 4), "open")
 CLOSED = OPEN | dict.fromkeys((1, 2, 3), "closed")
 
 
-def refused(database: Database, fix: DataFix, kind: type[Refused], *words: str, role: str = "postgres") -> Refused:
+def refused(
+    database: Database, fix: DataFix, kind: type[Refused], *words: str, role: str = "postgres"
+) -> Refused:
     """Apply a fix that must fail and leave everything as it was; return the refusal."""
     before = database.dump()
     with pytest.raises(kind) as caught:
@@ -23,13 +35,13 @@ def refused(database: Database, fix: DataFix, kind: type[Refused], *words: str, 
     return caught.value
 
 
-def there_and_back(database: Database, fix: DataFix, **options: str) -> None:
+def there_and_back(database: Database, fix: DataFix, role: str = "postgres") -> None:
     """A fix applies, and its revert gives back every row of every table but the audit's own."""
     own = (f"public.{AUDIT}", "public.datafix_run")
     before = database.dump(*own)
-    fixes.apply(database, fix, **options)
+    fixes.apply(database, fix, role=role)
     assert database.dump(*own) != before
-    fixes.revert(database, fix, **options)
+    fixes.revert(database, fix, role=role)
     assert database.dump(*own) == before
     # No copy, no change: each run has two images of each row that it changed.
     assert database.rows(
@@ -40,7 +52,9 @@ def there_and_back(database: Database, fix: DataFix, **options: str) -> None:
 # --- triggers and rules
 
 
-def test_c1_a_trigger_that_keeps_a_value_from_being_restored_is_a_refusal_that_names_the_column(database: Database) -> None:
+def test_c1_a_trigger_that_keeps_a_value_from_being_restored_is_a_refusal_that_names_the_column(
+    database: Database,
+) -> None:
     lay(
         database,
         "ALTER TABLE positions ADD version integer NOT NULL DEFAULT 1",
@@ -78,7 +92,9 @@ def test_c2_a_trigger_that_swallows_a_row_refuses_the_fix(database: Database) ->
         " 'BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF; RETURN NEW; END'",
         "CREATE TRIGGER spare BEFORE UPDATE ON positions FOR EACH ROW EXECUTE FUNCTION spare()",
     )
-    refused(database, close(), ChangeNotAsWanted, "3 rows of public.positions were copied and 2 changed", "spare")
+    refused(
+        database, close(), ChangeNotAsWanted, "3 rows of public.positions were copied and 2 changed", "spare"
+    )
 
 
 def test_c2_a_trigger_that_writes_another_value_refuses_the_fix(database: Database) -> None:
@@ -97,7 +113,9 @@ def test_c2_a_table_with_a_rule_is_refused(database: Database, rule: str) -> Non
     refused(database, close(), WrongTarget, "has a rule (odd)")
 
 
-def test_c12_triggers_run_under_the_search_path_and_time_zone_that_they_were_written_for(database: Database) -> None:
+def test_c12_triggers_run_under_the_search_path_and_time_zone_that_they_were_written_for(
+    database: Database,
+) -> None:
     lay(
         database,
         "CREATE SCHEMA app",
@@ -117,7 +135,9 @@ def test_c12_triggers_run_under_the_search_path_and_time_zone_that_they_were_wri
     ]  # fmt: skip
 
 
-def test_c13_what_a_trigger_changes_after_the_update_is_in_the_image_and_goes_back(database: Database) -> None:
+def test_c13_what_a_trigger_changes_after_the_update_is_in_the_image_and_goes_back(
+    database: Database,
+) -> None:
     lay(
         database,
         "ALTER TABLE positions ADD total numeric",
@@ -188,13 +208,19 @@ def test_c7_rows_hidden_by_row_level_security_are_an_error_and_not_half_a_fix(
 
 
 def test_c7_copies_are_not_for_everybody_who_gets_select_by_default(database: Database, clerk: str) -> None:
-    database.execute(f"CREATE ROLE {clerk} LOGIN", f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {clerk}")
+    database.execute(
+        f"CREATE ROLE {clerk} LOGIN", f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {clerk}"
+    )
     try:
         lay(database)
         database.execute(f"REVOKE ALL ON positions FROM {clerk}")
         for relation in (AUDIT, f"{AUDIT}_changes", "datafix_run"):
-            assert database.value(f"SELECT has_table_privilege('{clerk}', '{relation}', 'SELECT')") is False, relation
-            assert database.value(f"SELECT has_any_column_privilege('{clerk}', '{relation}', 'SELECT')") is False
+            assert (
+                database.value(f"SELECT has_table_privilege('{clerk}', '{relation}', 'SELECT')") is False
+            ), relation
+            assert (
+                database.value(f"SELECT has_any_column_privilege('{clerk}', '{relation}', 'SELECT')") is False
+            )
     finally:
         dismiss(database, clerk)
 
@@ -205,7 +231,11 @@ def test_c19_a_role_without_the_right_to_lock_rows_is_told_so(database: Database
     database.execute(f"REVOKE UPDATE ON positions FROM {clerk}")
     try:
         fix = DataFix(
-            name="drop", reason="test", change=Delete("positions"), rows=Rows(key="id", expect=[1, 2]), audit=AUDIT
+            name="drop",
+            reason="test",
+            change=Delete("positions"),
+            rows=Rows(key="id", expect=[1, 2]),
+            audit=AUDIT,
         )
         refused(database, fix, Refused, "permission denied for table positions", "42501", role=clerk)
     finally:
@@ -303,7 +333,9 @@ def test_c10_an_audit_table_that_keeps_nothing_is_refused(database: Database) ->
         "ALTER TABLE positions_audit RENAME TO kept; CREATE VIEW positions_audit AS SELECT * FROM kept",
     )):  # fmt: skip
         if index:
-            database.execute("DROP TABLE IF EXISTS kept CASCADE", "DROP TABLE IF EXISTS positions_audit CASCADE")
+            database.execute(
+                "DROP TABLE IF EXISTS kept CASCADE", "DROP TABLE IF EXISTS positions_audit CASCADE"
+            )
             fixes.create_audit_table(database, "positions", AUDIT)
         else:
             lay(database)
@@ -336,7 +368,11 @@ HOSTILE = (
 
 def test_c11_operators_and_functions_before_pg_catalog_change_no_guard(database: Database) -> None:
     lay(database, *HOSTILE, f"ALTER DATABASE {database.name} SET search_path = evil, pg_catalog, public")
-    fix = close(where="status OPERATOR(pg_catalog.=) 'open'", already="false", ensure="status OPERATOR(pg_catalog.=) 'closed'")
+    fix = close(
+        where="status OPERATOR(pg_catalog.=) 'open'",
+        already="false",
+        ensure="status OPERATOR(pg_catalog.=) 'closed'",
+    )
     there_and_back(database, fix)
     there_and_back(database, close("numbered", where="id OPERATOR(pg_catalog.<) 3", expect=2))
 
@@ -344,7 +380,8 @@ def test_c11_operators_and_functions_before_pg_catalog_change_no_guard(database:
 def test_c11_temporary_tables_shadow_neither_target_nor_audit_table_nor_ledger(database: Database) -> None:
     lay(database)
     shadows = " ".join(
-        f"CREATE TEMP TABLE {name} AS SELECT * FROM public.{name} WITH NO DATA;" for name in ("positions", AUDIT, "datafix_run")
+        f"CREATE TEMP TABLE {name} AS SELECT * FROM public.{name} WITH NO DATA;"
+        for name in ("positions", AUDIT, "datafix_run")
     )
     apply_in_the_same_session(database, shadows, close())
     assert statuses(database) == CLOSED
@@ -352,9 +389,6 @@ def test_c11_temporary_tables_shadow_neither_target_nor_audit_table_nor_ledger(d
 
 
 def apply_in_the_same_session(database: Database, preparation: str, fix: DataFix) -> None:
-    from datafixes.script.apply import apply_script
-    from datafixes.script.context import Context
-
     script = apply_script(fix, Context(), fixes.LIMITS)
     database.psql(f"{preparation}\nBEGIN;\n{script.text}COMMIT;\n", "-v", "ON_ERROR_STOP=1", "-q")
 
@@ -374,13 +408,19 @@ def apply_in_the_same_session(database: Database, preparation: str, fix: DataFix
     ],
     ids=["none", "nullable", "partial", "expression", "wider", "not unique"],
 )
-def test_c32_a_key_that_does_not_tell_rows_apart_is_refused(database: Database, keys: str, words: tuple[str, ...]) -> None:
+def test_c32_a_key_that_does_not_tell_rows_apart_is_refused(
+    database: Database, keys: str, words: tuple[str, ...]
+) -> None:
     lay(database, "CREATE TABLE odd AS SELECT * FROM positions", *filter(None, [keys]))
     refused(database, close(table="odd"), NoKey, *words)
 
 
 def test_c32_a_key_of_several_columns_is_one_key(database: Database) -> None:
-    lay(database, "CREATE TABLE odd AS SELECT * FROM positions", "ALTER TABLE odd ADD PRIMARY KEY (symbol, id)")
+    lay(
+        database,
+        "CREATE TABLE odd AS SELECT * FROM positions",
+        "ALTER TABLE odd ADD PRIMARY KEY (symbol, id)",
+    )
     fix = DataFix(
         name="close", reason="test", change=Update("odd", set={"status": "closed"}, where="status = 'open'"),
         rows=Rows(key=("id", "symbol"), expect=[(1, "QCOM"), (3, "NOW")]), audit=AUDIT,
@@ -419,7 +459,9 @@ def test_c27_tables_of_a_publication_can_be_fixed(database: Database) -> None:
     there_and_back(database, close())
 
 
-def test_c27_a_target_that_cannot_be_replicated_is_refused_by_the_server_in_one_line(database: Database) -> None:
+def test_c27_a_target_that_cannot_be_replicated_is_refused_by_the_server_in_one_line(
+    database: Database,
+) -> None:
     lay(
         database,
         "ALTER TABLE positions DROP CONSTRAINT positions_pkey",
@@ -441,7 +483,10 @@ def test_a_target_without_rows_is_not_applicable(database: Database) -> None:
 
 
 def test_ten_thousand_rows_named_one_by_one(database: Database) -> None:
-    lay(database, "INSERT INTO positions (id, symbol, price) SELECT g, 'S' || g, g FROM generate_series(100, 10099) AS g")
+    lay(
+        database,
+        "INSERT INTO positions (id, symbol, price) SELECT g, 'S' || g, g FROM generate_series(100, 10099) AS g",
+    )
     there_and_back(database, close(expect={number: f"S{number}" for number in range(100, 10100)}))
     assert database.value("SELECT rows_changed FROM datafix_run WHERE direction = 'apply'") == 10_000
 
@@ -450,4 +495,8 @@ def test_null_keeps_its_meaning_in_every_column(database: Database) -> None:
     lay(database, "UPDATE positions SET price = NULL, note = CASE id WHEN 1 THEN '' END")
     there_and_back(database, close(set={"price": 5, "note": None}, where=""))
     fixes.apply(database, close("other", set={"note": sql("coalesce(note, 'was null')")}, where=""))
-    assert database.rows("SELECT id, note FROM positions WHERE id < 4 ORDER BY id") == [(1, ""), (2, "was null"), (3, "was null")]
+    assert database.rows("SELECT id, note FROM positions WHERE id < 4 ORDER BY id") == [
+        (1, ""),
+        (2, "was null"),
+        (3, "was null"),
+    ]

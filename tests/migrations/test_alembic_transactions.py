@@ -1,6 +1,5 @@
 """Hazards of transactions: the version never moves without the fix, nor the fix without the version."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -87,9 +86,13 @@ def test_b3_a_swallowed_error_comes_again_and_the_version_stays(
 
 
 @pytest.mark.parametrize("env", ["ours", "stock"])
-def test_b3_a_swallowed_refusal_of_a_revert_keeps_the_version(env: str, tmp_path: Path, database: Database) -> None:
+def test_b3_a_swallowed_refusal_of_a_revert_keeps_the_version(
+    env: str, tmp_path: Path, database: Database
+) -> None:
     project = project_with_fix(tmp_path, database, ENVIRONMENTS[env])
-    project.revision("b", "a", "op.apply_datafix(fix)", SWALLOWED["plainly"].replace("apply_datafix", "revert_datafix"))
+    project.revision(
+        "b", "a", "op.apply_datafix(fix)", SWALLOWED["plainly"].replace("apply_datafix", "revert_datafix")
+    )
     assert project.alembic("upgrade", "b").code == 0
     database.execute("UPDATE item SET status = 'gone' WHERE id = 2")
     ran = project.alembic("downgrade", "a")
@@ -104,12 +107,17 @@ def test_b3_a_swallowed_refusal_of_a_revert_keeps_the_version(env: str, tmp_path
 
 @pytest.mark.parametrize("env", ["ours", "stock", "the caller commits"])
 @pytest.mark.parametrize(
-    "what", ["op.get_bind().commit()", "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')"]
+    "what",
+    ["op.get_bind().commit()", "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')"],
 )
-def test_b24_b25_a_commit_after_the_fix_is_refused(env: str, what: str, tmp_path: Path, database: Database) -> None:
+def test_b24_b25_a_commit_after_the_fix_is_refused(
+    env: str, what: str, driver: str, tmp_path: Path, database: Database
+) -> None:
     if env == "the caller commits" and "autocommit" in what:
         pytest.skip("Alembic refuses this by itself")
     project = project_with_fix(tmp_path, database, ENVIRONMENTS[env], up=f"op.apply_datafix(fix)\n{what}")
+    project = project.on(database, driver)
+    project.write_ini()
     ran = project.alembic("upgrade", "b")
     assert ran.code != 0
     words = "was to be committed before public.alembic_version moved to or from revision b"
@@ -165,12 +173,16 @@ def test_b23_our_env_commits_whatever_the_role_has_set(tmp_path: Path, database:
 # --- chains
 
 
-@pytest.mark.parametrize(("env", "reached", "rows"), [(ENV, {"b"}, FIXED), (ONE_TRANSACTION, {"a"}, START)], ids=["each", "one"])
+@pytest.mark.parametrize(
+    ("env", "reached", "rows"), [(ENV, {"b"}, FIXED), (ONE_TRANSACTION, {"a"}, START)], ids=["each", "one"]
+)
 def test_b26_a_failure_in_a_chain_keeps_what_was_committed_and_nothing_else(
     env: str, reached: set[str], rows: list[tuple[object, ...]], tmp_path: Path, database: Database
 ) -> None:
     project = project_with_fix(tmp_path, database, env)
-    second = FIX.strip().replace("close_items", "close_the_third").replace('{1: "QCOM", 2: "NOW"}', '{3: "QQQ"}')
+    second = (
+        FIX.strip().replace("close_items", "close_the_third").replace('{1: "QCOM", 2: "NOW"}', '{3: "QQQ"}')
+    )
     project.revision("c", "b", "op.apply_datafix(fix)", top=f"fix = {second}")
     project.revision("d", "c", "raise AssertionError", top="fix = None")
     ran = project.alembic("upgrade", "head")
@@ -182,8 +194,12 @@ def test_b26_a_failure_in_a_chain_keeps_what_was_committed_and_nothing_else(
 def test_a_whole_chain_with_its_audit_table_in_one_transaction(tmp_path: Path, database: Database) -> None:
     database.psql(TABLE)
     project = new_project(tmp_path, database, ONE_TRANSACTION)
-    second = FIX.strip().replace("close_items", "close_again").replace("'open'", "'closed'").replace("100", "1000")
-    project.revision("a", None, 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")')
+    second = (
+        FIX.strip().replace("close_items", "close_again").replace("'open'", "'closed'").replace("100", "1000")
+    )
+    project.revision(
+        "a", None, 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")'
+    )
     project.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix)")
     project.revision("c", "b", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=f"fix = {second}")
     ran = project.alembic("upgrade", "head")
@@ -213,7 +229,9 @@ op.apply_datafix(other)
 
 
 @pytest.mark.parametrize("how", ["psycopg2", "psycopg", "psql"])
-def test_several_fixes_and_apply_revert_apply_in_one_migration(how: str, tmp_path: Path, database: Database) -> None:
+def test_several_fixes_and_apply_revert_apply_in_one_migration(
+    how: str, tmp_path: Path, database: Database
+) -> None:
     other = FIX.strip().replace("close_items", "other").replace('{1: "QCOM", 2: "NOW"}', '{3: "SPY"}')
     top = f"fix = {FIX.strip()}\nother = {other}"
     project = project_with_fix(tmp_path, database, up=SEVERAL, top=top)
@@ -253,12 +271,17 @@ def test_b35_settings_are_as_they_were_for_what_follows(tmp_path: Path, database
     database.execute("CREATE TABLE seen (place int, name text, value text)")
     ran = project.alembic("upgrade", "c")
     assert ran.code == 0, ran.err
-    seen = [database.rows(f"SELECT name, value FROM seen WHERE place = {place} ORDER BY name") for place in (1, 2, 3)]
+    seen = [
+        database.rows(f"SELECT name, value FROM seen WHERE place = {place} ORDER BY name")
+        for place in (1, 2, 3)
+    ]
     assert seen[0] == seen[1] == seen[2]
     assert ("lock_timeout", "77s") in seen[0]
 
 
-def test_b35_a_search_path_that_hides_the_version_table_is_refused(tmp_path: Path, database: Database) -> None:
+def test_b35_a_search_path_that_hides_the_version_table_is_refused(
+    tmp_path: Path, database: Database
+) -> None:
     up = 'op.execute("SET LOCAL search_path = pg_catalog")\nop.apply_datafix(fix)'
     project = project_with_fix(tmp_path, database, up=up)
     ran = project.alembic("upgrade", "b")
@@ -313,14 +336,18 @@ def test_b17_an_online_run_says_what_it_did(tmp_path: Path, database: Database) 
         database.execute("DROP TABLE item, item_audit, datafix_run, alembic_version CASCADE")
 
 
-@pytest.mark.parametrize("setting", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])
+@pytest.mark.parametrize(
+    "setting", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"]
+)
 @pytest.mark.parametrize("online", [True, False], ids=["online", "offline"])
 def test_b38_timeouts_of_the_role_do_not_cut_a_fix_off(
     setting: str, online: bool, tmp_path: Path, database: Database
 ) -> None:
     if setting == "transaction_timeout" and database.server_version < 17:
         pytest.skip("came with PostgreSQL 17")
-    slow = f"fix = {FIX.strip()}".replace('"status": "closed"', "\"status\": sql(\"(SELECT 'closed' FROM pg_sleep(0.8))\")")
+    slow = f"fix = {FIX.strip()}".replace(
+        '"status": "closed"', '"status": sql("(SELECT \'closed\' FROM pg_sleep(0.8))")'
+    )
     project = project_with_fix(tmp_path, database, top=slow)
     script = project.script("a:b")
     database.execute(f"ALTER DATABASE {database.name} SET {setting} = '600ms'")
@@ -333,14 +360,19 @@ def test_b38_timeouts_of_the_role_do_not_cut_a_fix_off(
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
-def test_b38_a_fix_that_takes_too_long_is_stopped_in_one_line(driver: str, tmp_path: Path, database: Database) -> None:
-    slow = f"fix = {FIX.strip()}".replace('"status": "closed"', "\"status\": sql(\"(SELECT 'closed' FROM pg_sleep(5))\")")
+def test_b38_a_fix_that_takes_too_long_is_stopped_in_one_line(
+    driver: str, tmp_path: Path, database: Database
+) -> None:
+    slow = f"fix = {FIX.strip()}".replace(
+        '"status": "closed"', '"status": sql("(SELECT \'closed\' FROM pg_sleep(5))")'
+    )
     project = project_with_fix(tmp_path, database, top=slow).on(database, driver)
     ran = project.alembic("-x", "statement_timeout=300ms", "upgrade", "b")
     assert ran.code == 255
-    assert "datafix close_items: canceling statement due to statement timeout [SQLSTATE 57014]" in ran.last_line
+    assert (
+        "datafix close_items: canceling statement due to statement timeout [SQLSTATE 57014]" in ran.last_line
+    )
     nothing_happened(project)
     done = database.psql(project.script("a:b", "-x", "statement_timeout=300ms"), check=False)
     assert "canceling statement due to statement timeout" in done.stderr
     nothing_happened(project)
-    assert os.environ.get("PGOPTIONS") is None

@@ -88,19 +88,22 @@ def contents(database: Database, *hidden: str) -> dict[str, list[str]]:
         f" WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attname <> ALL (ARRAY{[*TIMES, *hidden]})"
         " GROUP BY c.relname"
     )
-    rows = "SELECT row::text FROM (SELECT {}) AS row ORDER BY row::text COLLATE \"C\""
+    rows = 'SELECT row::text FROM (SELECT {}) AS row ORDER BY row::text COLLATE "C"'
     return {
-        table: [text for (text,) in database.rows(rows.format(f"{columns} FROM public.{table}"))] for table, columns in found
+        table: [text for (text,) in database.rows(rows.format(f"{columns} FROM public.{table}"))]
+        for table, columns in found
     }
 
 
 def state(project: Project) -> tuple[str, list[int]]:
     """Where the book is: the revision, and which positions the fix holds closed. Nothing in between may be seen."""
-    rows = project.database.rows("SELECT id FROM active_positions WHERE close_reason = 'manual_reconciliation' ORDER BY id")
+    rows = project.database.rows(
+        "SELECT id FROM active_positions WHERE close_reason = 'manual_reconciliation' ORDER BY id"
+    )
     return ", ".join(sorted(project.versions)), [number for (number,) in rows]
 
 
-BEFORE = ("014", [])
+BEFORE: tuple[str, list[int]] = ("014", [])
 AFTER = ("015", PHANTOMS)
 
 
@@ -118,7 +121,8 @@ def test_a_script_leaves_the_same_database_as_online(case: str, server: Server, 
         assert project.alembic("upgrade", "a").code == 0
         start = contents(project.database)
         online, other, piped = (
-            stack.enter_context(server.database(name, project.database.name)) for name in ("online", "other", "piped")
+            stack.enter_context(server.database(name, project.database.name))
+            for name in ("online", "other", "piped")
         )
         for step in ("a:b", "b:a"):
             for ran in (project.on(online), project.on(other, "psycopg")):
@@ -139,10 +143,15 @@ def test_values_arrive_as_they_were_declared(database: Database, tmp_path: Path)
     database.psql(table, *STOP)
     assert project.alembic("upgrade", "a").code == 0
     database.psql(project.script("a:b"), *STOP)
-    assert tuple(value for (value,) in database.rows("SELECT value FROM nasty WHERE id >= 100 ORDER BY id")) == NASTY
+    assert (
+        tuple(value for (value,) in database.rows("SELECT value FROM nasty WHERE id >= 100 ORDER BY id"))
+        == NASTY
+    )
 
 
-def test_the_phantom_cleanup_leaves_the_same_book_both_ways(server: Server, book: Database, phantoms: Project) -> None:
+def test_the_phantom_cleanup_leaves_the_same_book_both_ways(
+    server: Server, book: Database, phantoms: Project
+) -> None:
     start = contents(book)
     moving = ("closed_at", "images_digest")  # the digest counts closed_at in
     with server.database("book_online", book.name) as online:
@@ -151,7 +160,9 @@ def test_the_phantom_cleanup_leaves_the_same_book_both_ways(server: Server, book
             assert ran.code == 0, ran.err
             phantoms.database.psql(phantoms.script(step), *STOP)
             assert contents(online, *moving) == contents(phantoms.database, *moving)
-            assert state(phantoms.on(online)) == state(phantoms) == (AFTER if command == "upgrade" else BEFORE)
+            assert (
+                state(phantoms.on(online)) == state(phantoms) == (AFTER if command == "upgrade" else BEFORE)
+            )
         assert contents(online)["active_positions"] == start["active_positions"]
         assert contents(phantoms.database)["active_positions"] == start["active_positions"]
 
@@ -180,7 +191,11 @@ def test_b39_session_settings_and_encodings_do_not_change_what_a_script_does(
         plain, odd = (stack.enter_context(server.database(name, template.name)) for name in ("plain", "odd"))
         plain.psql(script, *STOP)
         # Windows line ends and another encoding come with the same copy and paste.
-        odd.psql(script.replace("\n", "\r\n"), *STOP, environment={"PGOPTIONS": options, "PGCLIENTENCODING": "LATIN1"})
+        odd.psql(
+            script.replace("\n", "\r\n"),
+            *STOP,
+            environment={"PGOPTIONS": options, "PGCLIENTENCODING": "LATIN1"},
+        )
         assert contents(plain) == contents(odd)
 
 
@@ -197,7 +212,9 @@ PSQL = {
 
 def pipe(project: Project, script: str, how: str) -> subprocess.CompletedProcess[str]:
     """Feed a script to psql under one of the settings that people have in their .psqlrc."""
-    return project.database.psql(PSQL[how] + script, *(["-1"] if how == "one transaction" else []), check=False)
+    return project.database.psql(
+        PSQL[how] + script, *(["-1"] if how == "one transaction" else []), check=False
+    )
 
 
 @pytest.mark.parametrize("how", PSQL)
@@ -219,7 +236,8 @@ def test_b2_b3_b6_a_script_at_the_wrong_revision_changes_nothing(how: str, phant
         assert phantoms.database.dump() == before
     # Where the version is right and the rows are not, the version stays too.
     phantoms.database.execute(
-        "UPDATE alembic_version SET version_num = '014'", "UPDATE active_positions SET ticker = 'AAPL' WHERE id = 16"
+        "UPDATE alembic_version SET version_num = '014'",
+        "UPDATE active_positions SET ticker = 'AAPL' WHERE id = 16",
     )
     before = phantoms.database.dump()
     done = pipe(phantoms, up, how)
@@ -270,7 +288,9 @@ def test_b3_a_script_with_a_statement_missing_never_leaves_half(how: str, phanto
 
 @pytest.mark.parametrize("first", ["psql", "online"])
 @pytest.mark.parametrize("second", ["psql", "online"])
-def test_b6_b19_of_two_at_once_one_applies(first: str, second: str, phantoms: Project, tmp_path: Path) -> None:
+def test_b6_b19_of_two_at_once_one_applies(
+    first: str, second: str, phantoms: Project, tmp_path: Path
+) -> None:
     script = tmp_path / "015.sql"
     script.write_text(phantoms.script("014:015"), encoding="ascii")
     with closing(phantoms.database.connect()) as holder, holder.cursor() as cursor:
@@ -291,7 +311,9 @@ def start(project: Project, kind: str, script: Path) -> "subprocess.Popen[str]":
     psql = [str(database.binaries / "psql"), "-X", *STOP, "-q", "-d", f"host={database.socket_directory} user=postgres "
             f"dbname={database.name}", "-f", str(script)]  # fmt: skip
     command = psql if kind == "psql" else project.command_line("upgrade", "015")
-    return subprocess.Popen(command, cwd=project.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=project.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def wait_until_waiting(database: Database, sessions: int) -> None:

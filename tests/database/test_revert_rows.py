@@ -1,0 +1,275 @@
+"""Revert of deleted and inserted rows: keys, generated columns, who refers to them, who took their place."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from datafixes import DataFix, Delete, Insert, Rows, Update, sql
+from datafixes.errors import Conflicts, OthersWouldChange, Refused
+from tests.fixes import apply, create_audit_table, revert
+from tests.servers import Database
+
+LAST = (
+    "SELECT outcome, rows_found, rows_changed, rows_already, rows_skipped, rows_overwritten"
+    " FROM datafix_run ORDER BY run_id DESC LIMIT 1"
+)
+ALL = "SELECT * FROM item ORDER BY id"
+
+
+def a_table(database: Database, definition: str, *more: str) -> None:
+    """A table `item`, its audit table, and what else a test needs."""
+    database.execute(f"CREATE TABLE item ({definition})", *more)
+    create_audit_table(database, "item", "item_audit")
+
+
+def delete(*keys: Any, key: str | tuple[str, ...] = "id", table: str = "item") -> DataFix:
+    return DataFix(
+        name="delete", reason="A test.", change=Delete(table), rows=Rows(key=key, expect=list(keys)), audit=f"{table}_audit"
+    )
+
+
+def insert(*rows: dict[str, Any]) -> DataFix:
+    return DataFix(
+        name="insert", reason="A test.", change=Insert("item", rows), rows=Rows(key="id", expect=len(rows)), audit="item_audit"
+    )
+
+
+def ids(database: Database) -> Sequence[int]:
+    return [row[0] for row in database.rows(ALL)]
+
+
+def test_deleted_rows_come_back_with_their_keys(database: Database) -> None:
+    a_table(
+        database,
+        "id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, no serial, v text, twice text GENERATED ALWAYS AS (v || v) STORED",
+        "INSERT INTO item (v) VALUES ('a'), ('b'), ('c')",
+    )
+    was = database.rows(ALL)
+    apply(database, delete(1, 3))
+    assert ids(database) == [2]
+    revert(database, delete(1, 3))
+    assert database.rows(ALL) == was
+    database.execute("INSERT INTO item (v) VALUES ('d')")
+    assert ids(database) == [1, 2, 3, 4]
+
+
+def test_a_deleted_row_whose_key_is_taken_is_a_conflict(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text", "INSERT INTO item VALUES (1, 'a'), (2, 'b')")
+    apply(database, delete(1, 2))
+    database.execute("INSERT INTO item VALUES (1, 'somebody else')")
+    for policy in ("refuse", "overwrite"):
+        with pytest.raises(Conflicts, match="1 of 2 rows .*: 1 taken"):
+            revert(database, delete(1, 2), policy)
+    assert database.rows(ALL) == [(1, "somebody else")]
+    revert(database, delete(1, 2), "skip")
+    assert database.rows(ALL) == [(1, "somebody else"), (2, "b")]
+    assert database.rows(LAST) == [("reverted", 2, 1, 0, 1, 0)]
+
+
+def test_a_deleted_row_that_somebody_brought_back_as_it_was_is_no_conflict(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text", "INSERT INTO item VALUES (1, 'a'), (2, 'b')")
+    apply(database, delete(1, 2))
+    database.execute("INSERT INTO item VALUES (1, 'a')")
+    revert(database, delete(1, 2))
+    assert database.rows(LAST) == [("reverted", 2, 1, 1, 0, 0)]
+
+
+def test_a_unique_value_that_another_row_holds_now_is_a_conflict(database: Database) -> None:
+    a_table(
+        database,
+        "id integer PRIMARY KEY, code text COLLATE \"C\", no integer, UNIQUE (code, no), UNIQUE (no)",
+        "INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', NULL)",
+    )
+    apply(database, delete(1, 2, 3))
+    database.execute("INSERT INTO item VALUES (9, 'z', 1), (10, 'c', NULL)")
+    with pytest.raises(Conflicts, match="1 of 3 rows .*: 1 taken"):
+        revert(database, delete(1, 2, 3))
+    revert(database, delete(1, 2, 3), "skip")
+    assert ids(database) == [2, 3, 9, 10]
+
+
+def test_a_unique_value_that_an_update_gave_up_and_another_row_took_is_a_conflict(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, code text UNIQUE, v text", "INSERT INTO item VALUES (1, 'a', 'x'), (2, 'b', 'y')")
+    fix = DataFix(
+        name="update", reason="A test.", change=Update("item", set={"code": sql("code || '!'"), "v": "z"}),
+        rows=Rows(key="id", expect=[1, 2]), audit="item_audit",
+    )  # fmt: skip
+    apply(database, fix)
+    database.execute("INSERT INTO item VALUES (3, 'a', 'theirs')")
+    with pytest.raises(Conflicts, match="1 of 2 rows .*: 1 taken"):
+        revert(database, fix)
+    revert(database, fix, "skip")
+    assert database.rows(ALL) == [(1, "a!", "z"), (2, "b", "y"), (3, "a", "theirs")]
+
+
+def test_inserted_rows_are_taken_back(database: Database) -> None:
+    a_table(database, "id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, at timestamptz DEFAULT now()")
+    database.execute("INSERT INTO item (v) VALUES ('a')")
+    fix = insert({"v": "b", "at": sql("DEFAULT")}, {"v": "c", "at": None})
+    apply(database, fix)
+    assert ids(database) == [1, 2, 3]
+    images = "SELECT audit_image, id, v FROM item_audit ORDER BY audit_id"
+    assert database.rows(images) == [("after", 2, "b"), ("after", 3, "c")]
+    revert(database, fix)
+    assert ids(database) == [1]
+    assert database.rows(images)[2:] == [("before", 2, "b"), ("before", 3, "c")]
+    apply(database, fix)
+    assert ids(database) == [1, 4, 5]
+
+
+def test_inserted_rows_that_changed_since_are_not_taken_back(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text, n integer")
+    fix = insert(*({"id": n, "v": "new"} for n in (1, 2, 3)))
+    apply(database, fix)
+    database.execute("UPDATE item SET n = 7 WHERE id = 2", "DELETE FROM item WHERE id = 3")
+    with pytest.raises(Conflicts, match="1 of 3 rows .*: 2 changed since") as refused:
+        revert(database, fix)
+    assert refused.value.detail.split()[-7:] == ["2", "changed", "since", "n", "NULL", "NULL", "7"]
+    assert ids(database) == [1, 2]
+    revert(database, fix, "skip")
+    assert ids(database) == [2]
+    assert database.rows(LAST) == [("reverted", 3, 1, 1, 1, 0)]
+
+
+def test_overwrite_takes_back_inserted_rows_that_changed_since(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text")
+    fix = insert({"id": 1, "v": "new"}, {"id": 2, "v": "new"})
+    apply(database, fix)
+    database.execute("UPDATE item SET v = 'theirs' WHERE id = 2")
+    revert(database, fix, "overwrite")
+    assert ids(database) == []
+    assert database.rows("SELECT v FROM item_audit WHERE audit_image = 'before' AND id = 2") == [("theirs",)]
+
+
+@pytest.mark.parametrize("action", ["NO ACTION", "CASCADE", "SET NULL"])
+@pytest.mark.parametrize("policy", ["refuse", "overwrite"])
+def test_inserted_rows_that_somebody_refers_to_stay(database: Database, action: str, policy: str) -> None:
+    a_table(
+        database,
+        "id integer PRIMARY KEY, v text",
+        f"CREATE TABLE child (id integer PRIMARY KEY, item integer REFERENCES item ON DELETE {action})",
+    )
+    fix = insert({"id": 1, "v": "new"}, {"id": 2, "v": "new"})
+    apply(database, fix)
+    database.execute("INSERT INTO child VALUES (10, 2)", "UPDATE item SET v = 'theirs' WHERE id = 2")
+    if policy == "refuse":
+        database.execute("UPDATE item SET v = 'new' WHERE id = 2")
+    with pytest.raises(Conflicts, match="1 of 2 rows .*: 2 referenced"):
+        revert(database, fix, policy)
+    revert(database, fix, "skip")
+    assert ids(database) == [2]
+    assert database.rows("TABLE child") == [(10, 2)]
+
+
+def test_rows_that_refer_to_each_other_stay_together_when_one_of_them_is_referred_to(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, parent integer REFERENCES item ON DELETE CASCADE")
+    fix = insert(*({"id": n, "parent": n - 1 or None} for n in (1, 2, 3)), {"id": 5, "parent": None}, {"id": 6, "parent": 5})
+    apply(database, fix)
+    database.execute("INSERT INTO item VALUES (4, 3)")
+    revert(database, fix, "skip")
+    assert ids(database) == [1, 2, 3, 4]
+    assert database.rows(LAST) == [("reverted", 5, 2, 0, 3, 0)]
+
+
+def test_a_value_that_others_follow_is_not_changed_back_under_them(database: Database) -> None:
+    a_table(
+        database,
+        "id integer PRIMARY KEY, code text UNIQUE",
+        "INSERT INTO item VALUES (1, 'a'), (2, 'b')",
+        "CREATE TABLE child (id integer PRIMARY KEY, code text REFERENCES item (code) ON UPDATE CASCADE)",
+    )
+    fix = DataFix(
+        name="update", reason="A test.", change=Update("item", set={"code": sql("code || '!'")}),
+        rows=Rows(key="id", expect=[1, 2]), audit="item_audit",
+    )  # fmt: skip
+    apply(database, fix)
+    database.execute("INSERT INTO child VALUES (10, 'a!')")
+    with pytest.raises(Conflicts, match="1 of 2 rows .*: 1 referenced"):
+        revert(database, fix)
+    revert(database, fix, "skip")
+    assert database.rows(ALL) == [(1, "a!"), (2, "b")]
+    assert database.rows("TABLE child") == [(10, "a!")]
+
+
+def test_a_partition_as_target_has_the_references_to_its_parent(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE parent (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE item PARTITION OF parent FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE child (id integer PRIMARY KEY, item integer REFERENCES parent ON DELETE CASCADE)",
+        "INSERT INTO parent VALUES (1, 'a')",
+        "INSERT INTO child VALUES (10, 1)",
+    )
+    create_audit_table(database, "item", "item_audit")
+    with pytest.raises(OthersWouldChange, match="1 rows of public.child"):
+        apply(database, delete(1))
+    fix = insert({"id": 2, "v": "new"})
+    apply(database, fix)
+    database.execute("INSERT INTO child VALUES (11, 2)")
+    with pytest.raises(Conflicts, match="2 referenced"):
+        revert(database, fix)
+    assert database.value("SELECT count(*) FROM child") == 2
+
+
+def test_composite_keys(database: Database) -> None:
+    a_table(
+        database,
+        "account text, id integer, v text, PRIMARY KEY (account, id)",
+        "INSERT INTO item VALUES ('large', 1, 'a'), ('tiny', 1, 'b'), ('large', 2, 'c'), ('l/1', 1, 'd')",
+    )
+    was = database.rows("SELECT * FROM item ORDER BY account, id")
+    key = ("id", "account")
+    fix = DataFix(
+        name="update", reason="A test.", change=Update("item", set={"v": "x"}),
+        rows=Rows(key=key, expect=[(1, "large"), (2, "large"), (1, "l/1")]), audit="item_audit",
+    )  # fmt: skip
+    gone = delete((1, "tiny"), key=key)
+    apply(database, fix)
+    apply(database, gone)
+    assert database.rows("SELECT v FROM item ORDER BY account, id") == [("x",), ("x",), ("x",)]
+    database.execute("UPDATE item SET v = 'y' WHERE id = 2")
+    with pytest.raises(Conflicts, match="2/large changed since"):
+        revert(database, fix)
+    database.execute("UPDATE item SET v = 'x' WHERE id = 2")
+    revert(database, gone)
+    revert(database, fix)
+    assert database.rows("SELECT * FROM item ORDER BY account, id") == was
+
+
+@pytest.mark.parametrize(
+    ("type_", "keys"),
+    [
+        ("app.citext_like", ["a", "b"]),
+        ("app.mood", ["sad", "glad"]),
+        ("timestamptz", ["2024-11-03 05:30:00+00", "2024-11-03 06:30:00+00"]),
+        ("bytea", [b"\x00", b"\xff"]),
+        ("uuid", ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"]),
+        ('text COLLATE "POSIX"', ["a", "b"]),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)
+def test_keys_of_many_types(database: Database, type_: str, keys: list[Any]) -> None:
+    database.execute(
+        "CREATE SCHEMA app",
+        "CREATE TYPE app.mood AS ENUM ('glad', 'sad')",
+        "CREATE DOMAIN app.citext_like AS varchar(10)",
+    )
+    a_table(database, f"id {type_} PRIMARY KEY, v text")
+    fix = insert(*({"id": key, "v": "new"} for key in keys))
+    apply(database, fix)
+    gone = delete(keys[0])
+    was = database.rows(ALL)
+    apply(database, gone)
+    revert(database, gone)
+    assert database.rows(ALL) == was
+    revert(database, fix)
+    assert database.rows(ALL) == []
+
+
+def test_a_row_that_cannot_be_put_back_is_refused_by_its_constraint(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text", "INSERT INTO item VALUES (1, 'a'), (2, 'b')")
+    apply(database, delete(1))
+    database.execute("ALTER TABLE item ADD CONSTRAINT never_a CHECK (v <> 'a')")
+    with pytest.raises(Refused, match="never_a"):
+        revert(database, delete(1))
+    assert ids(database) == [2]
