@@ -202,7 +202,7 @@ DECLARE
     losses text[];
 BEGIN
     -- After a failed step, psql goes on with the next one unless told otherwise.
-    IF NOT EXISTS (SELECT FROM alembic_version WHERE version_num = '012') THEN
+    IF NOT EXISTS (SELECT FROM public.alembic_version WHERE version_num = '012') THEN
         RAISE EXCEPTION USING
             ERRCODE = 'DF001',
             MESSAGE = 'the database is not at revision 012, nothing is undone',

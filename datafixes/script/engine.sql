@@ -507,7 +507,7 @@ BEGIN
     EXECUTE format($sql$
         UPDATE %s SET outcome = $1, rows_changed = $2, images = $3, images_digest = $4, finished_at = clock_timestamp() WHERE run_id = $5
     $sql$, fix ->> 'ledger') USING outcome, changed, kept.images, kept.digest, (fix -> 'run')::bigint;
-    FOREACH leftover IN ARRAY ARRAY['expected', 'actual', 'wanted', 'captured', 'pair', 'restore', 'conflict'] LOOP
+    FOREACH leftover IN ARRAY ARRAY['expected', 'actual', 'wanted', 'captured', 'pair', 'restore', 'conflict', 'left', 'then', 'now'] LOOP
         IF to_regclass('pg_temp.datafix_' || leftover) IS NOT NULL THEN
             EXECUTE 'DROP TABLE pg_temp.datafix_' || leftover;
         END IF;

@@ -20,7 +20,7 @@ BEGIN
 
     -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
     -- a value since must not lose it.
-    fix := pg_temp.datafix_compare(fix);
+    fix := pg_temp.datafix_compare(fix);{identity}
     PERFORM pg_temp.datafix_settle_conflicts(fix);
 
     -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.
@@ -56,12 +56,26 @@ _COPY = """
     """
 
 
+_IDENTITY = """
+    -- A key alone is no proof of identity: a row that somebody put under one of these keys since is not ours (C31).
+    PERFORM pg_temp.datafix_keep_left(fix);
+    EXECUTE pg_temp.datafix_sql(fix, {then});
+    EXECUTE pg_temp.datafix_sql(fix, {now});
+    PERFORM pg_temp.datafix_mark_others(fix);"""
+
+
 def revert_script(fix: DataFix, context: Context, limits: Limits) -> Script:
     """The script that reverts the last run of a fix, whole: guards, comparison, copy, restoration, proof, ledger."""
-    facts = declared(fix, context) | {"change": "revert", "set": [], "on_conflict": context.on_conflict}
+    facts = declared(fix, context) | {
+        "change": "revert",
+        "set": [],
+        "identity": list(fix.rows.identity),
+        "on_conflict": context.on_conflict,
+    }
     block = _BLOCK.format(
         declaration=literal.json_body(facts, "fix"),
         version_table=context.version_table_oid,
+        identity=_identity(fix) if fix.rows.identity else "",
         copy_before=_copy(fix, "before", "'update', 'delete'"),
         copy_after=_copy(fix, "after", "'update', 'insert'"),
     )
@@ -73,3 +87,17 @@ def _copy(fix: DataFix, image: str, actions: str) -> str:
     audit = literal.qualified(fix.schema_of_audit, fix.audit)
     table = literal.qualified(fix.change.schema, fix.change.table)
     return literal.body(_COPY.format(audit=audit, table=table, image=image, actions=actions))
+
+
+def _identity(fix: DataFix) -> str:
+    """What tells the rows apart, evaluated on them as the fix left them and as they are."""
+    table, alias = literal.qualified(fix.change.schema, fix.change.table), literal.name(fix.change.table)
+    columns = ", ".join(
+        ["{{target.key}}", *(f"({text}\n) AS {literal.name(name)}" for name, text in fix.rows.identity.items())]
+    )
+    select = "\n        CREATE TEMP TABLE datafix_{} ON COMMIT DROP AS SELECT {} FROM {}{}\n    "
+    known = "\n         WHERE EXISTS (SELECT FROM pg_temp.datafix_pair AS datafix_pair WHERE {{datafix_pair.key = target.key}})"
+    return _IDENTITY.format(
+        then=literal.body(select.format("then", columns, f"pg_temp.datafix_left AS {alias}", "")),
+        now=literal.body(select.format("now", columns, table, known)),
+    )

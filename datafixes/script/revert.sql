@@ -339,6 +339,27 @@ BEGIN
 END
 $engine$;
 
+-- The rows as the fix left them, in the target's own types: what the author's expressions can read.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE format('CREATE TEMP TABLE datafix_left ON COMMIT DROP AS SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''after''',
+        pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run');
+END
+$engine$;
+
+-- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_others(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'taken', datafix_action = NULL
+          FROM pg_temp.datafix_then AS was JOIN pg_temp.datafix_now AS has ON {{was.key = has.key}}
+         WHERE {{r.key = has.key}} AND r.datafix_state <> 'already back' AND (%s)
+    $sql$, (SELECT string_agg(format('was.%1$I IS DISTINCT FROM has.%1$I', i), ' OR ') FROM jsonb_array_elements_text(fix -> 'identity') AS i)));
+END
+$engine$;
+
 -- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows alone,
 -- overwrite restores rows that changed since. Nothing overwrites a row that is gone, taken or referred to.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_settle_conflicts(fix jsonb)

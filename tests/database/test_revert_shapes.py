@@ -118,30 +118,33 @@ def test_c32_without_a_key_nothing_is_told_apart(applied: Database) -> None:
     assert applied.dump() == before
 
 
-@pytest.mark.parametrize(
-    "tampering",
-    [
-        f"UPDATE {AUDIT} SET price = 1 WHERE id = 2 AND audit_image = 'before'",
-        f"UPDATE {AUDIT} SET price = price * 1.0 + 0.0001 WHERE id = 2 AND audit_image = 'after'",
-        f"UPDATE {AUDIT} SET price = 1",
-        f"UPDATE {AUDIT} SET audit_image = CASE audit_image WHEN 'before' THEN 'after' ELSE 'before' END",
-        f"UPDATE {AUDIT} SET note = ''",
-        f"UPDATE {AUDIT} AS a SET price = b.price FROM {AUDIT} AS b"
-        " WHERE a.audit_image = 'before' AND b.audit_image = 'before' AND a.id + b.id = 3",
-        f"DELETE FROM {AUDIT} WHERE id = 2 AND audit_image = 'before'",
-        f"DELETE FROM {AUDIT} WHERE id = 2",
-        f"TRUNCATE {AUDIT}",
-        f"INSERT INTO {AUDIT} (id, symbol, status, audit_run_id, audit_image) VALUES (4, 'ORCL', 'open', 1, 'before')",
-        f"UPDATE {AUDIT} SET audit_run_id = 7 WHERE id = 2",
-    ],
+TAMPERING = (
+    f"UPDATE {AUDIT} SET price = 1 WHERE id = 2 AND audit_image = 'before'",
+    f"UPDATE {AUDIT} SET price = price * 1.0 + 0.0001 WHERE id = 2 AND audit_image = 'after'",
+    f"UPDATE {AUDIT} SET price = 1",
+    f"UPDATE {AUDIT} SET audit_image = CASE audit_image WHEN 'before' THEN 'after' ELSE 'before' END",
+    f"UPDATE {AUDIT} SET note = ''",
+    f"UPDATE {AUDIT} AS a SET price = b.price FROM {AUDIT} AS b"
+    " WHERE a.audit_image = 'before' AND b.audit_image = 'before' AND a.id + b.id = 3",
+    f"DELETE FROM {AUDIT} WHERE id = 2 AND audit_image = 'before'",
+    f"DELETE FROM {AUDIT} WHERE id = 2",
+    f"TRUNCATE {AUDIT}",
+    f"INSERT INTO {AUDIT} (id, symbol, status, audit_run_id, audit_image) VALUES (4, 'ORCL', 'open', 1, 'before')",
+    f"UPDATE {AUDIT} SET audit_run_id = 7 WHERE id = 2",
 )
-def test_promise_6_tampering_with_images_shows_and_stops_the_revert(applied: Database, tampering: str) -> None:
-    applied.execute(tampering)
-    before = applied.dump()
-    for policy in ("refuse", "skip", "overwrite"):
-        with pytest.raises(ImagesChanged, match="are not the ones it wrote"):
-            revert(applied, close(), policy)
-    assert applied.dump() == before
+
+
+def test_promise_6_tampering_with_images_shows_and_stops_the_revert(applied: Database) -> None:
+    applied.execute(f"CREATE TABLE kept AS TABLE {AUDIT}")
+    for tampering in TAMPERING:
+        applied.execute(tampering)
+        before = applied.dump()
+        for policy in ("refuse", "skip", "overwrite"):
+            with pytest.raises(ImagesChanged, match="are not the ones it wrote"):
+                revert(applied, close(), policy)
+        assert applied.dump() == before
+        applied.execute(f"TRUNCATE {AUDIT}", f"INSERT INTO {AUDIT} OVERRIDING SYSTEM VALUE TABLE kept")
+    revert(applied, close())
 
 
 def test_promise_6_audit_rows_are_only_added(applied: Database) -> None:
