@@ -4,6 +4,9 @@ Each call is a connection and a transaction of its own, as a migration's is. Wha
 `Refused` that a pipeline would see.
 """
 
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
 from datafixes.execution import Attempts, execute
 from datafixes.fix import DataFix
 from datafixes.script.apply import apply_script
@@ -11,9 +14,6 @@ from datafixes.script.context import Context
 from datafixes.script.frame import Limits, Script
 from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script, drop_script
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
-
 from tests.servers import Database
 
 LIMITS = Limits()
@@ -21,7 +21,12 @@ ONCE = Attempts(1, 0)
 
 
 def apply(
-    database: Database, fix: DataFix, *, role: str = "postgres", driver: str = "psycopg2", limits: Limits = LIMITS
+    database: Database,
+    fix: DataFix,
+    *,
+    role: str = "postgres",
+    driver: str = "psycopg2",
+    limits: Limits = LIMITS,
 ) -> None:
     """Apply a fix and commit."""
     run(database, apply_script(fix, Context(), limits), f"datafix {fix.name}", role=role, driver=driver)
@@ -56,14 +61,24 @@ def create_audit_table(
 
 
 def drop_audit_table(
-    database: Database, name: str, *, audit_schema: str = "public", discard: bool = False, role: str = "postgres"
+    database: Database,
+    name: str,
+    *,
+    audit_schema: str = "public",
+    discard: bool = False,
+    role: str = "postgres",
 ) -> None:
     """Drop an audit table and commit."""
     run(database, drop_script(name, audit_schema, LIMITS, discard=discard), f"audit table {name}", role=role)
 
 
 def run(
-    database: Database, script: Script, label: str = "script", *, role: str = "postgres", driver: str = "psycopg2"
+    database: Database,
+    script: Script,
+    label: str = "script",
+    *,
+    role: str = "postgres",
+    driver: str = "psycopg2",
 ) -> None:
     """Run any script in a transaction of its own and commit."""
     engine = create_engine(database.url_for(role, driver), poolclass=NullPool)

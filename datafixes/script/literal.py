@@ -56,7 +56,7 @@ def text_array(values: Iterable[str]) -> str:
     return f"ARRAY[{', '.join(text(value) for value in values)}]::text[]"
 
 
-def value(given: Value | sql) -> str:
+def value(given: Value | sql) -> str:  # noqa: C901 - one case for each type
     """A declared value as SQL. Without a type of its own wherever possible, so that the column's type reads it."""
     match given:
         case sql():

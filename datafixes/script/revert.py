@@ -93,7 +93,10 @@ def _identity(fix: DataFix) -> str:
     """What tells the rows apart, evaluated on them as the fix left them and as they are."""
     table, alias = literal.qualified(fix.change.schema, fix.change.table), literal.name(fix.change.table)
     columns = ", ".join(
-        ["{{target.key}}", *(f"({text}\n) AS {literal.name(name)}" for name, text in fix.rows.identity.items())]
+        [
+            "{{target.key}}",
+            *(f"({text}\n) AS {literal.name(name)}" for name, text in fix.rows.identity.items()),
+        ]
     )
     select = "\n        CREATE TEMP TABLE datafix_{} ON COMMIT DROP AS SELECT {} FROM {}{}\n    "
     known = "\n         WHERE EXISTS (SELECT FROM pg_temp.datafix_pair AS datafix_pair WHERE {{datafix_pair.key = target.key}})"

@@ -14,13 +14,45 @@ BUILT_IN: dict[str, list[str]] = {
     "smallint": ["-32768", "32767"],
     "integer": ["-2147483648", "2147483647"],
     "bigint": ["-9223372036854775808", "9223372036854775807"],
-    "real": ["'-0'", "'NaN'", "'Infinity'", "'-Infinity'", "'1e-45'", "'3.4028235e38'", "'0.1'", "'16777217'"],
-    "double precision": ["'-0'", "'NaN'", "'-Infinity'", "'5e-324'", "'1.7976931348623157e308'", "0.1::float8 + 0.2"],
-    "numeric": ["'NaN'", "'-Infinity'", "'1.0'", "'1.000'", "'-0.00'", "'1e-16000'", "'1e1000'", "repeat('9', 900)::numeric"],
+    "real": [
+        "'-0'",
+        "'NaN'",
+        "'Infinity'",
+        "'-Infinity'",
+        "'1e-45'",
+        "'3.4028235e38'",
+        "'0.1'",
+        "'16777217'",
+    ],
+    "double precision": [
+        "'-0'",
+        "'NaN'",
+        "'-Infinity'",
+        "'5e-324'",
+        "'1.7976931348623157e308'",
+        "0.1::float8 + 0.2",
+    ],
+    "numeric": [
+        "'NaN'",
+        "'-Infinity'",
+        "'1.0'",
+        "'1.000'",
+        "'-0.00'",
+        "'1e-16000'",
+        "'1e1000'",
+        "repeat('9', 900)::numeric",
+    ],
     "numeric(12,4)": ["148", "'0.0001'", "'NaN'"],
     "numeric(3,-2)": ["12300"],
     "money": ["'12.34'::numeric", "(-92233720368547758.08)::numeric"],
-    "text": ["''", "' a '", "E'tab\\tnew\\nline\\\\back\\'quote\"'", "'%s %% :name {{key}} $1'", "U&'\\00e9\\+01F600'", "'NULL'"],
+    "text": [
+        "''",
+        "' a '",
+        "E'tab\\tnew\\nline\\\\back\\'quote\"'",
+        "'%s %% :name {{key}} $1'",
+        "U&'\\00e9\\+01F600'",
+        "'NULL'",
+    ],
     "character varying(5)": ["'ab   '", "''"],
     "character varying": ["'  '"],
     "character(5)": ["'ab'", "''"],
@@ -32,15 +64,39 @@ BUILT_IN: dict[str, list[str]] = {
     "time": ["'24:00:00'", "'00:00:00.000001'"],
     "time(0)": ["'23:59:59'"],
     "time with time zone": ["'24:00:00+15:59:59'", "'12:00:00.5-05:30'"],
-    "timestamp": ["'infinity'", "'-infinity'", "'4713-01-01 BC'", "'294276-12-31 23:59:59.999999'", "'2024-02-03 04:05:06.7'"],
+    "timestamp": [
+        "'infinity'",
+        "'-infinity'",
+        "'4713-01-01 BC'",
+        "'294276-12-31 23:59:59.999999'",
+        "'2024-02-03 04:05:06.7'",
+    ],
     "timestamp(0)": ["'2024-02-03 04:05:06'"],
     "timestamp with time zone": [
-        "'infinity'", "'-infinity'", "'0044-03-15 12:00:00+00 BC'", "'294276-12-31 23:59:59+00'",
-        "'2024-11-03 05:30:00+00'", "'2024-11-03 06:30:00+00'", "'1880-01-01 00:00:00+00'",
+        "'infinity'",
+        "'-infinity'",
+        "'0044-03-15 12:00:00+00 BC'",
+        "'294276-12-31 23:59:59+00'",
+        "'2024-11-03 05:30:00+00'",
+        "'2024-11-03 06:30:00+00'",
+        "'1880-01-01 00:00:00+00'",
     ],
-    "interval": ["'1 mon 1 day'", "'-1 days +04:05:06'", "'24:00:00'", "'1 day'", "'-178000000 years'", "'1 mon -1 day +00:00:00.000001'"],
+    "interval": [
+        "'1 mon 1 day'",
+        "'-1 days +04:05:06'",
+        "'24:00:00'",
+        "'1 day'",
+        "'-178000000 years'",
+        "'1 mon -1 day +00:00:00.000001'",
+    ],
     "interval day to second(3)": ["'3 days 04:05:06.789'"],
-    "json": ["'  {\"b\":1, \"a\": 2,\"a\":1.0}  '", "'null'", "'\"\\u0000\"'", "'\"\\ud83d\\ude00\\/\"'", "'1e400'"],
+    "json": [
+        '\'  {"b":1, "a": 2,"a":1.0}  \'',
+        "'null'",
+        "'\"\\u0000\"'",
+        "'\"\\ud83d\\ude00\\/\"'",
+        "'1e400'",
+    ],
     "jsonb": ["'null'", "'{\"a\": 1.00}'", "'{\"a\": 1.0}'", "'[]'", "'\"\\\\\"'", "'1e400'"],
     "jsonpath": ["'$.a[*] ? (@.b > 1)'"],
     # From bytes: a server without libxml reads no xml, and keeps it all the same.
@@ -142,7 +198,7 @@ OWN: dict[str, list[str]] = {
 
 _NO_ARRAY_OF = {"app.during_multirange"}
 # An array constructor takes the domain for what it stands for, and there are no arrays of arrays.
-_ARRAYS = {"app.numbers": ["'[2:3]={\"{1,NULL}\",\"[5:6]={7,8}\"}'", "'{}'"]}
+_ARRAYS = {"app.numbers": ['\'[2:3]={"{1,NULL}","[5:6]={7,8}"}\'', "'{}'"]}
 
 
 def columns() -> dict[str, tuple[str, list[str]]]:

@@ -153,24 +153,6 @@ def test_c20_new_child_rows_do_not_wait_for_a_fix_of_their_parents(
     assert database.value("SELECT count(*) FROM trades") == 1
 
 
-def test_c20_a_change_of_a_unique_column_takes_the_lock_that_keeps_references_true(
-    database: Database,
-) -> None:
-    lay(
-        database,
-        "ALTER TABLE positions ADD UNIQUE (symbol)",
-        "CREATE TABLE trades (symbol varchar(20) REFERENCES positions (symbol))",
-    )
-    fix = close(set={"symbol": sql("symbol || '.US'")})
-    child = ("SET lock_timeout = '300ms'", "INSERT INTO trades VALUES ('QCOM')")
-    with (
-        in_progress(database, fix, "apply"),
-        pytest.raises(Exception, match="lock timeout"),
-        session(database, *child),
-    ):
-        pass
-
-
 @contextmanager
 def in_progress(database: Database, fix: DataFix, direction: str) -> Iterator[None]:
     """A fix that has run, and whose transaction has not ended yet."""

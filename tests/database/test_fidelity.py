@@ -43,7 +43,8 @@ def use(database: Database, settings: Mapping[str, str]) -> None:
         f"ALTER DATABASE {database.name} RESET ALL",
         *(
             # A list is one element for each name, unquoted; everything else is a text.
-            f"ALTER DATABASE {database.name} SET {name} TO " + (value if name == "search_path" else f"'{value}'")
+            f"ALTER DATABASE {database.name} SET {name} TO "
+            + (value if name == "search_path" else f"'{value}'")
             for name, value in settings.items()
         ),
     )
@@ -71,7 +72,9 @@ def things(database: Database) -> int:
 
 
 def every_column(count: int) -> DataFix:
-    values = {name: sql(f"(SELECT w.{name} FROM public.wanted AS w WHERE w.id = things.id)") for name in columns()}
+    values = {
+        name: sql(f"(SELECT w.{name} FROM public.wanted AS w WHERE w.id = things.id)") for name in columns()
+    }
     return DataFix(
         name="every_column",
         reason="Every column gets another row's value.",
@@ -85,7 +88,9 @@ def differing(database: Database, left: str, right: str, on: str = "l.id = r.id"
     """Types of columns in which two tables differ in any bit."""
     checks = ", ".join(f"bool_or(record_image_ne(ROW(l.{name}), ROW(r.{name})))" for name in columns())
     [found] = database.rows(f"SELECT {checks} FROM {left} AS l JOIN {right} AS r ON {on}")
-    return {type_ for (type_, _), differs in zip(columns().values(), found, strict=True) if differs is not False}
+    return {
+        type_ for (type_, _), differs in zip(columns().values(), found, strict=True) if differs is not False
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,9 @@ def test_a1_a2_a5_a6_a7_a17_every_type_comes_back_whatever_the_settings(
     apply(database, fix)
     use(database, PLAIN)
     assert differing(database, "public.things", "public.wanted") == set(), "not what the fix wanted"
-    assert len(differing(database, "public.things", "public.was")) == len({type_ for type_, _ in columns().values()})
+    assert len(differing(database, "public.things", "public.was")) == len(
+        {type_ for type_, _ in columns().values()}
+    )
 
     use(database, at_revert)
     revert(database, fix)
@@ -122,7 +129,9 @@ def test_a6_the_images_do_not_depend_on_the_session_that_wrote_them(database: Da
         apply(database, fix)
         use(database, PLAIN)
         revert(database, fix)
-    first, _, second, _ = (run for (run,) in database.rows("SELECT run_id FROM public.datafix_run ORDER BY run_id"))
+    first, _, second, _ = (
+        run for (run,) in database.rows("SELECT run_id FROM public.datafix_run ORDER BY run_id")
+    )
     for image in ("before", "after"):
         images = f"(SELECT * FROM public.things_audit WHERE audit_image = '{image}' AND audit_run_id = {{}})"
         assert differing(database, images.format(first), images.format(second)) == set()

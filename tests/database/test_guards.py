@@ -331,6 +331,27 @@ def test_c31_another_row_under_the_same_key_is_not_taken_for_ours(database: Data
     assert database.dump() == before
 
 
+def test_c31_another_row_under_the_same_key_is_not_even_overwritten(database: Database) -> None:
+    lay(database)
+    fixes.apply(database, close())
+    database.execute("UPDATE positions SET symbol = 'AAPL', status = 'held' WHERE id = 2")
+    before = database.dump()
+    with pytest.raises(Refused, match="2 taken"):
+        fixes.revert(database, close(), "overwrite")
+    assert database.dump() == before
+    fixes.revert(database, close(), "skip")
+    assert statuses(database) == {1: "open", 2: "held", 3: "open", 4: "open"}
+
+
+def test_c31_a_fix_that_changes_what_identifies_a_row_can_be_reverted(database: Database) -> None:
+    lay(database)
+    fix = close(set={"symbol": sql("symbol || '.US'")})
+    before = database.rows("SELECT * FROM positions ORDER BY id")
+    fixes.apply(database, fix)
+    fixes.revert(database, fix)
+    assert database.rows("SELECT * FROM positions ORDER BY id") == before
+
+
 # --- transactions and crashes
 
 

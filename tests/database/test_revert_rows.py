@@ -57,7 +57,7 @@ def test_a_deleted_row_whose_key_is_taken_is_a_conflict(database: Database) -> N
     apply(database, delete(1, 2))
     database.execute("INSERT INTO item VALUES (1, 'somebody else')")
     for policy in ("refuse", "overwrite"):
-        with pytest.raises(Conflicts, match="1 of 2 rows .*: 1 taken"):
+        with pytest.raises(Conflicts, match=r"1 of 2 rows .*: 1 taken"):
             revert(database, delete(1, 2), policy)
     assert database.rows(ALL) == [(1, "somebody else")]
     revert(database, delete(1, 2), "skip")
@@ -76,33 +76,39 @@ def test_a_deleted_row_that_somebody_brought_back_as_it_was_is_no_conflict(datab
 def test_a_unique_value_that_another_row_holds_now_is_a_conflict(database: Database) -> None:
     a_table(
         database,
-        "id integer PRIMARY KEY, code text COLLATE \"C\", no integer, UNIQUE (code, no), UNIQUE (no)",
+        'id integer PRIMARY KEY, code text COLLATE "C", no integer, UNIQUE (code, no), UNIQUE (no)',
         "INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', NULL)",
     )
     apply(database, delete(1, 2, 3))
     database.execute("INSERT INTO item VALUES (9, 'z', 1), (10, 'c', NULL)")
-    with pytest.raises(Conflicts, match="1 of 3 rows .*: 1 taken"):
+    with pytest.raises(Conflicts, match=r"1 of 3 rows .*: 1 taken"):
         revert(database, delete(1, 2, 3))
     revert(database, delete(1, 2, 3), "skip")
     assert ids(database) == [2, 3, 9, 10]
 
 
 def test_a_unique_value_that_an_update_gave_up_and_another_row_took_is_a_conflict(database: Database) -> None:
-    a_table(database, "id integer PRIMARY KEY, code text UNIQUE, v text", "INSERT INTO item VALUES (1, 'a', 'x'), (2, 'b', 'y')")
+    a_table(
+        database,
+        "id integer PRIMARY KEY, code text UNIQUE, v text",
+        "INSERT INTO item VALUES (1, 'a', 'x'), (2, 'b', 'y')",
+    )
     fix = DataFix(
         name="update", reason="A test.", change=Update("item", set={"code": sql("code || '!'"), "v": "z"}),
         rows=Rows(key="id", expect=[1, 2]), audit="item_audit",
     )  # fmt: skip
     apply(database, fix)
     database.execute("INSERT INTO item VALUES (3, 'a', 'theirs')")
-    with pytest.raises(Conflicts, match="1 of 2 rows .*: 1 taken"):
+    with pytest.raises(Conflicts, match=r"1 of 2 rows .*: 1 taken"):
         revert(database, fix)
     revert(database, fix, "skip")
     assert database.rows(ALL) == [(1, "a!", "z"), (2, "b", "y"), (3, "a", "theirs")]
 
 
 def test_inserted_rows_are_taken_back(database: Database) -> None:
-    a_table(database, "id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, at timestamptz DEFAULT now()")
+    a_table(
+        database, "id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, at timestamptz DEFAULT now()"
+    )
     database.execute("INSERT INTO item (v) VALUES ('a')")
     fix = insert({"v": "b", "at": sql("DEFAULT")}, {"v": "c", "at": None})
     apply(database, fix)
@@ -121,7 +127,7 @@ def test_inserted_rows_that_changed_since_are_not_taken_back(database: Database)
     fix = insert(*({"id": n, "v": "new"} for n in (1, 2, 3)))
     apply(database, fix)
     database.execute("UPDATE item SET n = 7 WHERE id = 2", "DELETE FROM item WHERE id = 3")
-    with pytest.raises(Conflicts, match="1 of 3 rows .*: 2 changed since") as refused:
+    with pytest.raises(Conflicts, match=r"1 of 3 rows .*: 2 changed since") as refused:
         revert(database, fix)
     assert refused.value.detail.split()[-7:] == ["2", "changed", "since", "n", "NULL", "NULL", "7"]
     assert ids(database) == [1, 2]
@@ -153,16 +159,22 @@ def test_inserted_rows_that_somebody_refers_to_stay(database: Database, action: 
     database.execute("INSERT INTO child VALUES (10, 2)", "UPDATE item SET v = 'theirs' WHERE id = 2")
     if policy == "refuse":
         database.execute("UPDATE item SET v = 'new' WHERE id = 2")
-    with pytest.raises(Conflicts, match="1 of 2 rows .*: 2 referenced"):
+    with pytest.raises(Conflicts, match=r"1 of 2 rows .*: 2 referenced"):
         revert(database, fix, policy)
     revert(database, fix, "skip")
     assert ids(database) == [2]
     assert database.rows("TABLE child") == [(10, 2)]
 
 
-def test_rows_that_refer_to_each_other_stay_together_when_one_of_them_is_referred_to(database: Database) -> None:
+def test_rows_that_refer_to_each_other_stay_together_when_one_of_them_is_referred_to(
+    database: Database,
+) -> None:
     a_table(database, "id integer PRIMARY KEY, parent integer REFERENCES item ON DELETE CASCADE")
-    fix = insert(*({"id": n, "parent": n - 1 or None} for n in (1, 2, 3)), {"id": 5, "parent": None}, {"id": 6, "parent": 5})
+    fix = insert(
+        *({"id": n, "parent": n - 1 or None} for n in (1, 2, 3)),
+        {"id": 5, "parent": None},
+        {"id": 6, "parent": 5},
+    )
     apply(database, fix)
     database.execute("INSERT INTO item VALUES (4, 3)")
     revert(database, fix, "skip")
@@ -183,7 +195,7 @@ def test_a_value_that_others_follow_is_not_changed_back_under_them(database: Dat
     )  # fmt: skip
     apply(database, fix)
     database.execute("INSERT INTO child VALUES (10, 'a!')")
-    with pytest.raises(Conflicts, match="1 of 2 rows .*: 1 referenced"):
+    with pytest.raises(Conflicts, match=r"1 of 2 rows .*: 1 referenced"):
         revert(database, fix)
     revert(database, fix, "skip")
     assert database.rows(ALL) == [(1, "a!"), (2, "b")]
@@ -199,7 +211,7 @@ def test_a_partition_as_target_has_the_references_to_its_parent(database: Databa
         "INSERT INTO child VALUES (10, 1)",
     )
     create_audit_table(database, "item", "item_audit")
-    with pytest.raises(OthersWouldChange, match="1 rows of public.child"):
+    with pytest.raises(OthersWouldChange, match=r"1 rows of public.child"):
         apply(database, delete(1))
     fix = insert({"id": 2, "v": "new"})
     apply(database, fix)

@@ -29,8 +29,12 @@ def applied(database: Database) -> Database:
         pytest.param(["RENAME COLUMN price TO cost"], "cost", id="renamed"),
         pytest.param(["ALTER COLUMN price TYPE numeric(20,1)"], r"price is numeric\(20,1\)", id="scale"),
         pytest.param(["ALTER COLUMN price TYPE integer"], "price is integer", id="retyped"),
-        pytest.param(["ALTER COLUMN status TYPE varchar(10)"], r"status is character varying\(10\)", id="length"),
-        pytest.param(["DROP COLUMN price, ADD COLUMN price numeric(12,4)"], "price is another column", id="made_anew"),
+        pytest.param(
+            ["ALTER COLUMN status TYPE varchar(10)"], r"status is character varying\(10\)", id="length"
+        ),
+        pytest.param(
+            ["DROP COLUMN price, ADD COLUMN price numeric(12,4)"], "price is another column", id="made_anew"
+        ),
         pytest.param(
             ["RENAME COLUMN status TO x", "RENAME COLUMN symbol TO status", "RENAME COLUMN x TO symbol"],
             "symbol is another column than it was; status is another column than it was",
@@ -50,7 +54,9 @@ def test_c30_a_changed_column_is_named_and_nothing_happens(
 
 
 def test_c30_a_renamed_column_is_called_by_both_names(applied: Database) -> None:
-    applied.execute("ALTER TABLE positions RENAME note TO remark", f"ALTER TABLE {AUDIT} ADD COLUMN remark text")
+    applied.execute(
+        "ALTER TABLE positions RENAME note TO remark", f"ALTER TABLE {AUDIT} ADD COLUMN remark text"
+    )
     with pytest.raises(NotRestorable, match="note is called remark now"):
         revert(applied, close())
 
@@ -64,7 +70,7 @@ def test_c30_a_table_that_was_made_anew_is_another_one(applied: Database) -> Non
     with pytest.raises(NotRestorable, match="the table was dropped and made again"):
         revert(applied, close())
     applied.execute("DROP TABLE positions")
-    with pytest.raises(WrongTarget, match="there is no table public.positions"):
+    with pytest.raises(WrongTarget, match=r"there is no table public.positions"):
         revert(applied, close())
 
 
@@ -74,17 +80,24 @@ def test_c30_a_column_that_came_later_is_left_as_it_is(applied: Database) -> Non
         revert(applied, close())
     applied.execute(f"ALTER TABLE {AUDIT} ADD COLUMN later integer", "UPDATE positions SET later = id")
     revert(applied, close())
-    assert applied.rows("SELECT id, status, later FROM positions ORDER BY id") == [(n, "open", n) for n in (1, 2, 3, 4)]
+    assert applied.rows("SELECT id, status, later FROM positions ORDER BY id") == [
+        (n, "open", n) for n in (1, 2, 3, 4)
+    ]
 
 
 def test_c30_a_deleted_row_that_lacks_a_value_now_is_refused(database: Database) -> None:
     lay(database)
     fix = DataFix(
-        name="gone", reason="A test.", change=Delete("positions"), rows=Rows(key="id", expect=[1, 2, 3, 4]), audit=AUDIT
+        name="gone",
+        reason="A test.",
+        change=Delete("positions"),
+        rows=Rows(key="id", expect=[1, 2, 3, 4]),
+        audit=AUDIT,
     )
     apply(database, fix)
     database.execute(
-        "ALTER TABLE positions ADD COLUMN later integer NOT NULL", f"ALTER TABLE {AUDIT} ADD COLUMN later integer"
+        "ALTER TABLE positions ADD COLUMN later integer NOT NULL",
+        f"ALTER TABLE {AUDIT} ADD COLUMN later integer",
     )
     with pytest.raises(Refused, match='"later"'):
         revert(database, fix)
@@ -155,7 +168,9 @@ def test_promise_6_audit_rows_are_only_added(applied: Database) -> None:
         step(applied, close())
         assert applied.rows(images)[: len(before)] == before
         assert len(applied.rows(images)) == len(before) + 6
-    counts = applied.rows(f"SELECT n_tup_upd, n_tup_del FROM pg_stat_all_tables WHERE relid = '{AUDIT}'::regclass")
+    counts = applied.rows(
+        f"SELECT n_tup_upd, n_tup_del FROM pg_stat_all_tables WHERE relid = '{AUDIT}'::regclass"
+    )
     assert counts == [(0, 0)]
 
 
@@ -167,9 +182,15 @@ def test_what_a_reference_points_at_may_be_renamed_without_looking_like_tamperin
     )
     create_audit_table(database, "item", "item_audit")
     fix = DataFix(
-        name="gone", reason="A test.", change=Delete("item"), rows=Rows(key="id", expect=[1]), audit="item_audit"
+        name="gone",
+        reason="A test.",
+        change=Delete("item"),
+        rows=Rows(key="id", expect=[1]),
+        audit="item_audit",
     )
     apply(database, fix)
     database.execute("ALTER TABLE other RENAME TO another")
     revert(database, fix)
-    assert database.rows("SELECT id, v, what::text, many::text FROM item") == [(1, "a", "another", "{another}")]
+    assert database.rows("SELECT id, v, what::text, many::text FROM item") == [
+        (1, "a", "another", "{another}")
+    ]

@@ -65,8 +65,17 @@ SWALLOWED = {
 
 
 @pytest.mark.filterwarnings("ignore:nested transaction already deassociated")
-@pytest.mark.parametrize("env", ENVIRONMENTS)
-@pytest.mark.parametrize("swallowed", SWALLOWED)
+@pytest.mark.parametrize(
+    ("env", "swallowed"),
+    [
+        *(("ours", swallowed) for swallowed in SWALLOWED),
+        ("one transaction", "plainly"),
+        ("stock", "plainly"),
+        ("stock", "with a rollback"),
+        ("the caller commits", "around a savepoint"),
+        ("the caller commits", "with a savepoint in SQL"),
+    ],
+)
 def test_b3_a_swallowed_error_comes_again_and_the_version_stays(
     env: str, swallowed: str, tmp_path: Path, database: Database
 ) -> None:
@@ -75,9 +84,8 @@ def test_b3_a_swallowed_error_comes_again_and_the_version_stays(
     database.execute("UPDATE item SET symbol = 'ZZ' WHERE id = 1")
     ran = project.alembic("upgrade", "head")
     assert ran.code != 0
-    if not (env == "the caller commits" and swallowed == "with a rollback"):  # SQLAlchemy itself stops that
-        assert ran.out.startswith("FAILED: datafix close_items: 1 of the 2 expected rows")
-        assert "Traceback" not in ran.err
+    assert ran.out.startswith("FAILED: datafix close_items: 1 of the 2 expected rows")
+    assert "Traceback" not in ran.err
     nothing_happened(project)
     # Put right, the same revision runs.
     database.execute("UPDATE item SET symbol = 'QCOM' WHERE id = 1")

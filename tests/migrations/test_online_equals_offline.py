@@ -268,8 +268,8 @@ def cuts(parts: list[str]) -> list[str]:
     return [*ends, ends[-1] + parts[-2][: -len(" '014';")], "".join(parts[:-1])]
 
 
-@pytest.mark.parametrize("how", ["by default", "on_error_rollback", "autocommit off"])
-def test_b3_a_script_with_a_statement_missing_never_leaves_half(how: str, phantoms: Project) -> None:
+def test_b3_a_script_with_a_statement_missing_never_leaves_half(phantoms: Project) -> None:
+    how = "on_error_rollback"  # what goes wrong is skipped, and the rest is committed
     for step, start, end in (("014:015", BEFORE, AFTER), ("015:014", AFTER, BEFORE)):
         parts = statements(phantoms.script(step))
         last = [n for n, part in enumerate(parts) if "CREATE OR REPLACE FUNCTION" in part][-1]

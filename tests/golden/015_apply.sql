@@ -1,0 +1,117 @@
+DO $datafix$
+DECLARE
+    fix     jsonb;     -- what the engine knows: this run, the table, its columns and its key
+    copied  bigint;
+    changed bigint;
+    after   bigint;
+BEGIN
+    -- One fix at a time; this revision and no other; a table that can be copied; not in force already.
+    fix := pg_temp.datafix_open($fix${
+        "fix": "close_phantom_positions",
+        "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
+        "target_schema": "public",
+        "target_table": "active_positions",
+        "audit_schema": "public",
+        "audit_table": "position_reconciliation_audit",
+        "key": ["id"],
+        "rows_expected": 7,
+        "revision": "015",
+        "upgrading": ["014"],
+        "after": [],
+        "version_table": "public.alembic_version",
+        "application": "commit 3f2a",
+        "fingerprint": "9ef6382e6e2eb5b74a2221cadd2bce62164eeac4252d1ef0c12e95ba75c740e6",
+        "change": "update",
+        "set": ["status", "close_reason", "closed_at", "exit_price", "current_pnl_dollars", "current_pnl_percent"],
+        "identity": ["symbol"],
+        "tolerance": 0,
+        "already_at_most": 0,
+        "required": false,
+        "times_without_zone": []
+    }$fix$, pg_catalog.to_regclass('public.alembic_version'));
+
+    -- The rows that this fix was written for.
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS
+        SELECT {{target.key}}, (coalesce(option_symbol, ticker)) AS symbol FROM public.active_positions WITH NO DATA
+    $sql$);
+    INSERT INTO pg_temp.datafix_expected VALUES
+        (13, 'NOW'),
+        (16, 'QCOM'),
+        (19, 'SPY'),
+        (21, 'ORCL260213C00155000'),
+        (24, 'CRM260227P00200000'),
+        (32, 'NOW260220P00110000'),
+        (33, 'QCOM260220P00145000');
+
+    -- The plain values that it sets, in the columns' own types; they are compared in the end.
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS
+        SELECT status, close_reason, current_pnl_dollars, current_pnl_percent FROM public.active_positions WITH NO DATA
+    $sql$);
+    INSERT INTO pg_temp.datafix_wanted (status, close_reason, current_pnl_dollars, current_pnl_percent) VALUES ('closed', 'manual_reconciliation', 0, 0);
+
+    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.
+    copied := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
+        INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
+        SELECT {{target.columns}}, {{run}}, 'before'
+          FROM public.active_positions
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})
+           AND (status IN ('open', 'closing'))
+           AND (status = 'closed') IS NOT TRUE
+         ORDER BY {{target.key}}
+           FOR {{lock}} OF active_positions
+    $sql$));
+    PERFORM pg_temp.datafix_note_captured(fix);
+
+    -- What stands in the table under the expected keys. Exactly these rows, or nothing happens; where none of
+    -- them exists, the fix is not applicable here.
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS
+        SELECT {{target.key}},
+               (coalesce(option_symbol, ticker)) AS symbol,
+               (status IN ('open', 'closing')) IS TRUE AS datafix_matches,
+               (status = 'closed') IS TRUE AS datafix_already
+          FROM public.active_positions
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})
+    $sql$);
+    IF NOT pg_temp.datafix_found_the_rows(fix) THEN
+        RETURN;
+    END IF;
+
+    -- The change, on the copied rows and no others.
+    PERFORM pg_temp.datafix_check_cascades(fix);
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        UPDATE public.active_positions
+           SET status = 'closed',
+               close_reason = 'manual_reconciliation',
+               closed_at = (now() AT TIME ZONE 'UTC'),
+               exit_price = (entry_price),
+               current_pnl_dollars = 0,
+               current_pnl_percent = 0
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})
+    $sql$);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    PERFORM pg_temp.datafix_check_changed(fix, copied, changed);
+
+    -- The proof: deferred constraints hold, the rows as they are now go into the audit table, and are as wanted.
+    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
+    EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
+    after := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
+        INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
+        SELECT {{target.columns}}, {{run}}, 'after'
+          FROM public.active_positions
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})
+         ORDER BY {{target.key}}
+    $sql$));
+    PERFORM pg_temp.datafix_check_after(fix, changed, after);
+    PERFORM pg_temp.datafix_check_wanted(fix);
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        SELECT pg_catalog.count(*) FROM public.active_positions
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})
+           AND (exit_price = entry_price) IS NOT TRUE
+    $sql$) INTO after;
+    PERFORM pg_temp.datafix_check_ensured(fix, after, 'exit_price = entry_price');
+    PERFORM pg_temp.datafix_close(fix, 'applied', changed);
+END
+$datafix$;
