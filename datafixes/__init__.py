@@ -1,7 +1,8 @@
 """datafixes: audited data fixes for Alembic and PostgreSQL that can be reversed from a snapshot."""
 
 from datafixes.errors import DatafixError
-from datafixes.fix import DataFix, Delete, Insert, Rows, Update, sql
+from datafixes.expressions import sql
+from datafixes.fix import DataFix, Delete, Insert, Rows, Update
 
 __version__ = "0.1.0"
 

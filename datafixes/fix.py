@@ -1,48 +1,24 @@
 """The declaration of a data fix: plain data, checked as far as it can be without a database."""
 
-import datetime as dt
-import decimal
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from datafixes.errors import DeclarationError
-
-Value = (
-    None | bool | int | float | str | bytes | decimal.Decimal | dt.date | dt.time | dt.timedelta | uuid.UUID
+from datafixes.expressions import (
+    Value,
+    check_identifiers,
+    check_text,
+    check_values,
+    lacks_zone,
+    plain,
+    sql,
 )
-Key = Value | tuple[Value, ...]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-# PostgreSQL truncates longer identifiers with a NOTICE; two of them then meet in one table (C40).
-_IDENTIFIER_BYTES = 63
-# '2024-01-02 03:04' without an offset means another moment in every session's TimeZone (C41).
-_TIME_WITHOUT_ZONE = re.compile(
-    r"(?P<typed>\b(?:timestamp|time|without\s+time\s+zone)\s*(?:\(\d\)\s*)?)?"
-    r"'(?P<time>\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)'",
-    re.IGNORECASE,
-)
-# The marks that the engine expands in its own statements; an author's text must not look like one.
-_MARK = re.compile(r"\{\{(?:\w+\.)?(?:columns|key|lock|run)(?: = \w+\.key)?\}\}")
-
-
-@dataclass(frozen=True)
-class sql:  # noqa: N801 - reads as a function in a declaration: sql("now()")
-    """An SQL expression, where a plain Python value would be a literal.
-
-    Args:
-        text: the expression as PostgreSQL reads it, e.g. ``"now()"`` or ``"entry_price"``. It sees the
-            columns of the target row and runs with the session's own ``search_path``.
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        _check_text("sql()", self.text)
 
 
 @dataclass(frozen=True)
@@ -66,8 +42,8 @@ class Update:
         check_identifiers(self.schema, self.table, *self.set)
         if not self.set:
             raise DeclarationError(f"Update of {self.table}: set is empty, so nothing would change.")
-        _check_values(f"Update of {self.table}: set", self.set)
-        _check_text("where", self.where)
+        check_values(f"Update of {self.table}: set", self.set)
+        check_text("where", self.where)
 
 
 @dataclass(frozen=True)
@@ -86,7 +62,7 @@ class Delete:
 
     def __post_init__(self) -> None:
         check_identifiers(self.schema, self.table)
-        _check_text("where", self.where)
+        check_text("where", self.where)
 
 
 @dataclass(frozen=True)
@@ -116,7 +92,7 @@ class Insert:
                     f"{', '.join(sorted(set(row) ^ set(columns)))}.",
                     hint="Give every row the same columns; sql('DEFAULT') stands for a column's default.",
                 )
-            _check_values(f"Insert into {self.table}: row {number}", row)
+            check_values(f"Insert into {self.table}: row {number}", row)
 
 
 Change = Update | Delete | Insert
@@ -153,7 +129,7 @@ class Rows:
     def __post_init__(self) -> None:
         check_identifiers(*self.key_columns, *self.identity)
         for name, text in {"already": self.already, "ensure": self.ensure, **self.identity}.items():
-            _check_text(name, text)
+            check_text(name, text)
         if isinstance(self.expect, bool) or (isinstance(self.expect, int) and self.expect < 1):
             raise DeclarationError(f"Rows: expect={self.expect!r}; a fix changes at least one row.")
         if self.already_at_most < 0 or self.tolerance < 0:
@@ -242,7 +218,7 @@ class DataFix:
             raise DeclarationError(
                 f"datafix {self.name}: the reason is empty; the ledger keeps it for the auditor."
             )
-        _check_text("reason", self.reason, expression=False)
+        check_text("reason", self.reason, expression=False)
         check_identifiers(self.audit, self.schema_of_audit)
         self._check_rows()
 
@@ -283,44 +259,19 @@ class DataFix:
         given = [self.change.set] if isinstance(self.change, Update) else []
         given += list(self.change.rows) if isinstance(self.change, Insert) else []
         given += [dict(zip(self.rows.key_columns, key, strict=True)) for key, _ in self.rows.expected()]
-        return tuple(sorted({name for row in given for name, value in row.items() if _lacks_zone(value)}))
+        return tuple(sorted({name for row in given for name, value in row.items() if lacks_zone(value)}))
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the fix does. The reason is prose and does not count."""
         content = {
             "name": self.name,
-            "change": {"kind": self.kind, **_plain(vars(self.change))},
-            "rows": _plain(vars(self.rows)),
+            "change": {"kind": self.kind, **plain(vars(self.change))},
+            "rows": plain(vars(self.rows)),
             "audit": [self.schema_of_audit, self.audit],
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON that differs whenever the declared values differ in type or in content."""
-    match value:
-        case sql():
-            return {"sql": value.text}
-        case Mapping():
-            # A list of pairs: keys need not be strings, and the author's order of columns is theirs.
-            pairs = [[_plain(key), _plain(item)] for key, item in value.items()]
-            return pairs if not all(isinstance(key, str) for key in value) else dict(pairs)
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case set() | frozenset():
-            return sorted((_plain(item) for item in value), key=repr)
-        case None | bool() | int() | str():
-            return value
-        case _:
-            return {type(value).__name__: repr(value)}
-
-
-def _lacks_zone(value: object) -> bool:
-    if isinstance(value, dt.datetime | dt.time):
-        return value.tzinfo is None
-    return isinstance(value, str) and _TIME_WITHOUT_ZONE.fullmatch(f"'{value.strip()}'") is not None
 
 
 def _shown(key: tuple[Value, ...]) -> str:
@@ -340,54 +291,4 @@ def _check_row_of_expect(rows: Rows, key: tuple[Value, ...], identity: tuple[Val
             f"Rows: the row {_shown(key)} in expect has {len(identity)} identities, not {len(rows.identity)} "
             f"({', '.join(rows.identity)})."
         )
-    _check_values("Rows: expect", dict(enumerate((*key, *identity))))
-
-
-def _check_values(where: str, values: Mapping[Any, Any]) -> None:
-    for name, value in values.items():
-        if isinstance(value, str) and "\x00" in value:
-            raise DeclarationError(
-                f"{where}: the text for {name} holds a NUL byte, which PostgreSQL cannot keep."
-            )
-        if isinstance(value, str) and (mark := _MARK.search(value)):
-            raise DeclarationError(
-                f"{where}: {mark.group()} in {name} has the form of one of the engine's own marks."
-            )
-        if not isinstance(value, Value | sql):
-            raise DeclarationError(
-                f"{where}: {name} is a {type(value).__name__}, which has no one form in SQL.",
-                hint="Write it as sql(\"...\"), for example sql(\"'{}'::jsonb\") or sql(\"ARRAY['a', 'b']\").",
-            )
-
-
-def _check_text(where: str, text: str, *, expression: bool = True) -> None:
-    if "\x00" in text:
-        raise DeclarationError(f"{where} holds a NUL byte, which PostgreSQL cannot keep.")
-    if not expression:
-        return
-    if mark := _MARK.search(text):
-        raise DeclarationError(
-            f"{where}: {mark.group()} has the form of one of the engine's own marks.",
-            hint="Write the braces apart, for example '{' || '{...}' || '}'.",
-        )
-    for found in _TIME_WITHOUT_ZONE.finditer(text):
-        if not found["typed"]:
-            raise DeclarationError(
-                f"{where}: the time '{found['time']}' has no zone, so it is another moment in another session.",
-                hint=f"Write '{found['time']}+00', or timestamp '{found['time']}' where the column has no zone.",
-            )
-
-
-def check_identifiers(*names: str) -> None:
-    """Refuse what is no name of a table or column, or would be cut to another one (C40)."""
-    for name in names:
-        if not isinstance(name, str) or not name or "\x00" in name:
-            raise DeclarationError(f"{name!r} is not the name of a table or column.")
-        if mark := _MARK.search(name):
-            raise DeclarationError(
-                f"The name {name} has {mark.group()} in it, the form of one of the engine's own marks."
-            )
-        if len(name.encode()) > _IDENTIFIER_BYTES:
-            raise DeclarationError(
-                f"The name {name} is {len(name.encode())} bytes long; PostgreSQL keeps {_IDENTIFIER_BYTES}."
-            )
+    check_values("Rows: expect", dict(enumerate((*key, *identity))))

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from datafixes.fix import DataFix, Delete, Insert, Update, sql
+from datafixes.expressions import sql
+from datafixes.fix import DataFix, Delete, Insert, Update
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
@@ -257,7 +258,9 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
 
 def _proof(fix: DataFix, table: str) -> list[str]:
     if fix.kind == "delete":
-        after = [_run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}") + " INTO after;"]
+        after = [
+            _run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}") + " INTO after;"
+        ]
     else:
         after = [_copy(fix, table, "after", _CAPTURED)]
     steps = [
@@ -272,9 +275,7 @@ def _proof(fix: DataFix, table: str) -> list[str]:
     ):
         steps.append("    PERFORM pg_temp.datafix_check_wanted(fix);")
     if fix.rows.ensure:
-        statement = (
-            f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {_where(fix.rows.ensure)} IS NOT TRUE"
-        )
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {_where(fix.rows.ensure)} IS NOT TRUE"
         steps.append(_run("EXECUTE", statement) + " INTO after;")
         steps.append(
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from datafixes.fix import Value, sql
+from datafixes.expressions import Value, sql
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 # Words that PostgreSQL reserves for functions and types, and SQLAlchemy's list leaves out.
@@ -29,7 +29,8 @@ def name(identifier: str) -> str:
     if quoted.isascii() and quoted.isprintable():
         return f'"{quoted}"'
     escaped = "".join(
-        c if c.isascii() and c.isprintable() else _unicode_escape(c, "\\", "\\+") for c in quoted.replace("\\", "\\\\")
+        c if c.isascii() and c.isprintable() else _unicode_escape(c, "\\", "\\+")
+        for c in quoted.replace("\\", "\\\\")
     )
     return f'U&"{escaped}"'
 

@@ -193,13 +193,15 @@ RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target oid := (fix ->> 'target_oid')::oid;
 BEGIN
-    IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = target AND NOT tgisinternal)
+    IF EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND (tgrelid = target OR tgrelid IN (SELECT relid FROM pg_partition_tree(target))))
        OR EXISTS (SELECT FROM pg_temp.datafix_pair AS p WHERE p.datafix_after IS NULL) THEN
         RETURN writable;
     END IF;
     RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c
              WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' ? (c ->> 'name')
-                OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND i.indisunique AND (c -> 'position')::smallint = ANY (i.indkey)));
+                -- by name: the images' positions are those of the database in which the fix ran
+                OR c ->> 'name' IN (SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
+                                     WHERE i.indrelid = target AND i.indisunique));
 END
 $engine$;
 

@@ -15,7 +15,7 @@ from datafixes import DataFix, Insert, Rows, Update, sql
 from datafixes.database.embedded import embedded_server
 from datafixes.errors import ChangeNotAsWanted, DeclarationError, Refused, RowsNotAsExpected, ShapeMismatch
 from datafixes.execution import execute
-from datafixes.fix import Value
+from datafixes.expressions import Value
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datafixes.errors import Conflicts, ContentChanged, NothingToRevert
+from datafixes.errors import Conflicts, ContentChanged, NothingToRevert, NotRestorable
 from tests.fixes import apply, revert
 from tests.projects import project_with_fix
 from tests.servers import Database
@@ -186,21 +186,34 @@ def test_columns_that_a_trigger_wrote_come_back_too(database: Database) -> None:
     assert database.rows(BOOK) == was
 
 
+PARTED = (
+    "DROP TABLE positions",
+    "CREATE TABLE positions (id integer PRIMARY KEY, symbol text, status text, note text) PARTITION BY RANGE (id)",
+    "CREATE TABLE part PARTITION OF positions FOR VALUES FROM (0) TO (10)",
+    "INSERT INTO positions VALUES (1, 'QCOM', 'open')",
+    "CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$BEGIN IF NEW.status = TG_ARGV[0] THEN NEW.note := 'by trigger'; END IF; RETURN NEW; END$$",
+)
+TRIGGER = "CREATE TRIGGER written BEFORE UPDATE ON part FOR EACH ROW EXECUTE FUNCTION written('{}')"
+
+
 def test_columns_that_a_trigger_of_a_partition_wrote_come_back_too(database: Database) -> None:
-    database.execute(
-        "CREATE TABLE parted (id integer PRIMARY KEY, symbol text, status text, note text) PARTITION BY RANGE (id)",
-        "CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (10)",
-        "INSERT INTO parted VALUES (1, 'QCOM', 'open')",
-        "CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$BEGIN IF NEW.status = 'closed' THEN NEW.note := 'by trigger'; END IF; RETURN NEW; END$$",
-        "CREATE TRIGGER written BEFORE UPDATE ON part FOR EACH ROW EXECUTE FUNCTION written()",
-    )
-    lay(database, "DROP TABLE positions", "ALTER TABLE parted RENAME TO positions")
+    lay(database, *PARTED, TRIGGER.format("closed"))
     fix = close(set={"status": "closed"}, expect={1: "QCOM"})
     apply(database, fix)
     assert database.rows(BOOK) == [(1, "QCOM", "closed", "by trigger")]
     revert(database, fix)
     assert database.rows(BOOK) == [(1, "QCOM", "open", None)]
+
+
+def test_a_trigger_that_writes_another_column_during_the_revert_is_a_refusal(database: Database) -> None:
+    lay(database, *PARTED)
+    fix = close(set={"status": "closed"}, expect={1: "QCOM"})
+    apply(database, fix)
+    database.execute(TRIGGER.format("open"))
+    with pytest.raises(NotRestorable, match="1: note is by trigger, not NULL"):
+        revert(database, fix)
+    assert database.rows(BOOK) == [(1, "QCOM", "closed", None)]
 
 
 def test_a_fix_that_set_what_was_there_already_can_be_reverted(database: Database) -> None:

@@ -45,7 +45,7 @@ def there_and_back(database: Database, fix: DataFix, role: str = "postgres") -> 
     assert database.dump(*own) == before
     # No copy, no change: each run has two images of each row that it changed.
     assert database.rows(
-        f"SELECT count(*) FROM datafix_run r WHERE 2 * rows_changed <> (SELECT count(*) FROM {AUDIT} WHERE audit_run_id = run_id)"
+        f"SELECT count(*) FROM datafix_run r WHERE 2 * rows_changed <> (SELECT count(*) FROM {AUDIT} WHERE audit_run_id OPERATOR(pg_catalog.=) run_id)"
     ) == [(0,)]
 
 

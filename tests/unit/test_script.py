@@ -1,5 +1,6 @@
 """What a fix compiles to: one text, ASCII, to be read from top to bottom."""
 
+import dataclasses
 import datetime as dt
 import decimal
 import importlib.util
@@ -22,7 +23,9 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def phantom_cleanup() -> DataFix:
-    spec = importlib.util.spec_from_file_location("r015", ROOT / "alembic/versions/015_close_phantom_positions.py")
+    spec = importlib.util.spec_from_file_location(
+        "r015", ROOT / "alembic/versions/015_close_phantom_positions.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
@@ -34,14 +37,20 @@ def phantom_cleanup() -> DataFix:
 def small(**change: Any) -> DataFix:
     given = {"set": {"status": "closed"}, "where": "status = 'open'"} | change
     return DataFix(
-        name="small", reason="a test", change=Update("t", **given), rows=Rows(key="id", expect=[1]), audit="t_audit"
+        name="small",
+        reason="a test",
+        change=Update("t", **given),
+        rows=Rows(key="id", expect=[1]),
+        audit="t_audit",
     )
 
 
 @pytest.mark.parametrize(("direction", "compile_"), [("apply", apply_script), ("revert", revert_script)])
 def test_the_block_of_015_reads_as_reviewed(direction: str, compile_: Any) -> None:
     """Rewrite the files with UPDATE_GOLDEN=1, and review what changed."""
-    context = Context("015", ("014",), version_table_schema="public", application="commit 3f2a")
+    context = Context(
+        revision="015", after=("014",), version_table_schema="public", application="commit 3f2a"
+    )
     block = compile_(phantom_cleanup(), context, Limits()).block + ";\n"
     golden = GOLDEN / f"015_{direction}.sql"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -51,7 +60,11 @@ def test_the_block_of_015_reads_as_reviewed(direction: str, compile_: Any) -> No
 
 def test_a_script_holds_the_functions_that_it_calls_and_no_others() -> None:
     script = apply_script(small(), Context(), Limits())
-    defined = {line.split("pg_temp.")[1].split("(")[0] for line in script.text.splitlines() if "REPLACE FUNCTION" in line}
+    defined = {
+        line.split("pg_temp.")[1].split("(")[0]
+        for line in script.text.splitlines()
+        if "REPLACE FUNCTION" in line
+    }
     assert "datafix_begin" in defined
     assert "datafix_compare" not in defined  # that is for reverts
     for name in defined - {"datafix_open"}:
@@ -72,9 +85,8 @@ def test_b39_a_script_is_ascii_whatever_the_fix_says() -> None:
 
 def test_the_fingerprint_is_of_what_decides_and_not_of_prose() -> None:
     one = phantom_cleanup()
-    fields = {"change": one.change, "rows": one.rows, "audit": one.audit}
-    assert DataFix(name=one.name, reason="another one", **fields).fingerprint == one.fingerprint
-    assert DataFix(name="other", reason=one.reason, **fields).fingerprint != one.fingerprint
+    assert dataclasses.replace(one, reason="another one").fingerprint == one.fingerprint
+    assert dataclasses.replace(one, name="other").fingerprint != one.fingerprint
     assert small(set={"status": "1"}).fingerprint != small(set={"status": 1}).fingerprint
     assert small(set={"status": sql("1")}).fingerprint != small(set={"status": 1}).fingerprint
     assert small(where="status = 'opened'").fingerprint != small().fingerprint

@@ -1,0 +1,120 @@
+"""What may stand in a declaration: plain values, SQL expressions and names, and how each is checked."""
+
+import datetime as dt
+import decimal
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datafixes.errors import DeclarationError
+
+Value = (
+    None | bool | int | float | str | bytes | decimal.Decimal | dt.date | dt.time | dt.timedelta | uuid.UUID
+)
+Key = Value | tuple[Value, ...]
+
+# PostgreSQL truncates longer identifiers with a NOTICE; two of them then meet in one table (C40).
+_IDENTIFIER_BYTES = 63
+# '2024-01-02 03:04' without an offset means another moment in every session's TimeZone (C41).
+_TIME_WITHOUT_ZONE = re.compile(
+    r"(?P<typed>\b(?:timestamp|time|without\s+time\s+zone)\s*(?:\(\d\)\s*)?)?"
+    r"'(?P<time>\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)'",
+    re.IGNORECASE,
+)
+# The marks that the engine expands in its own statements; an author's text must not look like one.
+_MARK = re.compile(r"\{\{(?:\w+\.)?(?:columns|key|lock|run)(?: = \w+\.key)?\}\}")
+
+
+@dataclass(frozen=True)
+class sql:  # noqa: N801 - reads as a function in a declaration: sql("now()")
+    """An SQL expression, where a plain Python value would be a literal.
+
+    Args:
+        text: the expression as PostgreSQL reads it, e.g. ``"now()"`` or ``"entry_price"``. It sees the
+            columns of the target row and runs with the session's own ``search_path``.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        check_text("sql()", self.text)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON that differs whenever the declared values differ in type or in content."""
+    match value:
+        case sql():
+            return {"sql": value.text}
+        case Mapping():
+            # A list of pairs: keys need not be strings, and the author's order of columns is theirs.
+            pairs = [[plain(key), plain(item)] for key, item in value.items()]
+            return pairs if not all(isinstance(key, str) for key in value) else dict(pairs)
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case set() | frozenset():
+            return sorted((plain(item) for item in value), key=repr)
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return {type(value).__name__: repr(value)}
+
+
+def lacks_zone(value: object) -> bool:
+    """Whether a value is a time that is another moment in another session (C41)."""
+    if isinstance(value, dt.datetime | dt.time):
+        return value.tzinfo is None
+    return isinstance(value, str) and _TIME_WITHOUT_ZONE.fullmatch(f"'{value.strip()}'") is not None
+
+
+def check_values(where: str, values: Mapping[Any, Any]) -> None:
+    """Refuse a value that has no one form in SQL."""
+    for name, value in values.items():
+        if isinstance(value, str) and "\x00" in value:
+            raise DeclarationError(
+                f"{where}: the text for {name} holds a NUL byte, which PostgreSQL cannot keep."
+            )
+        if isinstance(value, str) and (mark := _MARK.search(value)):
+            raise DeclarationError(
+                f"{where}: {mark.group()} in {name} has the form of one of the engine's own marks."
+            )
+        if not isinstance(value, Value | sql):
+            raise DeclarationError(
+                f"{where}: {name} is a {type(value).__name__}, which has no one form in SQL.",
+                hint="Write it as sql(\"...\"), for example sql(\"'{}'::jsonb\") or sql(\"ARRAY['a', 'b']\").",
+            )
+
+
+def check_text(where: str, text: str, *, expression: bool = True) -> None:
+    """Refuse text that the script could not carry, or that means another moment in another session."""
+    if "\x00" in text:
+        raise DeclarationError(f"{where} holds a NUL byte, which PostgreSQL cannot keep.")
+    if not expression:
+        return
+    if mark := _MARK.search(text):
+        raise DeclarationError(
+            f"{where}: {mark.group()} has the form of one of the engine's own marks.",
+            hint="Write the braces apart, for example '{' || '{...}' || '}'.",
+        )
+    for found in _TIME_WITHOUT_ZONE.finditer(text):
+        if not found["typed"]:
+            raise DeclarationError(
+                f"{where}: the time '{found['time']}' has no zone, so it is another moment in another session.",
+                hint=f"Write '{found['time']}+00', or timestamp '{found['time']}' where the column has no zone.",
+            )
+
+
+def check_identifiers(*names: str) -> None:
+    """Refuse what is no name of a table or column, or would be cut to another one (C40)."""
+    for name in names:
+        if not isinstance(name, str) or not name or "\x00" in name:
+            raise DeclarationError(f"{name!r} is not the name of a table or column.")
+        if mark := _MARK.search(name):
+            raise DeclarationError(
+                f"The name {name} has {mark.group()} in it, the form of one of the engine's own marks."
+            )
+        if len(name.encode()) > _IDENTIFIER_BYTES:
+            raise DeclarationError(
+                f"The name {name} is {len(name.encode())} bytes long; PostgreSQL keeps {_IDENTIFIER_BYTES}."
+            )
