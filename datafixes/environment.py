@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from alembic.util import CommandError
@@ -52,7 +52,9 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             # Nothing may run on the connection before this line: Alembic would take the transaction for somebody
             # else's, and not commit it (B23).
             context.configure(connection=connection, **options)
-            with one_run_at_a_time(connection, settings), context.begin_transaction():
+            reads_only = context.get_context().opts.get("dont_mutate", False)  # alembic current
+            alone = nullcontext() if reads_only else one_run_at_a_time(connection, settings)
+            with alone, context.begin_transaction():
                 context.run_migrations()
     except DatafixError as error:
         raise CommandError(_told(error)) from error

@@ -122,16 +122,18 @@ def test_a17_a_declared_value_means_the_same_in_every_session(database: Database
         rows=Rows(key="id", expect=[1]),
         audit="things_audit",
     )
-    for setting in (
-        "intervalstyle = sql_standard",
-        "standard_conforming_strings = off",
-        "extra_float_digits = -15",
+    for settings in (
+        [],
+        ["intervalstyle = sql_standard", "standard_conforming_strings = off", "extra_float_digits = -15"],
     ):
-        database.execute(f"ALTER DATABASE {database.name} SET {setting}")
-    apply(database, fix)
-    database.execute(f"ALTER DATABASE {database.name} RESET ALL")
-    [row] = database.rows(f"SELECT {', '.join(f'{name}::text' for name in DECLARED)} FROM things")
-    assert dict(zip(DECLARED, row, strict=True)) == {name: text for name, (_, _, text) in DECLARED.items()}
+        database.execute(*(f"ALTER DATABASE {database.name} SET {setting}" for setting in settings), "SELECT")
+        apply(database, fix)
+        database.execute(f"ALTER DATABASE {database.name} RESET ALL")
+        [row] = database.rows(f"SELECT {', '.join(f'{name}::text' for name in DECLARED)} FROM things")
+        assert dict(zip(DECLARED, row, strict=True)) == {
+            name: text for name, (_, _, text) in DECLARED.items()
+        }
+        revert(database, fix)
 
 
 def test_a7_the_declaration_of_an_xml_document_stays(database: Database) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from datafixes import sql
 from datafixes.errors import Conflicts, ContentChanged, NothingToRevert, NotRestorable
 from tests.fixes import apply, revert
 from tests.projects import project_with_fix
@@ -46,6 +47,15 @@ def test_drifted_columns_keep_what_others_wrote(applied: Database) -> None:
     applied.execute("UPDATE positions SET note = 'theirs' WHERE id = 1")
     revert(applied, close())
     assert applied.rows(BOOK)[0] == (1, "QCOM", "open", 148, "theirs")
+
+
+def test_a_column_that_the_fix_set_to_what_it_was_keeps_what_others_wrote(database: Database) -> None:
+    lay(database)
+    fix = close(set={"status": "open", "price": sql("price / 2")})
+    apply(database, fix)
+    database.execute("UPDATE positions SET status = 'theirs' WHERE id = 1")
+    revert(database, fix)
+    assert database.rows(BOOK)[0] == (1, "QCOM", "theirs", 148, None)
 
 
 def test_a_row_that_is_back_already_is_left_alone(applied: Database) -> None:

@@ -48,8 +48,13 @@ def small(**change: Any) -> DataFix:
 @pytest.mark.parametrize(("direction", "compile_"), [("apply", apply_script), ("revert", revert_script)])
 def test_the_block_of_015_reads_as_reviewed(direction: str, compile_: Any) -> None:
     """Rewrite the files with UPDATE_GOLDEN=1, and review what changed."""
+    upgrading = direction == "apply"
     context = Context(
-        revision="015", after=("014",), version_table_schema="public", application="commit 3f2a"
+        revision="015",
+        upgrading=upgrading,
+        after=("014",) if upgrading else ("015",),
+        version_table_schema="public",
+        application="commit 3f2a",
     )
     block = compile_(phantom_cleanup(), context, Limits()).block + ";\n"
     golden = GOLDEN / f"015_{direction}.sql"
