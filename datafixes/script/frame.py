@@ -26,6 +26,13 @@ _PINNED = (
     "row_security",
     "synchronous_commit",
     "quote_all_identifiers",
+    "work_mem",
+)
+
+# Never less than the session has.
+_ENOUGH_MEMORY = (
+    "CASE WHEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) OPERATOR(pg_catalog.<) 67108864"
+    " THEN '64MB' ELSE pg_catalog.current_setting('work_mem') END"
 )
 
 
@@ -116,12 +123,13 @@ $fuse$"""
 
 def _pin(limits: Limits) -> str:
     values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off")
+    fixed = [literal.text(value) for value in values]
     pinned = ",\n        ".join(
-        f"('{name}', {literal.text(value)})" for name, value in zip(_PINNED, values, strict=True)
+        f"('{name}', {value})" for name, value in zip(_PINNED, [*fixed, _ENOUGH_MEMORY], strict=True)
     )
     return f"""\
 -- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk;
--- the names of types and of what a regclass points at are written in one way.
+-- the names of types and of what a regclass points at are written in one way; memory for comparing some 100,000 rows.
 DO $settings$
 BEGIN
     PERFORM pg_catalog.set_config('datafixes.' OPERATOR(pg_catalog.||) pinned.name, pg_catalog.current_setting(pinned.name), true), pg_catalog.set_config(pinned.name, pinned.value, true)
