@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench clean FORCE
+.PHONY: help demo test test-oldest check lint bench clean FORCE
 
 # These lead Python and pip away from .venv.
 unexport PYTHONHOME PYTHONPATH
@@ -19,14 +19,17 @@ export PIP_USER = 0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	while IFS='|' read -r name text; do printf '  make %-6s  %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	while IFS='|' read -r name text; do printf '  make %-11s  %s\n' "$$name" "$$text"; done
 
 demo: $(STAMP) ## walk through the incident on a private PostgreSQL: close seven rows, give them back
 	@$(BIN)/python -m tests.demo.incident
 
 test: $(STAMP) ## run all tests, on PostgreSQL 16 and 18
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-oldest: ## run all tests with the oldest libraries that are supported
+	@$(MAKE) test VENV=.venv-oldest PIP_CONSTRAINT=$(CURDIR)/tests/oldest-requirements.txt
 
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

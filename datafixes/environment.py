@@ -59,8 +59,9 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
     except DatafixError as error:
         raise CommandError(_told(error)) from error
     except DBAPIError as error:
-        # The commit itself was refused: no operation was there to say it in one line.
-        if not sqlstate(error).startswith("DF"):
+        # The commit itself was refused, or the connection went: no operation was there to say it in one line. What the
+        # project's own statements get wrong keeps its traceback.
+        if not (error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P"))):
             raise
         raise CommandError(failure(error, "datafix").one_line()) from error
 

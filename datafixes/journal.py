@@ -34,18 +34,25 @@ def tell(connection: Connection, fix: DataFix) -> None:
     """Log what the run that has just ended did: a line of counts, and a line for each of up to twenty rows."""
     if not _logger.isEnabledFor(logging.INFO):
         return
-    run = last_run(connection, fix.schema_of_audit, fix.name)
-    if run is None:
+    try:
+        # What cannot be shown (no right to read the view, a time-out) must not undo what was done.
+        with connection.begin_nested():
+            run = last_run(connection, fix.schema_of_audit, fix.name)
+            rows = changes(connection, fix.schema_of_audit, fix.audit, run.run_id, _SHOWN_ROWS) if run else []
+    except SQLAlchemyError as error:
+        _logger.warning("datafix %s: done, and what it did cannot be shown: %s", fix.name, _words(error))
         return
+    if run is not None:
+        _say(run, rows, fix)
+
+
+def _say(run: Run, rows: list[ColumnChange], fix: DataFix) -> None:
     _logger.info("datafix %s: %s", fix.name, _counts(run))
     if run.already_rows:
         _logger.info("  already as wanted, and left alone: %s", run.already_rows)
-    if not run.changed:
-        return
-    rows = changes(connection, fix.schema_of_audit, fix.audit, run.run_id, _SHOWN_ROWS)
     for line in row_lines(rows, fix):
         _logger.info("  %s", line)
-    if run.changed > _SHOWN_ROWS:
+    if run.changed and run.changed > _SHOWN_ROWS:
         _logger.info("  ... and %d more rows: %s, run %d", run.changed - _SHOWN_ROWS, fix.audit, run.run_id)
 
 
@@ -117,5 +124,10 @@ def record_failure(connection: Connection, fix: DataFix, attempt: Attempt, error
             own.exec_driver_sql(verbatim(own, statement))
             own.commit()
     except SQLAlchemyError as unrecorded:
-        why = " ".join(str(unrecorded.__cause__ or unrecorded).split())
-        _logger.warning("datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, why)
+        _logger.warning(
+            "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, _words(unrecorded)
+        )
+
+
+def _words(error: SQLAlchemyError) -> str:
+    return " ".join(str(error.__cause__ or error).split())

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     Its fixtures still work. The path must be one that does not exist.
     """
     config.option.pytest_alembic_tests_path = "tests/none.py"
+    # Told to end, by a pipeline that ran out of time, pytest stops the servers that it started.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ class Run:
 
 @dataclass(frozen=True)
 class ColumnChange:
-    """One column of one row: its value before and after, as text."""
+    """One column of one row: its value before and after, as text, cut off after a hundred characters."""
 
     key: str
     column: str
@@ -46,6 +46,10 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
         )
     ).first()
     return Run(*row) if row else None
+
+
+# Characters of a value that are fetched: a value may have a gigabyte.
+_SHOWN = 100
 
 
 def changes(connection: Connection, schema: str, audit: str, run: int, rows: int) -> list[ColumnChange]:
@@ -72,7 +76,7 @@ def changes(connection: Connection, schema: str, audit: str, run: int, rows: int
     lines = connection.exec_driver_sql(
         verbatim(
             connection,
-            f"SELECT key, column_name, before, after FROM {qualified(schema, view)}"
+            f"SELECT key, column_name, left(before, {_SHOWN}), left(after, {_SHOWN}) FROM {qualified(schema, view)}"
             f" WHERE audit_run_id = {run} AND audit_id IN"
             f" (SELECT shown.audit_id FROM (VALUES ('before'), ('after')) AS image (kind), LATERAL ({first}) AS shown)"
             f" ORDER BY audit_id LIMIT {rows * 1600}",

@@ -89,6 +89,19 @@ def test_a_value_stays_on_its_line_in_the_log(tmp_path: Path, database: Database
     assert lines[1].endswith("…")
 
 
+def test_what_cannot_be_shown_does_not_undo_what_was_done(project: Project) -> None:
+    project.database.execute(
+        "DROP VIEW item_audit_changes",
+        "CREATE VIEW item_audit_changes AS SELECT g AS audit_run_id, g AS audit_id, '' AS key, '' AS column_name,"
+        " (1 / (g - g))::text AS before, '' AS after FROM generate_series(1::bigint, 9) AS g",
+    )
+    ran = project.alembic("upgrade", "head")
+    assert ran.code == 0
+    assert "done, and what it did cannot be shown: division by zero" in ran.err
+    assert project.outcomes == ["applied"]
+    assert project.versions == {"b"}
+
+
 def test_nothing_to_do_is_told(project: Project) -> None:
     project.database.execute("DELETE FROM item")
     assert told(project, "upgrade", "head") == [
