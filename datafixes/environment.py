@@ -10,11 +10,12 @@ from typing import Any
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
+import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load the plugin by itself
 from datafixes.database.connection import one_run_at_a_time, open_connection
 from datafixes.database.location import locate
 from datafixes.errors import DatafixError
 from datafixes.execution import failure, sqlstate
-from datafixes.operations import settings_of
+from datafixes.running import settings_of
 
 _logger = logging.getLogger("alembic.datafixes")
 

@@ -181,7 +181,9 @@ def main() -> None:
     if options.client:
         client(options.client[0], int(options.client[1]))
         return
+    # Every commit is on disk, as in production; memory and WAL sized so that the disk does not drown the ratios.
     durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+    durable |= {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
     with embedded_server(None, options.postgresql, durable) as url:
         engine = create_engine(url)
         print(

@@ -1,0 +1,198 @@
+"""Runs an operation: the script that a fix compiles to goes to the server, or into the offline script."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from alembic.util import CommandError
+
+from datafixes import refusal
+from datafixes.errors import DatafixError, UnsafeTransaction
+from datafixes.execution import Attempts, execute, limits_of
+from datafixes.fix import DataFix
+from datafixes.journal import Attempt, record_failure, tell
+from datafixes.script.apply import apply_script
+from datafixes.script.context import Context
+from datafixes.script.frame import Script
+from datafixes.script.revert import revert_script
+from datafixes.script.tables import AuditTable, create_script, drop_script
+from datafixes.settings import URL_OPTION, Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.engine import Connection
+
+_logger = logging.getLogger("alembic.datafixes")
+
+
+class DatafixFailed(CommandError):
+    """What Alembic shows as one line, exit code not 0.
+
+    Attributes:
+        error: the refusal, with its facts.
+    """
+
+    def __init__(self, error: DatafixError) -> None:
+        super().__init__(error.one_line())
+        self.error = error
+
+
+def apply(alembic: MigrationContext, fix: DataFix) -> None:
+    """Apply a fix in Alembic's transaction."""
+    settings = _settings(alembic)
+    script = apply_script(fix, _context(alembic, settings), limits_of(settings))
+    _hand_over(alembic, script, settings, fix)
+
+
+def revert(alembic: MigrationContext, fix: DataFix, on_conflict: str) -> None:
+    """Revert a fix in Alembic's transaction; what the operator said of conflicts overrules the author."""
+    settings = _settings(alembic)
+    policy = settings.on_conflict.get(fix.name, on_conflict)
+    script = revert_script(fix, _context(alembic, settings, policy), limits_of(settings))
+    _hand_over(alembic, script, settings, fix)
+
+
+def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
+    """Make an audit table; target and audit table are (schema, name)."""
+    settings = _settings(alembic)
+    table = AuditTable(target[1], audit[1], target[0], audit[0])
+    _hand_over(alembic, create_script(table, limits_of(settings)), settings, table.name)
+
+
+def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:
+    """Drop an audit table; the operator may tell to discard what is in it."""
+    settings = _settings(alembic)
+    discard = discard or name in settings.discard
+    script = drop_script(name, audit_schema, limits_of(settings), discard=discard)
+    _hand_over(alembic, script, settings, name)
+
+
+def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
+    """The settings of a run of Alembic: ``-x``, the environment, ``alembic.ini``, defaults.
+
+    Args:
+        config: Alembic's, with the section ``[datafixes]`` and ``sqlalchemy.url``.
+        flags: what ``-x name=value`` gave.
+
+    Raises:
+        SettingError: a value means nothing.
+    """
+    ini = dict(config.get_section("datafixes", {}) or {})
+    ini[URL_OPTION] = config.get_main_option(URL_OPTION) or ""
+    return Settings.resolve({name: str(value) for name, value in flags.items()}, os.environ, ini)
+
+
+def _settings(alembic: MigrationContext) -> Settings:
+    environment = alembic.environment_context
+    try:
+        if environment is None:  # a MigrationContext without Alembic's commands: only the environment counts
+            return Settings.resolve({}, os.environ, {})
+        return settings_of(environment.config, environment.get_x_argument(as_dictionary=True))
+    except DatafixError as error:
+        raise DatafixFailed(error) from error
+
+
+def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: DataFix | str) -> None:
+    """The one text goes to the script (``--sql``) or to the server, verbatim."""
+    if alembic.as_sql:
+        for statement in script.statements:
+            # Not through execute(): that would turn tabs into spaces and double every percent sign (B9, B10).
+            alembic.impl.static_output(f"{statement};")
+        return
+    label = f"datafix {subject.name}" if isinstance(subject, DataFix) else f"audit table {subject}"
+    connection = alembic.connection
+    if connection is None:
+        raise CommandError(f"{label}: Alembic has no connection.")
+    try:
+        _check_transaction(alembic, connection, label)
+        execute(connection, script, label, Attempts.of(settings))
+    except DatafixError as error:
+        failed = DatafixFailed(error)
+        begun = not _is_external(alembic) and alembic._transaction is not None
+        # Whoever swallows this error must not be able to commit what is left (B3): the transaction ends here, and
+        # Alembic does not get past it.
+        if begun:
+            connection.rollback()
+        refusal.stands(connection, failed, (lambda: alembic._transaction is None) if begun else None)
+        if error.detail:
+            # The message itself follows in Alembic's own line.
+            _logger.error("%s: refused, in detail:\n%s", label, error.detail)
+        if isinstance(subject, DataFix):
+            record_failure(
+                connection, subject, Attempt(_running()[0], script.direction, settings.application), error
+            )
+        raise failed from error
+    if isinstance(subject, DataFix):
+        tell(connection, subject)
+
+
+def _check_transaction(alembic: MigrationContext, connection: Connection, label: str) -> None:
+    """A fix is all or nothing only in a transaction that Alembic, or the caller, commits as a whole."""
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        raise UnsafeTransaction(
+            f"{label}: the connection commits every statement by itself.",
+            hint="Move the fix out of autocommit_block(), or into a migration of its own.",
+        )
+    begun = getattr(alembic, "_transaction", None)
+    if begun is not None and not begun.is_active:
+        raise UnsafeTransaction(
+            f"{label}: the transaction that Alembic began has ended: something in this migration commits or rolls "
+            "back.",
+            hint="Remove the commit() or rollback(): what follows it, and the new version, would be lost.",
+        )
+    if _is_external(alembic):
+        _logger.warning(
+            "%s: Alembic did not begin this transaction, and will not commit it. If nobody does, nothing is kept: "
+            "does env.py run a statement before context.configure()?",
+            label,
+        )
+
+
+def _is_external(alembic: MigrationContext) -> bool:
+    return bool(getattr(alembic, "_in_external_transaction", False))
+
+
+def _context(alembic: MigrationContext, settings: Settings, on_conflict: str = "refuse") -> Context:
+    revision, parents, upgrading = _running()
+    # An upgrade may revert an earlier fix as well as apply one.
+    before = parents if upgrading else (revision or "",)
+    return Context(
+        revision=revision,
+        upgrading=upgrading,
+        after=tuple(name for name in before if not upgrading or not _is_branch_point(alembic, name)),
+        version_table=alembic.version_table,
+        version_table_schema=alembic.version_table_schema or "",
+        application=settings.application,
+        on_conflict=on_conflict,
+    )
+
+
+def _running() -> tuple[str | None, tuple[str, ...], bool]:
+    """The revision file that is running, the ones before it, and whether it is upgrading.
+
+    Alembic does not tell an operation; the file does.
+    """
+    frame, module, function = sys._getframe(), None, ""
+    while frame := frame.f_back:  # type: ignore[assignment]
+        names = frame.f_globals
+        if module is None and isinstance(names.get("revision"), str) and "down_revision" in names:
+            module = names
+        if names is module:
+            function = frame.f_code.co_name
+    if module is None:
+        return None, (), True
+    down = module["down_revision"]
+    parents = (down,) if isinstance(down, str) else tuple(down or ())
+    return module["revision"], parents, function != "downgrade"
+
+
+def _is_branch_point(alembic: MigrationContext, revision: str) -> bool:
+    """Behind a branch point the version table names the branches, and not the point itself."""
+    script = alembic.script.get_revision(revision) if alembic.script is not None else None
+    # With those that depend on it: they too take its place in the version table.
+    return script is not None and len(script._all_nextrev) > 1
