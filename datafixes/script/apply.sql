@@ -1,24 +1,9 @@
 -- What an apply needs besides: looks at what was found, at what was changed, and refuses.
 
--- Opens the run, unless the ledger says that this fix is in force already.
+-- Opens the run.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open(declared jsonb, version_table regclass)
-RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    fix  jsonb := pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table);
-    last jsonb := pg_temp.datafix_last_run(fix);
-BEGIN
-    IF last ->> 'direction' = 'apply' AND last ->> 'outcome' <> 'not_applicable' THEN
-        IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
-            PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
-                'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
-                NULL, 'Give the new fix a name of its own.');
-        END IF;
-        PERFORM pg_temp.datafix_refuse('DF002', format('datafix %s: applied already, by run %s at %s (%s rows)', fix ->> 'fix',
-            last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
-            format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
-    END IF;
-    RETURN pg_temp.datafix_open_run(fix);
-END
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT pg_temp.datafix_open_run(pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table))
 $engine$;
 
 -- The keys of this run's before-images, for messages: at most ten.

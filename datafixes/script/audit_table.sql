@@ -135,7 +135,8 @@ DECLARE
     audit  oid    := pg_temp.datafix_relation(audit_schema, audit_table);
     label  text   := format('%I.%I', audit_schema, audit_table);
     ledger text   := format('%I.datafix_run', audit_schema);
-    told   text   := format('Keep it. To throw the copies away all the same: alembic -x discard=%s downgrade ...', audit_table);
+    told   text   := format('Keep it. To throw the copies away all the same: alembic -x discard=%s downgrade ...',
+                           CASE WHEN audit_table ~ '^[A-Za-z0-9_.]+$' THEN audit_table ELSE quote_literal(audit_table) END);
     images bigint := 0;
     runs   bigint := 0;
     others bigint;

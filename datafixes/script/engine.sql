@@ -440,6 +440,29 @@ BEGIN
 END
 $engine$;
 
+-- Before anything else is looked at: what is in force already is not applied again.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_in_force(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    last jsonb;
+BEGIN
+    IF fix ->> 'direction' <> 'apply' OR pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
+        RETURN;
+    END IF;
+    last := pg_temp.datafix_last_run(fix);
+    IF last ->> 'direction' = 'apply' AND last ->> 'outcome' <> 'not_applicable' THEN
+        IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
+            PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
+                'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
+                NULL, 'Give the new fix a name of its own.');
+        END IF;
+        PERFORM pg_temp.datafix_refuse('DF002', format('datafix %s: applied already, by run %s at %s (%s rows)', fix ->> 'fix',
+            last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
+            format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+    END IF;
+END
+$engine$;
+
 -- Opens the run in the ledger. One fix at a time in this database: whoever comes second waits here, and looks again.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -453,6 +476,7 @@ BEGIN
     PERFORM pg_temp.datafix_check_transaction(fix);
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
     fix := pg_temp.datafix_check_revision(fix, version_table);
+    PERFORM pg_temp.datafix_check_in_force(fix || jsonb_build_object('ledger', format('%I.datafix_run', fix ->> 'audit_schema')));
     fix := pg_temp.datafix_check_target(fix);
     fix := pg_temp.datafix_check_audit_table(fix);
     RETURN fix;

@@ -296,22 +296,24 @@ SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalsty
 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
 DECLARE
     compared jsonb := CASE WHEN fix -> 'written' = '[]' THEN fix -> 'writable' ELSE fix -> 'written' END;
+    -- a later fix did it only if it is still in force, and left the very value that stands there now
+    later    text  := replace(format('(SELECT string_agg(DISTINCT run.fix || '' (run '' || run.run_id || '')'', '', '') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id '
+        'WHERE i.audit_run_id > %3$s AND i.audit_image = ''after'' AND {{i.key = r.key}} AND run.outcome = ''applied'' '
+        'AND NOT EXISTS (SELECT FROM %2$s AS undone WHERE undone.reverts_run = run.run_id AND undone.outcome = ''reverted'') ', fix ->> 'audit', fix ->> 'ledger', fix ->> 'from_run'), '%', '%%');
 BEGIN
     CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, before text, "left" text, now text, later text) ON COMMIT DROP;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_conflict
-        SELECT concat_ws('/', {{r.key}}), r.datafix_state, c.name, c.before, c.after, c.now,
-               (SELECT string_agg(DISTINCT run.fix || ' (run ' || run.run_id || ')', ', ') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id
-                 WHERE i.audit_run_id > %3$s AND i.audit_run_id <> {{run}} AND {{i.key = r.key}})
+        SELECT concat_ws('/', {{r.key}}), r.datafix_state, c.name, c.before, c.after, c.now, c.later
           FROM (SELECT * FROM pg_temp.datafix_restore AS r WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced') ORDER BY {{r.key}} LIMIT 20) AS r
           JOIN pg_temp.datafix_pair AS p ON {{p.key = r.key}}
-          LEFT JOIN %4$s AS t ON {{r.key = t.key}}
+          LEFT JOIN %2$s AS t ON {{r.key = t.key}}
           LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before
           LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
-          LEFT JOIN LATERAL (VALUES %5$s) AS c (name, before, after, now, differs) ON c.differs
+          LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
          ORDER BY {{r.key}}
-    $sql$, fix ->> 'audit', fix ->> 'ledger', fix ->> 'from_run', fix ->> 'target',
-        pg_temp.datafix_each(compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
+    $sql$, fix ->> 'audit', fix ->> 'target',
+        pg_temp.datafix_each(compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later || 'AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))), r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
             'AND (b.audit_id IS NULL OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))')));
 END
 $engine$;
@@ -437,7 +439,7 @@ BEGIN
     IF restored <> planned OR proven <> planned OR example IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a trigger of %s keeps values from being restored: %s', fix ->> 'fix', fix ->> 'target',
             coalesce(left(example, 300), format('%s of %s rows', planned - least(restored, proven), planned))), NULL,
-            'Nothing was changed. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
+            'Nothing was changed. Disable the trigger for the downgrade (ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
                 WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
     END IF;
 END

@@ -125,6 +125,19 @@ def test_b29_a_later_fix_of_the_same_rows_is_named(applied: Database) -> None:
     assert applied.value("SELECT count(*) FROM positions WHERE status = 'open'") == 4
 
 
+def test_b29_a_later_fix_is_not_blamed_for_what_somebody_else_did(applied: Database) -> None:
+    """Neither a fix of another column, nor one that was reverted since: the operator would overwrite a person's work."""
+    other = close("annotate", set={"note": "seen"}, where="status = 'closed'", expect={2: "SPY"})
+    undone = close("reopen", set={"status": "open again"}, where="status = 'closed'", expect={2: "SPY"})
+    apply(applied, other)
+    apply(applied, undone)
+    revert(applied, undone)
+    applied.execute("UPDATE positions SET status = 'disputed' WHERE id = 2")
+    with pytest.raises(Conflicts) as refused:
+        revert(applied, close())
+    assert lines(refused)[1][-1] == "disputed"
+
+
 def test_c31_a_row_made_anew_with_other_values_is_a_conflict(applied: Database) -> None:
     applied.execute(
         "DELETE FROM positions WHERE id = 1", "INSERT INTO positions VALUES (1, 'QCOM', 'open', 7)"
