@@ -16,6 +16,7 @@ from datafixes.database.location import locate
 from datafixes.errors import DatafixError
 from datafixes.execution import failure, sqlstate
 from datafixes.running import settings_of
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -23,8 +24,7 @@ _logger = logging.getLogger("alembic.datafixes")
 # even where the downgrade was refused. Online it never does. Nothing else can come last: the version does.
 _ITS_DROP = re.compile(r"DROP TABLE [^;\n]+;\s+(?=(?:COMMIT;\s+)?\Z)")
 
-_OURS = frozenset({"audit_id", "audit_run_id", "audit_image", "audit_recorded_at"})
-_LEDGER = frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"})
+_LEDGER_COLUMNS = frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"})
 
 
 def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any) -> None:
@@ -105,4 +105,4 @@ def leave_audit_tables_alone(
     if type_ != "table" or not reflected or compare_to is not None:
         return True
     columns = {column.name for column in item.columns}
-    return not (columns >= _OURS or (name == "datafix_run" and columns >= _LEDGER))
+    return not (columns.issuperset(AUDIT_COLUMNS) or (name == LEDGER and columns >= _LEDGER_COLUMNS))

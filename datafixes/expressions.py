@@ -13,7 +13,6 @@ from datafixes.errors import DeclarationError
 Value = (
     None | bool | int | float | str | bytes | decimal.Decimal | dt.date | dt.time | dt.timedelta | uuid.UUID
 )
-Key = Value | tuple[Value, ...]
 
 # PostgreSQL truncates longer identifiers with a NOTICE; two of them then meet in one table (C40).
 _IDENTIFIER_BYTES = 63

@@ -52,11 +52,6 @@ def text(value: str) -> str:
     return "E'" + "".join(_escaped(c) for c in value) + "'"
 
 
-def text_array(values: Iterable[str]) -> str:
-    """An array of texts, typed, so that an empty one has a type too."""
-    return f"ARRAY[{', '.join(text(value) for value in values)}]::text[]"
-
-
 def value(given: Value | sql) -> str:  # noqa: C901 - one case for each type
     """A declared value as SQL. Without a type of its own wherever possible, so that the column's type reads it."""
     match given:
