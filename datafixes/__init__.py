@@ -2,8 +2,22 @@
 
 from datafixes.errors import DatafixError
 from datafixes.expressions import sql
-from datafixes.fix import DataFix, Delete, Insert, Rows, Update
+from datafixes.fix import DataFix, Delete, Insert, Update
+from datafixes.recorded import RecordedFix
+from datafixes.rows import Rows
+from datafixes.table import Table
 
 __version__ = "0.1.0"
 
-__all__ = ["DataFix", "DatafixError", "Delete", "Insert", "Rows", "Update", "__version__", "sql"]
+__all__ = [
+    "DataFix",
+    "DatafixError",
+    "Delete",
+    "Insert",
+    "RecordedFix",
+    "Rows",
+    "Table",
+    "Update",
+    "__version__",
+    "sql",
+]

@@ -16,7 +16,7 @@ from datafixes.database.location import locate
 from datafixes.errors import DatafixError
 from datafixes.execution import failure, sqlstate
 from datafixes.running import settings_of
-from datafixes.script.tables import AUDIT_COLUMNS, LEDGER
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -24,7 +24,10 @@ _logger = logging.getLogger("alembic.datafixes")
 # even where the downgrade was refused. Online it never does. Nothing else can come last: the version does.
 _ITS_DROP = re.compile(r"DROP TABLE [^;\n]+;\s+(?=(?:COMMIT;\s+)?\Z)")
 
-_LEDGER_COLUMNS = frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"})
+_LEDGER_COLUMNS = {
+    LEDGER: frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"}),
+    LEDGER_TABLES: frozenset({"run_id", "target_table", "audit_table", "images_digest"}),
+}
 
 
 def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any) -> None:
@@ -105,4 +108,4 @@ def leave_audit_tables_alone(
     if type_ != "table" or not reflected or compare_to is not None:
         return True
     columns = {column.name for column in item.columns}
-    return not (columns.issuperset(AUDIT_COLUMNS) or (name == LEDGER and columns >= _LEDGER_COLUMNS))
+    return not (columns.issuperset(AUDIT_COLUMNS) or (name in _LEDGER_COLUMNS and columns >= _LEDGER_COLUMNS[name]))

@@ -23,7 +23,7 @@ _TIME_WITHOUT_ZONE = re.compile(
     re.IGNORECASE,
 )
 # The marks that the engine expands in its own statements; an author's text must not look like one.
-_MARK = re.compile(r"\{\{(?:\w+\.)?(?:columns|key|lock|run)(?: = \w+\.key)?\}\}")
+_MARK = re.compile(r"\{\{(?:\w+\.)?(?:columns|key|lock|run|n)(?: = \w+\.key)?\}\}")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from datafixes.errors import DeclarationError
@@ -17,6 +17,8 @@ from datafixes.expressions import (
     plain,
     sql,
 )
+from datafixes.rows import Rows
+from datafixes.table import Table, check_housekeeping
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -49,6 +51,8 @@ class Update:
 @dataclass(frozen=True)
 class Delete:
     """Remove rows. Rows of other tables that would go or change with them are a refusal, not a side effect.
+
+    To remove rows together with their children, record the fix: see :class:`datafixes.RecordedFix`.
 
     Args:
         table: the target's name, exactly as it is in the catalog.
@@ -97,100 +101,13 @@ class Insert:
 
 Change = Update | Delete | Insert
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Which rows the fix was written for: the proof that it meets the ones that its author saw.
-
-    Args:
-        key: the column, or the columns, of a unique key of the target. It identifies a row in the audit table
-            and when the fix is reverted.
-        expect: either the rows themselves, ``{key: identity}`` (an identity is a value, or a tuple of them where
-            ``identity`` has several expressions), or a collection of keys, or how many rows there are.
-        identity: name -> SQL expression; what makes a row the one that was meant, beyond its key. An id alone is
-            no proof: ids move on.
-        tolerance: by how many rows the number found may differ from a mere number in ``expect``.
-        already: a condition under which an expected row is as the fix wants it. Such rows are named and left alone.
-        already_at_most: how many such rows are tolerable; one more, and the fix refuses.
-        required: refuse where none of the rows exists. By default that is the outcome ``not_applicable``, because
-            fresh, test and staging databases do not have production's rows.
-        ensure: a condition that every changed row must meet afterwards.
-    """
-
-    key: str | tuple[str, ...]
-    expect: Mapping[Any, Any] | Collection[Any] | int
-    identity: Mapping[str, str] = field(default_factory=dict)
-    tolerance: int = 0
-    already: str = ""
-    already_at_most: int = 0
-    required: bool = False
-    ensure: str = ""
-
-    def __post_init__(self) -> None:
-        check_identifiers(*self.key_columns, *self.identity)
-        for name, text in {"already": self.already, "ensure": self.ensure, **self.identity}.items():
-            check_text(name, text)
-        if isinstance(self.expect, bool) or (isinstance(self.expect, int) and self.expect < 1):
-            raise DeclarationError(f"Rows: expect={self.expect!r}; a fix changes at least one row.")
-        if self.already_at_most < 0 or self.tolerance < 0:
-            raise DeclarationError("Rows: tolerance and already_at_most are numbers of rows, 0 or more.")
-        if self.already_at_most and not self.already:
-            raise DeclarationError(
-                "Rows: already_at_most without already: the fix cannot tell which rows are as it wants them.",
-                hint="Say it as a condition, for example already=\"status = 'closed'\".",
-            )
-        self._check_expected()
-
-    def _check_expected(self) -> None:
-        if isinstance(self.expect, int):
-            if self.identity:
-                raise DeclarationError(
-                    "Rows: identity needs the rows themselves in expect, as {key: identity}, not a number."
-                )
-            return
-        if self.tolerance:
-            raise DeclarationError("Rows: tolerance goes with a number of rows; these are named one by one.")
-        if isinstance(self.expect, str):
-            raise DeclarationError(f"Rows: expect={self.expect!r} is one text; give a list of keys.")
-        if not self.expect:
-            raise DeclarationError("Rows: expect names no row, so nothing would change.")
-        if bool(self.identity) != isinstance(self.expect, Mapping):
-            raise DeclarationError(
-                "Rows: identity and expect belong together: expect={key: identity} with identity={name: expression}, "
-                "or a list of keys without."
-            )
-        seen: set[tuple[Value, ...]] = set()
-        for key, identity in self.expected():
-            _check_row_of_expect(self, key, identity)
-            if key in seen:
-                raise DeclarationError(f"Rows: expect names the key {_shown(key)} twice.")
-            seen.add(key)
-
-    @property
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns of the key, always as a tuple."""
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
-
-    @property
-    def count(self) -> int:
-        """How many rows are expected."""
-        return self.expect if isinstance(self.expect, int) else len(self.expect)
-
-    def expected(self) -> Iterator[tuple[tuple[Value, ...], tuple[Value, ...]]]:
-        """Each expected row as (key, identity), both as tuples; nothing where only a number is expected."""
-        if isinstance(self.expect, int):
-            return
-        for key in self.expect:
-            identity: Any = self.expect[key] if isinstance(self.expect, Mapping) else ()
-            yield (
-                key if isinstance(key, tuple) else (key,),
-                identity if isinstance(identity, tuple) else (identity,),
-            )
+Relation = str | tuple[str, str]
+"""A table: its name, or its schema and name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFix:
-    """One audited, reversible change of rows.
+    """One audited, reversible change of rows of one table.
 
     Args:
         name: unique in the ledger; the fix is known by it ever after.
@@ -198,6 +115,11 @@ class DataFix:
         change: :class:`Update`, :class:`Delete` or :class:`Insert`.
         rows: which rows it was written for.
         audit: the audit table that takes the copies, made by ``op.create_audit_table``.
+        housekeeping: columns such as ``updated_at`` that others write all the time: they are copied like all others,
+            are never a conflict, and are not given back.
+        may_differ: tables that triggers may change along, without copies: ``"name"`` (in ``public``) or
+            ``("schema", "name")``. A change of any other table is a refusal.
+        fire_triggers: whether the table's own triggers fire, in the fix and in its revert.
         audit_schema: the schema of the audit table and of the ledger; the target's, unless said otherwise.
     """
 
@@ -206,20 +128,17 @@ class DataFix:
     change: Change
     rows: Rows
     audit: str
+    housekeeping: Collection[str] = ()
+    may_differ: Collection[Relation] = ()
+    fire_triggers: bool = True
     audit_schema: str = ""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise DeclarationError(
-                f"DataFix: the name {self.name!r} is not usable.",
-                hint="Up to 63 letters, digits, '_', '.' and '-', for example close_phantom_positions.",
-            )
-        if not self.reason.strip():
-            raise DeclarationError(
-                f"datafix {self.name}: the reason is empty; the ledger keeps it for the auditor."
-            )
-        check_text("reason", self.reason, expression=False)
+        check_name_and_reason(self.name, self.reason)
         check_identifiers(self.audit, self.schema_of_audit)
+        relations(self.name, self.may_differ, [(self.change.schema, self.change.table)])
+        written = tuple(self.change.set) if isinstance(self.change, Update) else ()
+        check_housekeeping(f"datafix {self.name}", self.housekeeping, (*self.rows.key_columns, *written))
         self._check_rows()
 
     def _check_rows(self) -> None:
@@ -249,9 +168,33 @@ class DataFix:
         return type(self.change).__name__.lower()
 
     @property
+    def tables(self) -> tuple[Table]:
+        """The one table that it changes."""
+        return (
+            Table(
+                self.change.table,
+                self.audit,
+                self.change.schema,
+                key=self.rows.key,
+                identity=self.rows.identity,
+                housekeeping=self.housekeeping,
+            ),
+        )
+
+    @property
     def schema_of_audit(self) -> str:
         """Where the audit table and the ledger stand."""
         return self.audit_schema or self.change.schema
+
+    @property
+    def rows_expected(self) -> int:
+        """How many rows are expected to change."""
+        return self.rows.count
+
+    @property
+    def other_tables(self) -> list[list[str]]:
+        """The tables that may change along, each as schema and name."""
+        return relations(self.name, self.may_differ)
 
     @property
     def times_without_zone(self) -> tuple[str, ...]:
@@ -264,31 +207,48 @@ class DataFix:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the fix does. The reason is prose and does not count."""
-        content = {
-            "name": self.name,
-            "change": {"kind": self.kind, **plain(vars(self.change))},
-            "rows": plain(vars(self.rows)),
-            "audit": [self.schema_of_audit, self.audit],
-        }
-        text = json.dumps(content, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _shown(key: tuple[Value, ...]) -> str:
-    return str(key[0]) if len(key) == 1 else str(key)
-
-
-def _check_row_of_expect(rows: Rows, key: tuple[Value, ...], identity: tuple[Value, ...]) -> None:
-    if len(key) != len(rows.key_columns):
-        raise DeclarationError(
-            f"Rows: the key {_shown(key)} in expect has {len(key)} values, and the key ({', '.join(rows.key_columns)}) "
-            f"has {len(rows.key_columns)} columns."
+        return fingerprint(
+            {
+                "name": self.name,
+                "change": {"kind": self.kind, **vars(self.change)},
+                "rows": vars(self.rows),
+                "audit": [self.schema_of_audit, self.audit],
+                "housekeeping": sorted(self.housekeeping),
+                "may_differ": self.other_tables,
+                "fire_triggers": self.fire_triggers,
+            }
         )
-    if any(part is None for part in key):
-        raise DeclarationError("Rows: a key in expect is None; a key is never null.")
-    if rows.identity and len(identity) != len(rows.identity):
+
+
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a declaration's content."""
+    text = json.dumps(plain(content), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def check_name_and_reason(name: str, reason: str) -> None:
+    """Refuse a fix that the ledger could not be asked for, or that does not say why it is there."""
+    if not _NAME.fullmatch(name):
         raise DeclarationError(
-            f"Rows: the row {_shown(key)} in expect has {len(identity)} identities, not {len(rows.identity)} "
-            f"({', '.join(rows.identity)})."
+            f"DataFix: the name {name!r} is not usable.",
+            hint="Up to 63 letters, digits, '_', '.' and '-', for example close_phantom_positions.",
         )
-    check_values("Rows: expect", dict(enumerate((*key, *identity))))
+    if not reason.strip():
+        raise DeclarationError(f"datafix {name}: the reason is empty; the ledger keeps it for the auditor.")
+    check_text("reason", reason, expression=False)
+
+
+def relations(
+    fix: str, given: Collection[Relation], changed: Collection[tuple[str, str]] = ()
+) -> list[list[str]]:
+    """Tables as pairs of schema and name, refusing what is no table's name or is changed by the fix itself."""
+    if isinstance(given, str):
+        raise DeclarationError(f"datafix {fix}: may_differ={given!r} is one text; give a list of tables.")
+    pairs = [("public", one) if isinstance(one, str) else one for one in given]
+    for schema, name in pairs:
+        check_identifiers(schema, name)
+        if (schema, name) in changed:
+            raise DeclarationError(
+                f"datafix {fix}: the table {schema}.{name} is named twice, to be copied and to differ without a copy."
+            )
+    return [[schema, name] for schema, name in pairs]

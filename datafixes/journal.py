@@ -8,12 +8,14 @@ from itertools import groupby
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from datafixes.audit.queries import ColumnChange, Run, changes, last_run
+from datafixes.audit.queries import ColumnChange, Run, RunTable, changes, last_run, run_tables
 from datafixes.errors import DatafixError
 from datafixes.fix import DataFix, Update
+from datafixes.recorded import Fix
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER
+from datafixes.table import Table
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -30,30 +32,52 @@ class Attempt:
     application: str
 
 
-def tell(connection: Connection, fix: DataFix) -> None:
-    """Log what the run that has just ended did: a line of counts, and a line for each of up to twenty rows."""
+def tell(connection: Connection, fix: Fix) -> None:
+    """Log what the run that has just ended did: a line of counts, and lines for up to twenty rows of each table."""
     if not _logger.isEnabledFor(logging.INFO):
         return
     try:
         # What cannot be shown (no right to read the view, a time-out) must not undo what was done.
         with connection.begin_nested():
             run = last_run(connection, fix.schema_of_audit, fix.name)
-            rows = changes(connection, fix.schema_of_audit, fix.audit, run.run_id, _SHOWN_ROWS) if run else []
+            if run is None:
+                return
+            tables = run_tables(connection, fix.schema_of_audit, run.run_id)
+            rows = [
+                changes(connection, fix.schema_of_audit, table.audit, run.run_id, _SHOWN_ROWS)
+                for table in fix.tables
+            ]
     except SQLAlchemyError as error:
         _logger.warning("datafix %s: done, and what it did cannot be shown: %s", fix.name, _words(error))
         return
-    if run is not None:
-        _say(run, rows, fix)
+    _say(run, fix)
+    for table, counted, changed in zip(fix.tables, tables, rows, strict=True):
+        _say_table(fix, table, counted, changed)
 
 
-def _say(run: Run, rows: list[ColumnChange], fix: DataFix) -> None:
+def _say(run: Run, fix: Fix) -> None:
     _logger.info("datafix %s: %s", fix.name, _counts(run))
     if run.already_rows:
         _logger.info("  already as wanted, and left alone: %s", run.already_rows)
-    for line in row_lines(rows, fix):
-        _logger.info("  %s", line)
-    if run.changed and run.changed > _SHOWN_ROWS:
-        _logger.info("  ... and %d more rows: %s, run %d", run.changed - _SHOWN_ROWS, fix.audit, run.run_id)
+
+
+def _say_table(fix: Fix, table: Table, counted: RunTable, rows: list[ColumnChange]) -> None:
+    indent = "  "
+    if len(fix.tables) > 1:
+        _logger.info("  %s: %s", counted.target, counted.counts())
+        indent = "    "
+    if counted.by_image and counted.changed:
+        _logger.info("%s%s has no key: its rows are told apart by their whole image", indent, counted.target)
+    for line in row_lines(rows, fix, table):
+        _logger.info("%s%s", indent, line)
+    if counted.changed > _SHOWN_ROWS:
+        _logger.info(
+            "%s... and %d more rows: %s, run %d",
+            indent,
+            counted.changed - _SHOWN_ROWS,
+            table.audit,
+            counted.run_id,
+        )
 
 
 def _counts(run: Run) -> str:
@@ -71,17 +95,18 @@ def _counts(run: Run) -> str:
     return f"{run.outcome}: {counts} (run {run.run_id})"
 
 
-def row_lines(rows: list[ColumnChange], fix: DataFix) -> Iterator[str]:
+def row_lines(rows: list[ColumnChange], fix: Fix, table: Table) -> Iterator[str]:
     """One line for each changed row: ``16 QCOM: status open → closed, exit_price NULL → 148.0000``."""
     called = {
         "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
-        for key, identity in fix.rows.expected()
-        if fix.rows.identity
+        for key, identity in (
+            fix.rows.expected() if isinstance(fix, DataFix) else ((key, of) for _, key, of in table.named())
+        )
+        if table.identity
     }
     # What the author set comes first, in the author's order; then what triggers did.
-    order = (
-        {name: place for place, name in enumerate(fix.change.set)} if isinstance(fix.change, Update) else {}
-    )
+    written = fix.change.set if isinstance(fix, DataFix) and isinstance(fix.change, Update) else {}
+    order = {name: place for place, name in enumerate(written)}
     for key, columns in groupby(rows, lambda change: change.key):
         name = f"{key} {called[key]}" if key in called else key
         in_order = sorted(columns, key=lambda change: order.get(change.column, len(order)))
@@ -99,7 +124,7 @@ def _short(value: str | None) -> str:
     return f"{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else plain or "''"
 
 
-def record_failure(connection: Connection, fix: DataFix, attempt: Attempt, error: DatafixError) -> None:
+def record_failure(connection: Connection, fix: Fix, attempt: Attempt, error: DatafixError) -> None:
     """Write a run that failed into the ledger, in a transaction of its own: the failed one left nothing.
 
     Where that cannot be done (read-only, unreachable, no ledger), the log alone tells, and the gap in the ledger's
@@ -110,12 +135,13 @@ def record_failure(connection: Connection, fix: DataFix, attempt: Attempt, error
         "NULL" if value is None else text(value)
         for value in (
             fix.name, attempt.revision, attempt.direction, "failed", fix.reason, attempt.application or None,
-            fix.fingerprint, qualified(fix.change.schema, fix.change.table), error.message,
+            fix.fingerprint, error.message,
         )
     )  # fmt: skip
     statement = (
-        f"INSERT INTO {ledger} (fix, revision, direction, outcome, reason, application, fingerprint, target_table,"
-        f" error, rows_expected, rows_changed, finished_at) VALUES ({values}, {fix.rows.count}, 0, clock_timestamp())"
+        f"INSERT INTO {ledger} (fix, revision, direction, outcome, reason, application, fingerprint,"
+        " error, rows_expected, rows_changed, finished_at)"
+        f" VALUES ({values}, {fix.rows_expected}, 0, clock_timestamp())"
     )
     try:
         with connection.engine.connect() as own:

@@ -12,7 +12,11 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from datafixes.fix import DataFix
+    from datafixes.recorded import Fix, RecordedFix
+    from datafixes.recording import Body
 
 
 def setup(plugin: Any) -> None:
@@ -37,16 +41,37 @@ class ApplyDatafixOp(MigrateOperation):
         operations.invoke(cls(fix))
 
 
+@Operations.register_operation("record_datafix")
+class RecordDatafixOp(MigrateOperation):
+    """Record a data fix."""
+
+    def __init__(self, fix: RecordedFix) -> None:
+        self.fix = fix
+
+    @classmethod
+    def record_datafix(cls, operations: Operations, fix: RecordedFix) -> AbstractContextManager[Body]:
+        """Record what the statements inside a ``with`` block change in the tables of a fix, and prove the result.
+
+        The block's ``execute(sql)`` sends a statement as it is written, online and offline; ``op.execute`` and
+        ``op.get_bind()`` work as ever.
+
+        Args:
+            operations: Alembic's.
+            fix: the declaration.
+        """
+        return operations.invoke(cls(fix))  # type: ignore[no-any-return]
+
+
 @Operations.register_operation("revert_datafix")
 class RevertDatafixOp(MigrateOperation):
     """Revert a data fix."""
 
-    def __init__(self, fix: DataFix, on_conflict: str) -> None:
+    def __init__(self, fix: Fix, on_conflict: str) -> None:
         self.fix = fix
         self.on_conflict = on_conflict
 
     @classmethod
-    def revert_datafix(cls, operations: Operations, fix: DataFix, *, on_conflict: str = "refuse") -> None:
+    def revert_datafix(cls, operations: Operations, fix: Fix, *, on_conflict: str = "refuse") -> None:
         """Give every value back that the last run of a fix changed, or change nothing.
 
         Args:
@@ -80,6 +105,32 @@ class CreateAuditTableOp(MigrateOperation):
             name: the audit table.
             schema: the target's schema.
             audit_schema: where audit table and ledger stand; the target's schema, unless said otherwise.
+        """
+        operations.invoke(cls((schema, target), (audit_schema or schema, name)))
+
+
+@Operations.register_operation("update_audit_table")
+class UpdateAuditTableOp(MigrateOperation):
+    """Bring an audit table to the shape of its target."""
+
+    def __init__(self, target: tuple[str, str], audit: tuple[str, str]) -> None:
+        self.target = target
+        self.audit = audit
+
+    @classmethod
+    def update_audit_table(
+        cls, operations: Operations, target: str, *, name: str, schema: str = "public", audit_schema: str = ""
+    ) -> None:
+        """Add the columns to an audit table that its target has gained, and show them in the view beside it.
+
+        Nothing is taken away, so a downgrade has nothing to do.
+
+        Args:
+            operations: Alembic's.
+            target: the table whose rows are copied.
+            name: the audit table.
+            schema: the target's schema.
+            audit_schema: where the audit table stands; the target's schema, unless said otherwise.
         """
         operations.invoke(cls((schema, target), (audit_schema or schema, name)))
 
@@ -127,6 +178,20 @@ def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
     from datafixes import running
 
     running.create(operations.migration_context, operation.target, operation.audit)
+
+
+@Operations.implementation_for(RecordDatafixOp)
+def _record(operations: Operations, operation: RecordDatafixOp) -> AbstractContextManager[Body]:
+    from datafixes import recording
+
+    return recording.record(operations.migration_context, operation.fix)
+
+
+@Operations.implementation_for(UpdateAuditTableOp)
+def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
+    from datafixes import running
+
+    running.update(operations.migration_context, operation.target, operation.audit)
 
 
 @Operations.implementation_for(DropAuditTableOp)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from alembic.util import CommandError
 
@@ -15,11 +16,12 @@ from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.execution import Attempts, execute, limits_of
 from datafixes.fix import DataFix
 from datafixes.journal import Attempt, record_failure, tell
+from datafixes.recorded import Fix, RecordedFix
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.frame import Script
 from datafixes.script.revert import revert_script
-from datafixes.script.tables import AuditTable, create_script, drop_script
+from datafixes.script.tables import AuditTable, create_script, drop_script, update_script
 from datafixes.settings import URL_OPTION, Settings
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _logger = logging.getLogger("alembic.datafixes")
+
+recording: WeakSet[MigrationContext] = WeakSet()
+"""Where a fix is being recorded: another one inside it would be copied twice."""
 
 
 class DatafixFailed(CommandError):
@@ -44,29 +49,38 @@ class DatafixFailed(CommandError):
 
 def apply(alembic: MigrationContext, fix: DataFix) -> None:
     """Apply a fix in Alembic's transaction."""
-    settings = _settings(alembic)
-    script = apply_script(fix, _context(alembic, settings), limits_of(settings))
+    if isinstance(fix, RecordedFix):
+        raise CommandError(f"datafix {fix.name}: it is recorded: with op.record_datafix(fix): ...")
+    settings = settings_for(alembic)
+    script = apply_script(fix, context_of(alembic, settings), limits_of(settings))
     _hand_over(alembic, script, settings, fix)
 
 
-def revert(alembic: MigrationContext, fix: DataFix, on_conflict: str) -> None:
+def revert(alembic: MigrationContext, fix: Fix, on_conflict: str) -> None:
     """Revert a fix in Alembic's transaction; what the operator said of conflicts overrules the author."""
-    settings = _settings(alembic)
+    settings = settings_for(alembic)
     policy = settings.on_conflict.get(fix.name, on_conflict)
-    script = revert_script(fix, _context(alembic, settings, policy), limits_of(settings))
+    script = revert_script(fix, context_of(alembic, settings, policy), limits_of(settings))
     _hand_over(alembic, script, settings, fix)
 
 
 def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
     """Make an audit table; target and audit table are (schema, name)."""
-    settings = _settings(alembic)
+    settings = settings_for(alembic)
     table = AuditTable(target[1], audit[1], target[0], audit[0])
     _hand_over(alembic, create_script(table, limits_of(settings)), settings, table.name)
 
 
+def update(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
+    """Bring an audit table to the shape of its target; both are (schema, name)."""
+    settings = settings_for(alembic)
+    table = AuditTable(target[1], audit[1], target[0], audit[0])
+    _hand_over(alembic, update_script(table, limits_of(settings)), settings, table.name)
+
+
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:
     """Drop an audit table; the operator may tell to discard what is in it."""
-    settings = _settings(alembic)
+    settings = settings_for(alembic)
     discard = discard or name in settings.discard
     script = drop_script(name, audit_schema, limits_of(settings), discard=discard)
     _hand_over(alembic, script, settings, name)
@@ -87,7 +101,8 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
     return Settings.resolve({name: str(value) for name, value in flags.items()}, os.environ, ini)
 
 
-def _settings(alembic: MigrationContext) -> Settings:
+def settings_for(alembic: MigrationContext) -> Settings:
+    """The settings of the run that a migration is part of."""
     environment = alembic.environment_context
     try:
         if environment is None:  # a MigrationContext without Alembic's commands: only the environment counts
@@ -97,38 +112,76 @@ def _settings(alembic: MigrationContext) -> Settings:
         raise DatafixFailed(error) from error
 
 
-def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: DataFix | str) -> None:
+def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: Fix | str) -> None:
     """The one text goes to the script (``--sql``) or to the server, verbatim."""
-    if alembic.as_sql:
-        for statement in script.statements:
-            # Not through execute(): that would turn tabs into spaces and double every percent sign (B9, B10).
-            alembic.impl.static_output(f"{statement};")
-        return
-    label = f"datafix {subject.name}" if isinstance(subject, DataFix) else f"audit table {subject}"
-    connection = alembic.connection
-    if connection is None:
-        raise CommandError(f"{label}: Alembic has no connection.")
-    try:
-        _check_transaction(alembic, connection, label)
-        execute(connection, script, label, Attempts.of(settings))
-    except DatafixError as error:
-        failed = DatafixFailed(error)
-        begun = not _is_external(alembic) and alembic._transaction is not None
-        # Whoever swallows this error must not be able to commit what is left (B3): the transaction ends here, and
-        # Alembic does not get past it.
-        if begun:
-            connection.rollback()
-        refusal.stands(connection, failed, (lambda: alembic._transaction is None) if begun else None)
-        if error.detail:
-            # The message itself follows in Alembic's own line.
-            _logger.error("%s: refused, in detail:\n%s", label, error.detail)
-        if isinstance(subject, DataFix):
-            record_failure(
-                connection, subject, Attempt(_running()[0], script.direction, settings.application), error
+    if alembic in recording:
+        raise DatafixFailed(
+            UnsafeTransaction(
+                f"{label_of(subject)}: another fix is being recorded; a fix inside a fix would be copied twice.",
+                hint="Run one after the other.",
             )
-        raise failed from error
-    if isinstance(subject, DataFix):
-        tell(connection, subject)
+        )
+    if alembic.as_sql:
+        print_script(alembic, script)
+        return
+    send(alembic, script, settings, subject, Attempts.of(settings))
+    if not isinstance(subject, str):
+        tell(connection_of(alembic, subject), subject)
+
+
+def print_script(alembic: MigrationContext, script: Script) -> None:
+    """Write a script into Alembic's own."""
+    for statement in script.statements:
+        # Not through execute(): that would turn tabs into spaces and double every percent sign (B9, B10).
+        alembic.impl.static_output(f"{statement};")
+
+
+def send(
+    alembic: MigrationContext, script: Script, settings: Settings, subject: Fix | str, attempts: Attempts
+) -> None:
+    """Send a script to the server.
+
+    Raises:
+        DatafixFailed: the database said no; the transaction has been rolled back.
+    """
+    connection = connection_of(alembic, subject)
+    try:
+        _check_transaction(alembic, connection, label_of(subject))
+        execute(connection, script, label_of(subject), attempts)
+    except DatafixError as error:
+        raise failed(alembic, script.direction, settings, subject, error) from error
+
+
+def failed(
+    alembic: MigrationContext, direction: str, settings: Settings, subject: Fix | str, error: DatafixError
+) -> DatafixFailed:
+    """End the transaction of a fix that failed, write the failure down, and return what Alembic shows of it."""
+    connection = connection_of(alembic, subject)
+    shown = DatafixFailed(error)
+    begun = not _is_external(alembic) and alembic._transaction is not None
+    # Whoever swallows this error must not be able to commit what is left (B3): the transaction ends here, and
+    # Alembic does not get past it.
+    if begun:
+        connection.rollback()
+    refusal.stands(connection, shown, (lambda: alembic._transaction is None) if begun else None)
+    if error.detail:
+        # The message itself follows in Alembic's own line.
+        _logger.error("%s: refused, in detail:\n%s", label_of(subject), error.detail)
+    if not isinstance(subject, str):
+        record_failure(connection, subject, Attempt(_running()[0], direction, settings.application), error)
+    return shown
+
+
+def label_of(subject: Fix | str) -> str:
+    """How messages call a fix, or an audit table."""
+    return f"audit table {subject}" if isinstance(subject, str) else f"datafix {subject.name}"
+
+
+def connection_of(alembic: MigrationContext, subject: Fix | str) -> Connection:
+    """The connection on which a migration runs."""
+    if alembic.connection is None:
+        raise CommandError(f"{label_of(subject)}: Alembic has no connection.")
+    return alembic.connection
 
 
 def _check_transaction(alembic: MigrationContext, connection: Connection, label: str) -> None:
@@ -157,7 +210,8 @@ def _is_external(alembic: MigrationContext) -> bool:
     return bool(getattr(alembic, "_in_external_transaction", False))
 
 
-def _context(alembic: MigrationContext, settings: Settings, on_conflict: str = "refuse") -> Context:
+def context_of(alembic: MigrationContext, settings: Settings, on_conflict: str = "refuse") -> Context:
+    """Where and by whom a script of this migration runs."""
     revision, parents, upgrading = _running()
     # An upgrade may revert an earlier fix as well as apply one.
     before = parents if upgrading else (revision or "",)

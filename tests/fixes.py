@@ -9,9 +9,12 @@ from sqlalchemy.pool import NullPool
 
 from datafixes.execution import Attempts, execute
 from datafixes.fix import DataFix
+from datafixes.recorded import Fix, RecordedFix
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits, Script
+from datafixes.script.parameters import verbatim
+from datafixes.script.record import recorded_script, recording
 from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script, drop_script
 from tests.servers import Database
@@ -32,9 +35,31 @@ def apply(
     run(database, apply_script(fix, Context(), limits), f"datafix {fix.name}", role=role, driver=driver)
 
 
+def record(
+    database: Database,
+    fix: RecordedFix,
+    *statements: str,
+    role: str = "postgres",
+    offline: bool = False,
+) -> None:
+    """Record the statements of a fix and commit: statement by statement, or as the one script that they become."""
+    label = f"datafix {fix.name}"
+    if offline:
+        run(database, recorded_script(fix, statements, Context(), LIMITS), label, role=role)
+        return
+    scripts = recording(fix, Context(), LIMITS)
+    engine = create_engine(database.url_for(role), poolclass=NullPool)
+    with engine.connect() as connection:
+        execute(connection, scripts.opening, label, ONCE)
+        for statement in statements:
+            connection.exec_driver_sql(verbatim(connection, statement))
+        execute(connection, scripts.closing, label, ONCE)
+        connection.commit()
+
+
 def revert(
     database: Database,
-    fix: DataFix,
+    fix: Fix,
     on_conflict: str = "refuse",
     *,
     role: str = "postgres",

@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import CHANGES_SUFFIX, LEDGER
+from datafixes.script.tables import CHANGES_SUFFIX, LEDGER, LEDGER_TABLES
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,40 @@ class ColumnChange:
     after: str | None
 
 
+@dataclass(frozen=True)
+class RunTable:
+    """What a run did to one table. Counts are None where it did not get that far."""
+
+    run_id: int
+    target: str
+    by_image: bool
+    inserted: int | None
+    updated: int | None
+    deleted: int | None
+
+    @property
+    def changed(self) -> int:
+        """How many rows changed."""
+        return sum(count or 0 for count in (self.inserted, self.updated, self.deleted))
+
+    def counts(self) -> str:
+        """``2 updated, 3 deleted``."""
+        named = {"inserted": self.inserted, "updated": self.updated, "deleted": self.deleted}
+        return ", ".join(f"{count} {name}" for name, count in named.items() if count) or "nothing changed"
+
+
+def run_tables(connection: Connection, schema: str, run: int) -> list[RunTable]:
+    """The tables of a run, in the order of the fix."""
+    rows = connection.exec_driver_sql(
+        verbatim(
+            connection,
+            "SELECT run_id, target_table, key_columns = '{}', rows_inserted, rows_updated, rows_deleted"
+            f" FROM {qualified(schema, LEDGER_TABLES)} WHERE run_id = {run} ORDER BY position",
+        )
+    )
+    return [RunTable(*row) for row in rows]
+
+
 def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
     """The newest run of a fix that the ledger in a schema knows."""
     row = connection.exec_driver_sql(
@@ -41,7 +75,7 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
             connection,
             "SELECT run_id, outcome, rows_expected, rows_found, rows_changed,"
             " rows_already, rows_skipped, rows_overwritten,"
-            " shape ->> 'already'"
+            " already"
             f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY run_id DESC LIMIT 1",
         )
     ).first()

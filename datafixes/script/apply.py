@@ -7,11 +7,10 @@ from datafixes.fix import DataFix, Delete, Insert, Update
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
+from datafixes.script.layout import bracketed, indented, own, run
 
 _CAPTURED = "EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})"
 _EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
-# Stands for a line break in the author's text while a statement is indented; no declared text holds a NUL.
-_THEIR_BREAK = "\x00"
 
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
@@ -42,7 +41,6 @@ def _declaration(fix: DataFix, context: Context) -> str:
     facts = declared(fix, context) | {
         "change": fix.kind,
         "set": list(fix.change.set) if isinstance(fix.change, Update) else [],
-        "identity": list(fix.rows.identity),
         "tolerance": fix.rows.tolerance,
         "already_at_most": fix.rows.already_at_most,
         "required": fix.rows.required,
@@ -67,28 +65,8 @@ def _change_steps(fix: DataFix) -> list[str]:
     ]
 
 
-def _run(function: str, statement: str) -> str:
-    """A call that runs one statement of the fix, with the engine's marks filled in."""
-    return f"    {function} pg_temp.datafix_sql(fix, {literal.body(_indented(statement))})"
-
-
-def _indented(statement: str) -> str:
-    lines = (f"        {line}".rstrip() for line in statement.split("\n"))
-    return "\n" + "\n".join(lines).replace(_THEIR_BREAK, "\n") + "\n    "
-
-
-def _own(text: str) -> str:
-    """The author's text, which may hold a literal of several lines: it is not indented."""
-    return text.replace("\n", _THEIR_BREAK)
-
-
 def _audit(fix: DataFix) -> str:
     return literal.qualified(fix.schema_of_audit, fix.audit)
-
-
-def _where(condition: str) -> str:
-    # The author's text may end in a comment: the closing bracket stands on a line of its own if it has several.
-    return f"({condition})" if "--" not in condition and "\n" not in condition else f"({_own(condition)}\n)"
 
 
 def _expected_rows(fix: DataFix, table: str) -> list[str]:
@@ -99,7 +77,7 @@ def _expected_rows(fix: DataFix, table: str) -> list[str]:
     )
     return [
         "    -- The rows that this fix was written for.",
-        _run(
+        run(
             "EXECUTE",
             f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA",
         )
@@ -117,7 +95,7 @@ def _named_values(fix: DataFix) -> Iterator[dict[str, object]]:
 
 
 def _identities(fix: DataFix) -> list[tuple[str, str]]:
-    return [(name, _where(expression)) for name, expression in fix.rows.identity.items()]
+    return [(name, bracketed(expression)) for name, expression in fix.rows.identity.items()]
 
 
 def _wanted_values(fix: DataFix, table: str) -> list[str]:
@@ -131,7 +109,7 @@ def _wanted_values(fix: DataFix, table: str) -> list[str]:
     names = literal.names(values)
     return [
         "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
-        _run(
+        run(
             "EXECUTE",
             f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA",
         )
@@ -146,9 +124,9 @@ def _selection(fix: DataFix, named: bool) -> str:
     change = fix.change
     conditions = [_EXPECTED] if named else []
     if isinstance(change, Update | Delete) and change.where.strip():
-        conditions.append(_where(change.where))
+        conditions.append(bracketed(change.where))
     if fix.rows.already:
-        conditions.append(f"{_where(fix.rows.already)} IS NOT TRUE")
+        conditions.append(f"{bracketed(fix.rows.already)} IS NOT TRUE")
     return "\n   AND ".join(conditions)
 
 
@@ -162,7 +140,7 @@ def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = 
         + (f"\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}" if lock else "")
     )
     variable = "copied" if image == "before" else "after"
-    return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(_indented(statement))}));"
+    return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(indented(statement))}));"
 
 
 def _judge_named(fix: DataFix, table: str) -> list[str]:
@@ -171,8 +149,8 @@ def _judge_named(fix: DataFix, table: str) -> list[str]:
         "{{target.key}}",
         *(f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix)),
     ]
-    columns.append(f"{_where(where.strip() or 'true')} IS TRUE AS datafix_matches")
-    columns.append(f"{_where(fix.rows.already or 'false')} IS TRUE AS datafix_already")
+    columns.append(f"{bracketed(where.strip() or 'true')} IS TRUE AS datafix_matches")
+    columns.append(f"{bracketed(fix.rows.already or 'false')} IS TRUE AS datafix_already")
     separator = ",\n       "
     statement = (
         f"CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\nSELECT {separator.join(columns)}\n  FROM {table}\n"
@@ -181,7 +159,7 @@ def _judge_named(fix: DataFix, table: str) -> list[str]:
     return [
         "    -- What stands in the table under the expected keys. Exactly these rows, or nothing happens; where none of",
         "    -- them exists, the fix is not applicable here.",
-        _run("EXECUTE", statement) + ";",
+        run("EXECUTE", statement) + ";",
         "    IF NOT pg_temp.datafix_found_the_rows(fix) THEN",
         "        RETURN;",
         "    END IF;",
@@ -199,12 +177,10 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
         "",
     ]
     if where.strip().lower() != "true":
-        statement = (
-            f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {_where(where)} IS NOT TRUE"
-        )
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {bracketed(where)} IS NOT TRUE"
         steps += [
             "    -- What the condition reads elsewhere may have changed before the rows were locked: it is looked at once more.",
-            _run("EXECUTE", statement) + " INTO after;",
+            run("EXECUTE", statement) + " INTO after;",
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(where)});",
             "",
         ]
@@ -215,7 +191,7 @@ def _the_change(fix: DataFix, table: str) -> list[str]:
     change = fix.change
     if isinstance(change, Update):
         settings = ",\n       ".join(
-            f"{literal.name(name)} = {_own(literal.value(value))}" for name, value in change.set.items()
+            f"{literal.name(name)} = {own(literal.value(value))}" for name, value in change.set.items()
         )
         statement = f"UPDATE {table}\n   SET {settings}\n WHERE {_CAPTURED}"
     else:
@@ -223,7 +199,7 @@ def _the_change(fix: DataFix, table: str) -> list[str]:
     return [
         "    -- The change, on the copied rows and no others.",
         "    PERFORM pg_temp.datafix_check_cascades(fix);",
-        _run("EXECUTE", statement) + ";",
+        run("EXECUTE", statement) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
         "    PERFORM pg_temp.datafix_check_changed(fix, copied, changed);",
         "",
@@ -234,7 +210,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
     table = literal.qualified(change.schema, change.table)
     columns = list(change.rows[0])
     rows = ",\n       ".join(
-        f"({', '.join(_own(literal.value(row[name])) for name in columns)})" for row in change.rows
+        f"({', '.join(own(literal.value(row[name])) for name in columns)})" for row in change.rows
     )
     insert = (
         f"WITH datafix_row AS (\nINSERT INTO {table} ({literal.names(columns)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
@@ -242,13 +218,13 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
     )
     return [
         "    -- The new rows, and which keys they got.",
-        _run(
+        run(
             "EXECUTE",
             f"CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {table} WITH NO DATA",
         )
         + ";",
         *arrival.check(table, change.rows),
-        _run("EXECUTE", insert) + ";",
+        run("EXECUTE", insert) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
         f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",
         "",
@@ -259,7 +235,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
 def _proof(fix: DataFix, table: str) -> list[str]:
     if fix.kind == "delete":
         after = [
-            _run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}") + " INTO after;"
+            run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}") + " INTO after;"
         ]
     else:
         after = [_copy(fix, table, "after", _CAPTURED)]
@@ -269,14 +245,16 @@ def _proof(fix: DataFix, table: str) -> list[str]:
         "    EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');",
         *after,
         "    PERFORM pg_temp.datafix_check_after(fix, changed, after);",
+        "    -- Whatever triggers did elsewhere has no copy.",
+        "    PERFORM pg_temp.datafix_check_nothing_else(fix);",
     ]
     if isinstance(fix.change, Update) and any(
         not isinstance(value, sql) for value in fix.change.set.values()
     ):
         steps.append("    PERFORM pg_temp.datafix_check_wanted(fix);")
     if fix.rows.ensure:
-        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {_where(fix.rows.ensure)} IS NOT TRUE"
-        steps.append(_run("EXECUTE", statement) + " INTO after;")
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {bracketed(fix.rows.ensure)} IS NOT TRUE"
+        steps.append(run("EXECUTE", statement) + " INTO after;")
         steps.append(
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});"
         )

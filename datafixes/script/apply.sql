@@ -1,9 +1,13 @@
 -- What an apply needs besides: looks at what was found, at what was changed, and refuses.
 
--- Opens the run.
+-- Opens the run. A declared fix has one table: all that is known of it stands beside what is known of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open(declared jsonb, version_table regclass)
-RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT pg_temp.datafix_open_run(pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table))
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    fix jsonb := pg_temp.datafix_open_run(pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table));
+BEGIN
+    RETURN pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
+END
 $engine$;
 
 -- The keys of this run's before-images, for messages: at most ten.
@@ -89,8 +93,8 @@ BEGIN
                string_agg(key, ', ' ORDER BY position) FILTER (WHERE verdict = 'already') AS as_wanted
           FROM looked_at
     $sql$, differs, pg_temp.datafix_difference(fix))) INTO seen;
-    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2, shape = shape || jsonb_strip_nulls(jsonb_build_object(''already'', $4)) WHERE run_id = $3',
-        fix ->> 'ledger') USING seen.found, seen.already, (fix -> 'run')::bigint, left(seen.as_wanted, 600);
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2, already = $4 WHERE run_id = $3', fix ->> 'ledger')
+      USING seen.found, seen.already, (fix -> 'run')::bigint, left(seen.as_wanted, 600);
     IF seen.missing = (fix -> 'rows_expected')::bigint AND NOT (fix -> 'required')::boolean THEN
         PERFORM pg_temp.datafix_close(fix, 'not_applicable');
         RETURN false;
@@ -135,6 +139,8 @@ BEGIN
             'Nothing was changed. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
                 WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
     END IF;
+    PERFORM pg_temp.datafix_count(fix, CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END, CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
+        CASE fix ->> 'change' WHEN 'delete' THEN changed ELSE 0 END);
 END
 $engine$;
 
@@ -204,6 +210,8 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were changed and %s are there afterwards; a trigger '
             'moved, removed or restored rows', fix ->> 'fix', changed, fix ->> 'target', after));
     END IF;
+    PERFORM pg_temp.datafix_check_rows(fix, CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END, CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
+        CASE fix ->> 'change' WHEN 'delete' THEN changed ELSE 0 END, 'EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})');
 END
 $engine$;
 
@@ -243,7 +251,7 @@ BEGIN
         IF followers > 0 THEN
             PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: %s rows of %s refer to these rows of %s (%s) and would be changed or '
                 'deleted with them, without a copy', fix ->> 'fix', followers, reference.conrelid::regclass, fix ->> 'target', reference.conname), NULL,
-                'Nothing was changed. Fix those rows first, in a fix of their own.');
+                'Nothing was changed. Fix those rows first, or record the fix (RecordedFix) and name both tables, so that both are copied.');
         END IF;
     END LOOP;
 END

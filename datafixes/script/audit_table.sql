@@ -1,6 +1,6 @@
 -- Audit tables and the ledger: made and dropped by migrations.
 
--- The ledger: one row for each run of each fix, written by the run itself.
+-- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -26,21 +26,34 @@ BEGIN
             fingerprint      text,                     -- SHA-256 of the declaration
             started_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
             finished_at      timestamptz,
-            target_table     text,
-            audit_table      text,
-            key_columns      text[],
-            written_columns  text[],                   -- NULL: triggers had a hand in it, the images tell
             reverts_run      bigint      REFERENCES {ledger},
             on_conflict      text,
+            already          text,                     -- the first of the rows that were as wanted already
+            error            text
+        )
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
+    EXECUTE replace($sql$
+        CREATE TABLE {ledger}_table (
+            run_id           bigint      NOT NULL REFERENCES {ledger},
+            position         integer     NOT NULL,
+            target_table     text        NOT NULL,
+            audit_table      text        NOT NULL,
+            key_columns      text[]      NOT NULL,     -- empty: rows are told apart by their whole image
+            rows_inserted    bigint,
+            rows_updated     bigint,
+            rows_deleted     bigint,
+            written_columns  text[],                   -- NULL: the images tell
             images           bigint,                   -- how many images the run wrote, and their digest:
             images_digest    numeric,                  -- later tampering shows as another one
-            shape            jsonb,                    -- the target's columns when the run copied them
-            error            text
+            shape            jsonb       NOT NULL,     -- the target's columns when the run copied them
+            PRIMARY KEY (run_id, position)
         )
     $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
     EXECUTE format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema);
     EXECUTE format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix');
+    EXECUTE format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run');
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run_table', audit_schema));
 END
 $engine$;
 
@@ -86,13 +99,48 @@ BEGIN
     EXECUTE format('CREATE INDEX ON %s (audit_run_id)', label);
     EXECUTE format('COMMENT ON TABLE %s IS %L', label, format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table));
     PERFORM pg_temp.datafix_keep_private(label);
+    IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
+        PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
+    END IF;
+END
+$engine$;
+
+-- Brings an audit table to the shape of a target that has gained columns, and the view beside it. Columns that the target
+-- lost stay: there are copies in them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_update_audit_table(target_schema text, target_table text, audit_schema text, audit_table text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    target  oid   := pg_temp.datafix_relation(target_schema, target_table);
+    audit   oid   := pg_temp.datafix_relation(audit_schema, audit_table);
+    label   text  := format('%I.%I', audit_schema, audit_table);
+    columns jsonb;
+    other   text;
+    missing text;
+BEGIN
+    IF target IS NULL OR audit IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF004', format('audit table %s: there is no table %s', label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
+    END IF;
+    EXECUTE format('LOCK TABLE %s', label);
+    columns := pg_temp.datafix_columns(target);
+    SELECT string_agg(format('%I is %s, and %s there', c ->> 'name', c ->> 'type', format_type(a.atttypid, a.atttypmod)), '; ')
+           FILTER (WHERE format_type(a.atttypid, a.atttypmod) <> c ->> 'kept'),
+           string_agg(format('ADD COLUMN %I %s', c ->> 'name', c ->> 'kept'), ', ' ORDER BY (c -> 'position')::int) FILTER (WHERE a.attname IS NULL)
+      INTO other, missing
+      FROM jsonb_array_elements(columns) AS c LEFT JOIN pg_attribute AS a ON a.attrelid = audit AND a.attname = c ->> 'name' AND a.attnum > 0 AND NOT a.attisdropped;
+    IF other IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: it cannot follow %I.%I, whose columns have other types now: %s', label, target_schema, target_table, other), NULL,
+            'What is in it keeps its type. Make a new audit table, and name it in the fixes from now on.');
+    END IF;
+    IF missing IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE %s %s', label, missing);
+    END IF;
     PERFORM pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table);
 END
 $engine$;
 
 -- For the auditor: one line for each changed column, as text. Needs a key that tells which two images are of one row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, columns jsonb, audit_schema text, audit_table text)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     key text[] := (
         SELECT ARRAY(SELECT a.attname FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] ORDER BY n)
@@ -102,10 +150,10 @@ DECLARE
          ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1);
 BEGIN
     IF key IS NULL THEN
-        RETURN;
+        RETURN false;
     END IF;
     EXECUTE format($sql$
-        CREATE VIEW %1$s AS
+        CREATE OR REPLACE VIEW %1$s AS
         SELECT one.audit_run_id, one.audit_id, concat_ws('/', %3$s) AS key, change.column_name, change.before, change.after
           FROM %2$s AS one
           LEFT JOIN %2$s AS other ON other.audit_run_id = one.audit_run_id AND other.audit_image = 'after' AND (%5$s)
@@ -124,7 +172,7 @@ BEGIN
         (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
                            ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c),
         (SELECT string_agg(format('(%1$L, other.%1$I::text)', c ->> 'name'), ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
-    PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
+    RETURN true;
 END
 $engine$;
 
@@ -155,11 +203,11 @@ BEGIN
     IF others > 0 OR pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
         RETURN;
     END IF;
-    EXECUTE format('LOCK TABLE %s', ledger);
+    EXECUTE format('LOCK TABLE %s, %s', ledger, ledger || '_table');
     EXECUTE format('SELECT count(*) FROM %s WHERE outcome NOT IN (''not_applicable'', ''already'', ''failed'')', ledger) INTO runs;
     IF runs > 0 AND NOT discard THEN
         PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
     END IF;
-    EXECUTE format('DROP TABLE %s', ledger);
+    EXECUTE format('DROP TABLE %s, %s', ledger || '_table', ledger);
 END
 $engine$;

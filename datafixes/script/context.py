@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datafixes.fix import DataFix
+from datafixes.recorded import Fix
 from datafixes.script import literal
 
 
@@ -41,17 +41,26 @@ class Context:
         return f"pg_catalog.to_regclass({literal.text(self.version_table_name)})"
 
 
-def declared(fix: DataFix, context: Context) -> dict[str, object]:
+def declared(fix: Fix, context: Context) -> dict[str, object]:
     """The facts that every run of a fix has, as the engine takes them."""
     return {
         "fix": fix.name,
         "reason": fix.reason,
-        "target_schema": fix.change.schema,
-        "target_table": fix.change.table,
+        "tables": [
+            {
+                "target_schema": table.schema,
+                "target_table": table.table,
+                "audit_table": table.audit,
+                "key": list(table.key_columns),
+                "identity": list(table.identity),
+                "housekeeping": list(table.housekeeping),
+            }
+            for table in fix.tables
+        ],
         "audit_schema": fix.schema_of_audit,
-        "audit_table": fix.audit,
-        "key": list(fix.rows.key_columns),
-        "rows_expected": fix.rows.count,
+        "other_tables": fix.other_tables,
+        "fire_triggers": fix.fire_triggers,
+        "rows_expected": fix.rows_expected,
         "revision": context.revision,
         "upgrading": context.upgrading,
         "after": list(context.after),

@@ -15,7 +15,17 @@ from datafixes.script import literal
 
 _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION pg_temp\.(\w+)", re.MULTILINE)
 _CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
-_FILES = ("engine.sql", "apply.sql", "revert.sql", "audit_table.sql")
+_FILES = (
+    "engine.sql",
+    "guards.sql",
+    "ledger.sql",
+    "surroundings.sql",
+    "apply.sql",
+    "record.sql",
+    "revert.sql",
+    "conflicts.sql",
+    "audit_table.sql",
+)
 
 # What a fix changes for its own transaction and puts back afterwards (B35). transaction_timeout exists from 17 on.
 _PINNED = (

@@ -99,9 +99,16 @@ def body(statement: str, tag: str = "sql") -> str:
 
 
 def json_body(facts: Mapping[str, object], tag: str) -> str:
-    """Facts as a JSON object, a line each, dollar-quoted."""
-    lines = ",\n".join(f"        {json.dumps(key)}: {json.dumps(fact)}" for key, fact in facts.items())
+    """Facts as a JSON object, a line each, dollar-quoted; objects in a list have a line each too."""
+    lines = ",\n".join(f"        {json.dumps(key)}: {_json(fact)}" for key, fact in facts.items())
     return body(f"{{\n{lines}\n    }}", tag)
+
+
+def _json(fact: object) -> str:
+    if isinstance(fact, list) and fact and isinstance(fact[0], dict):
+        objects = ",\n".join(f"            {json.dumps(item)}" for item in fact)
+        return f"[\n{objects}\n        ]"
+    return json.dumps(fact)
 
 
 def comment(prose: str) -> str:

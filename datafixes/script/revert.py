@@ -1,17 +1,18 @@
 """The script that takes a fix back: by its images, whatever they are images of."""
 
 from datafixes.fix import DataFix
+from datafixes.recorded import Fix
 from datafixes.script import literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
+from datafixes.table import Table
 
 _BLOCK = """
 DECLARE
     fix      jsonb;
-    done     bigint;
-    restored bigint := 0;
+    restored bigint;
 BEGIN
-    -- One fix at a time; this revision and no other; applied and not yet reverted; the images and the table are as
+    -- One fix at a time; this revision and no other; applied and not yet reverted; the images and the tables are as
     -- they were. NULL: the fix changed nothing when it ran, so there is nothing to give back.
     fix := pg_temp.datafix_open_revert({declaration}, {version_table});
     IF fix IS NULL THEN
@@ -24,83 +25,64 @@ BEGIN
     PERFORM pg_temp.datafix_settle_conflicts(fix);
 
     -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.
-    PERFORM pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {copy_before}));
+    PERFORM pg_temp.datafix_copy_restored(fix, 'before');
 
-    -- Take back what was inserted, restore what was changed, insert again what was deleted.
-    EXECUTE pg_temp.datafix_restore_sql(fix, 'delete');
-    GET DIAGNOSTICS done = ROW_COUNT;
-    restored := restored + done;
-    EXECUTE pg_temp.datafix_restore_sql(fix, 'update');
-    GET DIAGNOSTICS done = ROW_COUNT;
-    restored := restored + done;
-    EXECUTE pg_temp.datafix_restore_sql(fix, 'insert');
-    GET DIAGNOSTICS done = ROW_COUNT;
-    restored := restored + done;
+    -- Take back what was inserted, restore what was changed, insert again what was deleted: in one statement, at the end
+    -- of which foreign keys are checked.
+    EXECUTE pg_temp.datafix_restore_sql(fix) INTO restored;
 
     -- The proof: deferred constraints hold, the rows as they are now are copied, and every value is back.
     EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
     EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
-    PERFORM pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {copy_after}));
+    PERFORM pg_temp.datafix_copy_restored(fix, 'after');
     PERFORM pg_temp.datafix_check_restored(fix, restored);
+    -- Whatever triggers did elsewhere has no copy.
+    PERFORM pg_temp.datafix_check_nothing_else(fix);
     PERFORM pg_temp.datafix_close(fix, 'reverted', restored);
 END
 """
 
-_COPY = """
-        INSERT INTO {audit} ({{{{columns}}}}, audit_run_id, audit_image)
-        SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'
-          FROM {table}
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_restore AS datafix_restore
-                        WHERE datafix_restore.datafix_action OPERATOR(pg_catalog.=) ANY (ARRAY[{actions}]) AND {{{{datafix_restore.key = target.key}}}})
-         ORDER BY {{{{target.key}}}}
-    """
-
-
 _IDENTITY = """
     -- A key alone is no proof of identity: a row that somebody put under one of these keys since is not ours (C31).
-    PERFORM pg_temp.datafix_keep_left(fix);
-    EXECUTE pg_temp.datafix_sql(fix, {then});
-    EXECUTE pg_temp.datafix_sql(fix, {now});
-    PERFORM pg_temp.datafix_mark_others(fix);"""
+    PERFORM pg_temp.datafix_keep_left({one});
+    EXECUTE pg_temp.datafix_sql({one}, {then});
+    EXECUTE pg_temp.datafix_sql({one}, {now});
+    PERFORM pg_temp.datafix_mark_others({one});"""
 
 
-def revert_script(fix: DataFix, context: Context, limits: Limits) -> Script:
+def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
     """The script that reverts the last run of a fix, whole: guards, comparison, copy, restoration, proof, ledger."""
-    facts = declared(fix, context) | {
-        "change": "revert",
-        "set": [],
-        "identity": list(fix.rows.identity),
-        "on_conflict": context.on_conflict,
-    }
+    facts = declared(fix, context) | {"change": "revert", "set": [], "on_conflict": context.on_conflict}
     block = _BLOCK.format(
         declaration=literal.json_body(facts, "fix"),
         version_table=context.version_table_oid,
-        identity=_identity(fix) if fix.rows.identity else "",
-        copy_before=_copy(fix, "before", "'update', 'delete'"),
-        copy_after=_copy(fix, "after", "'update', 'insert'"),
+        identity="".join(
+            _identity(number, table) for number, table in enumerate(fix.tables, 1) if table.identity
+        ),
     )
-    title = f"datafix {fix.name}: revert" + (f", revision {context.revision}" if context.revision else "")
+    kind = "" if isinstance(fix, DataFix) else "recorded "
+    title = f"{kind}datafix {fix.name}: revert" + (
+        f", revision {context.revision}" if context.revision else ""
+    )
     return frame(f"{title}\n{fix.reason}", f"revert {fix.name}", block, limits)
 
 
-def _copy(fix: DataFix, image: str, actions: str) -> str:
-    audit = literal.qualified(fix.schema_of_audit, fix.audit)
-    table = literal.qualified(fix.change.schema, fix.change.table)
-    return literal.body(_COPY.format(audit=audit, table=table, image=image, actions=actions))
-
-
-def _identity(fix: DataFix) -> str:
+def _identity(number: int, table: Table) -> str:
     """What tells the rows apart, evaluated on them as the fix left them and as they are."""
-    table, alias = literal.qualified(fix.change.schema, fix.change.table), literal.name(fix.change.table)
+    name, alias = literal.qualified(table.schema, table.table), literal.name(table.table)
     columns = ", ".join(
         [
             "{{target.key}}",
-            *(f"({text}\n) AS {literal.name(name)}" for name, text in fix.rows.identity.items()),
+            *(f"({text}\n) AS {literal.name(name)}" for name, text in table.identity.items()),
         ]
     )
-    select = "\n        CREATE TEMP TABLE datafix_{} ON COMMIT DROP AS SELECT {} FROM {}{}\n    "
-    known = "\n         WHERE EXISTS (SELECT FROM pg_temp.datafix_pair AS datafix_pair WHERE {{datafix_pair.key = target.key}})"
+    select = "\n        CREATE TEMP TABLE datafix_{}_{{{{n}}}} ON COMMIT DROP AS SELECT {} FROM {}{}\n    "
+    known = (
+        "\n         WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair"
+        " WHERE {{datafix_pair.key = target.key}})"
+    )
     return _IDENTITY.format(
-        then=literal.body(select.format("then", columns, f"pg_temp.datafix_left AS {alias}", "")),
-        now=literal.body(select.format("now", columns, table, known)),
+        one=f"pg_temp.datafix_table(fix, {number})",
+        then=literal.body(select.format("then", columns, f"pg_temp.datafix_left_{{{{n}}}} AS {alias}", "")),
+        now=literal.body(select.format("now", columns, name, known)),
     )

@@ -2,14 +2,16 @@
 --   a before- and an after-image   the fix changed the row: what it wrote goes back
 --   a before-image only            the fix deleted the row: it is inserted again
 --   an after-image only            the fix inserted the row: it is deleted
--- pg_temp.datafix_restore holds one line for each of these rows: its key, the values to restore, its state, the action.
+-- For the fix's table number N, pg_temp.datafix_restore_N holds one line for each of these rows: its key, the values to
+-- restore, its state, and the action: update, delete, insert, or replace (delete and insert).
 
 -- Opens the run that takes back the last run of this fix. NULL where that run changed nothing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_revert(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     fix  jsonb := pg_temp.datafix_begin(declared || '{"direction": "revert"}', version_table);
-    last jsonb := pg_temp.datafix_last_run(fix);
+    last jsonb := nullif(fix -> 'last', 'null');
+    one  jsonb;
 BEGIN
     IF last IS NULL OR last ->> 'direction' = 'revert' THEN
         PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: %s', fix ->> 'fix',
@@ -26,11 +28,14 @@ BEGIN
             fix ->> 'fix', last ->> 'run_id', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)), NULL,
             'Nothing was changed. Revert with the file that was applied.');
     END IF;
-    PERFORM pg_temp.datafix_check_shape(fix, last);
-    PERFORM pg_temp.datafix_check_images(fix, last);
-    fix := fix || jsonb_build_object('from_run', last -> 'run_id', 'images', last -> 'shape' -> 'columns');
-    PERFORM pg_temp.datafix_pair_images(fix);
-    RETURN pg_temp.datafix_written(fix, last);
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        PERFORM pg_temp.datafix_check_shape(one, one -> 'noted');
+        PERFORM pg_temp.datafix_check_images(one, one -> 'noted');
+        one := one || jsonb_build_object('from_run', last -> 'run_id', 'images', one -> 'noted' -> 'shape' -> 'columns');
+        PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, pg_temp.datafix_written(one, one -> 'noted'));
+    END LOOP;
+    RETURN fix;
 END
 $engine$;
 
@@ -44,6 +49,8 @@ BEGIN
                WHEN renamed ->> 'name' IS NOT NULL THEN format('%I is called %I now', was ->> 'name', renamed ->> 'name')
                WHEN has IS NULL THEN format('%I is gone', was ->> 'name')
                WHEN has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of' THEN format('the type %s of %I was %s and is %s', was ->> 'type', was ->> 'name', was ->> 'made_of', has ->> 'made_of')
+               WHEN NOT coalesce(has -> 'labels', '[]') @> coalesce(was -> 'labels', '[]') THEN format('the type %s of %I has no label %s any more', was ->> 'type', was ->> 'name',
+                   (SELECT string_agg(quote_literal(l), ', ') FROM jsonb_array_elements_text(was -> 'labels') AS l WHERE NOT has -> 'labels' ? l))
                WHEN has -> 'position' <> was -> 'position' THEN format('%I is another column than it was', was ->> 'name')
                ELSE format('%I was %s and is %s', was ->> 'name', was ->> 'type', has ->> 'type') END, '; ' ORDER BY (was -> 'position')::int)
       INTO problems
@@ -52,6 +59,8 @@ BEGIN
       LEFT JOIN jsonb_array_elements(fix -> 'columns') AS renamed ON has IS NULL AND renamed -> 'position' = was -> 'position'
      WHERE has ->> 'type' IS DISTINCT FROM was ->> 'type' OR has -> 'generated' IS DISTINCT FROM was -> 'generated'
         OR has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of'
+        -- a label that was renamed; the images are text, and would not find it (A12)
+        OR NOT coalesce(has -> 'labels', '[]') @> coalesce(was -> 'labels', '[]')
         -- columns are numbered anew where the database was restored from a dump
         OR last -> 'shape' -> 'target' = fix -> 'target_oid' AND has -> 'position' <> was -> 'position';
     -- A table that was dropped and made again has another oid; so has everything in a database that was restored from
@@ -82,24 +91,8 @@ BEGIN
 END
 $engine$;
 
--- Which image is of which row: one line for each row of the run that is taken back, by key, with the numbers of its
--- images. Everything else joins on these numbers, and the planner knows how many they are.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_pair_images(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format(
-        'CREATE TEMP TABLE datafix_pair ON COMMIT DROP AS SELECT {{t.key}}, NULL::bigint AS datafix_before, NULL::bigint AS datafix_after FROM %s AS t WITH NO DATA',
-        fix ->> 'target'));
-    EXECUTE format($sql$
-        INSERT INTO pg_temp.datafix_pair
-        SELECT %1$s, max(i.audit_id) FILTER (WHERE i.audit_image = 'before'), max(i.audit_id) FILTER (WHERE i.audit_image = 'after')
-          FROM %2$s AS i WHERE i.audit_run_id = %3$s GROUP BY %1$s
-    $sql$, pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', fix ->> 'from_run');
-    ANALYZE pg_temp.datafix_pair;
-END
-$engine$;
-
 -- The columns that the fix wrote: the ones it set, or, where triggers had a hand in it, all that differ in any row.
+-- Housekeeping columns belong to others.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_written(fix jsonb, last jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -109,56 +102,62 @@ BEGIN
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             SELECT coalesce(jsonb_agg(name), '[]') FROM (
                 SELECT unnest(ARRAY[%s]) AS name, unnest(ARRAY[%s]) AS differs
-                  FROM pg_temp.datafix_pair AS p JOIN %s AS b ON b.audit_id = p.datafix_before JOIN %s AS a ON a.audit_id = p.datafix_after) AS _ WHERE differs
+                  FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before JOIN %s AS a ON a.audit_id = p.datafix_after) AS _ WHERE differs
         $sql$, (SELECT string_agg(quote_literal(c ->> 'name'), ', ') FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
             (SELECT string_agg(format('bool_or(record_image_ne(ROW(b.%1$I), ROW(a.%1$I)))', c ->> 'name'), ', ')
                FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
             fix ->> 'audit', fix ->> 'audit')) INTO written;
     END IF;
-    RETURN fix || jsonb_build_object('written', written);
+    RETURN fix || jsonb_build_object('written', written - ARRAY(SELECT jsonb_array_elements_text(fix -> 'housekeeping')));
 END
 $engine$;
 
--- A list over columns: the pattern is filled in with the column's name, its type and how it is cast to the kept type.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_each(columns jsonb, pattern text, separator text DEFAULT ', ')
-RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format(pattern, c ->> 'name', c ->> 'type', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'kept') END,
-                             CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END), separator
-                      ORDER BY (c -> 'position')::int)
-      FROM jsonb_array_elements(columns) AS c
+-- Locks the rows of every table as they are now, and compares them with the images.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_compare(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    one jsonb;
+BEGIN
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        one := one || jsonb_build_object('writable', (SELECT jsonb_agg(c) FROM jsonb_array_elements(one -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
+            -- housekeeping columns are never a conflict
+            'compared', (SELECT jsonb_agg(c) FROM jsonb_array_elements(one -> 'images') AS c WHERE NOT one -> 'housekeeping' ? (c ->> 'name')));
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, CASE WHEN one -> 'key' = '[]' THEN pg_temp.datafix_compare_by_image(one) ELSE pg_temp.datafix_compare_by_key(one) END);
+    END LOOP;
+    RETURN fix;
+END
 $engine$;
 
--- Locks the rows as they are now and compares every column three ways: as the fix found it (b), as the fix left it (a),
--- as it is (t). Columns that the fix did not write keep what others wrote since.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_compare(fix jsonb)
+-- Compares every column three ways: as the fix found it (b), as the fix left it (a), as it is (t). Columns that the fix
+-- did not write keep what others wrote since.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_key(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
 DECLARE
-    images   jsonb := fix -> 'images';
-    writable jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(images) AS c WHERE NOT (c -> 'generated')::boolean);
-    written  jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c WHERE fix -> 'written' ? (c ->> 'name'));
-    staged   jsonb := pg_temp.datafix_columns_to_stage(fix, writable);
-    names    text  := pg_temp.datafix_each(staged, '%1$I');
-    now_row  text  := 'ROW(' || pg_temp.datafix_each(images, 't.%1$I%3$s') || ')';
-    b_row    text  := 'ROW(' || pg_temp.datafix_each(images, 'b.%1$I') || ')';
-    a_row    text  := 'ROW(' || pg_temp.datafix_each(images, 'a.%1$I') || ')';
+    compared jsonb := fix -> 'compared';
+    written  jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'writable') AS c WHERE fix -> 'written' ? (c ->> 'name'));
+    staged   jsonb := pg_temp.datafix_columns_to_stage(fix, fix -> 'writable');
+    names    text  := pg_temp.datafix_each(staged, '%1$I') || ', datafix_inserted';
+    now_row  text  := 'ROW(' || pg_temp.datafix_each(compared, 't.%1$I%3$s') || ')';
+    b_row    text  := 'ROW(' || pg_temp.datafix_each(compared, 'b.%1$I') || ')';
+    a_row    text  := 'ROW(' || pg_temp.datafix_each(compared, 'a.%1$I') || ')';
     to_undo  text  := 'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))';
     pairs    text  := format('LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after', fix ->> 'audit');
 BEGIN
-    EXECUTE format('CREATE TEMP TABLE datafix_restore ON COMMIT DROP AS SELECT %s, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
-        pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target');
+    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
+        pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target'));
     -- rows that are there
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s,
+        INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_state)
+        SELECT %s, p.datafix_before IS NULL,
                CASE WHEN p.datafix_before IS NULL THEN CASE WHEN record_image_ne(%s, %s) THEN 'changed since' ELSE 'inserted' END
                     WHEN p.datafix_after IS NULL THEN CASE WHEN record_image_ne(%s, %s) THEN 'taken' ELSE 'already back' END
                     WHEN NOT (%s) THEN 'already back'
                     WHEN NOT record_image_ne(%s, %s) THEN 'unchanged'
                     WHEN %s THEN 'changed since'
                     ELSE 'drifted' END
-          FROM pg_temp.datafix_pair AS p JOIN %s AS t ON {{p.key = t.key}} %s
+          FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS t ON {{p.key = t.key}} %s
          ORDER BY {{t.key}} FOR %s OF t
     $sql$, names,
         (SELECT string_agg(CASE WHEN NOT fix -> 'written' ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
@@ -170,31 +169,73 @@ BEGIN
         fix ->> 'target', pairs, pg_temp.datafix_lock_to_restore(fix)));
     -- rows that are not: all that are not listed yet, so that none is missed which somebody removes and adds again meanwhile
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_restore (%s, datafix_state)
-        SELECT %s,
+        INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_state)
+        SELECT %s, p.datafix_before IS NULL,
                CASE WHEN t.tableoid IS NOT NULL THEN 'changed since'
                     WHEN p.datafix_before IS NULL THEN 'already back'
                     WHEN p.datafix_after IS NULL THEN 'deleted'
                     ELSE 'gone' END
-          FROM pg_temp.datafix_pair AS p %s LEFT JOIN %s AS t ON {{p.key = t.key}}
-         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE {{p.key = r.key}})
+          FROM pg_temp.datafix_pair_{{n}} AS p %s LEFT JOIN %s AS t ON {{p.key = t.key}}
+         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r WHERE {{p.key = r.key}})
     $sql$, names, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'), pairs, fix ->> 'target'));
-    UPDATE pg_temp.datafix_restore SET datafix_action = CASE datafix_state
-        WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END;
-    ANALYZE pg_temp.datafix_restore;
-    RETURN fix || jsonb_build_object('writable', writable, 'staged', staged, 'written', coalesce(written, '[]'));
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        UPDATE pg_temp.datafix_restore_{{n}} SET datafix_action = CASE datafix_state
+            WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END
+    $sql$);
+    EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_restore_{{n}}');
+    RETURN fix || jsonb_build_object('staged', staged, 'written', coalesce(written, '[]'));
 END
 $engine$;
 
--- The columns that the restored rows are compared in afterwards: all of them where a trigger may have a hand in it, or
--- rows are inserted again; else the key, what the fix wrote and what is unique.
+-- Without a key: what was before is to be inserted again, and what was left is looked for by its image, as many times as
+-- it was left. Nobody else writes meanwhile, so a row's place tells it from its likes.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_image(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
+SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+DECLARE
+    names text := pg_temp.datafix_each(fix -> 'writable', '%1$I');
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', fix ->> 'target');
+    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action, '
+        'NULL::oid AS datafix_leaf, NULL::tid AS datafix_place FROM %s AS t WITH NO DATA', pg_temp.datafix_each(fix -> 'writable', 't.%1$I'), fix ->> 'target'));
+    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_placed_{{n}} ON COMMIT DROP AS SELECT datafix_leaf, datafix_place FROM pg_temp.datafix_restore_{{n}}'));
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_inserted, datafix_state, datafix_action)
+        SELECT %s, false, 'deleted', 'insert' FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before
+    $sql$, names, pg_temp.datafix_each(fix -> 'writable', 'b.%1$I%4$s'), fix ->> 'audit'));
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        WITH was AS (
+            SELECT i.*, %3$s::text AS datafix_text, row_number() OVER (PARTITION BY %3$s::text ORDER BY i.audit_id) AS datafix_nth
+              FROM pg_temp.datafix_pair_{{n}} AS p JOIN %1$s AS i ON i.audit_id = p.datafix_after),
+        has AS (
+            SELECT one.*, row_number() OVER (PARTITION BY one.datafix_text ORDER BY one.datafix_leaf, one.datafix_place) AS datafix_nth
+              FROM (SELECT i.*, i.tableoid AS datafix_leaf, i.ctid AS datafix_place, %4$s::text AS datafix_text FROM %2$s AS i) AS one
+             WHERE one.datafix_text IN (SELECT was.datafix_text FROM was))
+        INSERT INTO pg_temp.datafix_restore_{{n}} (%5$s, datafix_inserted, datafix_state, datafix_action, datafix_leaf, datafix_place)
+        SELECT %6$s, true, CASE WHEN same.yes THEN 'inserted' ELSE 'gone' END, CASE WHEN same.yes THEN 'delete' END, has.datafix_leaf, has.datafix_place
+          FROM was LEFT JOIN has USING (datafix_text, datafix_nth)
+          CROSS JOIN LATERAL (SELECT has.datafix_place IS NOT NULL AND NOT record_image_ne(ROW(%7$s), ROW(%8$s))) AS same (yes)
+         WHERE EXISTS (SELECT FROM was)
+    $sql$, fix ->> 'audit', fix ->> 'target', 'ROW(' || pg_temp.datafix_each(fix -> 'compared', 'i.%1$I') || ')', 'ROW(' || pg_temp.datafix_each(fix -> 'compared', 'i.%1$I%3$s') || ')',
+        names, pg_temp.datafix_each(fix -> 'writable', 'was.%1$I%4$s'), pg_temp.datafix_each(fix -> 'compared', 'was.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'has.%1$I%3$s')));
+    RETURN fix || jsonb_build_object('staged', fix -> 'writable', 'written', '[]'::jsonb);
+END
+$engine$;
+
+-- The columns in which the restored rows are kept until they are written, and compared afterwards: all of them where a
+-- trigger may have a hand in it, or rows may be inserted; else the key, what the fix wrote and what is unique.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_to_stage(fix jsonb, writable jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target oid := (fix ->> 'target_oid')::oid;
+    gone   boolean;
 BEGIN
-    IF EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND (tgrelid = target OR tgrelid IN (SELECT relid FROM pg_partition_tree(target))))
-       OR EXISTS (SELECT FROM pg_temp.datafix_pair AS p WHERE p.datafix_after IS NULL) THEN
+    EXECUTE pg_temp.datafix_sql(fix, 'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_after IS NULL)') INTO gone;
+    IF gone OR pg_temp.datafix_has_triggers(fix)
+       -- a unique value that the fix changed may have to be given back by way of a delete and an insert
+       OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
+                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text) THEN
         RETURN writable;
     END IF;
     RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c
@@ -208,215 +249,85 @@ $engine$;
 -- Rows that will be deleted, or whose unique values change, need the stronger lock (C20).
 CREATE OR REPLACE FUNCTION pg_temp.datafix_lock_to_restore(fix jsonb)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    inserted boolean;
 BEGIN
-    RETURN CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_pair AS p WHERE p.datafix_before IS NULL)
+    EXECUTE pg_temp.datafix_sql(fix, 'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_before IS NULL)') INTO inserted;
+    RETURN CASE WHEN inserted
                   OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
                               WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND fix -> 'written' ? a.attname::text)
                 THEN 'UPDATE' ELSE 'NO KEY UPDATE' END;
 END
 $engine$;
 
--- Rows of other tables, or other rows of this one, that refer to rows which the revert would delete, or to values that it
--- would change and the reference would follow.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_referenced(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    reference pg_constraint;
-    marked    bigint;
-    found_now bigint;
-BEGIN
-    LOOP        -- until no more are found: a row that stays may refer to another one
-        marked := 0;
-        FOR reference IN
-            SELECT c.* FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
-               AND (EXISTS (SELECT FROM pg_temp.datafix_restore AS _ WHERE _.datafix_action = 'delete')
-                    OR c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
-                        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname))))
-               AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
-        LOOP
-            EXECUTE pg_temp.datafix_sql(fix, format($sql$
-                UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'referenced', datafix_action = NULL
-                 WHERE r.datafix_action IN ('delete', 'update') AND EXISTS (
-                       SELECT FROM %1$s AS child JOIN %2$s AS t ON %3$s
-                        WHERE {{r.key = t.key}} AND (r.datafix_action = 'delete' OR record_image_ne(ROW(%4$s), ROW(%5$s))) %6$s)
-            $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
-                pg_temp.datafix_referred_columns(reference, 'r'), pg_temp.datafix_referred_columns(reference, 't'),
-                CASE WHEN reference.conrelid = reference.confrelid
-                     THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS other WHERE other.datafix_action = ''delete'' AND {{other.key = child.key}})' ELSE '' END));
-            GET DIAGNOSTICS found_now = ROW_COUNT;
-            marked := marked + found_now;
-        END LOOP;
-        EXIT WHEN marked = 0;
-    END LOOP;
-END
-$engine$;
-
--- The columns that a reference points at, qualified; generated ones cannot be written.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_referred_columns(reference pg_constraint, qualifier text)
-RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format('%s.%I', qualifier, a.attname), ', ' ORDER BY a.attnum)
-      FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey) AND a.attgenerated = ''
-$engine$;
-
--- Rows of the target that hold now what is unique in a row to be restored.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_taken(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    same text;
-BEGIN
-    FOR same IN
-        SELECT string_agg(format('t.%1$I OPERATOR(%2$I.%3$s) r.%1$I', a.attname, n.nspname, o.oprname), ' AND ')
-          FROM pg_index AS i CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS k
-          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
-          JOIN pg_opclass AS opc ON opc.oid = i.indclass[k]
-          JOIN pg_amop AS amop ON amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
-                              AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
-          JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace
-         WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-         GROUP BY i.indexrelid, i.indnkeyatts
-        HAVING bool_and(a.attgenerated = '') AND count(*) = i.indnkeyatts AND NOT bool_and(fix -> 'key' ? a.attname::text)
-           AND (bool_or(fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
-                OR EXISTS (SELECT FROM pg_temp.datafix_restore AS _ WHERE _.datafix_action = 'insert'))
-    LOOP
-        -- a row that is restored itself may be about to give the value up: that is for the index to say
-        EXECUTE pg_temp.datafix_sql(fix, format($sql$
-            UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'taken', datafix_action = NULL
-             WHERE r.datafix_action IN ('insert', 'update') AND EXISTS (SELECT FROM %s AS t WHERE %s AND NOT ({{t.key = r.key}})
-                   AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS other WHERE other.datafix_action IS NOT NULL AND {{other.key = t.key}}))
-        $sql$, fix ->> 'target', same));
-    END LOOP;
-END
-$engine$;
-
--- Puts the first twenty rows in conflict into pg_temp.datafix_conflict, a line for each column: then and now, and which
--- fix came later.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_list_conflicts(fix jsonb)
+-- Copies the rows of every table that a revert is about to change ("before"), or has changed ("after").
+CREATE OR REPLACE FUNCTION pg_temp.datafix_copy_restored(fix jsonb, image text)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
+SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
 DECLARE
-    compared jsonb := CASE WHEN fix -> 'written' = '[]' THEN fix -> 'writable' ELSE fix -> 'written' END;
-    -- a later fix did it only if it is still in force, and left the very value that stands there now
-    later    text  := replace(format('(SELECT string_agg(DISTINCT run.fix || '' (run '' || run.run_id || '')'', '', '') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id '
-        'WHERE i.audit_run_id > %3$s AND i.audit_image = ''after'' AND {{i.key = r.key}} AND run.outcome = ''applied'' '
-        'AND NOT EXISTS (SELECT FROM %2$s AS undone WHERE undone.reverts_run = run.run_id AND undone.outcome = ''reverted'') ', fix ->> 'audit', fix ->> 'ledger', fix ->> 'from_run'), '%', '%%');
+    one jsonb;
 BEGIN
-    CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, before text, "left" text, now text, later text) ON COMMIT DROP;
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_conflict
-        SELECT concat_ws('/', {{r.key}}), r.datafix_state, c.name, c.before, c.after, c.now, c.later
-          FROM (SELECT * FROM pg_temp.datafix_restore AS r WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced') ORDER BY {{r.key}} LIMIT 20) AS r
-          JOIN pg_temp.datafix_pair AS p ON {{p.key = r.key}}
-          LEFT JOIN %2$s AS t ON {{r.key = t.key}}
-          LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before
-          LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
-          LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
-         ORDER BY {{r.key}}
-    $sql$, fix ->> 'audit', fix ->> 'target',
-        pg_temp.datafix_each(compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later || 'AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))), r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
-            'AND (b.audit_id IS NULL OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))')));
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        EXECUTE pg_temp.datafix_sql(one, format($sql$
+            INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
+            SELECT {{t.columns}}, {{run}}, %2$L
+              FROM %3$s AS t
+             WHERE EXISTS (SELECT FROM %4$s)
+             ORDER BY %5$s
+        $sql$, one ->> 'audit', image, one ->> 'target',
+            CASE WHEN one -> 'key' <> '[]' THEN format('pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ANY (%L) AND {{r.key = t.key}}',
+                          CASE image WHEN 'before' THEN '{update,delete,replace}' ELSE '{update,insert,replace}' END)
+                 WHEN image = 'before' THEN 'pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ''delete'' AND r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
+                 ELSE 'pg_temp.datafix_placed_{{n}} AS r WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
+            CASE WHEN one -> 'key' <> '[]' THEN '{{t.key}}' ELSE 't.tableoid, t.ctid' END));
+    END LOOP;
 END
 $engine$;
 
--- The conflicts as a table for people.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_conflict_table(standing bigint)
+-- The statement that restores all rows of all tables: what was inserted is taken back, what was changed is set back, what
+-- was deleted is inserted again. It is one statement, because PostgreSQL checks foreign keys when a statement has ended: no
+-- order of the tables has to be found, whatever refers to what. It runs in the revert's own block, because it fires triggers.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_restore_sql(fix jsonb)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    shown text;
+    one     jsonb;
+    present jsonb;
+    parts   text[] := '{}';
+    counted text[] := '{}';
+    earlier text;
 BEGIN
-    WITH line AS (
-        SELECT 0 AS n, 'key' AS key, 'conflict' AS conflict, 'column' AS col, 'before' AS was, 'left by the fix' AS fixed, 'now' AS now, '' AS later
-        UNION ALL
-        (SELECT row_number() OVER (), c.key, c.conflict, coalesce(c."column", ''),
-                CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c.before, 'NULL'), 40) END,
-                CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c."left", 'NULL'), 40) END,
-                CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c.now, 'NULL'), 40) END, coalesce('by ' || c.later, '')
-           FROM pg_temp.datafix_conflict AS c LIMIT 60)
-    ), width AS (
-        SELECT max(length(key)) AS key, max(length(conflict)) AS conflict, max(length(col)) AS col, max(length(was)) AS was,
-               max(length(fixed)) AS fixed, max(length(now)) AS now FROM line
-    )
-    SELECT string_agg(rtrim(concat_ws('  ', rpad(l.key, w.key), rpad(l.conflict, w.conflict), rpad(l.col, w.col), rpad(l.was, w.was),
-                                      rpad(l.fixed, w.fixed), rpad(l.now, w.now), l.later)), E'\n' ORDER BY l.n)
-      INTO shown FROM line AS l CROSS JOIN width AS w;
-    RETURN shown || CASE WHEN standing > 20 THEN format(E'\n... and %s more rows', standing - 20) ELSE '' END;
-END
-$engine$;
-
--- The rows as the fix left them, in the target's own types: what the author's expressions can read.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-BEGIN
-    EXECUTE format('CREATE TEMP TABLE datafix_left ON COMMIT DROP AS SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''after''',
-        pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run');
-END
-$engine$;
-
--- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_others(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        UPDATE pg_temp.datafix_restore AS r SET datafix_state = 'taken', datafix_action = NULL
-          FROM pg_temp.datafix_then AS was JOIN pg_temp.datafix_now AS has ON {{was.key = has.key}}
-         WHERE {{r.key = has.key}} AND r.datafix_state <> 'already back' AND (%s)
-    $sql$, (SELECT string_agg(format('was.%1$I IS DISTINCT FROM has.%1$I', i), ' OR ') FROM jsonb_array_elements_text(fix -> 'identity') AS i)));
-END
-$engine$;
-
--- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows alone,
--- overwrite restores rows that changed since. Nothing overwrites a row that is gone, taken or referred to.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_settle_conflicts(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    policy   text := fix ->> 'on_conflict';
-    standing bigint;
-    total    bigint := (SELECT count(*) FROM pg_temp.datafix_restore);
-    which    text;
-    forced   bigint;
-BEGIN
-    IF policy = 'overwrite' THEN
-        -- the columns of datafix_restore are the target's: one of them may be called fix
-        UPDATE pg_temp.datafix_restore SET datafix_state = 'overwritten',
-               datafix_action = CASE WHEN datafix_settle_conflicts.fix -> 'written' = '[]' THEN 'delete' ELSE 'update' END
-         WHERE datafix_state = 'changed since';
-    END IF;
-    PERFORM pg_temp.datafix_mark_referenced(fix);
-    PERFORM pg_temp.datafix_mark_taken(fix);
-    SELECT count(*) FILTER (WHERE r.datafix_state = 'overwritten'), count(*) FILTER (WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced'))
-      INTO forced, standing FROM pg_temp.datafix_restore AS r;
-    IF standing > 0 AND policy <> 'skip' THEN
-        PERFORM pg_temp.datafix_list_conflicts(fix);
-        SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
-        PERFORM pg_temp.datafix_refuse('DF009', format('datafix %s: %s of %s rows of %s cannot be given back: %s', fix ->> 'fix', standing, total,
-            fix ->> 'target', left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(standing),
-            format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by name: alembic -x on_conflict=%1$s:skip downgrade ... '
-                   'leaves them alone%2$s', fix ->> 'fix', CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
-                   THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END));
-    END IF;
-    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = (SELECT count(*) FROM pg_temp.datafix_restore WHERE datafix_state = ''already back''), '
-        'rows_skipped = $2, rows_overwritten = $3 WHERE run_id = $4', fix ->> 'ledger') USING total, standing, forced, (fix -> 'run')::bigint;
-END
-$engine$;
-
--- The statement that restores: it runs in the revert's own block, because it fires the table's triggers.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_restore_sql(fix jsonb, action text)
-RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_temp.datafix_restore AS r WHERE r.datafix_action = datafix_restore_sql.action) THEN
-        RETURN format('SELECT FROM %s WHERE false', fix ->> 'target');
-    ELSIF action = 'delete' THEN
-        RETURN pg_temp.datafix_sql(fix, format($sql$
-            DELETE FROM %s AS t USING pg_temp.datafix_restore AS r WHERE r.datafix_action OPERATOR(pg_catalog.=) 'delete' AND {{r.key = t.key}}
-        $sql$, fix ->> 'target'));
-    ELSIF action = 'update' THEN
-        RETURN pg_temp.datafix_sql(fix, format($sql$
-            UPDATE %s AS t SET %s FROM pg_temp.datafix_restore AS r WHERE r.datafix_action OPERATOR(pg_catalog.=) 'update' AND {{r.key = t.key}}
-        $sql$, fix ->> 'target', pg_temp.datafix_each(fix -> 'written', '%1$I = r.%1$I')));
-    END IF;
-    RETURN format($sql$
-        INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM pg_temp.datafix_restore AS r WHERE r.datafix_action OPERATOR(pg_catalog.=) 'insert'
-    $sql$, fix ->> 'target', pg_temp.datafix_each(fix -> 'writable', '%1$I'), pg_temp.datafix_each(fix -> 'writable', 'r.%1$I'));
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        EXECUTE pg_temp.datafix_sql(one, 'SELECT coalesce(jsonb_object_agg(datafix_action, n), ''{}'') FROM (SELECT datafix_action, count(*) AS n FROM pg_temp.datafix_restore_{{n}} WHERE datafix_action IS NOT NULL GROUP BY 1) AS _') INTO present;
+        earlier := '';      -- unique values are checked row by row: what gives one up goes first
+        IF present ?| ARRAY['delete', 'replace'] THEN
+            parts := parts || pg_temp.datafix_sql(one, format(
+                E'deleted_{{n}} AS (\n    DELETE FROM %s AS t USING pg_temp.datafix_restore_{{n}} AS r\n     WHERE r.datafix_action OPERATOR(pg_catalog.=) ANY (''{delete,replace}'') AND %s\n    RETURNING 1)', one ->> 'target',
+                CASE WHEN one -> 'key' <> '[]' THEN '{{r.key = t.key}}' ELSE 'r.datafix_leaf OPERATOR(pg_catalog.=) t.tableoid AND r.datafix_place OPERATOR(pg_catalog.=) t.ctid' END));
+            counted := counted || format('(SELECT pg_catalog.count(*) FROM deleted_%s)', one ->> 'n');
+            earlier := earlier || format(' AND (SELECT pg_catalog.count(*) FROM deleted_%s) OPERATOR(pg_catalog.>=) 0', one ->> 'n');
+        END IF;
+        IF present ? 'update' THEN
+            parts := parts || pg_temp.datafix_sql(one, format(
+                E'updated_{{n}} AS (\n    UPDATE %s AS t SET %s\n      FROM pg_temp.datafix_restore_{{n}} AS r\n     WHERE r.datafix_action OPERATOR(pg_catalog.=) ''update'' AND {{r.key = t.key}}%s\n    RETURNING 1)',
+                one ->> 'target', pg_temp.datafix_each(one -> 'written', '%1$I = r.%1$I'), earlier));
+            counted := counted || format('(SELECT pg_catalog.count(*) FROM updated_%s)', one ->> 'n');
+            earlier := earlier || format(' AND (SELECT pg_catalog.count(*) FROM updated_%s) OPERATOR(pg_catalog.>=) 0', one ->> 'n');
+        END IF;
+        IF present ?| ARRAY['insert', 'replace'] THEN
+            parts := parts || pg_temp.datafix_sql(one, format(
+                E'inserted_{{n}} AS (\n    INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE\n    SELECT %s FROM pg_temp.datafix_restore_{{n}} AS r\n     WHERE r.datafix_action OPERATOR(pg_catalog.=) ANY (''{insert,replace}'')%s\n    RETURNING tableoid, ctid)',
+                one ->> 'target', pg_temp.datafix_each(one -> 'writable', '%1$I'), pg_temp.datafix_each(one -> 'writable', 'r.%1$I'), earlier));
+            counted := counted || format('(SELECT pg_catalog.count(*) FROM inserted_%s)', one ->> 'n');
+            IF one -> 'key' = '[]' THEN
+                parts := parts || format(E'placed_%1$s AS (\n    INSERT INTO pg_temp.datafix_placed_%1$s SELECT * FROM inserted_%1$s)', one ->> 'n');
+            END IF;
+        END IF;
+        IF present ? 'replace' THEN     -- deleted and inserted, and one row all the same
+            counted := counted || ('-' || (present ->> 'replace'));
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN parts = '{}' THEN 'SELECT 0' ELSE 'WITH ' || array_to_string(parts, E',\n') || E'\nSELECT ' || array_to_string(counted, ' OPERATOR(pg_catalog.+) ') END;
 END
 $engine$;
 
@@ -424,23 +335,52 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_restored(fix jsonb, restored bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    planned bigint := (SELECT count(*) FROM pg_temp.datafix_restore WHERE datafix_action IS NOT NULL);
+    one     jsonb;
+    planned record;
+    total   bigint := 0;
     proven  bigint;
     example text;
+    proof   jsonb;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT count(*) FILTER (WHERE (t.tableoid IS NULL) = (r.datafix_action = 'delete')),
-               min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN concat_ws('/', {{r.key}}) || ': ' || array_to_string(ARRAY[%s], ', ') END)
-          FROM pg_temp.datafix_restore AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
-         WHERE r.datafix_action IS NOT NULL
-    $sql$, pg_temp.datafix_each(fix -> 'staged', 'r.%1$I'), pg_temp.datafix_each(fix -> 'staged', 't.%1$I'),
-        pg_temp.datafix_each(fix -> 'staged', 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(t.%1$I::text, ''NULL'') || '', not '' || coalesce(r.%1$I::text, ''NULL'') END'),
-        fix ->> 'target')) INTO proven, example;
-    IF restored <> planned OR proven <> planned OR example IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a trigger of %s keeps values from being restored: %s', fix ->> 'fix', fix ->> 'target',
-            coalesce(left(example, 300), format('%s of %s rows', planned - least(restored, proven), planned))), NULL,
-            'Nothing was changed. Disable the trigger for the downgrade (ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
-                WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        proof := (SELECT jsonb_agg(c) FROM jsonb_array_elements(one -> 'staged') AS c WHERE NOT one -> 'housekeeping' ? (c ->> 'name'));
+        EXECUTE pg_temp.datafix_sql(one, $sql$
+            SELECT count(*) AS rows, count(*) FILTER (WHERE datafix_action = 'insert') AS inserted, count(*) FILTER (WHERE datafix_action = 'update') AS updated,
+                   count(*) FILTER (WHERE datafix_action = 'delete') AS deleted, count(*) FILTER (WHERE datafix_action = 'replace') AS replaced
+              FROM pg_temp.datafix_restore_{{n}} WHERE datafix_action IS NOT NULL
+        $sql$) INTO planned;
+        total := total + planned.rows;
+        IF one -> 'key' <> '[]' THEN
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                SELECT count(*) FILTER (WHERE (t.tableoid IS NULL) = (r.datafix_action = 'delete')),
+                       min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN concat_ws('/', {{r.key}}) || ': ' || array_to_string(ARRAY[%s], ', ') END)
+                  FROM pg_temp.datafix_restore_{{n}} AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
+                 WHERE r.datafix_action IS NOT NULL
+            $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'),
+                pg_temp.datafix_each(proof, 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(left(t.%1$I::text, 100), ''NULL'') || '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END'),
+                one ->> 'target')) INTO proven, example;
+        ELSE
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                SELECT %5$s + count(*) FILTER (WHERE i.n IS NOT NULL AND r.n IS NOT NULL), min(CASE WHEN record_image_ne(r.image, i.image) THEN r.image::text END)
+                  FROM (SELECT ROW(%1$s) AS image, row_number() OVER (ORDER BY ROW(%1$s) USING OPERATOR(pg_catalog.*<)) AS n
+                          FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = 'insert') AS r
+                  FULL JOIN (SELECT ROW(%2$s) AS image, row_number() OVER (ORDER BY ROW(%2$s) USING OPERATOR(pg_catalog.*<)) AS n
+                          FROM pg_temp.datafix_placed_{{n}} AS p JOIN %3$s AS t ON p.datafix_leaf = t.tableoid AND p.datafix_place = t.ctid) AS i USING (n)
+            $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'), one ->> 'target', NULL, planned.deleted)) INTO proven, example;
+        END IF;
+        IF proven <> planned.rows OR example IS NOT NULL THEN
+            EXIT;
+        END IF;
+        PERFORM pg_temp.datafix_count(one, planned.inserted, planned.updated + planned.replaced, planned.deleted);
+        PERFORM pg_temp.datafix_check_rows(one, planned.inserted + planned.replaced, planned.updated, planned.deleted + planned.replaced,
+            CASE WHEN one -> 'key' <> '[]' THEN 'EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action IS NOT NULL AND {{r.key = t.key}})'
+                 ELSE 'EXISTS (SELECT FROM pg_temp.datafix_placed_{{n}} AS r WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid)' END);
+    END LOOP;
+    IF example IS NOT NULL OR proven <> planned.rows OR restored <> total THEN
+        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a trigger of %s keeps values from being restored: %s', fix ->> 'fix', one ->> 'target',
+            coalesce(left(example, 300), format('%s of %s rows', coalesce(nullif(planned.rows - proven, 0), total - restored), planned.rows))), NULL,
+            'Nothing was changed. A column that a trigger keeps up to date is housekeeping=[...] of the fix; fire_triggers=False switches triggers off in the fix and in its revert; '
+            'or disable the trigger for this downgrade (ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: ' || pg_temp.datafix_name_triggers(fix) || '.');
     END IF;
 END
 $engine$;

@@ -7,6 +7,7 @@ from datafixes.script import literal
 from datafixes.script.frame import Limits, Script, frame
 
 LEDGER = "datafix_run"
+LEDGER_TABLES = "datafix_run_table"
 AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
 CHANGES_SUFFIX = "_changes"
 
@@ -46,6 +47,22 @@ END
 """
     title = f"audit table {table.audit_schema}.{table.name}: images of rows of {table.target_schema}.{table.target}"
     return frame(title, f"create {table.name}", block, limits)
+
+
+def update_script(table: AuditTable, limits: Limits) -> Script:
+    """The script that brings an audit table to the shape of a target that has gained columns."""
+    block = f"""
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
+    PERFORM pg_temp.datafix_update_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
+                                               {literal.text(table.audit_schema)}, {literal.text(table.name)});
+    {_finished("update", table.name)}
+END
+"""
+    title = (
+        f"audit table {table.audit_schema}.{table.name}: to the shape of {table.target_schema}.{table.target}"
+    )
+    return frame(title, f"update {table.name}", block, limits)
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:

@@ -1,0 +1,243 @@
+"""Runs a recorded fix: what its statements do on the migration's connection, or the script that they become offline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from alembic.util import CommandError
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.schema import DDLElement
+
+from datafixes import running
+from datafixes.errors import DatafixError, Refused, UnsafeTransaction
+from datafixes.execution import Attempts, failure, limits_of
+from datafixes.journal import tell
+from datafixes.recorded import RecordedFix
+from datafixes.script.parameters import verbatim
+from datafixes.script.record import recorded_script
+from datafixes.script.record import recording as scripts_of
+from datafixes.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.engine import Connection
+
+# What is no statement of its own: literals, quoted names, comments.
+_QUOTED = re.compile(
+    r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*|/\*.*?\*/",
+    re.DOTALL,
+)
+_ENDS_TRANSACTION = re.compile(
+    r"(?:^|;)\s*(commit|end|abort|begin|start\s+transaction|prepare\s+transaction"
+    r"|rollback(?!\s+(?:work\s+|transaction\s+)?to\b))\b",
+    re.IGNORECASE,
+)
+
+
+class Body:
+    """The statements of a recorded fix, inside ``with op.record_datafix(fix) as body:``."""
+
+    def __init__(self, execute: Callable[[str], None]) -> None:
+        self._execute = execute
+
+    def execute(self, sql: str) -> None:
+        """Run SQL exactly as it is written, online and in a script: no parameters, no ``:name``, no ``%%``.
+
+        Args:
+            sql: one statement, or several with semicolons between them.
+        """
+        self._execute(sql)
+
+
+@contextmanager
+def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
+    """Record what the statements inside the block change in the tables of a fix, and prove the result.
+
+    Raises:
+        DatafixFailed: a statement failed, or the result is not the one expected; nothing is kept.
+    """
+    if not isinstance(fix, RecordedFix):
+        raise CommandError(f"datafix {fix.name}: it is declared: op.apply_datafix(fix).")
+    label = running.label_of(fix)
+    if alembic in running.recording:
+        raise running.DatafixFailed(
+            UnsafeTransaction(
+                f"{label}: another fix is being recorded; a fix inside a fix would be copied twice.",
+                hint="Run one after the other.",
+            )
+        )
+    settings = running.settings_for(alembic)
+    running.recording.add(alembic)
+    try:
+        yield from (_script if alembic.as_sql else _run)(alembic, fix, settings, label)
+    finally:
+        running.recording.discard(alembic)
+
+
+def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
+    connection = running.connection_of(alembic, fix)
+    scripts = scripts_of(fix, running.context_of(alembic, settings), limits_of(settings))
+    running.send(alembic, scripts.opening, settings, fix, Attempts.of(settings))
+    try:
+        with _no_end_of_transaction(connection, label):
+            yield Body(lambda sql: _send(connection, sql))
+    except DBAPIError as error:
+        raise running.failed(alembic, "apply", settings, fix, failure(error, label)) from error
+    except DatafixError as error:
+        raise running.failed(alembic, "apply", settings, fix, error) from error
+    except BaseException as error:
+        # The error itself is what Alembic shows; whoever swallows it does not get past the refusal.
+        told = Refused(f"{label}: its body failed: {type(error).__name__}: {error}")
+        running.failed(alembic, "apply", settings, fix, told)
+        raise
+    # Not tried again: the statements would have to run again too.
+    running.send(alembic, scripts.closing, settings, fix, Attempts(1, 0))
+    tell(connection, fix)
+
+
+def _send(connection: Connection, sql: str) -> None:
+    connection.exec_driver_sql(verbatim(connection, sql))
+
+
+@contextmanager
+def _no_end_of_transaction(connection: Connection, label: str) -> Iterator[None]:
+    """Refuse what would end the transaction, before it reaches the server: what follows would not be recorded."""
+
+    def before_cursor_execute(_: Any, __: Any, statement: str, *___: Any) -> None:
+        check_statement(statement, label)
+
+    def commit(_: Any) -> None:
+        _refuse_end(label, "commit()")
+
+    def rollback(_: Any) -> None:
+        _refuse_end(label, "rollback()")
+
+    listeners = (before_cursor_execute, commit, rollback)
+    for listener in listeners:
+        event.listen(connection, listener.__name__, listener)
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            event.remove(connection, listener.__name__, listener)
+
+
+def check_statement(statement: str, label: str) -> None:
+    """Refuse a statement that begins or ends a transaction.
+
+    Raises:
+        UnsafeTransaction: it does.
+    """
+    bare = _QUOTED.sub(" '' ", statement)
+    found = None if re.search(r"\bbegin\s+atomic\b", bare, re.IGNORECASE) else _ENDS_TRANSACTION.search(bare)
+    if found:
+        _refuse_end(label, found[1].upper())
+
+
+def _refuse_end(label: str, what: str) -> NoReturn:
+    raise UnsafeTransaction(
+        f"{label}: its body says {what}, which would begin or end the transaction in the middle of it.",
+        hint="Nothing was changed. Leave that to Alembic; a savepoint will do for a part that may fail.",
+    )
+
+
+def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
+    """The statements are collected, and become one script."""
+    statements: list[str] = []
+
+    def collect(sql: str) -> None:
+        check_statement(sql, label)
+        statements.append(sql.strip().removesuffix(";"))
+
+    try:
+        with _collecting(alembic, collect, label):
+            yield Body(collect)
+    except (DatafixError, CommandError) as error:
+        raise error if isinstance(error, CommandError) else running.DatafixFailed(error) from error
+    except Exception as error:
+        raise running.DatafixFailed(_no_script(label, f"{type(error).__name__}: {error}")) from error
+    context = running.context_of(alembic, settings)
+    running.print_script(alembic, recorded_script(fix, statements, context, limits_of(settings)))
+
+
+@contextmanager
+def _collecting(alembic: MigrationContext, collect: Callable[[str], None], label: str) -> Iterator[None]:
+    """What Alembic's operations would print, and what is executed on the connection, goes to ``collect``."""
+    impl: Any = alembic.impl
+
+    def execute(construct: Any, *_: Any, multiparams: Any = None, params: Any = None, **__: Any) -> None:
+        if multiparams or params:
+            raise _no_script(label, "it passes parameters")
+        collect(_as_sql(construct, impl.dialect, label))
+
+    connection = impl.connection
+    # On the instance, for the time being: what Alembic prints has no tabs and twice the percent signs (B9, B10).
+    impl._exec, impl.static_output = execute, collect
+    impl.connection = alembic.connection = _ScriptConnection(execute, impl.dialect, label)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del impl._exec, impl.static_output
+        impl.connection = alembic.connection = connection
+
+
+def _as_sql(construct: Any, dialect: Any, label: str) -> str:
+    construct = text(construct) if isinstance(construct, str) else construct
+    if isinstance(construct, DDLElement):
+        return str(construct.compile(dialect=dialect))
+    try:
+        construct.compile(
+            dialect=dialect
+        ).construct_params()  # a :name without a value would become NULL (B11)
+        compiled = str(construct.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    except SQLAlchemyError as error:
+        raise _no_script(label, f"{type(error).__name__}: {error}") from error
+    return compiled.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else compiled
+
+
+class _ScriptConnection:
+    """Stands for the connection in a body that is to become a script: it takes statements, and knows no answers."""
+
+    def __init__(self, execute: Callable[..., None], dialect: Any, label: str) -> None:
+        self.dialect = dialect
+        self._execute = execute
+        self._label = label
+
+    def execute(self, construct: Any, parameters: Any = None, **_: Any) -> _NoResult:
+        """Take a statement without parameters."""
+        self._execute(construct, params=parameters)
+        return _NoResult(self._label)
+
+    def exec_driver_sql(self, statement: str, parameters: Any = None, **_: Any) -> _NoResult:
+        """Take a statement in the words of the driver."""
+        doubled = self.dialect.paramstyle in ("format", "pyformat")
+        self._execute(
+            text((statement.replace("%%", "%") if doubled else statement).replace(":", r"\:")),
+            params=parameters,
+        )
+        return _NoResult(self._label)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _no_script(self._label, f"it uses {name} of the connection")
+
+
+class _NoResult:
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _no_script(self._label, f"it reads what the database answers ({name})")
+
+    def __iter__(self) -> NoReturn:
+        raise _no_script(self._label, "it reads what the database answers")
+
+
+def _no_script(label: str, why: str) -> UnsafeTransaction:
+    return UnsafeTransaction(
+        f"{label}: its body cannot become a script: {' '.join(why.split())}",
+        hint="Apply it online, or write what it does in SQL.",
+    )

@@ -1,0 +1,121 @@
+"""Which rows a fix was written for, as its author saw them."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datafixes.errors import DeclarationError
+from datafixes.expressions import Value, check_identifiers, check_text, check_values
+
+Named = Collection[Any] | Mapping[Any, Any]
+"""Rows named one by one: a collection of keys, or a mapping key -> identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which rows the fix was written for: the proof that it meets the ones that its author saw.
+
+    Args:
+        key: the column, or the columns, of a unique key of the target. It identifies a row in the audit table
+            and when the fix is reverted.
+        expect: either the rows themselves, ``{key: identity}`` (an identity is a value, or a tuple of them where
+            ``identity`` has several expressions), or a collection of keys, or how many rows there are.
+        identity: name -> SQL expression; what makes a row the one that was meant, beyond its key. An id alone is
+            no proof: ids move on.
+        tolerance: by how many rows the number found may differ from a mere number in ``expect``.
+        already: a condition under which an expected row is as the fix wants it. Such rows are named and left alone.
+        already_at_most: how many such rows are tolerable; one more, and the fix refuses.
+        required: refuse where none of the rows exists. By default that is the outcome ``not_applicable``, because
+            fresh, test and staging databases do not have production's rows.
+        ensure: a condition that every changed row must meet afterwards.
+    """
+
+    key: str | tuple[str, ...]
+    expect: Mapping[Any, Any] | Collection[Any] | int
+    identity: Mapping[str, str] = field(default_factory=dict)
+    tolerance: int = 0
+    already: str = ""
+    already_at_most: int = 0
+    required: bool = False
+    ensure: str = ""
+
+    def __post_init__(self) -> None:
+        check_identifiers(*self.key_columns, *self.identity)
+        for name, text in {"already": self.already, "ensure": self.ensure, **self.identity}.items():
+            check_text(name, text)
+        if isinstance(self.expect, bool) or (isinstance(self.expect, int) and self.expect < 1):
+            raise DeclarationError(f"Rows: expect={self.expect!r}; a fix changes at least one row.")
+        if self.already_at_most < 0 or self.tolerance < 0:
+            raise DeclarationError("Rows: tolerance and already_at_most are numbers of rows, 0 or more.")
+        if self.already_at_most and not self.already:
+            raise DeclarationError(
+                "Rows: already_at_most without already: the fix cannot tell which rows are as it wants them.",
+                hint="Say it as a condition, for example already=\"status = 'closed'\".",
+            )
+        self._check_expected()
+
+    def _check_expected(self) -> None:
+        if isinstance(self.expect, int):
+            if self.identity:
+                raise DeclarationError(
+                    "Rows: identity needs the rows themselves in expect, as {key: identity}, not a number."
+                )
+            return
+        if self.tolerance:
+            raise DeclarationError("Rows: tolerance goes with a number of rows; these are named one by one.")
+        if isinstance(self.expect, str):
+            raise DeclarationError(f"Rows: expect={self.expect!r} is one text; give a list of keys.")
+        if not self.expect:
+            raise DeclarationError("Rows: expect names no row, so nothing would change.")
+        if bool(self.identity) != isinstance(self.expect, Mapping):
+            raise DeclarationError(
+                "Rows: identity and expect belong together: expect={key: identity} with identity={name: expression}, "
+                "or a list of keys without."
+            )
+        seen: set[tuple[Value, ...]] = set()
+        for key, identity in self.expected():
+            _check_row_of_expect(self, key, identity)
+            if key in seen:
+                raise DeclarationError(f"Rows: expect names the key {_shown(key)} twice.")
+            seen.add(key)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the key, always as a tuple."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @property
+    def count(self) -> int:
+        """How many rows are expected."""
+        return self.expect if isinstance(self.expect, int) else len(self.expect)
+
+    def expected(self) -> Iterator[tuple[tuple[Value, ...], tuple[Value, ...]]]:
+        """Each expected row as (key, identity), both as tuples; nothing where only a number is expected."""
+        if isinstance(self.expect, int):
+            return
+        for key in self.expect:
+            identity: Any = self.expect[key] if isinstance(self.expect, Mapping) else ()
+            yield (
+                key if isinstance(key, tuple) else (key,),
+                identity if isinstance(identity, tuple) else (identity,),
+            )
+
+
+def _shown(key: tuple[Value, ...]) -> str:
+    return str(key[0]) if len(key) == 1 else str(key)
+
+
+def _check_row_of_expect(rows: Rows, key: tuple[Value, ...], identity: tuple[Value, ...]) -> None:
+    if len(key) != len(rows.key_columns):
+        raise DeclarationError(
+            f"Rows: the key {_shown(key)} in expect has {len(key)} values, and the key ({', '.join(rows.key_columns)}) "
+            f"has {len(rows.key_columns)} columns."
+        )
+    if any(part is None for part in key):
+        raise DeclarationError("Rows: a key in expect is None; a key is never null.")
+    if rows.identity and len(identity) != len(rows.identity):
+        raise DeclarationError(
+            f"Rows: the row {_shown(key)} in expect has {len(identity)} identities, not {len(rows.identity)} "
+            f"({', '.join(rows.identity)})."
+        )
+    check_values("Rows: expect", dict(enumerate((*key, *identity))))

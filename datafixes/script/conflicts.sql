@@ -1,0 +1,236 @@
+-- What stands in the way of a revert: rows that somebody changed, removed, took or refers to since.
+
+-- The rows as the fix left them, in the target's own types: what the author's expressions can read.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''after''',
+        pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run'));
+END
+$engine$;
+
+-- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_others(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'taken', datafix_action = NULL
+          FROM pg_temp.datafix_then_{{n}} AS was JOIN pg_temp.datafix_now_{{n}} AS has ON {{was.key = has.key}}
+         WHERE {{r.key = has.key}} AND r.datafix_state <> 'already back' AND (%s)
+    $sql$, (SELECT string_agg(format('was.%1$I IS DISTINCT FROM has.%1$I', i), ' OR ') FROM jsonb_array_elements_text(fix -> 'identity') AS i)));
+END
+$engine$;
+
+-- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows alone,
+-- overwrite restores rows that changed since. Nothing overwrites a row that is gone, taken or referred to.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_settle_conflicts(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    policy text := fix ->> 'on_conflict';
+    one    jsonb;
+    part   record;
+    total  bigint[] := '{0,0,0,0}';     -- rows, overwritten, in conflict, already back
+    places text;
+    which  text;
+BEGIN
+    IF policy = 'overwrite' THEN
+        FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+            EXECUTE pg_temp.datafix_sql(one, $sql$
+                UPDATE pg_temp.datafix_restore_{{n}} SET datafix_state = 'overwritten', datafix_action = CASE WHEN datafix_inserted THEN 'delete' ELSE 'update' END
+                 WHERE datafix_state = 'changed since'
+            $sql$);
+        END LOOP;
+    END IF;
+    PERFORM pg_temp.datafix_mark_referenced(fix);
+    PERFORM pg_temp.datafix_mark_taken(fix);
+    PERFORM pg_temp.datafix_mark_referenced(fix);
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        EXECUTE pg_temp.datafix_sql(one, $sql$
+            SELECT count(*) AS rows, count(*) FILTER (WHERE r.datafix_state = 'overwritten') AS forced,
+                   count(*) FILTER (WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced')) AS standing, count(*) FILTER (WHERE r.datafix_state = 'already back') AS back
+              FROM pg_temp.datafix_restore_{{n}} AS r
+        $sql$) INTO part;
+        total := ARRAY[total[1] + part.rows, total[2] + part.forced, total[3] + part.standing, total[4] + part.back];
+        IF part.standing > 0 THEN
+            places := concat_ws(' and ', places, one ->> 'target');
+        END IF;
+    END LOOP;
+    IF total[3] > 0 AND policy <> 'skip' THEN
+        PERFORM pg_temp.datafix_list_conflicts(fix);
+        SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
+        PERFORM pg_temp.datafix_refuse('DF009', format('datafix %s: %s of %s rows of %s cannot be given back: %s', fix ->> 'fix', total[3], total[1],
+            places, left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(total[3]),
+            format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by name: alembic -x on_conflict=%1$s:skip downgrade ... '
+                   'leaves them alone%2$s', fix ->> 'fix', CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
+                   THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END));
+    END IF;
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_overwritten = $2, rows_skipped = $3, rows_already = $4 WHERE run_id = $5', fix ->> 'ledger')
+      USING total[1], total[2], total[3], total[4], (fix -> 'run')::bigint;
+END
+$engine$;
+
+-- Rows that refer to rows which the revert would delete, or to values that it would change and the reference would follow;
+-- unless the revert takes those rows away too, or makes them refer to something else.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_referenced(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    pair      record;
+    one       jsonb;
+    reference pg_constraint;
+    marked    bigint;
+    found_now bigint;
+BEGIN
+    LOOP        -- until no more are found: a row that stays may refer to another one
+        marked := 0;
+        FOR pair IN
+            SELECT t AS one, c AS reference FROM pg_temp.datafix_tables(fix) AS t JOIN pg_constraint AS c ON c.contype = 'f' AND c.confrelid = (t ->> 'target_oid')::oid
+             WHERE t -> 'key' <> '[]'
+               AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+        LOOP
+            one := pair.one;
+            reference := pair.reference;
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'referenced', datafix_action = NULL
+                 WHERE (r.datafix_action = 'delete' %1$s) AND EXISTS (
+                       SELECT FROM %2$s AS child JOIN %3$s AS t ON %4$s
+                        WHERE {{r.key = t.key}} AND (r.datafix_action <> 'update' OR record_image_ne(ROW(%5$s), ROW(%6$s))) %7$s)
+            $sql$,
+                CASE WHEN reference.confupdtype IN ('c', 'n', 'd') AND EXISTS (
+                        SELECT FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey)
+                           AND one -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname))) THEN 'OR r.datafix_action = ''update''' ELSE '' END
+                -- to delete a row and insert it again is not the same to those
+                || CASE WHEN reference.confdeltype IN ('c', 'n', 'd', 'r') THEN 'OR r.datafix_action = ''replace''' ELSE '' END,
+                reference.conrelid::regclass, one ->> 'target', pg_temp.datafix_reference(reference),
+                pg_temp.datafix_referred_columns(reference, one, 'r'), pg_temp.datafix_referred_columns(reference, one, 't'),
+                coalesce((SELECT pg_temp.datafix_let_go(child, reference) FROM pg_temp.datafix_tables(fix) AS child WHERE (child ->> 'target_oid')::oid = reference.conrelid), '')));
+            GET DIAGNOSTICS found_now = ROW_COUNT;
+            marked := marked + found_now;
+        END LOOP;
+        EXIT WHEN marked = 0;
+    END LOOP;
+END
+$engine$;
+
+-- The condition that "child", a row of one of the fix's own tables, still refers to "t" after the revert.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_let_go(fix jsonb, reference pg_constraint)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT pg_temp.datafix_sql(fix, format('AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE %s AND (own.datafix_action = ''delete''%s))',
+        CASE WHEN fix -> 'key' <> '[]' THEN '{{own.key = child.key}}' ELSE 'own.datafix_leaf = child.tableoid AND own.datafix_place = child.ctid' END,
+        CASE WHEN (SELECT bool_and(fix -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname))) FROM pg_attribute AS a
+                    WHERE a.attrelid = reference.conrelid AND a.attnum = ANY (reference.conkey))
+             THEN format(' OR own.datafix_action = ANY (''{update,replace}'') AND (%s) IS NOT TRUE', pg_temp.datafix_reference(reference, 'own')) ELSE '' END))
+$engine$;
+
+-- The columns that a reference points at, qualified, as far as they are kept; generated ones cannot be written.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_referred_columns(reference pg_constraint, fix jsonb, qualifier text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT coalesce(string_agg(format('%s.%I', qualifier, a.attname), ', ' ORDER BY a.attnum), 'NULL')
+      FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey) AND a.attgenerated = ''
+       AND fix -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname))
+$engine$;
+
+-- Rows of the target that hold now what is unique in a row to be restored. One that is restored itself gives the value up:
+-- then the row goes by way of a delete and an insert, because unique values are checked row by row.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_taken(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    one jsonb;
+BEGIN
+    FOR one IN
+        SELECT t || jsonb_build_object('same', string_agg(format('t.%1$I OPERATOR(%2$I.%3$s) r.%1$I', a.attname, n.nspname, o.oprname), ' AND '), 'at_once', i.indimmediate)
+          FROM pg_temp.datafix_tables(fix) AS t
+          JOIN pg_index AS i ON i.indrelid = (t ->> 'target_oid')::oid CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS k
+          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
+          JOIN pg_opclass AS opc ON opc.oid = i.indclass[k]
+          JOIN pg_amop AS amop ON amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
+                              AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
+          JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+         WHERE t -> 'key' <> '[]' AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+         GROUP BY t, i.indexrelid, i.indnkeyatts, i.indimmediate
+        HAVING bool_and(a.attgenerated = '') AND count(*) = i.indnkeyatts AND NOT bool_and(t -> 'key' ? a.attname::text)
+           AND bool_and(t -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
+    LOOP
+        EXECUTE pg_temp.datafix_sql(one, format($sql$
+            UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'taken', datafix_action = NULL
+             WHERE r.datafix_action IN ('insert', 'update') AND EXISTS (SELECT FROM %s AS t WHERE %s AND NOT ({{t.key = r.key}})
+                   AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS other WHERE other.datafix_action IS NOT NULL AND {{other.key = t.key}}))
+        $sql$, one ->> 'target', one ->> 'same'));
+        IF (one -> 'at_once')::boolean THEN
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_action = 'replace'
+                 WHERE r.datafix_action = 'update' AND EXISTS (SELECT FROM %s AS t WHERE %s AND NOT ({{t.key = r.key}})
+                       AND EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS other WHERE other.datafix_action IN ('update', 'replace') AND {{other.key = t.key}}))
+            $sql$, one ->> 'target', one ->> 'same'));
+        END IF;
+    END LOOP;
+END
+$engine$;
+
+-- Puts the first twenty rows of each table in conflict into pg_temp.datafix_conflict, a line for each column: then and now,
+-- and which fix came later.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_list_conflicts(fix jsonb)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
+SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
+DECLARE
+    one      jsonb;
+    compared jsonb;
+    later    text;
+    place    text;
+BEGIN
+    CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, before text, "left" text, now text, later text) ON COMMIT DROP;
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        place := CASE WHEN jsonb_array_length(fix -> 'tables') > 1 THEN format('%L || ', (one ->> 'target') || ' ') ELSE '' END;
+        IF one -> 'key' = '[]' THEN
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                INSERT INTO pg_temp.datafix_conflict (key, conflict)
+                SELECT %s left(ROW(%s)::text, 60), r.datafix_state FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_state = 'gone' LIMIT 20
+            $sql$, place, pg_temp.datafix_each(one -> 'writable', 'r.%1$I')));
+            CONTINUE;
+        END IF;
+        compared := CASE WHEN one -> 'written' = '[]' THEN one -> 'compared' ELSE one -> 'written' END;
+        -- a later fix did it only if it is still in force, and left the very value that stands there now
+        later := replace(format('(SELECT string_agg(DISTINCT run.fix || '' (run '' || run.run_id || '')'', '', '') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id '
+            'WHERE i.audit_run_id > %3$s AND i.audit_image = ''after'' AND {{i.key = r.key}} AND run.outcome = ''applied'' '
+            'AND NOT EXISTS (SELECT FROM %2$s AS undone WHERE undone.reverts_run = run.run_id AND undone.outcome = ''reverted'') ', one ->> 'audit', one ->> 'ledger', one ->> 'from_run'), '%', '%%');
+        EXECUTE pg_temp.datafix_sql(one, format($sql$
+            INSERT INTO pg_temp.datafix_conflict
+            SELECT %4$s concat_ws('/', {{r.key}}), r.datafix_state, c.name, c.before, c.after, c.now, c.later
+              FROM (SELECT * FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced') ORDER BY {{r.key}} LIMIT 20) AS r
+              JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
+              LEFT JOIN %2$s AS t ON {{r.key = t.key}}
+              LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before
+              LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
+              LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
+             ORDER BY {{r.key}}
+        $sql$, one ->> 'audit', one ->> 'target',
+            pg_temp.datafix_each(compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later || 'AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))), r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
+                'AND (b.audit_id IS NULL OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))'), place));
+    END LOOP;
+END
+$engine$;
+
+-- The conflicts as a table for people.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_conflict_table(standing bigint)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    shown text;
+BEGIN
+    WITH line AS (
+        SELECT 0 AS n, 'key' AS key, 'conflict' AS conflict, 'column' AS col, 'before' AS was, 'left by the fix' AS fixed, 'now' AS now, '' AS later
+        UNION ALL
+        (SELECT row_number() OVER (), c.key, c.conflict, coalesce(c."column", ''),
+                CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c.before, 'NULL'), 40) END,
+                CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c."left", 'NULL'), 40) END,
+                CASE WHEN c."column" IS NULL THEN '' ELSE left(coalesce(c.now, 'NULL'), 40) END, coalesce('by ' || c.later, '')
+           FROM pg_temp.datafix_conflict AS c LIMIT 60)
+    ), width AS (
+        SELECT max(length(key)) AS key, max(length(conflict)) AS conflict, max(length(col)) AS col, max(length(was)) AS was,
+               max(length(fixed)) AS fixed, max(length(now)) AS now FROM line
+    )
+    SELECT string_agg(rtrim(concat_ws('  ', rpad(l.key, w.key), rpad(l.conflict, w.conflict), rpad(l.col, w.col), rpad(l.was, w.was),
+                                      rpad(l.fixed, w.fixed), rpad(l.now, w.now), l.later)), E'\n' ORDER BY l.n)
+      INTO shown FROM line AS l CROSS JOIN width AS w;
+    RETURN shown || CASE WHEN standing > 20 THEN format(E'\n... and %s more rows', standing - 20) ELSE '' END;
+END
+$engine$;

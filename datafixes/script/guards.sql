@@ -1,0 +1,325 @@
+-- What is looked at before a fix may run: the transaction, the revision, the tables, their keys and their audit tables.
+
+-- Looks at everything before a run is opened: one fix at a time in this database (whoever comes second waits here, and
+-- looks again), the right revision, the tables and their audit tables. Adds to each table what only the catalog knows.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_begin(fix jsonb, version_table regclass)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    one jsonb;
+BEGIN
+    -- The text of the cursor, not its name: PostgreSQL cuts long names off.
+    IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s %s>', fix ->> 'direction', fix ->> 'fix')) > 0
+                     AND creation_time >= transaction_timestamp()) THEN
+        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the commit fuse is not lit', fix ->> 'fix'), NULL,
+            'Run the whole script, from its first statement on, in one transaction.');
+    ELSIF to_regclass('pg_temp.datafix_recording') IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: another fix is being recorded; a fix inside a fix would be copied twice', fix ->> 'fix'), NULL,
+            'Run one after the other.');
+    END IF;
+    PERFORM pg_temp.datafix_check_transaction(fix);
+    PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    fix := pg_temp.datafix_check_revision(fix, version_table)
+        || jsonb_build_object('ledger', format('%I.datafix_run', fix ->> 'audit_schema'), 'ledger_tables', format('%I.datafix_run_table', fix ->> 'audit_schema'));
+    fix := pg_temp.datafix_check_in_force(fix);
+    FOR n IN 1 .. jsonb_array_length(fix -> 'tables') LOOP
+        one := pg_temp.datafix_check_target(pg_temp.datafix_table(fix, n));
+        fix := pg_temp.datafix_put(fix, n, pg_temp.datafix_check_audit_table(one));
+    END LOOP;
+    RETURN fix;
+END
+$engine$;
+
+-- The transaction is one in which a fix can be safe: READ COMMITTED, so that what is read after a lock is current.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_transaction(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction is %s, and would not see what others committed '
+            'while it waited for a lock', fix ->> 'fix', upper(current_setting('transaction_isolation'))), NULL,
+            'Run the migration in READ COMMITTED, PostgreSQL''s default.');
+    END IF;
+END
+$engine$;
+
+-- The database is where this revision starts from (in an upgrade), or at this revision (in a downgrade). Adds what the
+-- version table holds.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_revision(fix jsonb, version_table regclass)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    revision text   := fix ->> 'revision';
+    wanted   text[] := ARRAY(SELECT jsonb_array_elements_text(fix -> 'after'));
+    present  text[];
+    longest  integer;
+BEGIN
+    IF revision IS NULL THEN        -- not run by Alembic: there is no revision to compare with
+        RETURN fix;
+    END IF;
+    IF version_table IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: this database has no table %s, so it is not at revision %s',
+            fix ->> 'fix', fix ->> 'version_table', coalesce(wanted[1], '(base)')), NULL,
+            'Check which database and which search_path this is, or run the migrations before this one first.');
+    END IF;
+    EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', version_table) INTO present;
+    present := coalesce(present, '{}');
+    IF (SELECT count(*) <> count(DISTINCT v) FROM unnest(present) AS v) THEN
+        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: %s holds a revision twice: %s', fix ->> 'fix', version_table,
+            array_to_string(present, ', ')), NULL, 'Remove the duplicate row first.');
+    END IF;
+    IF (fix -> 'upgrading')::boolean AND revision = ANY (present) THEN
+        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s already', fix ->> 'fix', revision),
+            NULL, 'Another run was faster, or this script ran before. Nothing was changed.');
+    END IF;
+    IF NOT wanted <@ present THEN
+        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s, and this runs at %s only',
+            fix ->> 'fix', coalesce(nullif(array_to_string(present, ', '), ''), '(base)'), array_to_string(wanted, ', ')),
+            NULL, 'Another run was faster, or this script is for another state of the database. Nothing was changed.');
+    END IF;
+    SELECT a.atttypmod - 4 INTO longest FROM pg_attribute AS a WHERE a.attrelid = version_table AND a.attname = 'version_num' AND a.atttypmod > 0;
+    IF length(revision) > longest THEN
+        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the revision id %s has %s characters, and %s keeps %s',
+            fix ->> 'fix', revision, length(revision), version_table, longest), NULL, 'Give the revision a shorter id.');
+    END IF;
+    RETURN fix || jsonb_build_object('versions', present, 'version_table_oid', version_table::oid::bigint);
+END
+$engine$;
+
+-- Before anything else is looked at: what is in force already is not applied again, and what is not is not reverted. Of
+-- a fix to be reverted, rows are told apart as they were when it was applied.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_in_force(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    last jsonb;
+BEGIN
+    IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
+        RETURN fix;
+    END IF;
+    last := pg_temp.datafix_last_run(fix);
+    IF fix ->> 'direction' = 'revert' THEN
+        RETURN pg_temp.datafix_take_keys(fix || jsonb_build_object('last', last));
+    END IF;
+    IF last ->> 'direction' = 'apply' AND last ->> 'outcome' <> 'not_applicable' THEN
+        IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
+            PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
+                'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
+                NULL, 'Give the new fix a name of its own.');
+        END IF;
+        PERFORM pg_temp.datafix_refuse('DF002', format('datafix %s: applied already, by run %s at %s (%s rows)', fix ->> 'fix',
+            last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
+            format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+    END IF;
+    RETURN fix;
+END
+$engine$;
+
+-- The keys that the ledger noted when the fix was applied, and what its tables are called now.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_take_keys(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    noted jsonb;
+BEGIN
+    FOR n IN 1 .. jsonb_array_length(fix -> 'tables') LOOP
+        EXECUTE format('SELECT to_jsonb(t) || jsonb_build_object(''renamed'', (t.shape -> ''target'')::bigint::oid::regclass) FROM %s AS t WHERE t.run_id = $1 AND t.position = $2',
+            fix ->> 'ledger_tables') INTO noted USING (fix -> 'last' -> 'run_id')::bigint, n;
+        IF noted IS NOT NULL THEN
+            fix := jsonb_set(fix, ARRAY['tables', (n - 1)::text], (fix -> 'tables' -> (n - 1)) || jsonb_build_object('key', noted -> 'key_columns', 'noted', noted)
+                || CASE WHEN noted -> 'key_columns' = '[]' THEN '{"by_image": true}' ELSE '{}' END::jsonb
+                || CASE WHEN noted ->> 'renamed' ~ '^[0-9]+$' THEN '{}' ELSE jsonb_build_object('renamed', noted -> 'renamed') END);
+        END IF;
+    END LOOP;
+    RETURN fix;
+END
+$engine$;
+
+-- The target is a table whose rows can be locked, copied and told apart. Returns what the rest needs to know of it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_target(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+DECLARE
+    label    text := format('%I.%I', fix ->> 'target_schema', fix ->> 'target_table');
+    target   pg_class;
+    problem  text;
+    elsewhere text;
+BEGIN
+    SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+    IF target.oid IS NULL THEN
+        SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname) INTO elsewhere
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.relname = fix ->> 'target_table' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_';
+        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s', fix ->> 'fix', label), NULL,
+            coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under which it was applied.',
+                     'There is ' || elsewhere || ': name it with schema="...".'));
+    END IF;
+    IF target.relkind IN ('r', 'p') THEN
+        -- The shape that is looked at here is the one that is copied: nobody alters the table from now on (C23).
+        -- Where a fix is recorded, nobody else writes to it either: what changes until the end is the fix's own doing.
+        EXECUTE format(CASE WHEN fix ->> 'change' = 'record' THEN 'LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE' ELSE 'LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE' END, label);
+        SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+    END IF;
+    problem := CASE
+        WHEN target.relkind = 'v' THEN 'is a view'
+        WHEN target.relkind = 'm' THEN 'is a materialized view'
+        WHEN target.relkind = 'f' THEN 'is a foreign table'
+        WHEN target.relkind NOT IN ('r', 'p') THEN 'is not a table'
+        WHEN target.relpersistence = 't' THEN 'is a temporary table'
+        WHEN target.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = target.oid) THEN
+            'has tables that inherit from it, whose own columns a copy would lose'
+        WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid WHERE c.relkind = 'f') THEN
+            'has a partition that is a foreign table'
+        WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = target.oid) THEN
+            (SELECT format('has a rule (%s), which would change something else than the statement says', string_agg(rulename, ', '))
+               FROM pg_rewrite WHERE ev_class = target.oid)
+        END;
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s %s; a fix needs an ordinary or a partitioned table',
+            fix ->> 'fix', label, problem));
+    END IF;
+    fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname), 'target_oid', target.oid::bigint,
+        'columns', pg_temp.datafix_columns(target.oid));
+    PERFORM pg_temp.datafix_check_column_names(fix);
+    RETURN pg_temp.datafix_check_key(fix);
+END
+$engine$;
+
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_column_names(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    problem text;
+BEGIN
+    SELECT string_agg(quote_ident(named.name), ', ') INTO problem
+      FROM (SELECT jsonb_array_elements_text(fix -> 'key') UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'set', '[]'))
+            UNION SELECT jsonb_array_elements_text(fix -> 'housekeeping')) AS named (name)
+     WHERE named.name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'columns') AS c);
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %s has no column %s', fix ->> 'fix', fix ->> 'target', problem), NULL,
+            format('Its columns: %s.', (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
+                                          FROM jsonb_array_elements(fix -> 'columns') AS c)));
+    END IF;
+    SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|matches|already|before|after)$|[{][{]([[:alnum:]_]+[.])?(columns|key|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the column %s of %s has the form of one of the engine''s own names',
+            fix ->> 'fix', problem, fix ->> 'target'), NULL, 'Rename the column first.');
+    END IF;
+    SELECT string_agg(format('%I (%s)', c ->> 'name', c ->> 'type'), ', ') INTO problem
+      FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE fix -> 'times_without_zone' ? (c ->> 'name') AND c ->> 'type' ~ 'with time zone';
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: a time without a zone is given for %s; it would be another moment '
+            'in another session', fix ->> 'fix', problem), NULL, 'Write the offset, for example ''2026-02-03 16:00+00''.');
+    END IF;
+END
+$engine$;
+
+-- The key identifies a row: a unique index over exactly these columns, none of which can be null. Where a recorded fix
+-- declares none, it is the primary key, or else the first such index, or else nothing: rows are told apart by their image.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_key(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    target      oid    := (fix ->> 'target_oid')::oid;
+    key         text[] := ARRAY(SELECT jsonb_array_elements_text(fix -> 'key'));
+    nullable    text;
+    key_index   pg_index;
+    key_columns jsonb;
+    fix_key     jsonb;
+BEGIN
+    IF key = '{}' AND NOT fix ? 'by_image' THEN
+        SELECT coalesce(jsonb_agg(a.attname ORDER BY n), '[]') INTO fix_key
+          FROM (SELECT i.* FROM pg_index AS i
+                 WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+                   AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n]
+                                    WHERE NOT a.attnotnull)
+                 ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1) AS i
+         CROSS JOIN LATERAL generate_series(0, i.indnkeyatts - 1) AS n
+          JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n];
+        fix := fix || jsonb_build_object('key', fix_key);
+        key := ARRAY(SELECT jsonb_array_elements_text(fix_key));
+    END IF;
+    IF key = '{}' THEN
+        RETURN fix || jsonb_build_object('key_columns', '[]'::jsonb, 'lock', 'UPDATE');
+    END IF;
+    SELECT i.* INTO key_index
+      FROM pg_index AS i
+     WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+       AND i.indnkeyatts = cardinality(key)
+       AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n]
+                        WHERE a.attname <> ALL (key))
+     ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1;
+    IF key_index.indexrelid IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no unique index over (%s), so two rows could be one',
+            fix ->> 'fix', fix ->> 'target', array_to_string(key, ', ')), NULL,
+            coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(i.indexrelid), '; ') FROM pg_index AS i WHERE i.indrelid = target
+                                           AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL) || '.',
+                     'The table has no unique key at all: add one first.'));
+    END IF;
+    SELECT string_agg(a.attname, ', ') INTO nullable FROM pg_attribute AS a
+     WHERE a.attrelid = target AND a.attname = ANY (key) AND NOT a.attnotnull;
+    IF nullable IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: the key column %s of %s can be null, and a null identifies no row',
+            fix ->> 'fix', nullable, fix ->> 'target'), NULL, 'Choose a key whose columns are all NOT NULL.');
+    END IF;
+    -- Keys are compared by the operator of the index itself, whatever the search_path offers under the name "=" (C11).
+    SELECT jsonb_agg(jsonb_build_object('name', k.name, 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
+               'cast', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END) ORDER BY k.position)
+      INTO key_columns
+      FROM unnest(key) WITH ORDINALITY AS k (name, position)
+      JOIN jsonb_array_elements(fix -> 'columns') AS c ON c ->> 'name' = k.name
+      JOIN generate_series(0, key_index.indnkeyatts - 1) AS i ON key_index.indkey[i] = (c -> 'position')::int
+      JOIN pg_opclass AS opc ON opc.oid = key_index.indclass[i]
+      JOIN pg_amop AS amop ON amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
+                          AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
+      JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace;
+    RETURN fix || jsonb_build_object('key_columns', key_columns, 'lock',
+        -- NO KEY leaves the inserts of child rows alone; it will do unless the row's keys change or the row goes (C20).
+        CASE WHEN fix ->> 'change' <> 'update' OR EXISTS (
+                 SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
+                  WHERE i.indrelid = target AND i.indisunique AND fix -> 'set' ? a.attname::text)
+             THEN 'UPDATE' ELSE 'NO KEY UPDATE' END);
+END
+$engine$;
+
+-- The audit table can hold the target's rows exactly: the same columns, in the types in which they are kept.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_table(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+DECLARE
+    audit    oid  := pg_temp.datafix_relation(fix ->> 'audit_schema', fix ->> 'audit_table');
+    ledger   oid  := pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run');
+    label    text := format('%I.%I', fix ->> 'audit_schema', fix ->> 'audit_table');
+    problems text;
+BEGIN
+    IF audit IS NULL OR ledger IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: there is no table %s to copy rows into', fix ->> 'fix',
+            CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END), NULL,
+            format('An earlier migration makes it: op.create_audit_table(%s, name=%s).', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+    END IF;
+    -- What is written there must stay there as it was written, through a crash too (C36).
+    SELECT string_agg(p.problem, '; ') INTO problems FROM pg_class AS c CROSS JOIN LATERAL (
+        SELECT 'it is not an ordinary, logged table' WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
+        UNION ALL SELECT 'it has the rule ' || rulename FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
+        UNION ALL SELECT 'its trigger ' || tgname || ' can change what is written' FROM pg_trigger
+         WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
+        ) AS p (problem) WHERE c.oid = audit;
+    IF problems IS NULL THEN
+        EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
+    ELSE
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s would not keep copies: %s', fix ->> 'fix', label, problems));
+    END IF;
+    SELECT string_agg(CASE
+               WHEN have.name IS NULL THEN format('%I %s is missing there', want ->> 'name', want ->> 'kept')
+               ELSE format('%I is %s, and %s there', want ->> 'name', want ->> 'type', have.type) END, '; ')
+      INTO problems
+      FROM (SELECT c FROM jsonb_array_elements(fix -> 'columns') AS c
+            UNION ALL
+            SELECT jsonb_build_object('name', m.name, 'type', m.type, 'kept', m.type)
+              FROM (VALUES ('audit_id', 'bigint'), ('audit_run_id', 'bigint'), ('audit_image', 'text'),
+                           ('audit_recorded_at', 'timestamp with time zone')) AS m (name, type)) AS wanted (want)
+      LEFT JOIN (SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+                  WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type) ON have.name = want ->> 'name'
+     WHERE have.type IS DISTINCT FROM want ->> 'kept';
+    IF problems IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s has not the shape of %s: %s', fix ->> 'fix', label,
+            fix ->> 'target', problems), NULL, CASE WHEN fix ->> 'direction' = 'revert' THEN
+            'Nothing was changed. Downgrade the migration that changed the table first, or bring the audit table to its shape: ' ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
+            || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit table.', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+    END IF;
+    RETURN fix || jsonb_build_object('audit', label);
+END
+$engine$;

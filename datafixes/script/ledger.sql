@@ -1,0 +1,99 @@
+-- The run in the ledger: opened before anything changes, closed as the last thing.
+
+-- The last thing that happened to a fix, by the ledger: the truth about fixes, whatever alembic_version says (B31).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_last_run(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    last jsonb;
+BEGIN
+    EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.outcome NOT IN ('started', 'failed')
+                         ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
+    RETURN last;
+END
+$engine$;
+
+-- Opens the run in the ledger, with a line for each table. What happens from here on is watched.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open_run(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    run bigint;
+    one jsonb;
+BEGIN
+    EXECUTE format($sql$
+        INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run, on_conflict)
+        VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 -> 'rows_expected')::bigint, $1 ->> 'reason',
+                nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint, $1 ->> 'on_conflict')
+        RETURNING run_id
+    $sql$, fix ->> 'ledger') INTO run USING fix;
+    fix := fix || jsonb_build_object('run', run);
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        EXECUTE format($sql$
+            INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
+            VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit', ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),
+                    -- where triggers have a hand in it, which columns a fix wrote is known from the images only
+                    CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
+                         THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
+                    jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint, 'columns', $1 -> 'columns'))
+        $sql$, fix ->> 'ledger_tables') USING one;
+    END LOOP;
+    PERFORM pg_temp.datafix_watch(fix);
+    RETURN fix;
+END
+$engine$;
+
+-- Closes the run: counts and digests of the images into the ledger, the commit fuse is satisfied. From here on, nothing
+-- can be committed unless the version moves too.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_close(fix jsonb, outcome text, changed bigint DEFAULT 0)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    leftover text;
+    moved    text := left('datafixes moved ' || (fix ->> 'fix'), 63);
+BEGIN
+    PERFORM pg_temp.datafix_switch_triggers_on(fix);
+    EXECUTE format('UPDATE %s AS t SET images = kept.images, images_digest = kept.digest'
+        ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_digest(one ->> ''audit'', one -> ''columns'', (one -> ''run'')::bigint) AS kept'
+        ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables') USING fix;
+    EXECUTE format('UPDATE %s SET outcome = $1, rows_changed = $2, finished_at = clock_timestamp() WHERE run_id = $3', fix ->> 'ledger')
+      USING outcome, changed, (fix -> 'run')::bigint;
+    FOR leftover IN SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r' AND relname ~ '^datafix_' LOOP
+        EXECUTE format('DROP TABLE pg_temp.%I', leftover);
+    END LOOP;
+    IF fix ? 'versions' THEN
+        IF EXISTS (SELECT FROM pg_cursors WHERE name = moved) THEN
+            EXECUTE format('CLOSE %I', moved);
+        END IF;
+        EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR SELECT pg_temp.datafix_check_moved(%L)', moved, fix - 'tables');
+    END IF;
+    PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s %s>', fix ->> 'direction', fix ->> 'fix'), true);
+    RAISE NOTICE 'datafix %: %, % rows changed, run %', fix ->> 'fix', outcome, changed, fix ->> 'run';
+END
+$engine$;
+
+-- How many rows of a table the run inserted, updated and deleted.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_count(fix jsonb, inserted bigint, updated bigint, deleted bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE format('UPDATE %s SET rows_inserted = $1, rows_updated = $2, rows_deleted = $3 WHERE run_id = $4 AND position = $5', fix ->> 'ledger_tables')
+      USING inserted, updated, deleted, (fix -> 'run')::bigint, (fix -> 'n')::integer;
+END
+$engine$;
+
+-- Read when the transaction commits: the version has moved with the fix. Whatever commits in between would leave a fix
+-- in force whose revision is still to run (B24, B25).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_moved(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    version_table regclass := (fix ->> 'version_table_oid')::oid::regclass;
+    present       text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = version_table) THEN     -- a downgrade to base may drop it
+        RETURN;
+    END IF;
+    EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', version_table) INTO present;
+    IF to_jsonb(coalesce(present, '{}')) = fix -> 'versions' THEN
+        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction was to be committed before %s moved to or from revision %s',
+            fix ->> 'fix', version_table, fix ->> 'revision'), NULL,
+            'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), or give the fix a migration of its own.');
+    END IF;
+END
+$engine$;

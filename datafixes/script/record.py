@@ -1,0 +1,201 @@
+"""The scripts of a recorded fix: what opens the recording, what closes it, and both in one block around plain SQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datafixes.recorded import RecordedFix
+from datafixes.script import arrival, literal
+from datafixes.script.context import Context, declared
+from datafixes.script.frame import Limits, Script, frame
+from datafixes.script.layout import bracketed, run
+from datafixes.table import KINDS, Table
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is sent before the statements of a fix, and after them.
+
+    Attributes:
+        opening: looks at everything, opens the run and begins to record.
+        closing: writes the images, proves them, closes the run and puts the settings back.
+    """
+
+    opening: Script
+    closing: Script
+
+
+def recording(fix: RecordedFix, context: Context, limits: Limits) -> Recording:
+    """The two scripts between which the statements of a fix run."""
+    whole = _framed(fix, context, limits, "")
+    opening = "\n".join(["", "DECLARE", "    fix jsonb;", "BEGIN", *_opening(fix, context), "END", ""])
+    closing = "\n".join([*_DECLARATIONS, "BEGIN", *_closing(fix), "END", ""])
+    return Recording(
+        Script(whole.fuse, whole.before, f"DO {literal.body(opening, 'datafix')}", ()),
+        Script(whole.fuse, (), f"DO {literal.body(closing, 'datafix')}", whole.after),
+    )
+
+
+def recorded_script(fix: RecordedFix, statements: Sequence[str], context: Context, limits: Limits) -> Script:
+    """One script with the statements in it, as safe as that of a declared fix: all of it happens, or nothing."""
+    return _framed(
+        fix,
+        context,
+        limits,
+        "\n".join(
+            [
+                "    -- The statements of the fix.",
+                *(
+                    f"    EXECUTE {literal.body(_on_lines(statement), 'statement')};"
+                    for statement in statements
+                ),
+                "",
+            ]
+        ),
+    )
+
+
+_DECLARATIONS = [
+    "",
+    "DECLARE",
+    "    fix     jsonb;     -- what the engine knows: this run, its tables, their columns and keys",
+    "    one     jsonb;     -- one of the tables",
+    "    failing bigint;",
+    "    holds   boolean;",
+]
+
+
+def _framed(fix: RecordedFix, context: Context, limits: Limits, statements: str) -> Script:
+    title = f"recorded datafix {fix.name}: apply" + (
+        f", revision {context.revision}" if context.revision else ""
+    )
+    block = "\n".join(
+        [*_DECLARATIONS, "BEGIN", *_opening(fix, context), "", statements, *_closing(fix), "END", ""]
+    )
+    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
+
+
+def _on_lines(statement: str) -> str:
+    return f"\n{statement}\n    " if "\n" in statement else statement
+
+
+def _opening(fix: RecordedFix, context: Context) -> list[str]:
+    facts = declared(fix, context)
+    described = [
+        {**facts_of, **_expectations(table)}
+        for facts_of, table in zip(facts["tables"], fix.tables, strict=True)  # type: ignore[call-overload]
+    ]
+    facts |= {"tables": described, "change": "record", "required": fix.required}
+    return [
+        "    -- One fix at a time; this revision and no other; tables that can be copied; not in force already. From here on",
+        "    -- nobody else writes to these tables, and triggers note every row that changes in them.",
+        f"    fix := pg_temp.datafix_open_recording({literal.json_body(facts, 'fix')}, {context.version_table_oid}, pg_temp.datafix_surroundings());",
+    ]
+
+
+def _expectations(table: Table) -> dict[str, object]:
+    named = [kind for kind in KINDS if not isinstance(getattr(table, kind), int)]
+    return {
+        **{kind: table.count(kind) for kind in KINDS},
+        "tolerance": table.tolerance,
+        "named": bool(named),
+        "named_kinds": named,
+    }
+
+
+def _closing(fix: RecordedFix) -> list[str]:
+    tables = list(enumerate(fix.tables, 1))
+    named = [(number, table) for number, table in tables if any(True for _ in table.named())]
+    lines = [
+        "    -- What deferred constraints and triggers have still to do belongs to it. Then the recording stops, and nothing but",
+        "    -- the tables of the fix may have changed.",
+        f"    EXECUTE pg_temp.datafix_settle_recording({literal.text(fix.name)}, 'IMMEDIATE');",
+        f"    EXECUTE pg_temp.datafix_settle_recording({literal.text(fix.name)}, 'DEFERRED');",
+        f"    fix := pg_temp.datafix_stop_recording({literal.text(fix.name)}, pg_temp.datafix_surroundings());",
+        "    PERFORM pg_temp.datafix_check_nothing_else(fix);",
+        "",
+        "    -- The images: each row that changed, as it was first and as it is now.",
+        *(
+            f"    PERFORM pg_temp.datafix_write_images(pg_temp.datafix_table(fix, {number}));"
+            for number, _ in tables
+        ),
+        "",
+        *(line for number, table in named for line in _named_rows(number, table)),
+        "    -- Where nothing changed because none of the rows exists, the fix is not applicable here.",
+        "    IF NOT pg_temp.datafix_changed_anything(fix) THEN",
+        "        RETURN;",
+        "    END IF;",
+        *(line for number, table in named for line in _judge(number, table)),
+        *(line for number, table in tables if table.ensure for line in _ensure(number, table)),
+    ]
+    if fix.ensure:
+        lines += [
+            f"    EXECUTE {literal.body(f'SELECT ({fix.ensure}{chr(10)})')} INTO holds;",
+            f"    PERFORM pg_temp.datafix_check_condition(fix, holds, {literal.text(fix.ensure)});",
+        ]
+    return [
+        *lines,
+        "    PERFORM pg_temp.datafix_close(fix, 'applied', pg_temp.datafix_check_counts(fix));",
+    ]
+
+
+def _named_rows(number: int, table: Table) -> list[str]:
+    name = literal.qualified(table.schema, table.table)
+    columns = ["{{target.key}}", *_identities(table), "''::text AS datafix_kind"]
+    rows = ",\n        ".join(
+        f"({', '.join(literal.value(part) for part in (*key, *identity))}, '{kind}')"
+        for kind, key, identity in table.named()
+    )
+    values = [
+        dict(zip((*table.key_columns, *table.identity), (*key, *identity), strict=True))
+        for _, key, identity in table.named()
+    ]
+    return [
+        f"    -- The rows of {name} that this fix was written for.",
+        f"    one := pg_temp.datafix_table(fix, {number});",
+        run(
+            "EXECUTE",
+            f"CREATE TEMP TABLE datafix_expected_{number} ON COMMIT DROP AS\n"
+            f"SELECT {', '.join(columns)} FROM {name} WITH NO DATA",
+            "one",
+        )
+        + ";",
+        *arrival.check(f"pg_temp.datafix_expected_{number}", values),
+        f"    INSERT INTO pg_temp.datafix_expected_{number} VALUES\n        {rows};",
+        "",
+    ]
+
+
+def _identities(table: Table) -> list[str]:
+    return [f"{bracketed(expression)} AS {literal.name(name)}" for name, expression in table.identity.items()]
+
+
+def _judge(number: int, table: Table) -> list[str]:
+    columns = ",\n       ".join(["{{target.key}}", *_identities(table), "datafix_kind"])
+    return [
+        f"    one := pg_temp.datafix_table(fix, {number});",
+        "    PERFORM pg_temp.datafix_keep_found(one);",
+        run(
+            "EXECUTE",
+            f"CREATE TEMP TABLE datafix_actual_{number} ON COMMIT DROP AS\nSELECT {columns}\n"
+            f"  FROM pg_temp.datafix_found_{number} AS {literal.name(table.table)}",
+            "one",
+        )
+        + ";",
+        "    PERFORM pg_temp.datafix_check_named(one);",
+    ]
+
+
+def _ensure(number: int, table: Table) -> list[str]:
+    changed = (
+        f"EXISTS (SELECT FROM pg_temp.datafix_pair_{number} AS datafix_pair"
+        " WHERE datafix_pair.datafix_after IS NOT NULL AND {{datafix_pair.key = target.key}})"
+    )
+    statement = (
+        f"SELECT pg_catalog.count(*) FROM {literal.qualified(table.schema, table.table)}\n"
+        f" WHERE {changed}\n   AND {bracketed(table.ensure)} IS NOT TRUE"
+    )
+    return [
+        f"    one := pg_temp.datafix_table(fix, {number});",
+        run("EXECUTE", statement, "one") + " INTO failing;",
+        f"    PERFORM pg_temp.datafix_check_ensured(one, failing, {literal.text(table.ensure)});",
+    ]
