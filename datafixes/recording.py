@@ -132,7 +132,7 @@ def check_statement(statement: str, label: str) -> None:
     Raises:
         UnsafeTransaction: it does.
     """
-    bare = _QUOTED.sub(" '' ", statement)
+    bare = _QUOTED.sub(lambda found: " " if found[0][:2] in ("--", "/*") else "''", statement)
     found = None if re.search(r"\bbegin\s+atomic\b", bare, re.IGNORECASE) else _ENDS_TRANSACTION.search(bare)
     if found:
         _refuse_end(label, found[1].upper())

@@ -102,17 +102,19 @@ def changes(connection: Connection, schema: str, audit: str, run: int, rows: int
     )
     if exists.scalar() is None:
         return []
-    # An update's line is its before-image; only an insert has none.
-    first = (
-        f"SELECT audit_id FROM {qualified(schema, audit)} WHERE audit_run_id = {run} AND audit_image = image.kind"
-        f" ORDER BY audit_id LIMIT {rows}"
+    # An update's line is its before-image; only an insert has none. The numbers are looked up first: given as they are,
+    # they are all that the view looks at, however many rows the run has.
+    first = " UNION ALL ".join(
+        f"(SELECT audit_id FROM {qualified(schema, audit)} WHERE audit_run_id = {run} AND audit_image = '{image}'"
+        f" ORDER BY audit_id LIMIT {rows})"
+        for image in ("before", "after")
     )
+    shown = ", ".join(str(number) for number in connection.exec_driver_sql(verbatim(connection, first)).scalars())
     lines = connection.exec_driver_sql(
         verbatim(
             connection,
             f"SELECT key, column_name, left(before, {_SHOWN}), left(after, {_SHOWN}) FROM {qualified(schema, view)}"
-            f" WHERE audit_run_id = {run} AND audit_id IN"
-            f" (SELECT shown.audit_id FROM (VALUES ('before'), ('after')) AS image (kind), LATERAL ({first}) AS shown)"
+            f" WHERE audit_run_id = {run} AND audit_id = ANY (ARRAY[{shown}]::bigint[])"
             f" ORDER BY audit_id LIMIT {rows * 1600}",
         )
     )

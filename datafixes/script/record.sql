@@ -12,6 +12,7 @@ BEGIN
         PERFORM pg_temp.datafix_record(one);
     END LOOP;
     CREATE TEMP TABLE datafix_recording ON COMMIT DROP AS SELECT fix AS fix, surroundings AS surroundings, pg_temp.datafix_definition(fix) AS definition;
+    GRANT SELECT ON pg_temp.datafix_recording TO PUBLIC;      -- a role that the statements set and leave set is to be told so
     RETURN fix;
 END
 $engine$;
@@ -141,6 +142,7 @@ BEGIN
             EXECUTE format('DROP TRIGGER %I ON %s', 'datafix_' || event, relation);
         END LOOP;
     END LOOP;
+    was.fix := was.fix || '{}';      -- a copy: the value itself may be stored in the table
     DROP TABLE pg_temp.datafix_recording;
     RETURN was.fix;
 END

@@ -134,7 +134,7 @@ BEGIN
     CREATE TEMP TABLE datafix_silenced ON COMMIT DROP AS
     SELECT t.tgrelid, t.tgname, t.tgenabled FROM pg_trigger AS t
      WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
-       AND t.tgrelid IN (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS one);
+       AND t.tgrelid IN (SELECT pg_temp.datafix_tree((named ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS named);
     FOR one IN SELECT s.tgrelid::regclass AS relation, s.tgname FROM pg_temp.datafix_silenced AS s LOOP
         EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', one.relation, one.tgname);
     END LOOP;
