@@ -18,6 +18,9 @@ from datafixes.database.embedded import binaries, embedded_server
 PROGRAM_VERSION = 18
 """psql and pg_dump of this version serve every server."""
 
+LEDGER = ("public.datafix_run", "public.datafix_run_table")
+"""What a run always leaves, for `Database.dump` to leave out."""
+
 _PARAMETERS = {
     "max_connections": "100",
     "max_prepared_transactions": "10",

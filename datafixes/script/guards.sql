@@ -276,7 +276,7 @@ BEGIN
 END
 $engine$;
 
--- The audit table can hold the target's rows exactly: the same columns, in the types in which they are kept.
+-- There is an audit table, and what is written there stays as it was written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_table(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
@@ -302,6 +302,17 @@ BEGIN
     ELSE
         PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s would not keep copies: %s', fix ->> 'fix', label, problems));
     END IF;
+    RETURN fix || jsonb_build_object('audit', label);
+END
+$engine$;
+
+-- The audit table can hold the target's rows exactly: the same columns, in the types in which they are kept.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_columns(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+DECLARE
+    audit    oid := (fix ->> 'audit')::regclass;
+    problems text;
+BEGIN
     SELECT string_agg(CASE
                WHEN have.name IS NULL THEN format('%I %s is missing there', want ->> 'name', want ->> 'kept')
                ELSE format('%I is %s, and %s there', want ->> 'name', want ->> 'type', have.type) END, '; ')
@@ -315,11 +326,10 @@ BEGIN
                   WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type) ON have.name = want ->> 'name'
      WHERE have.type IS DISTINCT FROM want ->> 'kept';
     IF problems IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s has not the shape of %s: %s', fix ->> 'fix', label,
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s has not the shape of %s: %s', fix ->> 'fix', fix ->> 'audit',
             fix ->> 'target', problems), NULL, CASE WHEN fix ->> 'direction' = 'revert' THEN
             'Nothing was changed. Downgrade the migration that changed the table first, or bring the audit table to its shape: ' ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
             || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit table.', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
-    RETURN fix || jsonb_build_object('audit', label);
 END
 $engine$;

@@ -27,6 +27,7 @@ BEGIN
     $sql$, fix ->> 'ledger') INTO run USING fix;
     fix := fix || jsonb_build_object('run', run);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        PERFORM pg_temp.datafix_check_audit_columns(one);
         EXECUTE format($sql$
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
             VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit', ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),

@@ -18,18 +18,17 @@ BEGIN
             coalesce('run ' || (last ->> 'run_id') || ' reverted it at ' || (last ->> 'finished_at'), 'the ledger has no run of it')), NULL,
             format('Look: SELECT * FROM %s ORDER BY run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
     END IF;
-    fix := pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id'));
     IF last ->> 'outcome' <> 'applied' THEN
-        PERFORM pg_temp.datafix_close(fix, 'not_applicable');
+        PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id')), 'not_applicable');
         RETURN NULL;
-    END IF;
-    IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
+    ELSIF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
         PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the revision was edited after it ran: run %s has the fingerprint %s, this file %s',
             fix ->> 'fix', last ->> 'run_id', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)), NULL,
             'Nothing was changed. Revert with the file that was applied.');
     END IF;
+    PERFORM pg_temp.datafix_check_shape(t, t -> 'noted') FROM pg_temp.datafix_tables(fix) AS t;
+    fix := pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id'));
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        PERFORM pg_temp.datafix_check_shape(one, one -> 'noted');
         PERFORM pg_temp.datafix_check_images(one, one -> 'noted');
         one := one || jsonb_build_object('from_run', last -> 'run_id', 'images', one -> 'noted' -> 'shape' -> 'columns');
         PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);

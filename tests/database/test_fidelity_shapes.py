@@ -3,7 +3,7 @@
 import pytest
 
 from datafixes import DataFix, Delete, Rows, Update, sql
-from datafixes.errors import Conflicts, NotRestorable, Refused, ShapeMismatch
+from datafixes.errors import NotRestorable, Refused, ShapeMismatch
 from tests.fixes import apply, create_audit_table, revert
 from tests.one_row import fix_of, is_back, one_row
 from tests.servers import Database
@@ -119,13 +119,13 @@ def test_a11_types_of_the_application_can_be_changed_and_dropped(database: Datab
     )
 
 
-@pytest.mark.parametrize(("renamed", "error"), [("sad", Refused), ("glad", Conflicts)])
-def test_a12_a_renamed_label_is_a_refusal(database: Database, renamed: str, error: type[Refused]) -> None:
+@pytest.mark.parametrize("renamed", ["sad", "glad"])
+def test_a12_a_renamed_label_is_a_refusal_that_names_it(database: Database, renamed: str) -> None:
     one_row(database, "mood", "'sad'", "CREATE TYPE mood AS ENUM ('sad', 'glad')")
     apply(database, fix_of("glad"))
     database.execute(f"ALTER TYPE mood RENAME VALUE '{renamed}' TO 'else'")
     now = database.rows("TABLE things")
-    with pytest.raises(error, match=r"sad|changed since"):
+    with pytest.raises(NotRestorable, match=f"the type public.mood of v has no label '{renamed}' any more"):
         revert(database, fix_of("glad"))
     assert database.rows("TABLE things") == now
 
@@ -195,7 +195,12 @@ def test_a18_another_expression_of_a_generated_column_is_no_conflict(database: D
     with pytest.raises(NotRestorable, match="twice is another column than it was"):
         revert(database, fix_of(9))
     if database.server_version >= 17:
-        database.execute("DROP TABLE things CASCADE", "DELETE FROM datafix_run", "DELETE FROM things_audit")
+        database.execute(
+            "DROP TABLE things CASCADE",
+            "DELETE FROM datafix_run_table",
+            "DELETE FROM datafix_run",
+            "DELETE FROM things_audit",
+        )
         database.execute(
             "CREATE TABLE things (id integer PRIMARY KEY, v integer, twice integer GENERATED ALWAYS AS (v * 2) STORED)",
             "INSERT INTO things VALUES (1, 5)",

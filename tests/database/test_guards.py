@@ -21,7 +21,7 @@ from datafixes.script.context import Context
 from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script
 from tests import fixes
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 from tests.small_book import AUDIT, close, lay, statuses
 
 
@@ -297,11 +297,11 @@ def test_c29_settings_of_plpgsql_change_no_guard(database: Database, conflict: s
     )
     refused(database, close(expect={1: "QCOM", 2: "IBM"}), RowsNotAsExpected, "2 symbol is SPY, not IBM")
     fix = close(set={"status": "closed", "fix": "x", "key": "y", "wanted": sql("symbol")})
-    before = database.dump(f"public.{AUDIT}", "public.datafix_run")
+    before = database.dump(f"public.{AUDIT}", *LEDGER)
     fixes.apply(database, fix)
     assert statuses(database) == {1: "closed", 2: "closed", 3: "closed", 4: "open"}
     fixes.revert(database, fix)
-    assert database.dump(f"public.{AUDIT}", "public.datafix_run") == before
+    assert database.dump(f"public.{AUDIT}", *LEDGER) == before
 
 
 # --- rows that are gone, and rows that came back
@@ -392,7 +392,10 @@ def test_c36_after_a_crash_either_all_of_a_fix_is_there_or_nothing(tmp_path: Pat
             "closed"
         ]
         assert [
-            tuple(run) for run in connection.exec_driver_sql("SELECT outcome, images FROM datafix_run")
+            tuple(run)
+            for run in connection.exec_driver_sql(
+                "SELECT outcome, images FROM datafix_run JOIN datafix_run_table USING (run_id)"
+            )
         ] == [("applied", 6)]
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {AUDIT}").scalar() == 6
         execute(connection, revert_script(close(), Context(), fixes.LIMITS), "datafix", fixes.ONCE)

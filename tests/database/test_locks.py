@@ -15,12 +15,16 @@ from datafixes.execution import Attempts, execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits
-from tests.projects import Project, Ran, project_with_fix
+from tests.projects import FIX, Project, Ran, project_with_fix
 from tests.servers import Database
 from tests.small_book import AUDIT, close, lay, meanwhile, session, somebody_waits, statuses
 
 QUICK = ("-x", "lock_timeout=150ms", "-x", "lock_attempts=3", "-x", "lock_pause=50ms")
 ROW = "SELECT FROM item WHERE id = 2 FOR UPDATE"
+
+
+SEEN = "fix = " + FIX.strip().removesuffix(")") + '    may_differ=["seen"],\n)'
+"""The fix, where a trigger writes down what it sees."""
 
 
 @pytest.fixture
@@ -50,7 +54,10 @@ def deploy(project: Project, *arguments: str) -> Iterator[list[Ran]]:
 # --- settings
 
 
-def test_c23_a_deploy_waits_five_seconds_for_a_lock_and_ten_minutes_for_a_statement(project: Project) -> None:
+def test_c23_a_deploy_waits_five_seconds_for_a_lock_and_ten_minutes_for_a_statement(
+    tmp_path: Path, database: Database
+) -> None:
+    project = project_with_fix(tmp_path, database, top=SEEN)
     inside = "CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen SELECT name, setting || coalesce(unit, '''') FROM pg_settings WHERE name LIKE ''%_timeout''; RETURN NULL; END'"
     project.database.execute(
         "CREATE TABLE seen (name text, value text)",
@@ -65,7 +72,10 @@ def test_c23_a_deploy_waits_five_seconds_for_a_lock_and_ten_minutes_for_a_statem
 
 
 @pytest.mark.parametrize("place", ["flag", "environment", "ini"])
-def test_limits_can_be_set(project: Project, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_limits_can_be_set(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    project = project_with_fix(tmp_path, database, top=SEEN)
     project.database.execute(
         "CREATE TABLE seen (value text)",
         "CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS"

@@ -27,10 +27,18 @@ def applied(database: Database) -> Database:
         pytest.param(["DROP COLUMN price"], "price is gone", id="dropped"),
         pytest.param(["DROP COLUMN note"], "note is gone", id="dropped_and_not_written"),
         pytest.param(["RENAME COLUMN price TO cost"], "cost", id="renamed"),
-        pytest.param(["ALTER COLUMN price TYPE numeric(20,1)"], r"price is numeric\(20,1\)", id="scale"),
-        pytest.param(["ALTER COLUMN price TYPE integer"], "price is integer", id="retyped"),
         pytest.param(
-            ["ALTER COLUMN status TYPE varchar(10)"], r"status is character varying\(10\)", id="length"
+            ["ALTER COLUMN price TYPE numeric(20,1)"],
+            r"price was numeric\(12,4\) and is numeric\(20,1\)",
+            id="scale",
+        ),
+        pytest.param(
+            ["ALTER COLUMN price TYPE integer"], r"price was numeric\(12,4\) and is integer", id="retyped"
+        ),
+        pytest.param(
+            ["ALTER COLUMN status TYPE varchar(10)"],
+            r"status was character varying\(20\) and is character varying\(10\)",
+            id="length",
         ),
         pytest.param(
             ["DROP COLUMN price, ADD COLUMN price numeric(12,4)"], "price is another column", id="made_anew"
@@ -122,7 +130,7 @@ def test_c30_a_database_that_was_restored_from_a_dump_is_the_same_one(database: 
         "DROP TABLE positions",
         "ALTER TABLE copied RENAME TO positions",
         # What a restore does to the ledger: it is another object too.
-        "UPDATE datafix_run SET shape = jsonb_set(shape, '{ledger}', '1')",
+        "UPDATE datafix_run_table SET shape = jsonb_set(shape, '{ledger}', '1')",
     )
     revert(database, fix)
     assert database.value("SELECT count(*) FROM positions WHERE status = 'open' AND code IS NULL") == 4

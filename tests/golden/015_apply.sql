@@ -9,21 +9,21 @@ BEGIN
     fix := pg_temp.datafix_open($fix${
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
-        "target_schema": "public",
-        "target_table": "active_positions",
+        "tables": [
+            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "housekeeping": []}
+        ],
         "audit_schema": "public",
-        "audit_table": "position_reconciliation_audit",
-        "key": ["id"],
+        "other_tables": [],
+        "fire_triggers": true,
         "rows_expected": 7,
         "revision": "015",
         "upgrading": true,
         "after": ["014"],
         "version_table": "public.alembic_version",
         "application": "commit 3f2a",
-        "fingerprint": "9ef6382e6e2eb5b74a2221cadd2bce62164eeac4252d1ef0c12e95ba75c740e6",
+        "fingerprint": "21bf9adaa0d88b7813862130454919ae505ccb0f681404910365add54130e542",
         "change": "update",
         "set": ["status", "close_reason", "closed_at", "exit_price", "current_pnl_dollars", "current_pnl_percent"],
-        "identity": ["symbol"],
         "tolerance": 0,
         "already_at_most": 0,
         "required": false,
@@ -105,6 +105,8 @@ BEGIN
          ORDER BY {{target.key}}
     $sql$));
     PERFORM pg_temp.datafix_check_after(fix, changed, after);
+    -- Whatever triggers did elsewhere has no copy.
+    PERFORM pg_temp.datafix_check_nothing_else(fix);
     PERFORM pg_temp.datafix_check_wanted(fix);
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         SELECT pg_catalog.count(*) FROM public.active_positions

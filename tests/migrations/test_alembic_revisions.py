@@ -11,7 +11,7 @@ import pytest
 
 import alembic
 from tests.projects import ENV, FIX, STOCK_ENV, TABLE, Project, new_project, our_project, project_with_fix
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 
 START = [(1, "open", 10), (2, "open", 20), (3, "open", 30)]
 FIXED = [(1, "closed", 110), (2, "closed", 120), (3, "open", 30)]
@@ -34,11 +34,11 @@ def run(project: Project, *arguments: str) -> None:
 
 def refused(project: Project, *arguments: str) -> str:
     """Run a command that must fail and change nothing; what the user is told last."""
-    before = project.database.dump("public.datafix_run")
+    before = project.database.dump(*LEDGER)
     ran = project.alembic(*arguments)
     assert ran.code == 255
     assert "Traceback" not in ran.err
-    assert project.database.dump("public.datafix_run") == before
+    assert project.database.dump(*LEDGER) == before
     return ran.last_line
 
 
@@ -348,7 +348,7 @@ sa.Table("item", target_metadata, sa.Column("id", sa.Integer, primary_key=True),
     assert ran.code == 255
     assert "stray" in ran.last_line
     assert "decoy" in ran.last_line
-    for name in ("item_audit", "datafix_run"):
+    for name in ("item_audit", "datafix_run", "datafix_run_table"):
         assert name not in ran.last_line
     shutil.copy(Path(alembic.__file__).parent / "templates/generic/script.py.mako", tmp_path / "migrations")
     run(project, "revision", "--autogenerate", "--rev-id", "n", "-m", "new", "--head", "head")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.projects import ENV, FIX, STOCK_ENV, TABLE, Project, new_project, our_project, project_with_fix
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 
 STOP = ("-v", "ON_ERROR_STOP=1")
 # The stock env.py without the line that keeps percent signs single.
@@ -240,7 +240,7 @@ def test_a_script_to_base_leaves_the_version_table_as_online_does(tmp_path: Path
     assert project.alembic("upgrade", "b").code == 0
     script = project.script("b:base")
     assert "DROP TABLE alembic_version" not in script
-    before = database.dump("public.item", "public.item_audit", "public.datafix_run")
+    before = database.dump("public.item", "public.item_audit", *LEDGER)
     database.psql(script, check=False)
     assert project.versions == {"a"}
     assert before == {"public.alembic_version": ["(b)"]}

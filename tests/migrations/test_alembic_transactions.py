@@ -345,7 +345,9 @@ def test_b17_an_online_run_says_what_it_did(tmp_path: Path, database: Database) 
         assert "1 QCOM: status open → closed, amount 10.00 → 110.00" in ran.err
         ran = project.alembic("downgrade", "a")
         assert "datafix close_items: reverted: 2 found, 2 changed" in ran.err
-        database.execute("DROP TABLE item, item_audit, datafix_run, alembic_version CASCADE")
+        database.execute(
+            "DROP TABLE item, item_audit, datafix_run, datafix_run_table, alembic_version CASCADE"
+        )
 
 
 @pytest.mark.parametrize(

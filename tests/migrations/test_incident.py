@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.projects import Project, our_project
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 PHANTOMS = [13, 16, 19, 21, 24, 32, 33]
-AUDIT, LEDGER = "public.position_reconciliation_audit", "public.datafix_run"
+AUDIT = "public.position_reconciliation_audit"
 DISCARD = ("-x", "discard=position_reconciliation_audit")
 
 
@@ -50,7 +50,7 @@ def test_on_the_adopted_production_table_seven_rows_close_and_nothing_else_chang
     assert [identifier for (identifier,) in closed] == PHANTOMS
     assert others(database) == rows_before
     tables_after = database.dump()
-    added = {AUDIT, LEDGER, "public.alembic_version"}
+    added = {AUDIT, *LEDGER, "public.alembic_version"}
     assert tables_after.keys() - tables_before.keys() == added
     for name in tables_before.keys() - {"public.active_positions"}:
         assert tables_after[name] == tables_before[name], name
