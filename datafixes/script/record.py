@@ -124,6 +124,8 @@ def _closing(fix: RecordedFix) -> list[str]:
         "    IF NOT pg_temp.datafix_changed_anything(fix) THEN",
         "        RETURN;",
         "    END IF;",
+        "",
+        "    -- The proof: each row is the one that was meant, the post-conditions hold, and as many rows as expected changed.",
         *(line for number, table in named for line in _judge(number, table)),
         *(line for number, table in tables if table.ensure for line in _ensure(number, table)),
     ]
