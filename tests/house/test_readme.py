@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Database
+from tests.projects import new_project
+from tests.servers import LEDGER, Database
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -63,11 +64,44 @@ def test_every_command_and_every_query_runs(database: Database, checkout: Path) 
     assert database.value("SELECT count(*) FROM active_positions") == 17
 
 
-def test_the_fix_that_readme_shows_is_one() -> None:
-    shown = next(block for block in blocks("python") if "reprice_untaxed_orders" in block)
-    namespace: dict[str, object] = {}
-    exec(compile(shown, "README.md", "exec"), namespace)
-    assert type(namespace["fix"]).__name__ == "DataFix"
+SHOP = """
+CREATE TABLE orders (id integer PRIMARY KEY, order_number text, customer_id integer, net numeric, total numeric, tax_class text);
+CREATE TABLE order_lines (order_id integer REFERENCES orders ON DELETE CASCADE, place integer, PRIMARY KEY (order_id, place));
+CREATE TABLE customers (id integer PRIMARY KEY, name text);
+INSERT INTO customers VALUES (4, 'ACME INC'), (7, 'Acme Inc');
+INSERT INTO orders SELECT n, 'A-' || n + 6, CASE WHEN n < 13 THEN 4 ELSE 7 END, n, n FROM generate_series(11, 15) AS n;
+INSERT INTO orders VALUES (90, 'LOADTEST-1', 4, 1, 1, 'x'), (91, 'LOADTEST-2', 4, 1, 1, 'x');
+UPDATE orders SET tax_class = 'x' WHERE id > 12;
+INSERT INTO order_lines SELECT 90, n FROM generate_series(1, 3) AS n UNION ALL SELECT 91, n FROM generate_series(1, 2) AS n;
+"""
+
+
+def test_the_fixes_that_readme_shows_run_and_come_back(tmp_path: Path, database: Database) -> None:
+    shown = [block for block in blocks("python") if "down_revision" in block]
+    assert len(shown) == 3
+    project = new_project(tmp_path, database)
+    tables = ("orders", "order_lines", "customers")
+    project.revision(
+        "0041", None, "\n".join(f"op.create_audit_table({t!r}, name={t + '_audit'!r})" for t in tables)
+    )
+    for block in shown:
+        number = re.search(r'^revision = "(.+)"', block, re.MULTILINE)
+        assert number
+        (tmp_path / f"migrations/versions/{number[1]}.py").write_text(block, "utf-8")
+    database.psql(SHOP, "-v", "ON_ERROR_STOP=1")
+    assert project.alembic("upgrade", "0041").code == 0
+    own = (*LEDGER, *(f"public.{table}_audit" for table in tables), "public.alembic_version")
+    before = database.dump(*own)
+    for _ in range(2):
+        ran = project.alembic("upgrade", "head")
+        assert ran.code == 0, ran.out
+        assert project.outcomes[-3:] == ["applied"] * 3
+        assert database.dump(*own) != before
+        assert project.alembic("downgrade", "0041").code == 0
+        assert database.dump(*own) == before
+    script = project.script("0041:0044")
+    database.psql(script, "-v", "ON_ERROR_STOP=1")
+    assert project.outcomes[-3:] == ["applied"] * 3
 
 
 def test_readme_names_every_setting() -> None:
