@@ -19,6 +19,11 @@ from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script, drop_script
 from tests.servers import Database
 
+__all__ = [
+    "LIMITS", "ONCE", "Context", "apply", "apply_script", "create_audit_table", "drop_audit_table", "record", "recorded_script",
+    "recording", "revert", "run",
+]  # fmt: skip
+
 LIMITS = Limits()
 ONCE = Attempts(1, 0)
 

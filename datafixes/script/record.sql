@@ -21,20 +21,21 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_record(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    written  jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'columns') AS c WHERE NOT (c -> 'generated')::boolean);
-    names    text  := pg_temp.datafix_each(written, '%1$I');
+    target   oid   := (fix ->> 'target_oid')::oid;
+    -- Transition tables do not hold what is only generated when it is read.
+    names    text  := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v');
     relation regclass;
     event    text;
 BEGIN
-    IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = (fix ->> 'target_oid')::oid) THEN
+    IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = target) THEN
         PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s belongs to %s, and only its owner can record what happens to it', fix ->> 'fix', fix ->> 'target',
-            (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = (fix ->> 'target_oid')::oid)), NULL, 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right to change rows.');
+            (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)), NULL, 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right to change rows.');
     END IF;
-    -- Transition tables do not hold what generated columns show; here they are generated again.
     EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP', fix ->> 'target'));
-    EXECUTE (SELECT coalesce(pg_temp.datafix_sql(fix, 'ALTER TABLE pg_temp.datafix_seen_{{n}} ' || string_agg(format('ALTER COLUMN %I DROP NOT NULL', c ->> 'name'), ', ')), 'SELECT')
-               FROM jsonb_array_elements(fix -> 'columns') AS c WHERE (c -> 'not_null')::boolean);
-    FOR relation IN SELECT tree.oid::regclass FROM pg_temp.datafix_tree((fix ->> 'target_oid')::oid) AS tree (oid) LOOP
+    EXECUTE (SELECT coalesce(pg_temp.datafix_sql(fix, 'ALTER TABLE pg_temp.datafix_seen_{{n}} ' || string_agg(format('ALTER COLUMN %I DROP %s', attname, what), ', ')), 'SELECT')
+               FROM pg_attribute CROSS JOIN LATERAL (SELECT 'NOT NULL' WHERE attnotnull UNION ALL SELECT 'EXPRESSION' WHERE attgenerated = 's') AS _ (what)
+              WHERE attrelid = target AND attnum > 0 AND NOT attisdropped);
+    FOR relation IN SELECT tree.oid::regclass FROM pg_temp.datafix_tree(target) AS tree (oid) LOOP
         FOREACH event IN ARRAY ARRAY['INSERT', 'UPDATE', 'DELETE'] LOOP
             EXECUTE format('CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_note_rows(%L, %L, %L, %L)', 'datafix_' || lower(event), event, relation,
                 CASE event WHEN 'INSERT' THEN 'NEW TABLE AS datafix_new' WHEN 'DELETE' THEN 'OLD TABLE AS datafix_old' ELSE 'OLD TABLE AS datafix_old NEW TABLE AS datafix_new' END,

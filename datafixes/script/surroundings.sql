@@ -23,11 +23,14 @@ BEGIN
 END
 $engine$;
 
--- What this transaction did to every table so far. Large objects stand in a table of the system's.
+-- What this transaction did to every table so far: what it counted, the table's file, and whether it has the table for
+-- itself, as only DDL needs to. Large objects stand in a table of the system's.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_counts()
-RETURNS TABLE (relation oid, file oid, inserted bigint, updated bigint, deleted bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT c.oid, c.relfilenode, pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid), pg_stat_get_xact_tuples_deleted(c.oid)
+RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, inserted bigint, updated bigint, deleted bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT c.oid, c.oid::regclass::text, c.relfilenode, l.relation IS NOT NULL,
+           pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid), pg_stat_get_xact_tuples_deleted(c.oid)
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      LEFT JOIN pg_locks AS l ON l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = c.oid
      WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
        AND (n.nspname !~ '^pg_' OR c.oid = 'pg_largeobject'::regclass)
 $engine$;
@@ -64,14 +67,16 @@ DECLARE
                 UNION ALL SELECT unnest(ARRAY[(fix ->> 'ledger')::regclass, (fix ->> 'ledger_tables')::regclass])) AS named (relation));
     other record;
 BEGIN
-    SELECT string_agg(label || CASE WHEN emptied THEN ' (truncated or rewritten)' ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label) AS which,
+    SELECT string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label) AS which,
            count(*) AS tables INTO other
-      FROM (SELECT now.relation::regclass::text AS label, now.inserted - coalesce(was.inserted, 0) AS ins, now.updated - coalesce(was.updated, 0) AS upd, now.deleted - coalesce(was.deleted, 0) AS del,
-                   -- others may do that too meanwhile, but not to a table that this transaction has locked
-                   now.file <> was.file AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.relation = now.relation AND l.mode = 'AccessExclusiveLock') AS emptied
-              FROM pg_temp.datafix_counts() AS now LEFT JOIN pg_temp.datafix_watched AS was USING (relation)
-             WHERE now.relation <> ALL (known)) AS changed
-     WHERE ins <> 0 OR upd <> 0 OR del <> 0 OR emptied;
+      FROM (SELECT coalesce(was.label, now.label) AS label,
+                   now.inserted - coalesce(was.inserted, 0) AS ins, now.updated - coalesce(was.updated, 0) AS upd, now.deleted - coalesce(was.deleted, 0) AS del,
+                   -- others may do all that too meanwhile, but not to a table that this transaction has for itself
+                   was.relation IS NOT NULL AND CASE WHEN now.relation IS NOT NULL THEN now.exclusive AND (NOT was.exclusive OR now.file <> was.file)
+                       ELSE EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = was.relation) END AS altered
+              FROM pg_temp.datafix_counts() AS now FULL JOIN pg_temp.datafix_watched AS was USING (relation)
+             WHERE relation <> ALL (known)) AS changed
+     WHERE ins <> 0 OR upd <> 0 OR del <> 0 OR altered;
     IF other.tables > 0 THEN
         PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s changed along, without a copy: %s', fix ->> 'fix', other.tables,
             CASE other.tables WHEN 1 THEN '' ELSE 's' END, left(other.which, 500)), NULL,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +59,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def project(tmp_path: Path, database: Database, case: Case) -> Iterator[Project]:
+def project(tmp_path: Path, database: Database, case: Case) -> Project:
     """The case's tables with their audit tables, and its fix as revision `b`."""
     database.psql(case.text("setup.sql") + "\nCOMMIT;", "-v", "ON_ERROR_STOP=0", check=False)
     contents = Contents(database, case.tables)

@@ -1,11 +1,14 @@
 """Recorded fixes: what any statements change in the tables of a fix is copied, proved, and given back."""
 
+import psycopg2
 import pytest
 
+from datafixes import Table
 from datafixes.errors import Refused
 from tests import fixes, shop
 from tests.servers import Database
 from tests.shop import MERGE, contents, fix, lay, merged, table
+from tests.small_book import session
 
 ways = pytest.mark.parametrize("offline", [False, True], ids=["online", "one script"])
 
@@ -101,3 +104,99 @@ def test_c4_what_a_foreign_key_deletes_along_is_found_copied_and_given_back(data
     said = fix(table("invoice", deleted=2), may_differ=["line"], name="said")
     fixes.record(database, said, *statements)
     assert shop.contents(database) != before
+
+
+@ways
+def test_a18_generated_columns_are_in_the_images_and_generated_again(
+    database: Database, offline: bool
+) -> None:
+    virtual = ", v integer GENERATED ALWAYS AS (a * 3) VIRTUAL" if database.server_version >= 18 else ""
+    database.execute(
+        "CREATE FUNCTION app_twice(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN app_once($1) * 2; END'",
+        "CREATE FUNCTION app_once(integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
+        f"CREATE TABLE made (id integer PRIMARY KEY, a integer NOT NULL, s integer GENERATED ALWAYS AS (app_twice(a)) STORED{virtual})",
+        "INSERT INTO made (id, a) VALUES (1, 5), (2, 6)",
+    )
+    fixes.create_audit_table(database, "made", "made_audit")
+    before = database.rows("TABLE made ORDER BY id")
+    both = fix(Table("made", "made_audit", updated=1, deleted=1))
+    fixes.record(
+        database, both, "UPDATE made SET a = 7 WHERE id = 1", "DELETE FROM made WHERE id = 2", offline=offline
+    )
+    shown = "id, a, s" + (", v" if virtual else "")
+    assert database.rows(f"SELECT {shown} FROM made_audit WHERE audit_image = 'before' ORDER BY id") == before
+    fixes.revert(database, both)
+    assert database.rows("TABLE made ORDER BY id") == before
+
+
+def test_a10_names_that_need_quotes_or_are_called_like_the_engines_own(database: Database) -> None:
+    database.execute(
+        'CREATE SCHEMA "Odd Schema"',
+        'CREATE TABLE "Odd Schema"."select ""x""" ("Key 1" integer, s text, i text, o text, t text, r text, "fix" text, "n" text, own text, child text,'
+        ' "audit""id" text, same text, PRIMARY KEY ("Key 1", s))',
+        'INSERT INTO "Odd Schema"."select ""x""" VALUES (1, \'a\'), (2, \'b\'), (3, \'c\')',
+    )
+    fixes.create_audit_table(
+        database, 'select "x"', "Audit It", schema="Odd Schema", audit_schema="Odd Schema"
+    )
+    before = database.rows('TABLE "Odd Schema"."select ""x""" ORDER BY 1')
+    odd = fix(
+        Table('select "x"', "Audit It", "Odd Schema", key=("Key 1", "s"), updated={(1, "a"): "one"}, deleted=1, identity={"What?": "'one'"}),
+        ensure='(SELECT count(*) FROM "Odd Schema"."select ""x""") = 2',
+    )  # fmt: skip
+    for offline in (False, True):
+        fixes.record(
+            database, odd, 'UPDATE "Odd Schema"."select ""x""" SET o = $$x$$, own = $sql$y$sql$ WHERE s = \'a\'',
+            'DELETE FROM "Odd Schema"."select ""x""" WHERE s = \'b\'', offline=offline,
+        )  # fmt: skip
+        fixes.revert(database, odd)
+        assert database.rows('TABLE "Odd Schema"."select ""x""" ORDER BY 1') == before
+
+
+def test_what_a_savepoint_took_back_was_never_recorded(database: Database) -> None:
+    before = lay(database)
+    some = fix(table("invoice", updated=1))
+    fixes.record(
+        database, some,
+        "DO $$ BEGIN BEGIN UPDATE invoice SET total = 0; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL; END; UPDATE invoice SET total = 1 WHERE id = 10; END $$",
+    )  # fmt: skip
+    assert images(database, "invoice") == [("before", 1), ("after", 1)]
+    fixes.revert(database, some)
+    assert contents(database) == before
+
+
+def test_c14_nobody_else_writes_while_a_fix_is_recorded_and_everybody_reads(database: Database) -> None:
+    lay(database)
+    some = fix(table("invoice", updated=1))
+    scripts = fixes.recording(some, fixes.Context(), fixes.LIMITS)
+    with session(database) as recorder, recorder.cursor() as cursor:
+        for statement in (*scripts.opening.before, scripts.opening.block):
+            cursor.execute(statement)
+        assert database.value("SELECT count(*) FROM invoice") == 4
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            database.execute("SET lock_timeout = '100ms'; UPDATE invoice SET total = 5 WHERE id = 13")
+        cursor.execute("UPDATE invoice SET total = 1 WHERE id = 10")
+        for statement in (scripts.closing.block, *scripts.closing.after):
+            cursor.execute(statement)
+        recorder.commit()
+    assert images(database, "invoice") == [("before", 1), ("after", 1)]
+
+
+def test_values_of_every_kind_of_comparison_cancel_out_only_bit_by_bit(database: Database) -> None:
+    """1.0 is not 1.00, -0 is not 0, and json has no equality at all."""
+    database.execute(
+        "CREATE TABLE v (id integer PRIMARY KEY, n numeric, f float8, j json, p point)",
+        "INSERT INTO v VALUES (1, 1.0, '-0', '{\"a\": 1}', '(1,2)'), (2, 1.0, 0, '[]', '(0,0)')",
+        "CREATE TABLE was AS TABLE v",
+    )
+    fixes.create_audit_table(database, "v", "v_audit")
+    one = fix(Table("v", "v_audit", updated=1))
+    fixes.record(
+        database, one, "UPDATE v SET n = 1.00, f = 0, j = '{\"a\":1}' WHERE id = 1", "UPDATE v SET n = 5, p = '(9,9)'",
+        "UPDATE v SET n = 1.0, p = CASE id WHEN 1 THEN point '(1,2)' ELSE '(0,0)' END",
+    )  # fmt: skip
+    assert database.rows("SELECT id, n::text, f::text, j::text FROM v_audit ORDER BY audit_id") == [
+        (1, "1.0", "-0", '{"a": 1}'), (1, "1.0", "0", '{"a":1}'),
+    ]  # fmt: skip
+    fixes.revert(database, one)
+    assert database.value("SELECT bool_and(record_image_eq(v, was)) FROM v JOIN was USING (id)")

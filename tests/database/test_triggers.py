@@ -48,10 +48,9 @@ def declared(change: Update | Delete | Insert | None = None, **more: Any) -> Dat
 
 
 def recorded(**more: Any) -> RecordedFix:
-    table = {key: more.pop(key) for key in ("housekeeping", "updated", "inserted", "deleted") if key in more}
-    return RecordedFix(
-        name="fix", reason="Test.", tables=[Table("item", "item_audit", **({"updated": 2} | table))], **more
-    )
+    given: dict[str, Any] = {"updated": 2}
+    given |= {key: more.pop(key) for key in ("housekeeping", "updated", "inserted", "deleted") if key in more}
+    return RecordedFix(name="fix", reason="Test.", tables=[Table("item", "item_audit", **given)], **more)
 
 
 def apply(database: Database, fix: DataFix | RecordedFix) -> None:

@@ -1,10 +1,11 @@
 """`with op.record_datafix(fix):` in migrations: bodies in SQL and in Python, online and as a script, and bodies that are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.projects import Project, project_with_fix
+from tests.projects import ENV, STOCK_ENV, Project, project_with_fix
 from tests.servers import LEDGER, Database
 
 FIX = """
@@ -184,7 +185,10 @@ def test_b24_a_body_that_ends_the_transaction_is_refused(
         ("ALTER TABLE item ADD COLUMN more integer", "alter public.item"),
         ("CREATE INDEX ON item (amount)", "alter public.item"),
         ("TRUNCATE item", "TRUNCATE of"),
-        ("TRUNCATE other", "other (truncated or rewritten)"),
+        ("TRUNCATE other", "other (truncated, altered or dropped)"),
+        ("DROP TABLE other", "other (truncated, altered or dropped)"),
+        ("ALTER TABLE other DROP COLUMN v", "other (truncated, altered or dropped)"),
+        ("CREATE TABLE copy AS TABLE item", "public.copy (3 inserted)"),
         ("INSERT INTO other VALUES (1)", "other (1 inserted)"),
         ("SELECT lo_from_bytea(0, 'x')", "pg_largeobject (1 inserted)"),
         ("DROP TABLE pg_temp.datafix_seen_1", "datafix_seen_1"),
@@ -345,3 +349,37 @@ def test_only_the_owner_can_record_a_table(tmp_path: Path, database: Database) -
         assert database.value("SELECT count(*) FROM item") == 3
     finally:
         database.execute("DROP OWNED BY guest", "DROP ROLE guest")
+
+
+@pytest.mark.parametrize("env", [STOCK_ENV, ENV], ids=["one transaction for all", "one for each"])
+def test_two_recorded_fixes_and_a_declared_one_after_each_other(
+    tmp_path: Path, database: Database, env: str
+) -> None:
+    project = recorded(tmp_path, database, env=env)
+    second = FIX.format(table="", more="").replace("repair_items", "second").replace(", deleted=1", "")
+    project.revision(
+        "c",
+        "b",
+        inside("body.execute('UPDATE item SET note = 1 WHERE id = 3')"),
+        "op.revert_datafix(fix)",
+        top=second,
+    )
+    third = "fix = DataFix(name='third', reason='x', change=Update('item', set={'note': 'y'}), rows=Rows(key='id', expect=[3]), audit='item_audit')"
+    project.revision("d", "c", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=third)
+    before = database.dump("public.item_audit", "public.alembic_version", *LEDGER)
+    for _ in range(2):
+        ran = project.alembic("upgrade", "head")
+        assert ran.code == 0, ran.out
+        assert database.rows("SELECT id, note FROM item ORDER BY id") == [(1, None), (3, "y")]
+        assert project.alembic("downgrade", "a").code == 0
+        assert database.dump("public.item_audit", "public.alembic_version", *LEDGER) == before
+    database.psql(project.script("a:d"), "-v", "ON_ERROR_STOP=1")
+    assert project.versions == {"d"}
+
+
+def test_b16_a_recorded_fix_works_with_psycopg_3_too(tmp_path: Path, database: Database) -> None:
+    project = replace(recorded(tmp_path, database), driver="psycopg")
+    project.write_ini()
+    assert project.alembic("upgrade", "head").code == 0
+    assert project.alembic("downgrade", "a").code == 0
+    assert project.outcomes == ["applied", "reverted"]
