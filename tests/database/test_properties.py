@@ -55,7 +55,7 @@ class Told:
                 f"INSERT INTO story.things ({', '.join(self.names)}) VALUES {self.row(write.key, write.row)}"
             )
         column = self.shape.columns[write.column]
-        value = column.type.sql(write.row[write.column])
+        value = column.type.sql(write.value)
         return f"UPDATE story.things SET {literal.name(column.name)} = {value} WHERE {where}"
 
     def row(self, key: Key, row: Row) -> str:
@@ -168,8 +168,8 @@ class Told:
         _, writes = happen(self.shape, self.story.rows, self.story.plan.writes)
         fixes.record(self.database, fix, *map(self.statement, writes))
 
-    def revert(self) -> None:
-        fixes.revert(self.database, self.fix())
+    def revert(self, on_conflict: str = "refuse") -> None:
+        fixes.revert(self.database, self.fix(), on_conflict)
 
     def named_in(self, message: str) -> set[Key]:
         """The keys that a refusal names."""
@@ -233,6 +233,8 @@ def give_back(told: Told, states: tuple[State, State, State]) -> None:
         assert verdict.certain <= named <= verdict.possible
         assert told.holds(now), "nothing at all is changed"
         assert told.has_images("revert", "before", [])
+        told.revert("skip")
+        assert told.holds(verdict.state), "skip leaves those rows alone, and gives back the others"
         return
     event("given back, with what others wrote since" if verdict.state != states[0] else "given back")
     told.revert()
