@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -76,7 +75,8 @@ class BlockerWatch:
                     self._watching.wait()
                     self._look(observer)
                     self._end.wait(_INTERVAL)
-        except SQLAlchemyError as error:
+        except Exception as error:
+            # Whatever goes wrong with the second connection, also while it is closed, is no matter of the fix.
             _logger.debug("%s: who holds locks cannot be seen: %s", self._label, error)
 
     def _look(self, observer: Connection) -> None:

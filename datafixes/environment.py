@@ -108,4 +108,6 @@ def leave_audit_tables_alone(
     if type_ != "table" or not reflected or compare_to is not None:
         return True
     columns = {column.name for column in item.columns}
-    return not (columns.issuperset(AUDIT_COLUMNS) or (name in _LEDGER_COLUMNS and columns >= _LEDGER_COLUMNS[name]))
+    return not (
+        columns.issuperset(AUDIT_COLUMNS) or (name in _LEDGER_COLUMNS and columns >= _LEDGER_COLUMNS[name])
+    )

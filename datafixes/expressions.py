@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import enum
 import re
 import uuid
 from collections.abc import Mapping
@@ -74,6 +75,11 @@ def check_values(where: str, values: Mapping[Any, Any]) -> None:
             raise DeclarationError(
                 f"{where}: the text for {name} holds a NUL byte, which PostgreSQL cannot keep."
             )
+        if isinstance(value, enum.Enum):
+            raise DeclarationError(
+                f"{where}: {name} is a member of an enumeration, {value}, whose value may be another one tomorrow.",
+                hint=f"Write the value itself: {value.value!r}.",
+            )
         if isinstance(value, str) and (mark := _MARK.search(value)):
             raise DeclarationError(
                 f"{where}: {mark.group()} in {name} has the form of one of the engine's own marks."
@@ -87,6 +93,11 @@ def check_values(where: str, values: Mapping[Any, Any]) -> None:
 
 def check_text(where: str, text: str, *, expression: bool = True) -> None:
     """Refuse text that the script could not carry, or that means another moment in another session."""
+    if not isinstance(text, str):
+        raise DeclarationError(
+            f"{where} is a {type(text).__name__}, not text.",
+            hint="A fix is plain data: write SQL as text. What a model says today may be something else tomorrow.",
+        )
     if "\x00" in text:
         raise DeclarationError(f"{where} holds a NUL byte, which PostgreSQL cannot keep.")
     if not expression:

@@ -82,7 +82,7 @@ class Rows:
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of the key, always as a tuple."""
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return columns_of("Rows", self.key)
 
     @property
     def count(self) -> int:
@@ -99,6 +99,15 @@ class Rows:
                 key if isinstance(key, tuple) else (key,),
                 identity if isinstance(identity, tuple) else (identity,),
             )
+
+
+def columns_of(where: str, key: object) -> tuple[str, ...]:
+    """The columns of a key, given as one name or as several."""
+    if isinstance(key, str):
+        return (key,)
+    if not isinstance(key, tuple | list):
+        raise DeclarationError(f"{where}: key is a {type(key).__name__}, not the name of a column.")
+    return tuple(key)
 
 
 def _shown(key: tuple[Value, ...]) -> str:

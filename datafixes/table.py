@@ -6,7 +6,7 @@ from typing import Any
 
 from datafixes.errors import DeclarationError
 from datafixes.expressions import Value, check_identifiers, check_text
-from datafixes.rows import Rows
+from datafixes.rows import Rows, columns_of
 
 KINDS = ("inserted", "updated", "deleted")
 """What can happen to a row, in the words of a recorded fix."""
@@ -79,7 +79,7 @@ class Table:
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of the key, always as a tuple; empty where the database is to say."""
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return columns_of(f"Table {self.table}", self.key)
 
     def count(self, kind: str) -> int:
         """How many rows of a kind are expected."""

@@ -109,7 +109,9 @@ def changes(connection: Connection, schema: str, audit: str, run: int, rows: int
         f" ORDER BY audit_id LIMIT {rows})"
         for image in ("before", "after")
     )
-    shown = ", ".join(str(number) for number in connection.exec_driver_sql(verbatim(connection, first)).scalars())
+    shown = ", ".join(
+        str(number) for number in connection.exec_driver_sql(verbatim(connection, first)).scalars()
+    )
     lines = connection.exec_driver_sql(
         verbatim(
             connection,

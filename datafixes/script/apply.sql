@@ -36,6 +36,7 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
         pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit'));
     ANALYZE pg_temp.datafix_captured;
+    PERFORM pg_temp.datafix_check_read_back(fix, format('%s AS t JOIN pg_temp.datafix_captured AS c ON {{c.key = t.key}}', fix ->> 'target'));
 END
 $engine$;
 

@@ -121,6 +121,38 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT jsonb_set(fix, ARRAY['tables', (n - 1)::text], known - ARRAY(SELECT jsonb_object_keys(fix)))
 $engine$;
 
+-- The expression that turns a value into the type in which it is kept.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_as_kept(alias text, c jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT CASE WHEN c ->> 'type' = c ->> 'kept' THEN format('%s.%I', alias, c ->> 'name')
+                WHEN c ->> 'made_of' IS NOT NULL AND c ->> 'kept' = 'text' THEN format('pg_temp.datafix_text(%s.%I)', alias, c ->> 'name')
+                WHEN c ->> 'made_of' IS NOT NULL THEN format('pg_temp.datafix_texts(%s.%I)', alias, c ->> 'name')
+                ELSE format('%s.%I::%s', alias, c ->> 'name', c ->> 'kept') END
+$engine$;
+
+-- Values of the application's own types are kept as text: what is read back from it must be the value itself, to the bit, or
+-- nothing may happen to the row. "rows" are the rows "t" that are copied.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_read_back(fix jsonb, rows text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
+SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+DECLARE
+    other   jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'columns') AS c WHERE c ->> 'type' <> c ->> 'kept' AND NOT (c -> 'generated')::boolean);
+    differs text  := (SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW((%2$s)::%3$s)) THEN %1$L END', c ->> 'name', pg_temp.datafix_as_kept('t', c), c ->> 'type'), ', ')
+                        FROM jsonb_array_elements(other) AS c);
+    lost    text;
+BEGIN
+    IF other IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, format('SELECT concat_ws(''/'', %s) || '': '' || lost.columns FROM %s CROSS JOIN LATERAL (SELECT nullif(concat_ws('', '', %s), '''') AS columns) AS lost WHERE lost.columns IS NOT NULL LIMIT 1',
+        CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.key}}' END, rows, differs)) INTO lost;
+    IF lost IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a value of %s could not be given back: what its text form says is not the value itself: %s', fix ->> 'fix', fix ->> 'target', lost));
+    END IF;
+END
+$engine$;
+
 -- Fills in what only the catalog knows. In a statement, "target" stands for the fix's table:
 --   {{columns}}            the names of its columns
 --   {{target.columns}}     the same, qualified, and cast to the types in which they are kept
@@ -144,18 +176,13 @@ BEGIN
         IF part[2] IN ('lock', 'run', 'n') THEN
             expanded := fix ->> part[2];
         ELSIF part[2] = 'columns' THEN
-            SELECT string_agg(CASE
-                       WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')
-                       WHEN c ->> 'type' = c ->> 'kept' THEN format('%s.%I', part[1], c ->> 'name')
-                       WHEN c ->> 'made_of' IS NOT NULL AND c ->> 'kept' = 'text' THEN format('pg_temp.datafix_text(%s.%I)', part[1], c ->> 'name')
-                       WHEN c ->> 'made_of' IS NOT NULL THEN format('pg_temp.datafix_texts(%s.%I)', part[1], c ->> 'name')
-                       ELSE format('%s.%I::%s', part[1], c ->> 'name', c ->> 'kept') END, ', ' ORDER BY (c -> 'position')::int)
+            SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name') ELSE pg_temp.datafix_as_kept(part[1], c) END, ', ' ORDER BY (c -> 'position')::int)
               INTO expanded FROM jsonb_array_elements(fix -> 'columns') AS c;
         ELSIF part[3] IS NULL THEN
             SELECT string_agg(coalesce(part[1] || '.', '') || quote_ident(k ->> 'name'), ', ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         ELSE
-            SELECT string_agg(format('%s.%I%s %s %s.%I', part[1], k ->> 'name', k ->> 'cast', k ->> 'equals', part[3], k ->> 'name'),
+            SELECT string_agg(format('%s.%I%s%s %s %s.%I%s', part[1], k ->> 'name', k ->> 'cast', k ->> 'base', k ->> 'equals', part[3], k ->> 'name', k ->> 'base'),
                               ' AND ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         END IF;

@@ -36,6 +36,7 @@ _PINNED = (
     "row_security",
     "synchronous_commit",
     "quote_all_identifiers",
+    "array_nulls",
     "work_mem",
 )
 
@@ -132,14 +133,15 @@ $fuse$"""
 
 
 def _pin(limits: Limits) -> str:
-    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off")
+    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off", "on")
     fixed = [literal.text(value) for value in values]
     pinned = ",\n        ".join(
         f"('{name}', {value})" for name, value in zip(_PINNED, [*fixed, _ENOUGH_MEMORY], strict=True)
     )
     return f"""\
 -- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk;
--- the names of types and of what a regclass points at are written in one way; memory for comparing some 100,000 rows.
+-- the names of types and of what a regclass points at are written in one way, and NULL in an array is read as one; memory
+-- for comparing some 100,000 rows.
 DO $settings$
 BEGIN
     PERFORM pg_catalog.set_config('datafixes.' OPERATOR(pg_catalog.||) pinned.name, pg_catalog.current_setting(pinned.name), true), pg_catalog.set_config(pinned.name, pinned.value, true)
@@ -154,9 +156,14 @@ def _unpin() -> str:
     # synchronous_commit counts when the transaction commits, and ends with it.
     pinned = ", ".join(f"('{name}')" for name in _PINNED if name != "synchronous_commit")
     return f"""\
--- The settings as they were: other migrations may follow in this transaction.
+-- The settings as they were: other migrations may follow in this transaction. The outcome is told here and not in the
+-- block: drivers that read a notice may lose the Ctrl-C that waits for a statement to end.
 DO $settings$
 BEGIN
+    IF pg_catalog.current_setting('datafixes.told', true) OPERATOR(pg_catalog.<>) '' THEN
+        RAISE NOTICE '%', pg_catalog.current_setting('datafixes.told');
+        PERFORM pg_catalog.set_config('datafixes.told', '', true);
+    END IF;
     PERFORM pg_catalog.set_config(pinned.name, pg_catalog.current_setting('datafixes.' OPERATOR(pg_catalog.||) pinned.name), true)
        FROM (VALUES {pinned}) AS pinned (name)
       WHERE pg_catalog.current_setting(pinned.name, true) IS NOT NULL;

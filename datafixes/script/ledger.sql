@@ -66,7 +66,7 @@ BEGIN
         EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR SELECT pg_temp.datafix_check_moved(%L)', moved, fix - 'tables');
     END IF;
     PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s %s>', fix ->> 'direction', fix ->> 'fix'), true);
-    RAISE NOTICE 'datafix %: %, % rows changed, run %', fix ->> 'fix', outcome, changed, fix ->> 'run';
+    PERFORM set_config('datafixes.told', format('datafix %s: %s, %s rows changed, run %s', fix ->> 'fix', outcome, changed, fix ->> 'run'), true);
 END
 $engine$;
 

@@ -162,6 +162,7 @@ DECLARE
     image  text;
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}}');
+    PERFORM pg_temp.datafix_check_read_back(fix, '(SELECT * FROM pg_temp.datafix_seen_{{n}} WHERE datafix_image = ''before'') AS t');
     IF keyed THEN
         EXECUTE pg_temp.datafix_sql(fix, $sql$
             CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS

@@ -21,7 +21,7 @@ from tests.database.type_matrix import (
     let_sessions_start_with,
     reset,
 )
-from tests.database.type_tables import NOT_READ_BACK, matrices
+from tests.database.type_tables import KEYS_OF_THEIR_OWN, matrices
 from tests.database.type_ways import DECLARED, DELETE, INSERT, TOUCH, UPDATE, Way
 from tests.fixes import apply, revert
 from tests.one_row import is_back, one_row
@@ -71,11 +71,6 @@ def there_and_back(laid: Laid, name: str, way: Way, pair: str) -> None:
     assert differing(database, matrix, images(database, matrix, "revert", "after"), starts) == {}
 
 
-def defect(what: str) -> pytest.MarkDecorator:
-    """What the engine does not do yet."""
-    return pytest.mark.xfail(strict=True, raises=(Refused, AssertionError), reason=what)
-
-
 def ways(*every: Way, once: tuple[Way, ...] = ()) -> pytest.MarkDecorator:
     """Each way with every pair of settings; some with the first pair only."""
     return pytest.mark.parametrize(
@@ -116,7 +111,7 @@ def test_a13_a_key_of_any_type_tells_rows_apart(laid: Laid, way: Way, pair: str)
 
 @pytest.mark.parametrize(
     "type_",
-    [pytest.param(t, marks=defect(why)) for t, why in NOT_READ_BACK.items()],
+    KEYS_OF_THEIR_OWN,
 )
 def test_a6_a11_a_key_of_an_application_s_type_tells_rows_apart(laid: Laid, type_: str) -> None:
     types = with_arrays(own([]))
@@ -128,7 +123,6 @@ def test_a6_a11_a_key_of_an_application_s_type_tells_rows_apart(laid: Laid, type
         there_and_back(Laid(database, {"one_key": matrix}), "one_key", way, "north-south")
 
 
-@defect("the row as the fix left it is read under the session's array_nulls")
 def test_a6_an_identity_reads_an_application_s_type_as_the_fix_left_it(database: Database) -> None:
     one_row(database, "composite", "ROW('{1,NULL}')", "CREATE TYPE composite AS (numbers integer[])")
     fix = DataFix(
@@ -175,7 +169,6 @@ def test_types_of_extensions_are_tried_where_the_server_has_them(laid: Laid) -> 
         pytest.skip(f"this server has no {', '.join(missing)}")
 
 
-@defect("what an image keeps as text is not read back before the row is changed")
 @pytest.mark.parametrize("what", NOT_TOLD_BY_TEXT)
 def test_a5_a7_a11_what_a_text_does_not_tell_is_given_back_or_not_changed(
     database: Database, what: str

@@ -97,9 +97,6 @@ def test_a_revert_whose_wire_is_cut_gives_all_back_or_nothing(tmp_path: Path, da
     assert images(database) == 8
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the thread that looks for blockers ends with a traceback in the deploy's log"
-)
 def test_the_second_connection_that_is_cut_while_nobody_looks_says_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
