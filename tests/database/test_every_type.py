@@ -22,7 +22,7 @@ from tests.database.type_matrix import (
     reset,
 )
 from tests.database.type_tables import KEYS_OF_THEIR_OWN, matrices
-from tests.database.type_ways import DECLARED, DELETE, INSERT, TOUCH, UPDATE, Way
+from tests.database.type_ways import DECLARED, DELETE, INSERT, KEYLESS, RECORDED, TOUCH, UPDATE, Way
 from tests.fixes import apply, revert
 from tests.one_row import is_back, one_row
 from tests.servers import Database, Server
@@ -82,22 +82,34 @@ def ways(*every: Way, once: tuple[Way, ...] = ()) -> pytest.MarkDecorator:
     )
 
 
-@ways(UPDATE, DELETE, once=(TOUCH, INSERT))
+@ways(UPDATE, DELETE, once=(TOUCH, INSERT, *RECORDED))
 def test_a1_a2_a5_a6_a7_a15_a17_every_type_comes_back(laid: Laid, way: Way, pair: str) -> None:
     there_and_back(laid, "types", way, pair)
 
 
-@ways(once=(UPDATE, DELETE))
+@ways(once=KEYLESS)
+def test_c32_rows_of_every_type_without_a_key_come_back(laid: Laid, way: Way, pair: str) -> None:
+    things = laid.matrices["types"].table("things")
+    laid.database.execute(f"ALTER TABLE {things} DROP CONSTRAINT things_pkey")
+    try:
+        there_and_back(laid, "types", way, pair)
+    finally:
+        laid.database.execute(
+            f"TRUNCATE {things}", f"ALTER TABLE {things} ADD CONSTRAINT things_pkey PRIMARY KEY (id)"
+        )
+
+
+@ways(once=(UPDATE, DELETE, *RECORDED))
 def test_a6_rows_of_the_catalogs_come_back(laid: Laid, way: Way, pair: str) -> None:
     there_and_back(laid, "catalogs", way, pair)
 
 
-@ways(once=DECLARED)
+@ways(once=(*DECLARED, *RECORDED))
 def test_a18_generated_columns_of_every_type_come_back(laid: Laid, way: Way, pair: str) -> None:
     there_and_back(laid, "generated", way, pair)
 
 
-@ways(once=(UPDATE, DELETE))
+@ways(once=(UPDATE, DELETE, *RECORDED))
 def test_a19_large_values_come_back(laid: Laid, way: Way, pair: str) -> None:
     there_and_back(laid, "large", way, pair)
 

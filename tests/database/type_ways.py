@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from datafixes import DataFix, Delete, Insert, Rows, Update, sql
+from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
 from datafixes.expressions import Value
 from tests import fixes
 from tests.database.type_matrix import Matrix
@@ -43,6 +44,31 @@ def declared(name: str, starts: str, leaves: str, fix_of: Callable[[Matrix], Dat
     )
 
 
+def recorded(
+    name: str,
+    starts: str,
+    leaves: str,
+    statement: Callable[[Matrix], str],
+    *kinds: str,
+    keyless: bool = False,
+) -> Way:
+    """A fix whose statement is recorded; without a key, rows are told apart by their image."""
+
+    def fix_of(matrix: Matrix) -> RecordedFix:
+        counts: dict[str, Any] = dict.fromkeys(kinds, matrix.count)
+        key = () if keyless else matrix.key
+        table = Table("things", "things_audit", matrix.schema, key=key, **counts)
+        return RecordedFix(name="every_type", reason="A test.", tables=[table])
+
+    return Way(
+        name,
+        starts,
+        leaves,
+        lambda database, matrix: fixes.record(database, fix_of(matrix), statement(matrix), offline=keyless),
+        lambda database, matrix: fixes.revert(database, fix_of(matrix)),
+    )
+
+
 def _fix(matrix: Matrix, change: Update | Delete | Insert) -> DataFix:
     rows = Rows(key=matrix.key, expect=matrix.count)
     return DataFix(name="every_type", reason="A test.", change=change, rows=rows, audit="things_audit")
@@ -78,3 +104,31 @@ TOUCH = declared("update of another column", "was", "touched", _touch)
 DELETE = declared("delete", "was", "nothing", _delete)
 INSERT = declared("insert", "nothing", "was", _insert)
 DECLARED = (UPDATE, TOUCH, DELETE, INSERT)
+
+
+def _recorded_update(matrix: Matrix) -> str:
+    columns = ", ".join(
+        f"{name} = {_from(matrix, 'wanted', name, 'things.id').text}" for name in matrix.written
+    )
+    return f"UPDATE {matrix.table('things')} SET {columns}"
+
+
+def _recorded_insert(matrix: Matrix) -> str:
+    names = ", ".join(("id", "note", *matrix.written))
+    return f"INSERT INTO {matrix.table('things')} ({names}) SELECT {names} FROM {matrix.table('was')}"
+
+
+def _recorded_delete(matrix: Matrix) -> str:
+    return f"DELETE FROM {matrix.table('things')}"
+
+
+RECORDED = (
+    recorded("recorded update", "was", "wanted", _recorded_update, "updated"),
+    recorded("recorded delete", "was", "nothing", _recorded_delete, "deleted"),
+    recorded("recorded insert", "nothing", "was", _recorded_insert, "inserted"),
+)
+KEYLESS = (
+    recorded("keyless update", "was", "wanted", _recorded_update, "deleted", "inserted", keyless=True),
+    recorded("keyless delete", "was", "nothing", _recorded_delete, "deleted", keyless=True),
+    recorded("keyless insert", "nothing", "was", _recorded_insert, "inserted", keyless=True),
+)
