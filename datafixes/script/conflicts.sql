@@ -41,9 +41,10 @@ BEGIN
             $sql$);
         END LOOP;
     END IF;
-    PERFORM pg_temp.datafix_mark_referenced(fix);
-    PERFORM pg_temp.datafix_mark_taken(fix);
-    PERFORM pg_temp.datafix_mark_referenced(fix);
+    LOOP        -- a row that is left alone keeps what others would need
+        PERFORM pg_temp.datafix_mark_referenced(fix);
+        EXIT WHEN pg_temp.datafix_mark_taken(fix) = 0;
+    END LOOP;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_sql(one, $sql$
             SELECT count(*) AS rows, count(*) FILTER (WHERE r.datafix_state = 'overwritten') AS forced,
@@ -129,40 +130,68 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
        AND fix -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname))
 $engine$;
 
--- Rows of the target that hold now what is unique in a row to be restored. One that is restored itself gives the value up:
--- then the row goes by way of a delete and an insert, because unique values are checked row by row.
+-- What must be unique in a table: of each such index the condition that its entries "n" and "t" are the same, the
+-- expressions of an entry, and which rows have one. Those that read columns which are not kept are for PostgreSQL to check.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_entries(fix jsonb)
+RETURNS TABLE (at_once boolean, entry text, condition text, same text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT i.indimmediate, string_agg(format('(%s)%s AS datafix_entry_%s', pg_get_indexdef(i.indexrelid, k, false), pg_temp.datafix_to_base(e.atttypid), k), ', ' ORDER BY k),
+           coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
+           string_agg(format(CASE WHEN (to_jsonb(i) -> 'indnullsnotdistinct')::boolean THEN '(n.%1$I OPERATOR(%2$I.%3$s) t.%1$I OR n.%1$I IS NULL AND t.%1$I IS NULL)' ELSE 'n.%1$I OPERATOR(%2$I.%3$s) t.%1$I' END,
+               'datafix_entry_' || k, ns.nspname, o.oprname), ' AND ' ORDER BY k)
+      FROM pg_index AS i CROSS JOIN LATERAL generate_series(1, i.indnkeyatts) AS k
+      LEFT JOIN pg_constraint AS x ON x.conindid = i.indexrelid AND x.contype = 'x'
+      JOIN pg_attribute AS e ON e.attrelid = i.indexrelid AND e.attnum = k
+      JOIN pg_opclass AS opc ON opc.oid = i.indclass[k - 1]
+      LEFT JOIN pg_amop AS amop ON x.oid IS NULL AND amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
+                               AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
+      JOIN pg_operator AS o ON o.oid = coalesce(x.conexclop[k], amop.amopopr) JOIN pg_namespace AS ns ON ns.oid = o.oprnamespace
+      CROSS JOIN LATERAL (
+        SELECT array_agg(a.attname::text) AS names FROM pg_attribute AS a WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey)
+            OR a.attnum IN (SELECT d.refobjsubid FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid))) AS reads
+     WHERE i.indrelid = (fix ->> 'target_oid')::oid AND (i.indisunique OR x.oid IS NOT NULL) AND i.indisvalid
+       AND NOT to_jsonb(reads.names) <@ (fix -> 'key')
+       AND to_jsonb(reads.names) <@ (SELECT jsonb_agg(c -> 'name') FROM jsonb_array_elements(fix -> 'staged') AS c)
+     GROUP BY i.indexrelid, i.indrelid, i.indimmediate, i.indpred
+$engine$;
+
+-- Rows of the target that hold now what is unique in a row to be restored, and will still hold it afterwards. One that gives
+-- it up is itself restored: then the row goes by way of a delete and an insert, because unique values are checked row by
+-- row. Returns how many rows were marked.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_taken(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    one jsonb;
+    one    jsonb;
+    u      record;
+    marked bigint := 0;
+    more   bigint;
+    held   text;
 BEGIN
-    FOR one IN
-        SELECT t || jsonb_build_object('same', string_agg(format('t.%1$I OPERATOR(%2$I.%3$s) r.%1$I', a.attname, n.nspname, o.oprname), ' AND '), 'at_once', i.indimmediate)
-          FROM pg_temp.datafix_tables(fix) AS t
-          JOIN pg_index AS i ON i.indrelid = (t ->> 'target_oid')::oid CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS k
-          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
-          JOIN pg_opclass AS opc ON opc.oid = i.indclass[k]
-          JOIN pg_amop AS amop ON amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
-                              AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
-          JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace
-         WHERE t -> 'key' <> '[]' AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-         GROUP BY t, i.indexrelid, i.indnkeyatts, i.indimmediate
-        HAVING bool_and(a.attgenerated = '') AND count(*) = i.indnkeyatts AND NOT bool_and(t -> 'key' ? a.attname::text)
-           AND bool_and(t -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
-    LOOP
-        EXECUTE pg_temp.datafix_sql(one, format($sql$
-            UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'taken', datafix_action = NULL
-             WHERE r.datafix_action IN ('insert', 'update') AND EXISTS (SELECT FROM %s AS t WHERE %s AND NOT ({{t.key = r.key}})
-                   AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS other WHERE other.datafix_action IS NOT NULL AND {{other.key = t.key}}))
-        $sql$, one ->> 'target', one ->> 'same'));
-        IF (one -> 'at_once')::boolean THEN
-            EXECUTE pg_temp.datafix_sql(one, format($sql$
-                UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_action = 'replace'
-                 WHERE r.datafix_action = 'update' AND EXISTS (SELECT FROM %s AS t WHERE %s AND NOT ({{t.key = r.key}})
-                       AND EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS other WHERE other.datafix_action IN ('update', 'replace') AND {{other.key = t.key}}))
-            $sql$, one ->> 'target', one ->> 'same'));
-        END IF;
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        CONTINUE WHEN one -> 'key' = '[]';
+        FOR u IN SELECT * FROM pg_temp.datafix_unique_entries(one) LOOP
+            -- entries as they are (t), and as the restored rows will have them (n)
+            held := format($sql$
+                UPDATE pg_temp.datafix_restore_{{n}} AS r SET %%s
+                  FROM (SELECT {{r.key}}, r.datafix_action, %1$s FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action IS NOT NULL AND (%2$s)) AS n
+                 WHERE {{n.key = r.key}} AND r.datafix_action = ANY (%%L) AND EXISTS (
+                       SELECT FROM (SELECT {{t.key}}, %1$s FROM %3$s AS t WHERE %2$s) AS t
+                         LEFT JOIN pg_temp.datafix_restore_{{n}} AS other ON {{other.key = t.key}} AND other.datafix_action IS NOT NULL
+                        WHERE %4$s AND NOT ({{t.key = n.key}}) AND %%s)
+            $sql$, replace(u.entry, '%', '%%'), replace(u.condition, '%', '%%'), replace(one ->> 'target', '%', '%%'), replace(u.same, '%', '%%'));
+            EXECUTE pg_temp.datafix_sql(one, format(held, 'datafix_state = ''taken'', datafix_action = NULL', '{insert,update,replace}', format(
+                '(other.datafix_action IS NULL OR other.datafix_action IN (''update'', ''replace'') AND EXISTS ('
+                'SELECT FROM (SELECT {{s.key}}, %s FROM pg_temp.datafix_restore_{{n}} AS s WHERE s.datafix_action IS NOT NULL AND (%s)) AS t WHERE {{t.key = other.key}} AND %s))',
+                u.entry, u.condition, u.same)));
+            GET DIAGNOSTICS more = ROW_COUNT;
+            marked := marked + more;
+            IF u.at_once THEN
+                EXECUTE pg_temp.datafix_sql(one, format(held, 'datafix_action = ''replace''', '{update}', 'other.datafix_action IN (''update'', ''replace'')'));
+                GET DIAGNOSTICS more = ROW_COUNT;
+                marked := marked + more;
+            END IF;
+        END LOOP;
     END LOOP;
+    RETURN marked;
 END
 $engine$;
 

@@ -82,6 +82,16 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]') FROM part JOIN pg_enum AS e ON e.enumtypid = part.oid
 $engine$;
 
+-- The cast from a domain, or a domain over one, to what it is made of; empty for other types. Enums, arrays and ranges are
+-- compared by one operator for all of a kind, which does not take a domain.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_to_base(type_id oid)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+    WITH RECURSIVE layer AS (
+        SELECT t.*, 0 AS depth FROM pg_type AS t WHERE t.oid = type_id
+        UNION ALL SELECT t.*, layer.depth + 1 FROM layer JOIN pg_type AS t ON t.oid = layer.typbasetype WHERE layer.typtype = 'd')
+    SELECT CASE WHEN depth = 0 THEN '' ELSE '::' || format_type(oid, NULL) END FROM layer ORDER BY depth DESC LIMIT 1
+$engine$;
+
 -- The columns of a table: name, type, the type in which they are kept, whether a statement may write them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_columns(relation oid)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
@@ -89,6 +99,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_i
                'name', a.attname,
                'type', format_type(a.atttypid, a.atttypmod),
                'kept', pg_temp.datafix_kept_type(a.atttypid, a.atttypmod),
+               'to_base', pg_temp.datafix_to_base(a.atttypid),
                'made_of', pg_temp.datafix_made_of(a.atttypid),
                'position', a.attnum,
                'generated', a.attgenerated <> '',
@@ -137,7 +148,9 @@ RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
 DECLARE
-    other   jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'columns') AS c WHERE c ->> 'type' <> c ->> 'kept' AND NOT (c -> 'generated')::boolean);
+    other   jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'columns') AS c
+                       -- a domain over a type of PostgreSQL's own is kept as that type, which loses nothing
+                       WHERE c ->> 'kept' ~ '^text' AND c ->> 'type' <> c ->> 'kept' AND c ->> 'to_base' <> '::text' AND NOT (c -> 'generated')::boolean);
     differs text  := (SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW((%2$s)::%3$s)) THEN %1$L END', c ->> 'name', pg_temp.datafix_as_kept('t', c), c ->> 'type'), ', ')
                         FROM jsonb_array_elements(other) AS c);
     lost    text;

@@ -259,9 +259,7 @@ BEGIN
     -- Keys are compared by the operator of the index itself, whatever the search_path offers under the name "=" (C11).
     SELECT jsonb_agg(jsonb_build_object('name', k.name, 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
                'cast', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END,
-               -- the equality of enums, arrays and ranges does not take a domain over one
-               'base', coalesce((SELECT '::' || format_type(t.typbasetype, t.typtypmod) FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-                                  WHERE a.attrelid = target AND a.attname = k.name AND t.typtype = 'd'), '')) ORDER BY k.position)
+               'base', c ->> 'to_base') ORDER BY k.position)
       INTO key_columns
       FROM unnest(key) WITH ORDINALITY AS k (name, position)
       JOIN jsonb_array_elements(fix -> 'columns') AS c ON c ->> 'name' = k.name

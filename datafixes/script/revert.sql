@@ -234,7 +234,9 @@ BEGIN
     IF gone OR pg_temp.datafix_has_triggers(fix)
        -- a unique value that the fix changed may have to be given back by way of a delete and an insert
        OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
-                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text) THEN
+                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text)
+       -- what makes a value unique may read any column
+       OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL) OR i.indisexclusion)) THEN
         RETURN writable;
     END IF;
     RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c

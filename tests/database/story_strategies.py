@@ -7,6 +7,7 @@ from itertools import product
 from hypothesis import strategies as st
 
 from tests.database.stories import (
+    INTEGER,
     NAME,
     NUMBER,
     TEXT,
@@ -54,7 +55,7 @@ def _shapes(draw: st.DrawFn) -> Shape:
     key = draw(st.sampled_from([(NUMBER,), (NAME,), (NUMBER, NAME)]))
     columns = []
     for name in _NAMES[: draw(st.integers(1, 6 - len(key)))]:
-        type_ = draw(st.sampled_from(TYPES))
+        type_ = draw(st.sampled_from((TEXT, INTEGER, *TYPES)))
         unique = bool(type_.equal) and draw(_once_in(4))
         columns.append(Column(name, type_, nullable=draw(st.booleans()), unique=unique))
     keys = tuple(Column(f"key{n}", type_) for n, type_ in enumerate(key))
