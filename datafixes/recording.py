@@ -33,8 +33,11 @@ _QUOTED = re.compile(
 )
 _ENDS_TRANSACTION = re.compile(
     r"(?:^|;)\s*(commit|end|abort|begin|start\s+transaction|prepare\s+transaction"
-    r"|rollback(?!\s+(?:work\s+|transaction\s+)?to\b))\b",
+    r"|rollback(?!\s+(?:work\s+|transaction\s+)?to\b)|close\s+all|discard)\b",
     re.IGNORECASE,
+)
+_SAVEPOINT = re.compile(
+    r"(?:^|;)\s*(savepoint|release|rollback\s+(?:work\s+|transaction\s+)?to)\b", re.IGNORECASE
 )
 
 
@@ -132,15 +135,19 @@ def check_statement(statement: str, label: str) -> None:
     Raises:
         UnsafeTransaction: it does.
     """
-    bare = _QUOTED.sub(lambda found: " " if found[0][:2] in ("--", "/*") else "''", statement)
+    bare = _bare(statement)
     found = None if re.search(r"\bbegin\s+atomic\b", bare, re.IGNORECASE) else _ENDS_TRANSACTION.search(bare)
     if found:
         _refuse_end(label, found[1].upper())
 
 
+def _bare(statement: str) -> str:
+    return _QUOTED.sub(lambda found: " " if found[0][:2] in ("--", "/*") else "''", statement)
+
+
 def _refuse_end(label: str, what: str) -> NoReturn:
     raise UnsafeTransaction(
-        f"{label}: its body says {what}, which would begin or end the transaction in the middle of it.",
+        f"{label}: its body says {what}, which would begin or end the transaction, or what keeps watch over it.",
         hint="Nothing was changed. Leave that to Alembic; a savepoint will do for a part that may fail.",
     )
 
@@ -151,6 +158,8 @@ def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, lab
 
     def collect(sql: str) -> None:
         check_statement(sql, label)
+        if found := _SAVEPOINT.search(_bare(sql)):
+            raise _no_script(label, f"it says {found[1].upper()}; a DO block with EXCEPTION does the same")
         statements.append(sql.strip().removesuffix(";"))
 
     try:

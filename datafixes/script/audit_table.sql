@@ -145,7 +145,7 @@ DECLARE
     key text[] := (
         SELECT ARRAY(SELECT a.attname FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] ORDER BY n)
           FROM pg_index AS i
-         WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+         WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
            AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] WHERE NOT a.attnotnull)
          ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1);
 BEGIN

@@ -32,6 +32,7 @@ DECLARE
     total  bigint[] := '{0,0,0,0}';     -- rows, overwritten, in conflict, already back
     places text;
     which  text;
+    by_image boolean := false;
 BEGIN
     IF policy = 'overwrite' THEN
         FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
@@ -54,16 +55,19 @@ BEGIN
         total := ARRAY[total[1] + part.rows, total[2] + part.forced, total[3] + part.standing, total[4] + part.back];
         IF part.standing > 0 THEN
             places := concat_ws(' and ', places, one ->> 'target');
+            -- which row such a one was before, nobody can tell: what would be inserted again may be there already
+            by_image := by_image OR one -> 'key' = '[]';
         END IF;
     END LOOP;
-    IF total[3] > 0 AND policy <> 'skip' THEN
+    IF total[3] > 0 AND (policy <> 'skip' OR by_image) THEN
         PERFORM pg_temp.datafix_list_conflicts(fix);
         SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
         PERFORM pg_temp.datafix_refuse('DF009', format('datafix %s: %s of %s rows of %s cannot be given back: %s', fix ->> 'fix', total[3], total[1],
             places, left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(total[3]),
+            CASE WHEN by_image THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were before. Set them to what the fix left, and revert again.' ELSE
             format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by name: alembic -x on_conflict=%1$s:skip downgrade ... '
                    'leaves them alone%2$s', fix ->> 'fix', CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
-                   THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END));
+                   THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END) END);
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_overwritten = $2, rows_skipped = $3, rows_already = $4 WHERE run_id = $5', fix ->> 'ledger')
       USING total[1], total[2], total[3], total[4], (fix -> 'run')::bigint;
@@ -85,7 +89,8 @@ BEGIN
         marked := 0;
         FOR pair IN
             SELECT t AS one, c AS reference FROM pg_temp.datafix_tables(fix) AS t JOIN pg_constraint AS c ON c.contype = 'f' AND c.confrelid = (t ->> 'target_oid')::oid
-             WHERE t -> 'key' <> '[]'
+             -- a row without a key is deleted and inserted again, which is all the same to a reference without an action
+             WHERE (t -> 'key' <> '[]' OR c.confdeltype <> 'a')
                AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
         LOOP
             one := pair.one;
@@ -94,7 +99,7 @@ BEGIN
                 UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'referenced', datafix_action = NULL
                  WHERE (r.datafix_action = 'delete' %1$s) AND EXISTS (
                        SELECT FROM %2$s AS child JOIN %3$s AS t ON %4$s
-                        WHERE {{r.key = t.key}} AND (r.datafix_action <> 'update' OR record_image_ne(ROW(%5$s), ROW(%6$s))) %7$s)
+                        WHERE %8$s AND (r.datafix_action <> 'update' OR record_image_ne(ROW(%5$s), ROW(%6$s))) %7$s %9$s)
             $sql$,
                 CASE WHEN reference.confupdtype IN ('c', 'n', 'd') AND EXISTS (
                         SELECT FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey)
@@ -103,7 +108,12 @@ BEGIN
                 || CASE WHEN reference.confdeltype IN ('c', 'n', 'd', 'r') THEN 'OR r.datafix_action = ''replace''' ELSE '' END,
                 reference.conrelid::regclass, one ->> 'target', pg_temp.datafix_reference(reference),
                 pg_temp.datafix_referred_columns(reference, one, 'r'), pg_temp.datafix_referred_columns(reference, one, 't'),
-                coalesce((SELECT pg_temp.datafix_let_go(child, reference) FROM pg_temp.datafix_tables(fix) AS child WHERE (child ->> 'target_oid')::oid = reference.conrelid), '')));
+                coalesce((SELECT pg_temp.datafix_let_go(child, reference) FROM pg_temp.datafix_tables(fix) AS child WHERE (child ->> 'target_oid')::oid = reference.conrelid), ''),
+                CASE WHEN one -> 'key' <> '[]' THEN '{{r.key = t.key}}' ELSE 'r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
+                -- another row that is restored has the value that they refer to
+                CASE WHEN reference.confdeltype = 'a' AND pg_temp.datafix_referred_columns(reference, one, 'r') <> 'NULL'
+                     THEN format('AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS heir WHERE heir.datafix_action IN (''insert'', ''update'', ''replace'') AND %s)',
+                                 pg_temp.datafix_reference(reference, 'child', 'heir')) ELSE '' END));
             GET DIAGNOSTICS found_now = ROW_COUNT;
             marked := marked + found_now;
         END LOOP;
@@ -134,23 +144,26 @@ $engine$;
 -- expressions of an entry, and which rows have one. Those that read columns which are not kept are for PostgreSQL to check.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_entries(fix jsonb)
 RETURNS TABLE (at_once boolean, entry text, condition text, same text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT i.indimmediate, string_agg(format('(%s)%s AS datafix_entry_%s', pg_get_indexdef(i.indexrelid, k, false), pg_temp.datafix_to_base(e.atttypid), k), ', ' ORDER BY k),
+    SELECT i.indimmediate, string_agg(format('(%s)%s AS datafix_entry_%s', coalesce(generated.expression, pg_get_indexdef(i.indexrelid, k, false)), pg_temp.datafix_to_base(e.atttypid), k), ', ' ORDER BY k),
            coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
            string_agg(format(CASE WHEN (to_jsonb(i) -> 'indnullsnotdistinct')::boolean THEN '(n.%1$I OPERATOR(%2$I.%3$s) t.%1$I OR n.%1$I IS NULL AND t.%1$I IS NULL)' ELSE 'n.%1$I OPERATOR(%2$I.%3$s) t.%1$I' END,
                'datafix_entry_' || k, ns.nspname, o.oprname), ' AND ' ORDER BY k)
       FROM pg_index AS i CROSS JOIN LATERAL generate_series(1, i.indnkeyatts) AS k
-      LEFT JOIN pg_constraint AS x ON x.conindid = i.indexrelid AND x.contype = 'x'
+      LEFT JOIN pg_constraint AS x ON x.conindid = i.indexrelid AND x.conrelid = i.indrelid AND x.conexclop IS NOT NULL
       JOIN pg_attribute AS e ON e.attrelid = i.indexrelid AND e.attnum = k
+      LEFT JOIN LATERAL (     -- what is generated is not kept: it is generated here as there
+        SELECT pg_get_expr(d.adbin, d.adrelid) AS expression FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1] AND a.attgenerated <> '') AS generated ON true
       JOIN pg_opclass AS opc ON opc.oid = i.indclass[k - 1]
       LEFT JOIN pg_amop AS amop ON x.oid IS NULL AND amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
                                AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
       JOIN pg_operator AS o ON o.oid = coalesce(x.conexclop[k], amop.amopopr) JOIN pg_namespace AS ns ON ns.oid = o.oprnamespace
       CROSS JOIN LATERAL (
-        SELECT array_agg(a.attname::text) AS names FROM pg_attribute AS a WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey)
+        SELECT array_agg(a.attname::text) AS names FROM pg_attribute AS a WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND NOT (a.attgenerated <> '' AND a.attnum = ANY (i.indkey)) AND (a.attnum = ANY (i.indkey)
             OR a.attnum IN (SELECT d.refobjsubid FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid))) AS reads
      WHERE i.indrelid = (fix ->> 'target_oid')::oid AND (i.indisunique OR x.oid IS NOT NULL) AND i.indisvalid
-       AND NOT to_jsonb(reads.names) <@ (fix -> 'key')
-       AND to_jsonb(reads.names) <@ (SELECT jsonb_agg(c -> 'name') FROM jsonb_array_elements(fix -> 'staged') AS c)
+       AND NOT coalesce(to_jsonb(reads.names), '[null]') <@ (fix -> 'key')
+       AND coalesce(to_jsonb(reads.names), '[]') <@ (SELECT jsonb_agg(c -> 'name') FROM jsonb_array_elements(fix -> 'staged') AS c)
      GROUP BY i.indexrelid, i.indrelid, i.indimmediate, i.indpred
 $engine$;
 

@@ -284,22 +284,37 @@ BEGIN
 END
 $engine$;
 
+-- A table, its partitions, and their partitions.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_tree(relation oid)
+RETURNS SETOF oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT relation UNION SELECT t.relid FROM pg_partition_tree(relation) AS t
+$engine$;
+
+-- The fix's tables and those that may differ, with their partitions.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_own_tables(fix jsonb)
+RETURNS SETOF oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS one
+    UNION SELECT pg_temp.datafix_tree(pg_temp.datafix_relation(o ->> 0, o ->> 1)) FROM jsonb_array_elements(fix -> 'other_tables') AS o
+$engine$;
+
 -- The statement that checks the deferred constraints of the fix's tables now, or defers them again: by name, because ALL would
 -- also reach the constraints of others.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_constraints(fix jsonb, mode text)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce('SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' ' || mode, 'SELECT')
       FROM pg_constraint AS c JOIN pg_namespace AS n ON n.oid = c.connamespace
-     WHERE c.condeferred AND EXISTS (SELECT FROM jsonb_array_elements(fix -> 'tables') AS one WHERE (one ->> 'target_oid')::oid IN (c.conrelid, c.confrelid))
+     -- also what somebody deferred by SET CONSTRAINTS, and on tables that may differ: it would do its work after the proof
+     WHERE CASE mode WHEN 'IMMEDIATE' THEN c.condeferrable ELSE c.condeferred END
+       AND (c.conrelid IN (SELECT pg_temp.datafix_own_tables(fix)) OR c.confrelid IN (SELECT pg_temp.datafix_own_tables(fix)))
        -- SET CONSTRAINTS reaches every constraint of that name in the schema: others are not to be deferred
        AND (mode <> 'DEFERRED' OR NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.connamespace = c.connamespace AND o.conname = c.conname
                                                  AND o.contype IN ('f', 'p', 'u', 'x', 't') AND NOT o.condeferred))
 $engine$;
 
--- The join condition of a foreign key, between "t" and a row that refers to it, by the operators of the key itself.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_reference(reference pg_constraint, alias text DEFAULT 'child')
+-- The join condition of a foreign key, between a row and one that refers to it, by the operators of the key itself.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_reference(reference pg_constraint, alias text DEFAULT 'child', parent_alias text DEFAULT 't')
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format('t.%I OPERATOR(%I.%s) %s.%I', parent.attname, n.nspname, o.oprname, alias, child.attname), ' AND ')
+    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) %s.%I', parent_alias, parent.attname, n.nspname, o.oprname, alias, child.attname), ' AND ')
       FROM generate_subscripts(reference.conkey, 1) AS i
       JOIN pg_attribute AS child ON child.attrelid = reference.conrelid AND child.attnum = reference.conkey[i]
       JOIN pg_attribute AS parent ON parent.attrelid = reference.confrelid AND parent.attnum = reference.confkey[i]

@@ -164,6 +164,9 @@ BEGIN
             'has tables that inherit from it, whose own columns a copy would lose'
         WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid WHERE c.relkind = 'f') THEN
             'has a partition that is a foreign table'
+        WHEN fix ->> 'change' = 'record' AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = target.oid) THEN
+            (SELECT format('is a part of %s, and statements that name that table would not be recorded; name %1$s instead', inhparent::regclass)
+               FROM pg_inherits WHERE inhrelid = target.oid LIMIT 1)
         WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = target.oid) THEN
             (SELECT format('has a rule (%s), which would change something else than the statement says', string_agg(rulename, ', '))
                FROM pg_rewrite WHERE ev_class = target.oid)
@@ -224,7 +227,7 @@ BEGIN
     IF key = '{}' AND NOT fix ? 'by_image' THEN
         SELECT coalesce(jsonb_agg(a.attname ORDER BY n), '[]') INTO fix_key
           FROM (SELECT i.* FROM pg_index AS i
-                 WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+                 WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
                    AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n]
                                     WHERE NOT a.attnotnull)
                  ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1) AS i
@@ -238,7 +241,8 @@ BEGIN
     END IF;
     SELECT i.* INTO key_index
       FROM pg_index AS i
-     WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+     -- an index WITHOUT OVERLAPS tells apart what does not overlap, and not what is equal
+     WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
        AND i.indnkeyatts = cardinality(key)
        AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n]
                         WHERE a.attname <> ALL (key))

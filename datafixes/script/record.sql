@@ -90,14 +90,14 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_definition(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     WITH tree AS (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) AS oid FROM jsonb_array_elements(fix -> 'tables') AS one)
     SELECT md5(string_agg(entry, ' ' ORDER BY entry))
-      FROM (SELECT concat_ws('/', 'class', c.oid, c.xmin, c.relfilenode) FROM pg_class AS c JOIN tree USING (oid)
-            UNION ALL SELECT concat_ws('/', 'attribute', a.attrelid, a.attnum, a.xmin) FROM pg_attribute AS a JOIN tree ON tree.oid = a.attrelid
-            UNION ALL SELECT concat_ws('/', 'default', d.oid, d.xmin) FROM pg_attrdef AS d JOIN tree ON tree.oid = d.adrelid
-            UNION ALL SELECT concat_ws('/', 'trigger', t.oid, t.xmin) FROM pg_trigger AS t JOIN tree ON tree.oid = t.tgrelid
-            UNION ALL SELECT concat_ws('/', 'constraint', k.oid, k.xmin) FROM pg_constraint AS k JOIN tree ON tree.oid = k.conrelid
-            UNION ALL SELECT concat_ws('/', 'index', i.indexrelid, i.xmin) FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid
-            UNION ALL SELECT concat_ws('/', 'policy', p.oid, p.xmin) FROM pg_policy AS p JOIN tree ON tree.oid = p.polrelid
-            UNION ALL SELECT concat_ws('/', 'rule', r.oid, r.xmin) FROM pg_rewrite AS r JOIN tree ON tree.oid = r.ev_class) AS defined (entry)
+      FROM (SELECT concat_ws('/', 'class', c.oid, c.xmin, c.ctid, c.relfilenode) FROM pg_class AS c JOIN tree USING (oid)
+            UNION ALL SELECT concat_ws('/', 'attribute', a.attrelid, a.attnum, a.xmin, a.ctid) FROM pg_attribute AS a JOIN tree ON tree.oid = a.attrelid
+            UNION ALL SELECT concat_ws('/', 'default', d.oid, d.xmin, d.ctid) FROM pg_attrdef AS d JOIN tree ON tree.oid = d.adrelid
+            UNION ALL SELECT concat_ws('/', 'trigger', t.oid, t.xmin, t.ctid) FROM pg_trigger AS t JOIN tree ON tree.oid = t.tgrelid
+            UNION ALL SELECT concat_ws('/', 'constraint', k.oid, k.xmin, k.ctid) FROM pg_constraint AS k JOIN tree ON tree.oid = k.conrelid
+            UNION ALL SELECT concat_ws('/', 'index', i.indexrelid, i.xmin, i.ctid) FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid
+            UNION ALL SELECT concat_ws('/', 'policy', p.oid, p.xmin, p.ctid) FROM pg_policy AS p JOIN tree ON tree.oid = p.polrelid
+            UNION ALL SELECT concat_ws('/', 'rule', r.oid, r.xmin, r.ctid) FROM pg_rewrite AS r JOIN tree ON tree.oid = r.ev_class) AS defined (entry)
 $engine$;
 
 -- The transaction is still the one in which the recording began.
@@ -203,6 +203,33 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_pair_images(fix, (fix -> 'run')::bigint);
     PERFORM pg_temp.datafix_check_after_images(fix);
+    PERFORM pg_temp.datafix_check_all_noted(fix);
+END
+$engine$;
+
+-- PostgreSQL counted no more changes than were noted; or else, as when a savepoint took some back, no row bears the mark of
+-- this transaction that was not noted.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_all_noted(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    counted record;
+    noted   record;
+    others  bigint;
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, 'SELECT count(*) FILTER (WHERE datafix_image = ''before'') AS gone, count(*) FILTER (WHERE datafix_image = ''after'') AS come FROM pg_temp.datafix_seen_{{n}}') INTO noted;
+    SELECT sum(now.updated + now.deleted - coalesce(was.updated + was.deleted, 0)) AS gone, sum(now.inserted + now.updated - coalesce(was.inserted + was.updated, 0)) AS come INTO counted
+      FROM pg_temp.datafix_counts() AS now LEFT JOIN pg_temp.datafix_watched AS was USING (relation)
+     WHERE now.relation IN (SELECT pg_temp.datafix_tree((fix ->> 'target_oid')::oid));
+    IF fix -> 'key' = '[]' OR counted.gone = noted.gone AND counted.come = noted.come THEN
+        RETURN;
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT count(*) FROM %s AS t WHERE t.cmin::text::bigint > (SELECT m.cmin::text::bigint FROM pg_temp.datafix_moment AS m) AND pg_temp.datafix_is_ours(t.xmin)
+           AND NOT EXISTS (SELECT FROM pg_temp.datafix_seen_{{n}} AS s WHERE {{s.key = t.key}})
+    $sql$, fix ->> 'target')) INTO others;
+    IF others > 0 THEN
+        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s changed and were not recorded', fix ->> 'fix', others, fix ->> 'target'));
+    END IF;
 END
 $engine$;
 
@@ -287,7 +314,7 @@ BEGIN
     IF wrong <> '{}' THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: other rows changed than expected: %s', fix ->> 'fix', array_to_string(wrong, '; ')), NULL,
             'Nothing was changed. ' || coalesce((SELECT format('%s has no key: there, an update counts as one row deleted and one inserted.', string_agg(t ->> 'target', ', '))
-                FROM jsonb_array_elements(fix -> 'tables') AS t WHERE t -> 'key' = '[]'), 'Correct the statements, or what the fix expects of them.'));
+                FROM jsonb_array_elements(fix -> 'tables') AS t WHERE t -> 'key' = '[]' HAVING count(*) > 0), 'Correct the statements, or what the fix expects of them.'));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1 WHERE run_id = $2', fix ->> 'ledger') USING changed, (fix -> 'run')::bigint;
     RETURN changed;

@@ -82,7 +82,7 @@ DECLARE
     kept record;
 BEGIN
     SELECT * INTO kept FROM pg_temp.datafix_digest(fix ->> 'audit', last -> 'shape' -> 'columns', (last -> 'run_id')::bigint);
-    IF kept.images <> (last -> 'images')::bigint OR kept.digest IS DISTINCT FROM (last -> 'images_digest')::numeric THEN
+    IF kept.images <> (last -> 'images')::bigint OR kept.digest IS DISTINCT FROM (last ->> 'images_digest')::numeric THEN
         PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: %s images, digest %s; the ledger says %s, %s',
             fix ->> 'fix', last ->> 'run_id', fix ->> 'audit', kept.images, coalesce(kept.digest::text, '-'), last ->> 'images', last ->> 'images_digest'), NULL,
             'Nothing was changed. Somebody wrote to the audit table: find out what, before anything is restored from it.');
@@ -236,14 +236,19 @@ BEGIN
        OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
                    WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text)
        -- what makes a value unique may read any column
-       OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL) OR i.indisexclusion)) THEN
+       OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL) OR i.indisexclusion))
+       OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
+                   WHERE i.indrelid = target AND i.indisunique AND a.attgenerated <> '') THEN
         RETURN writable;
     END IF;
     RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c
              WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' ? (c ->> 'name')
                 -- by name: the images' positions are those of the database in which the fix ran
                 OR c ->> 'name' IN (SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
-                                     WHERE i.indrelid = target AND i.indisunique));
+                                     WHERE i.indrelid = target AND i.indisunique)
+                -- all of a reference, so that it can be told what the row refers to afterwards
+                OR c ->> 'name' IN (SELECT a.attname FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (k.conkey)
+                                     WHERE k.contype = 'f' AND k.conrelid = target));
 END
 $engine$;
 

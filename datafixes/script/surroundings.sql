@@ -26,19 +26,13 @@ $engine$;
 -- What this transaction did to every table so far: what it counted, the table's file, and whether it has the table for
 -- itself, as only DDL needs to. Large objects stand in a table of the system's.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_counts()
-RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, inserted bigint, updated bigint, deleted bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT c.oid, c.oid::regclass::text, c.relfilenode, l.relation IS NOT NULL,
+RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint, deleted bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT c.oid, c.oid::regclass::text, c.relfilenode, l.relation IS NOT NULL, CASE WHEN l.relation IS NOT NULL THEN pg_relation_size(c.oid) END,
            pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid), pg_stat_get_xact_tuples_deleted(c.oid)
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
       LEFT JOIN pg_locks AS l ON l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = c.oid
      WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
        AND (n.nspname !~ '^pg_' OR c.oid = 'pg_largeobject'::regclass)
-$engine$;
-
--- A table, its partitions, and their partitions.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_tree(relation oid)
-RETURNS SETOF oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT relation UNION SELECT t.relid FROM pg_partition_tree(relation) AS t
 $engine$;
 
 CREATE OR REPLACE FUNCTION pg_temp.datafix_has_triggers(fix jsonb)
@@ -55,16 +49,16 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
        AND tgrelid IN (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS one)
 $engine$;
 
--- Nothing changed but the tables that the fix names, their copies, and what it says may differ.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_check_nothing_else(fix jsonb)
+-- Nothing changed but the tables that the fix names, what it says may differ, and besides, their copies and the ledger.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_nothing_else(fix jsonb, besides boolean DEFAULT true)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     known oid[] := ARRAY(
         SELECT pg_temp.datafix_tree(named.relation)
           FROM (SELECT (one ->> 'target_oid')::oid FROM jsonb_array_elements(fix -> 'tables') AS one
-                UNION ALL SELECT (one ->> 'audit')::regclass FROM jsonb_array_elements(fix -> 'tables') AS one
+                UNION ALL SELECT (one ->> 'audit')::regclass FROM jsonb_array_elements(fix -> 'tables') AS one WHERE besides
                 UNION ALL SELECT pg_temp.datafix_relation(o ->> 0, o ->> 1) FROM jsonb_array_elements(fix -> 'other_tables') AS o
-                UNION ALL SELECT unnest(ARRAY[(fix ->> 'ledger')::regclass, (fix ->> 'ledger_tables')::regclass])) AS named (relation));
+                UNION ALL SELECT unnest(ARRAY[(fix ->> 'ledger')::regclass, (fix ->> 'ledger_tables')::regclass]) WHERE besides) AS named (relation));
     other record;
 BEGIN
     SELECT string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label) AS which,
@@ -72,7 +66,7 @@ BEGIN
       FROM (SELECT coalesce(was.label, now.label) AS label,
                    now.inserted - coalesce(was.inserted, 0) AS ins, now.updated - coalesce(was.updated, 0) AS upd, now.deleted - coalesce(was.deleted, 0) AS del,
                    -- others may do all that too meanwhile, but not to a table that this transaction has for itself
-                   was.relation IS NOT NULL AND CASE WHEN now.relation IS NOT NULL THEN now.exclusive AND (NOT was.exclusive OR now.file <> was.file)
+                   was.relation IS NOT NULL AND CASE WHEN now.relation IS NOT NULL THEN now.exclusive AND (NOT was.exclusive OR now.file <> was.file OR now.size < was.size)
                        ELSE EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = was.relation) END AS altered
               FROM pg_temp.datafix_counts() AS now FULL JOIN pg_temp.datafix_watched AS was USING (relation)
              WHERE relation <> ALL (known)) AS changed
