@@ -110,7 +110,7 @@ def _changes(draw: st.DrawFn, kind: str, shape: Shape, rows: State) -> Plan:
         if draw(_once_in(6)):
             named = tuple({*named, draw(st.sampled_from(_keys(shape)))})
         texts = [n for n in columns if shape.columns[n].type == TEXT]
-        if draw(st.booleans()) and texts:
+        if not draw(_once_in(4)) and texts:
             n = draw(st.sampled_from(texts))
             meant: dict[Key, Value] = {key: rows[key][n] if key in rows else None for key in named}
             if draw(_once_in(8)):
@@ -149,7 +149,8 @@ class _Aim:
 def _later(shape: Shape, plan: Plan, rows: State, left: State) -> st.SearchStrategy[tuple[Write, ...]]:
     """What others write meets the rows of the fix: as they were, and as it left them."""
     keys = [key for key, _, _ in plan.captured(shape, rows, left)] or list(rows)
-    aim = _Aim(keys, [*rows.items(), *left.items()], list(plan.set) or range(len(shape.columns)))
+    columns = [*plan.set, *([plan.identity[0]] if plan.identity else [])] or range(len(shape.columns))
+    aim = _Aim(keys, [*rows.items(), *left.items()], columns)
     return st.sampled_from([1, 1, 2, 2, 3, 0]).flatmap(lambda count: _writes(shape, aim, left, count))
 
 

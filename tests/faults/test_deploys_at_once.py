@@ -38,7 +38,8 @@ def test_b19_b22_of_ten_deploys_at_once_with_the_stock_env_one_applies_and_the_o
     # All have read the version and are about to apply: the first waits for the rows, the others for the first.
     project = project_with_fix(tmp_path, database, STOCK_ENV)
     with session(database, "LOCK TABLE item IN EXCLUSIVE MODE") as other, ExitStack() as stack:
-        processes = [stack.enter_context(deploying(project)) for _ in range(10)]
+        patient = ("-x", "lock_attempts=20", "upgrade", "head")
+        processes = [stack.enter_context(deploying(project, *patient)) for _ in range(10)]
         somebody_waits(database, 10)
         other.rollback()
         ran = [ended(process) for process in processes]
@@ -67,11 +68,11 @@ def test_b22_an_upgrade_and_a_downgrade_at_once_leave_one_of_the_two_states(
     with ExitStack() as stack:
         processes = [
             stack.enter_context(deploying(project, *arguments))
-            for arguments in (("downgrade", "a"), ("upgrade", "head")) * 2
+            for arguments in (("downgrade", "a"), ("upgrade", "head"))
         ]
-        assert [ended(process).code for process in processes] == [0] * 4
+        assert [ended(process).code for process in processes] == [0, 0]
     runs = project.outcomes
-    assert runs == (["applied", "reverted"] * 3)[: len(runs)]
+    assert runs == ["applied", "reverted", "applied"][: len(runs)]
     assert project.versions == {"b" if len(runs) % 2 else "a"}
     assert (rows(database) == START) == (project.versions == {"a"})
     assert images(database) == 4 * len(runs)

@@ -21,6 +21,7 @@ from tests.faults.deploys import (
 )
 from tests.projects import ENV, FIX, STOCK_ENV
 from tests.servers import Database
+from tests.small_book import somebody_waits
 
 
 @pytest.mark.parametrize(
@@ -37,14 +38,15 @@ def test_b40_c34_the_next_run_waits_for_the_orphan_of_a_killed_client_and_the_fi
     sent: signal.Signals, moment: str, env: str, recorded: bool, tmp_path: Path, database: Database
 ) -> None:
     # The server does not notice: it ends its statement, or even the commit, before it looks for its client.
-    project = slow_project(tmp_path, database, moment, seconds=1.2, env=env, recorded=recorded)
+    project = slow_project(tmp_path, database, moment, env=env, recorded=recorded)
     with deploying(project) as process:
         orphan = asleep(database)
         kill(process.pid, sent)
         assert ended(process).code == -sent
-    nothing_is_there(project)
-    hurry(database)
     with deploying(project) as process:
+        somebody_waits(database)
+        nothing_is_there(project)
+        hurry(database)
         ran = ended(process)
     gone(database, orphan)
     if moment == "committing":

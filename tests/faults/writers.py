@@ -80,7 +80,7 @@ class Writers:
     def go_on(self, rounds: int = 25) -> None:
         """Wait until each of them has written so often again."""
         wanted = [done + rounds for done in self.rounds]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while any(done < enough for done, enough in zip(self.rounds, wanted, strict=True)):
             assert not self._failed, self._failed
             assert time.monotonic() < deadline, "the writers are stuck"
