@@ -118,6 +118,8 @@ def deploying(project: Project, *arguments: str) -> Iterator["subprocess.Popen[s
     process = subprocess.Popen(
         project.command_line(*(arguments or ("upgrade", "head"))),
         cwd=project.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # tests that were started in the background are deaf to Ctrl-C, and so would be whom they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         yield process
