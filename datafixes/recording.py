@@ -66,13 +66,7 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
     if not isinstance(fix, RecordedFix):
         raise CommandError(f"datafix {fix.name}: it is declared: op.apply_datafix(fix).")
     label = running.label_of(fix)
-    if alembic in running.recording:
-        raise running.DatafixFailed(
-            UnsafeTransaction(
-                f"{label}: another fix is being recorded; a fix inside a fix would be copied twice.",
-                hint="Run one after the other.",
-            )
-        )
+    running.refuse_inside_another(alembic, fix)
     settings = running.settings_for(alembic)
     running.recording.add(alembic)
     try:

@@ -114,6 +114,21 @@ def settings_for(alembic: MigrationContext) -> Settings:
 
 def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: Fix | str) -> None:
     """The one text goes to the script (``--sql``) or to the server, verbatim."""
+    refuse_inside_another(alembic, subject)
+    if alembic.as_sql:
+        print_script(alembic, script)
+        return
+    send(alembic, script, settings, subject, Attempts.of(settings))
+    if not isinstance(subject, str):
+        tell(connection_of(alembic, subject), subject)
+
+
+def refuse_inside_another(alembic: MigrationContext, subject: Fix | str) -> None:
+    """Refuse what begins while a fix is being recorded.
+
+    Raises:
+        DatafixFailed: one is.
+    """
     if alembic in recording:
         raise DatafixFailed(
             UnsafeTransaction(
@@ -121,12 +136,6 @@ def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, su
                 hint="Run one after the other.",
             )
         )
-    if alembic.as_sql:
-        print_script(alembic, script)
-        return
-    send(alembic, script, settings, subject, Attempts.of(settings))
-    if not isinstance(subject, str):
-        tell(connection_of(alembic, subject), subject)
 
 
 def print_script(alembic: MigrationContext, script: Script) -> None:
