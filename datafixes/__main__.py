@@ -1,0 +1,6 @@
+"""``python -m datafixes``."""
+
+from datafixes.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command ``datafixes``: one file a command."""

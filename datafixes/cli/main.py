@@ -1,0 +1,106 @@
+"""The command line: which commands there are, and how an error becomes one line and an exit code."""
+
+import importlib
+import os
+import sys
+
+import click
+from alembic.util import CommandError
+
+from datafixes import __version__
+from datafixes.cli.project_options import Where
+from datafixes.errors import DatafixError, SettingError
+
+# By hand, in the order in which they are used. Each is imported when it is asked for.
+COMMANDS = {
+    "new": "write a revision with a fix, from what the database holds",
+    "check": "find what is risky in revisions, without a database",
+    "plan": "show what an upgrade or downgrade will do to which rows, and keep nothing",
+    "revert": "write a revision that undoes one earlier fix",
+    "history": "all runs, newest first",
+    "show": "one run, row by row",
+    "row": "everything that ever happened to one row",
+    "open": "fixes that are in force, and whether they can still be reverted",
+    "report": "one run as a page, for people who have no database",
+    "where": "each setting, its value and where it comes from",
+    "doctor": "what is known to go wrong, looked for in this project",
+}
+
+OK, FAILED, USAGE, DIFFERENT = 0, 1, 2, 3
+"""The exit codes: fine, failed, wrong usage, there are differences or conflicts."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for, so that each starts quickly."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"datafixes.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: datafixes plan    Exit codes: 0 fine, 1 failed, 2 usage, 3 differences or conflicts.",
+)
+@click.option("-c", "--config", metavar="FILE", help="Alembic's configuration (default: alembic.ini).")
+@click.option("-n", "--name", metavar="SECTION", default="alembic", help="Its section (default: alembic).")
+@click.option("-x", "settings", metavar="NAME=VALUE", multiple=True, help="A setting, as in alembic -x.")
+@click.version_option(__version__, prog_name="datafixes")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, name: str, settings: tuple[str, ...]) -> None:
+    """Audited data fixes for Alembic and PostgreSQL: see before, find after, undo.
+
+    Every command reads, or writes a file for review. Only alembic upgrade and downgrade change your tables.
+    """
+    ctx.obj = Where(config, name, settings)
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit code."""
+    sys.exit(run(None))
+
+
+def run(arguments: list[str] | None) -> int:
+    """Run the command line and return the exit code; what went wrong is one line on stderr."""
+    try:
+        code = cli.main(arguments, prog_name="datafixes", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except click.UsageError as error:
+        error.show()
+        return USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted: nothing was changed.", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read has seen enough; what is left in the buffer must not be complained about at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except DatafixError as error:
+        return _told(error)
+    except CommandError as error:
+        click.echo(f"FAILED: {error}", err=True)
+        return FAILED
+
+
+def _told(error: DatafixError) -> int:
+    if error.detail:
+        click.echo(error.detail, err=True)
+    if "\n" in error.message:
+        click.echo("\n".join(part for part in (error.message, error.hint) if part), err=True)
+    else:
+        click.echo(f"FAILED: {error.one_line()}", err=True)
+    return USAGE if isinstance(error, SettingError) else FAILED

@@ -1,0 +1,72 @@
+"""Where a command's product goes: stdout or a file, in the form that was asked for."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import click
+
+from datafixes.report.document import Document
+
+FORMATS = ("terminal", "json", "markdown", "html")
+
+
+def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--format`` and ``--output`` to a command; they arrive as ``form`` and ``output``."""
+    command = click.option(
+        "--output", "-o", metavar="FILE", help="Write there, whole or not at all (default: stdout)."
+    )(command)
+    return click.option(
+        "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="How it looks."
+    )(command)
+
+
+def show(document: Callable[[], Document], value: Callable[[], Any], form: str, output: str | None) -> None:
+    """Write what a command found.
+
+    Args:
+        document: makes what people read.
+        value: makes what programs read, as JSON's own types.
+        form: one of `FORMATS`.
+        output: a file, or None for stdout.
+    """
+    if form == "json":
+        from datafixes.report.json_format import to_json
+
+        text = to_json(value())
+    elif form == "markdown":
+        from datafixes.report.markdown import to_markdown
+
+        text = to_markdown(document())
+    elif form == "html":
+        from datafixes.report.html import to_html
+
+        text = to_html(document())
+    else:
+        from datafixes.report.terminal import to_terminal
+
+        text = to_terminal(document(), sys.stdout if output is None else None)
+    write(text, output)
+
+
+def write(text: str, output: str | None) -> None:
+    """Write a text to stdout, or to a file: to the side first, then renamed, so that nobody sees half of it."""
+    if output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    target = Path(output)
+    try:
+        with NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False) as side:
+            side.write(text)
+        os.chmod(side.name, 0o644)
+        os.replace(side.name, target)
+    except OSError as error:
+        with suppress(OSError, NameError):
+            os.unlink(side.name)
+        raise click.ClickException(f"{output} cannot be written: {error.strerror or error}") from None
+    click.echo(f"Wrote {output}", err=True)

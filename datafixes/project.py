@@ -1,0 +1,125 @@
+"""An Alembic project as the commands see it: its settings, its revisions, its fixes, and its database."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from datafixes.database.connection import open_connection
+from datafixes.database.location import locate
+from datafixes.errors import DatafixError
+from datafixes.fix import DataFix
+from datafixes.recorded import Fix, RecordedFix
+from datafixes.running import settings_of
+from datafixes.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True)
+class FixOfRevision:
+    """A fix and the revision that declares it."""
+
+    revision: str
+    path: Path
+    fix: Fix
+
+
+class Project:
+    """An Alembic project.
+
+    Attributes:
+        config: Alembic's configuration; without a file where there is none.
+        settings: what can be set, as a run of Alembic would have it.
+    """
+
+    def __init__(self, config: Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+
+    @classmethod
+    def read(cls, file: str | None = None, section: str = "alembic", flags: tuple[str, ...] = ()) -> Project:
+        """Read the configuration as Alembic does.
+
+        Args:
+            file: the ini file or pyproject.toml; by default ``alembic.ini`` and ``pyproject.toml``, where they are.
+            section: the section of the ini file.
+            flags: ``name=value``, as after ``alembic -x``.
+
+        Raises:
+            DatafixError: the file is not there, or a setting means nothing.
+        """
+        if file is not None and not Path(file).is_file():
+            raise DatafixError(f"There is no file {file}.", hint="Name Alembic's configuration with -c FILE.")
+        pairs = dict(flag.split("=", 1) if "=" in flag else (flag, "") for flag in flags)
+        config = _config(file, section, flags)
+        return cls(config, settings_of(config, pairs))
+
+    @property
+    def directory(self) -> Path:
+        """Where the configuration stands, or else the current directory."""
+        file = self.config.config_file_name
+        return Path(file).resolve().parent if file and Path(file).exists() else Path.cwd()
+
+    @cached_property
+    def scripts(self) -> ScriptDirectory:
+        """The revisions.
+
+        Raises:
+            DatafixError: there is no Alembic project here, or its revisions cannot be read.
+        """
+        try:
+            return ScriptDirectory.from_config(self.config)
+        except CommandError as error:
+            raise DatafixError(
+                f"There is no Alembic project here: {error}", hint="Go where alembic.ini is, or name it with -c FILE."
+            ) from None
+
+    def fixes(self) -> list[FixOfRevision]:
+        """Every fix that a revision declares, from base to head."""
+        found = []
+        for script in reversed(list(self.scripts.walk_revisions())):
+            for fix in _fixes_in(script.module):
+                found.append(FixOfRevision(script.revision, Path(script.path), fix))
+        return found
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection to the project's database, with no transaction begun.
+
+        Raises:
+            DatafixError: no place names a database, or it does not answer.
+        """
+        with open_connection(locate(self.settings), self.settings) as connection:
+            yield connection
+
+
+def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:
+    options = argparse.Namespace(x=list(flags) or None, config=file, name=section, raiseerr=False, quiet=False)
+    ini, toml = file or "alembic.ini", "pyproject.toml"
+    if file and file.endswith(".toml"):
+        ini, toml = "alembic.ini", file
+    if "toml_file" in inspect.signature(Config).parameters:  # Alembic 1.16 and newer
+        return Config(ini, toml_file=toml, ini_section=section, cmd_opts=options)
+    return Config(ini, ini_section=section, cmd_opts=options)
+
+
+def _fixes_in(module: object) -> Iterator[Fix]:
+    """The fixes that a module holds, by themselves or in a list."""
+    seen: list[Fix] = []
+    for value in vars(module).values():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, DataFix | RecordedFix) and not any(one is fix for fix in seen):
+                seen.append(one)
+                yield one

@@ -1,0 +1,1 @@
+"""What a command has found, and the forms in which it can be read: terminal, JSON, Markdown, HTML."""
