@@ -66,23 +66,37 @@ class RecordDatafixOp(MigrateOperation):
 class RevertDatafixOp(MigrateOperation):
     """Revert a data fix."""
 
-    def __init__(self, fix: Fix, on_conflict: str) -> None:
+    def __init__(self, fix: Fix | str, on_conflict: str, revision: str | None, rows: Any) -> None:
         self.fix = fix
         self.on_conflict = on_conflict
+        self.revision = revision
+        self.rows = rows
 
     @classmethod
-    def revert_datafix(cls, operations: Operations, fix: Fix, *, on_conflict: str = "refuse") -> None:
-        """Give every value back that the last run of a fix changed, or change nothing.
+    def revert_datafix(
+        cls,
+        operations: Operations,
+        fix: Fix | str,
+        *,
+        on_conflict: str = "refuse",
+        revision: str | None = None,
+        rows: Any = None,
+    ) -> None:
+        """Give every value back that a run of a fix changed, or change nothing.
+
+        In a downgrade, that is what the upgrade of the same revision did: it applied the fix, or reverted it.
 
         Args:
             operations: Alembic's.
-            fix: the declaration that was applied.
+            fix: the declaration that was applied, or its name; then the project's revisions are searched for it.
             on_conflict: what happens to rows that somebody changed since: ``refuse`` the whole revert, ``skip`` them,
                 or ``overwrite`` them. ``alembic -x on_conflict=FIX:skip`` overrules it.
+            revision: in an upgrade, the revision whose run is taken back; by default the one that applied the fix last.
+            rows: the keys of some of the rows, and no others; of a fix of several tables ``{table: keys}``.
         """
         if on_conflict not in ("refuse", "skip", "overwrite"):
             raise CommandError(f"on_conflict={on_conflict!r}: choose refuse, skip or overwrite.")
-        operations.invoke(cls(fix, on_conflict))
+        operations.invoke(cls(fix, on_conflict, revision, rows))
 
 
 @Operations.register_operation("create_audit_table")
@@ -168,9 +182,10 @@ def _apply(operations: Operations, operation: ApplyDatafixOp) -> None:
 
 @Operations.implementation_for(RevertDatafixOp)
 def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
-    from datafixes import running
+    from datafixes import reverting, running
 
-    running.revert(operations.migration_context, operation.fix, operation.on_conflict)
+    how = reverting.Revert(operation.on_conflict, operation.revision or "", operation.rows)
+    running.revert(operations.migration_context, operation.fix, how)
 
 
 @Operations.implementation_for(CreateAuditTableOp)

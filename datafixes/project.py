@@ -6,7 +6,6 @@ import argparse
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,23 +16,13 @@ from alembic.util import CommandError
 
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
+from datafixes.declared import FixOfRevision, fixes_of
 from datafixes.errors import DatafixError
-from datafixes.fix import DataFix
-from datafixes.recorded import Fix, RecordedFix
 from datafixes.running import settings_of
 from datafixes.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-
-@dataclass(frozen=True)
-class FixOfRevision:
-    """A fix and the revision that declares it."""
-
-    revision: str
-    path: Path
-    fix: Fix
 
 
 class Project:
@@ -62,7 +51,7 @@ class Project:
         """
         if file is not None and not Path(file).is_file():
             raise DatafixError(f"There is no file {file}.", hint="Name Alembic's configuration with -c FILE.")
-        pairs = dict(flag.split("=", 1) if "=" in flag else (flag, "") for flag in flags)
+        pairs = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
         config = _config(file, section, flags)
         return cls(config, settings_of(config, pairs))
 
@@ -83,16 +72,13 @@ class Project:
             return ScriptDirectory.from_config(self.config)
         except CommandError as error:
             raise DatafixError(
-                f"There is no Alembic project here: {error}", hint="Go where alembic.ini is, or name it with -c FILE."
+                f"There is no Alembic project here: {error}",
+                hint="Go where alembic.ini is, or name it with -c FILE.",
             ) from None
 
     def fixes(self) -> list[FixOfRevision]:
         """Every fix that a revision declares, from base to head."""
-        found = []
-        for script in reversed(list(self.scripts.walk_revisions())):
-            for fix in _fixes_in(script.module):
-                found.append(FixOfRevision(script.revision, Path(script.path), fix))
-        return found
+        return fixes_of(self.scripts)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -106,20 +92,12 @@ class Project:
 
 
 def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:
-    options = argparse.Namespace(x=list(flags) or None, config=file, name=section, raiseerr=False, quiet=False)
+    options = argparse.Namespace(
+        x=list(flags) or None, config=file, name=section, raiseerr=False, quiet=False
+    )
     ini, toml = file or "alembic.ini", "pyproject.toml"
     if file and file.endswith(".toml"):
         ini, toml = "alembic.ini", file
     if "toml_file" in inspect.signature(Config).parameters:  # Alembic 1.16 and newer
         return Config(ini, toml_file=toml, ini_section=section, cmd_opts=options)
     return Config(ini, ini_section=section, cmd_opts=options)
-
-
-def _fixes_in(module: object) -> Iterator[Fix]:
-    """The fixes that a module holds, by themselves or in a list."""
-    seen: list[Fix] = []
-    for value in vars(module).values():
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, DataFix | RecordedFix) and not any(one is fix for fix in seen):
-                seen.append(one)
-                yield one

@@ -6,17 +6,20 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from alembic.util import CommandError
 
 from datafixes import refusal
+from datafixes.declared import fix_named, fixes_of
 from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.execution import Attempts, execute, limits_of
 from datafixes.fix import DataFix
 from datafixes.journal import Attempt, record_failure, tell
 from datafixes.recorded import Fix, RecordedFix
+from datafixes.reverting import Revert, chosen_rows
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.frame import Script
@@ -56,12 +59,29 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     _hand_over(alembic, script, settings, fix)
 
 
-def revert(alembic: MigrationContext, fix: Fix, on_conflict: str) -> None:
+def revert(alembic: MigrationContext, fix: Fix | str, how: Revert) -> None:
     """Revert a fix in Alembic's transaction; what the operator said of conflicts overrules the author."""
     settings = settings_for(alembic)
-    policy = settings.on_conflict.get(fix.name, on_conflict)
-    script = revert_script(fix, context_of(alembic, settings, policy), limits_of(settings))
-    _hand_over(alembic, script, settings, fix)
+    try:
+        declared = _declared(alembic, fix) if isinstance(fix, str) else fix
+        context = replace(
+            context_of(alembic, settings),
+            on_conflict=settings.on_conflict.get(declared.name, how.on_conflict),
+            undoes=how.undoes,
+            chosen=chosen_rows(declared, how.rows),
+        )
+        script = revert_script(declared, context, limits_of(settings))
+    except DatafixError as error:
+        raise DatafixFailed(error) from error
+    _hand_over(alembic, script, settings, declared)
+
+
+def _declared(alembic: MigrationContext, name: str) -> Fix:
+    if alembic.script is None:
+        raise DatafixError(
+            f"datafix {name}: Alembic does not say where its revisions are, so give the fix itself."
+        )
+    return fix_named(fixes_of(alembic.script), name).fix
 
 
 def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
@@ -219,7 +239,7 @@ def _is_external(alembic: MigrationContext) -> bool:
     return bool(getattr(alembic, "_in_external_transaction", False))
 
 
-def context_of(alembic: MigrationContext, settings: Settings, on_conflict: str = "refuse") -> Context:
+def context_of(alembic: MigrationContext, settings: Settings) -> Context:
     """Where and by whom a script of this migration runs."""
     revision, parents, upgrading = _running()
     # An upgrade may revert an earlier fix as well as apply one.
@@ -231,7 +251,6 @@ def context_of(alembic: MigrationContext, settings: Settings, on_conflict: str =
         version_table=alembic.version_table,
         version_table_schema=alembic.version_table_schema or "",
         application=settings.application,
-        on_conflict=on_conflict,
     )
 
 

@@ -21,7 +21,12 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--output", "-o", metavar="FILE", help="Write there, whole or not at all (default: stdout)."
     )(command)
     return click.option(
-        "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True, help="How it looks."
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        default="terminal",
+        show_default=True,
+        help="How it looks.",
     )(command)
 
 
@@ -61,7 +66,9 @@ def write(text: str, output: str | None) -> None:
         return
     target = Path(output)
     try:
-        with NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False) as side:
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as side:
             side.write(text)
         os.chmod(side.name, 0o644)
         os.replace(side.name, target)

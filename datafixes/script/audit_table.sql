@@ -28,6 +28,7 @@ BEGIN
             finished_at      timestamptz,
             reverts_run      bigint      REFERENCES {ledger},
             on_conflict      text,
+            rows_chosen      text,                     -- of a revert of some rows only: which
             already          text,                     -- the first of the rows that were as wanted already
             error            text
         )

@@ -1,7 +1,9 @@
 """Where and by whom a script runs: what varies from run to run, and not with the fix."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from datafixes.expressions import Value
 from datafixes.recorded import Fix
 from datafixes.script import literal
 
@@ -18,6 +20,8 @@ class Context:
         version_table_schema: its schema; empty: as the session's search_path finds it, as Alembic does.
         application: who and what runs it, for the ledger.
         on_conflict: for a revert: refuse, skip or overwrite.
+        undoes: for a revert: the revision whose run it takes back; empty: this one's, or else the last application.
+        chosen: for a revert of some rows: the keys, by table of the fix.
     """
 
     revision: str | None = None
@@ -27,6 +31,8 @@ class Context:
     version_table_schema: str = ""
     application: str = ""
     on_conflict: str = "refuse"
+    undoes: str = ""
+    chosen: Mapping[str, Sequence[tuple[Value, ...]]] | None = None
 
     @property
     def version_table_name(self) -> str:

@@ -93,11 +93,11 @@ BEGIN
     IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
         RETURN fix;
     END IF;
-    last := pg_temp.datafix_last_run(fix);
     IF fix ->> 'direction' = 'revert' THEN
-        RETURN pg_temp.datafix_take_keys(fix || jsonb_build_object('last', last));
+        RETURN pg_temp.datafix_take_keys(fix || jsonb_build_object('last', pg_temp.datafix_run_to_revert(fix)));
     END IF;
-    IF last ->> 'direction' = 'apply' AND last ->> 'outcome' <> 'not_applicable' THEN
+    last := pg_temp.datafix_in_force(fix);
+    IF last IS NOT NULL THEN
         IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
             PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
                 'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),

@@ -1,14 +1,50 @@
 -- The run in the ledger: opened before anything changes, closed as the last thing.
 
--- The last thing that happened to a fix, by the ledger: the truth about fixes, whatever alembic_version says (B31).
-CREATE OR REPLACE FUNCTION pg_temp.datafix_last_run(fix jsonb)
+-- Whether a run was taken back as a whole, and that has not been taken back itself.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_undone_by(fix jsonb, run bigint)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    later bigint;
+BEGIN
+    FOR later IN EXECUTE format($sql$SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.fix = %L AND r.rows_chosen IS NULL
+                                        AND r.outcome IN ('reverted', 'not_applicable') ORDER BY r.run_id DESC$sql$, fix ->> 'ledger', fix ->> 'fix') USING run LOOP
+        IF pg_temp.datafix_undone_by(fix, later) IS NULL THEN
+            RETURN later;
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$engine$;
+
+-- The last application of a fix, by the ledger: the truth about fixes, whatever alembic_version says (B31). NULL where it
+-- is not in force.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_in_force(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     last jsonb;
 BEGIN
-    EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.outcome NOT IN ('started', 'failed')
+    EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
                          ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
-    RETURN last;
+    RETURN CASE WHEN last ->> 'outcome' <> 'not_applicable' AND pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) IS NULL THEN last END;
+END
+$engine$;
+
+-- The run that a revert takes back. A downgrade takes back what the upgrade of its own revision did; an upgrade, what
+-- the revision that it names did, or else the last application. What a downgrade did is taken back by an upgrade alone.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_run_to_revert(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    of_revision text := coalesce(fix ->> 'undoes', CASE WHEN NOT (fix -> 'upgrading')::boolean THEN fix ->> 'revision' END);
+    wanted      jsonb;
+BEGIN
+    EXECUTE format($sql$SELECT to_jsonb(r) FROM %1$s AS r WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
+                           AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
+                         ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision;
+    IF wanted IS NULL AND NOT fix ? 'undoes' THEN       -- applied outside of Alembic, or by a revision that had another id
+        EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
+                             ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted;
+    END IF;
+    RETURN wanted;
 END
 $engine$;
 
@@ -20,9 +56,9 @@ DECLARE
     one jsonb;
 BEGIN
     EXECUTE format($sql$
-        INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run, on_conflict)
+        INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run, on_conflict, rows_chosen)
         VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 -> 'rows_expected')::bigint, $1 ->> 'reason',
-                nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint, $1 ->> 'on_conflict')
+                nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint, $1 ->> 'on_conflict', $1 ->> 'rows_chosen')
         RETURNING run_id
     $sql$, fix ->> 'ledger') INTO run USING fix;
     fix := fix || jsonb_build_object('run', run);

@@ -1,10 +1,14 @@
 """The script that takes a fix back: by its images, whatever they are images of."""
 
+from collections.abc import Mapping, Sequence
+
+from datafixes.expressions import Value
 from datafixes.fix import DataFix
 from datafixes.recorded import Fix
 from datafixes.script import literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
+from datafixes.script.layout import run
 from datafixes.table import Table
 
 _BLOCK = """
@@ -19,7 +23,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
+{chosen}    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
     -- a value since must not lose it.
     fix := pg_temp.datafix_compare(fix);{identity}
     PERFORM pg_temp.datafix_settle_conflicts(fix);
@@ -53,7 +57,12 @@ _IDENTITY = """
 def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
     """The script that reverts the last run of a fix, whole: guards, comparison, copy, restoration, proof, ledger."""
     facts = declared(fix, context) | {"change": "revert", "set": [], "on_conflict": context.on_conflict}
+    if context.undoes:
+        facts["undoes"] = context.undoes
+    if context.chosen is not None:
+        facts["rows_chosen"] = _chosen_as_text(context.chosen)
     block = _BLOCK.format(
+        chosen="" if context.chosen is None else _chosen(fix, context.chosen),
         declaration=literal.json_body(facts, "fix"),
         version_table=context.version_table_oid,
         identity="".join(
@@ -65,6 +74,26 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
         f", revision {context.revision}" if context.revision else ""
     )
     return frame(f"{title}\n{fix.reason}", f"revert {fix.name}", block, limits)
+
+
+def _chosen(fix: Fix, chosen: Mapping[str, Sequence[tuple[Value, ...]]]) -> str:
+    """Names the rows, in the types of the key."""
+    lines = ["    -- Some of the rows, and no others."]
+    for number, table in enumerate(fix.tables, 1):
+        one = f"pg_temp.datafix_table(fix, {number})"
+        name = literal.qualified(table.schema, table.table)
+        statement = f"CREATE TEMP TABLE datafix_chosen_{{{{n}}}} ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {name} WITH NO DATA"
+        lines.append(run("EXECUTE", statement, one) + ";")
+        keys = [f"({', '.join(literal.value(part) for part in key)})" for key in chosen.get(table.table, ())]
+        if keys:
+            lines.append(f"    INSERT INTO pg_temp.datafix_chosen_{number} VALUES {', '.join(keys)};")
+        lines.append(f"    PERFORM pg_temp.datafix_choose({one});")
+    return "\n".join(lines) + "\n\n"
+
+
+def _chosen_as_text(chosen: Mapping[str, Sequence[tuple[Value, ...]]]) -> str:
+    keys = {table: ", ".join("/".join(map(str, key)) for key in keys) for table, keys in chosen.items()}
+    return next(iter(keys.values())) if len(keys) == 1 else "; ".join(f"{t}: {k}" for t, k in keys.items())
 
 
 def _identity(number: int, table: Table) -> str:

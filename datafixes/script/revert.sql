@@ -5,20 +5,23 @@
 -- For the fix's table number N, pg_temp.datafix_restore_N holds one line for each of these rows: its key, the values to
 -- restore, its state, and the action: update, delete, insert, or replace (delete and insert).
 
--- Opens the run that takes back the last run of this fix. NULL where that run changed nothing.
+-- Opens the run that takes back another. NULL where that one changed nothing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_revert(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    fix  jsonb := pg_temp.datafix_begin(declared || '{"direction": "revert"}', version_table);
-    last jsonb := nullif(fix -> 'last', 'null');
-    one  jsonb;
+    fix    jsonb := pg_temp.datafix_begin(declared || '{"direction": "revert"}', version_table);
+    last   jsonb := nullif(fix -> 'last', 'null');
+    undone bigint;
+    one    jsonb;
 BEGIN
-    IF last IS NULL OR last ->> 'direction' = 'revert' THEN
+    undone := CASE WHEN last IS NOT NULL THEN pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) END;
+    IF last IS NULL OR undone IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: %s', fix ->> 'fix',
-            coalesce('run ' || (last ->> 'run_id') || ' reverted it at ' || (last ->> 'finished_at'), 'the ledger has no run of it')), NULL,
+            CASE WHEN undone IS NOT NULL THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
+                 ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END), NULL,
             format('Look: SELECT * FROM %s ORDER BY run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
     END IF;
-    IF last ->> 'outcome' <> 'applied' THEN
+    IF last ->> 'outcome' NOT IN ('applied', 'reverted') THEN
         PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id')), 'not_applicable');
         RETURN NULL;
     ELSIF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
@@ -35,6 +38,28 @@ BEGIN
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, pg_temp.datafix_written(one, one -> 'noted'));
     END LOOP;
     RETURN fix;
+END
+$engine$;
+
+-- Of a revert of some rows: leaves the others out. Each one named must be one that the run changed.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_choose(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    unknown text;
+BEGIN
+    IF fix -> 'key' = '[]' THEN
+        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no key, so its rows cannot be named', fix ->> 'fix', fix ->> 'target'), NULL,
+            'Nothing was changed. Revert the fix as a whole.');
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        SELECT string_agg(concat_ws('/', {{c.key}}), ', ') FROM pg_temp.datafix_chosen_{{n}} AS c
+         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE {{p.key = c.key}})
+    $sql$) INTO unknown;
+    IF unknown IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: run %s did not change these rows of %s: %s', fix ->> 'fix', fix ->> 'from_run', fix ->> 'target', left(unknown, 300)), NULL,
+            format('Nothing was changed. Look: datafixes show %s', fix ->> 'from_run'));
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, 'DELETE FROM pg_temp.datafix_pair_{{n}} AS p WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_chosen_{{n}} AS c WHERE {{c.key = p.key}})');
 END
 $engine$;
 

@@ -170,7 +170,7 @@ def test_a_revert_without_an_apply_is_refused(database: Database) -> None:
         revert(database, close())
     apply(database, close())
     revert(database, close())
-    with pytest.raises(NothingToRevert, match="run 2 reverted it"):
+    with pytest.raises(NothingToRevert, match="run 2 reverted run 1"):
         revert(database, close())
 
 
