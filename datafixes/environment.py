@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load the plugin by itself
 from datafixes.database.connection import one_run_at_a_time, open_connection
 from datafixes.database.location import locate
-from datafixes.errors import DatafixError
-from datafixes.execution import failure, sqlstate
+from datafixes.errors import DatafixError, sqlstate
+from datafixes.execution import failure
 from datafixes.running import settings_of
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 

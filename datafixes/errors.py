@@ -146,6 +146,12 @@ class OthersWouldChange(Refused):
     sqlstate = "DF015"
 
 
+class NotAsPlanned(Refused):
+    """The rows are no longer the ones that the plan showed."""
+
+    sqlstate = "DF016"
+
+
 class LockNotAvailable(Refused):
     """A lock was not to be had in time. The message names who holds it.
 
@@ -169,3 +175,9 @@ class ConnectionLost(Refused):
 BY_SQLSTATE: dict[str, type[Refused]] = {
     kind.sqlstate: kind for kind in Refused.__subclasses__() if kind.sqlstate.startswith("DF")
 }
+
+
+def sqlstate(error: Exception) -> str:
+    """The SQLSTATE of a driver's error that SQLAlchemy wrapped; empty where the server did not get to say one."""
+    original = getattr(error, "orig", None)
+    return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or ""

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.blockers import BlockerWatch
-from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused
+from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused, sqlstate
 from datafixes.script.frame import Limits, Script
 from datafixes.script.parameters import verbatim
 from datafixes.settings import Settings
@@ -108,11 +108,6 @@ def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> Dat
     if code == _QUERY_CANCELED:
         evidence += _held_by(holders)
     return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
-
-
-def sqlstate(error: DBAPIError) -> str:
-    """The SQLSTATE of an error, from psycopg2 or psycopg 3; empty where the server did not get to say one."""
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
 
 
 def _primary(error: DBAPIError) -> str:

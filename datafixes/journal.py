@@ -8,8 +8,9 @@ from itertools import groupby
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from datafixes.audit.digest import digest_of_run
 from datafixes.audit.queries import ColumnChange, Run, RunTable, changes, last_run, run_tables
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, NotAsPlanned
 from datafixes.fix import DataFix, Update
 from datafixes.recorded import Fix
 from datafixes.script.literal import qualified, text
@@ -30,6 +31,22 @@ class Attempt:
     revision: str | None
     direction: str
     application: str
+
+
+def check_plan(connection: Connection, fix: Fix, planned: frozenset[str]) -> None:
+    """Compare the run that has just ended with a plan.
+
+    Raises:
+        NotAsPlanned: it is none of the runs that were planned.
+    """
+    run = last_run(connection, fix.schema_of_audit, fix.name)
+    found = digest_of_run(connection, fix, run.run_id) if run is not None else "(no run)"
+    if found not in planned:
+        raise NotAsPlanned(
+            f"datafix {fix.name}: the rows are not the ones that were planned: digest {found} now, "
+            f"{', '.join(sorted(planned))} in the plan",
+            hint="Nothing was changed. Look again: datafixes plan",
+        )
 
 
 def tell(connection: Connection, fix: Fix) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +16,7 @@ from sqlalchemy.schema import DDLElement
 from datafixes import running
 from datafixes.errors import DatafixError, Refused, UnsafeTransaction
 from datafixes.execution import Attempts, failure, limits_of
-from datafixes.journal import tell
+from datafixes.migration import context_of
 from datafixes.recorded import RecordedFix
 from datafixes.script.parameters import verbatim
 from datafixes.script.record import recorded_script
@@ -76,8 +77,8 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
 
 
 def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
-    connection = running.connection_of(alembic, fix)
-    scripts = scripts_of(fix, running.context_of(alembic, settings), limits_of(settings))
+    connection, started = running.connection_of(alembic, fix), time.monotonic()
+    scripts = scripts_of(fix, context_of(alembic, settings), limits_of(settings))
     running.send(alembic, scripts.opening, settings, fix, Attempts.of(settings))
     try:
         with _no_end_of_transaction(connection, label):
@@ -93,7 +94,7 @@ def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label:
         raise
     # Not tried again: the statements would have to run again too.
     running.send(alembic, scripts.closing, settings, fix, Attempts(1, 0))
-    tell(connection, fix)
+    running.ended_well(alembic, "apply", settings, fix, started)
 
 
 def _send(connection: Connection, sql: str) -> None:
@@ -163,7 +164,8 @@ def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, lab
         raise error if isinstance(error, CommandError) else running.DatafixFailed(error) from error
     except Exception as error:
         raise running.DatafixFailed(_no_script(label, f"{type(error).__name__}: {error}")) from error
-    context = running.context_of(alembic, settings)
+    running.refuse_plan_of_script(settings)
+    context = context_of(alembic, settings)
     running.print_script(alembic, recorded_script(fix, statements, context, limits_of(settings)))
 
 

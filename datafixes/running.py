@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from datafixes.declared import fix_named, fixes_of
 from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.execution import Attempts, execute, limits_of
 from datafixes.fix import DataFix
-from datafixes.journal import Attempt, record_failure, tell
+from datafixes.journal import Attempt, check_plan, record_failure, tell
+from datafixes.migration import context_of, revision_running, watcher_of
 from datafixes.recorded import Fix, RecordedFix
 from datafixes.reverting import Revert, chosen_rows
 from datafixes.script.apply import apply_script
-from datafixes.script.context import Context
 from datafixes.script.frame import Script
 from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script, drop_script, update_script
@@ -136,11 +136,34 @@ def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, su
     """The one text goes to the script (``--sql``) or to the server, verbatim."""
     refuse_inside_another(alembic, subject)
     if alembic.as_sql:
+        refuse_plan_of_script(settings)
         print_script(alembic, script)
         return
+    started = time.monotonic()
     send(alembic, script, settings, subject, Attempts.of(settings))
     if not isinstance(subject, str):
-        tell(connection_of(alembic, subject), subject)
+        ended_well(alembic, script.direction, settings, subject, started)
+
+
+def ended_well(
+    alembic: MigrationContext, direction: str, settings: Settings, fix: Fix, started: float
+) -> None:
+    """Tell what a run did; of a run that was planned, only after it did what the plan showed.
+
+    Raises:
+        DatafixFailed: the rows are no longer the ones planned; the transaction has been rolled back.
+    """
+    connection = connection_of(alembic, fix)
+    watcher = watcher_of(alembic)
+    if watcher is not None:
+        watcher.ran(connection, fix, started)
+        return
+    if settings.plan:
+        try:
+            check_plan(connection, fix, settings.plan)
+        except DatafixError as error:
+            raise failed(alembic, direction, settings, fix, error) from error
+    tell(connection, fix)
 
 
 def refuse_inside_another(alembic: MigrationContext, subject: Fix | str) -> None:
@@ -154,6 +177,21 @@ def refuse_inside_another(alembic: MigrationContext, subject: Fix | str) -> None
             UnsafeTransaction(
                 f"{label_of(subject)}: another fix is being recorded; a fix inside a fix would be copied twice.",
                 hint="Run one after the other.",
+            )
+        )
+
+
+def refuse_plan_of_script(settings: Settings) -> None:
+    """Refuse to print a script for rows that were planned: it could not compare them.
+
+    Raises:
+        DatafixFailed: a plan was named.
+    """
+    if settings.plan:
+        raise DatafixFailed(
+            DatafixError(
+                f"A script cannot be compared with a plan ({settings.origins['plan']}).",
+                hint="Apply it online, or leave the plan out.",
             )
         )
 
@@ -187,6 +225,8 @@ def failed(
     """End the transaction of a fix that failed, write the failure down, and return what Alembic shows of it."""
     connection = connection_of(alembic, subject)
     shown = DatafixFailed(error)
+    if watcher_of(alembic) is not None:
+        return shown  # nothing is kept anyway, and the plan shows what went wrong
     begun = not _is_external(alembic) and alembic._transaction is not None
     # Whoever swallows this error must not be able to commit what is left (B3): the transaction ends here, and
     # Alembic does not get past it.
@@ -197,7 +237,9 @@ def failed(
         # The message itself follows in Alembic's own line.
         _logger.error("%s: refused, in detail:\n%s", label_of(subject), error.detail)
     if not isinstance(subject, str):
-        record_failure(connection, subject, Attempt(_running()[0], direction, settings.application), error)
+        record_failure(
+            connection, subject, Attempt(revision_running()[0], direction, settings.application), error
+        )
     return shown
 
 
@@ -227,7 +269,7 @@ def _check_transaction(alembic: MigrationContext, connection: Connection, label:
             "back.",
             hint="Remove the commit() or rollback(): what follows it, and the new version, would be lost.",
         )
-    if _is_external(alembic):
+    if _is_external(alembic) and watcher_of(alembic) is None:
         _logger.warning(
             "%s: Alembic did not begin this transaction, and will not commit it. If nobody does, nothing is kept: "
             "does env.py run a statement before context.configure()?",
@@ -237,44 +279,3 @@ def _check_transaction(alembic: MigrationContext, connection: Connection, label:
 
 def _is_external(alembic: MigrationContext) -> bool:
     return bool(getattr(alembic, "_in_external_transaction", False))
-
-
-def context_of(alembic: MigrationContext, settings: Settings) -> Context:
-    """Where and by whom a script of this migration runs."""
-    revision, parents, upgrading = _running()
-    # An upgrade may revert an earlier fix as well as apply one.
-    before = parents if upgrading else (revision or "",)
-    return Context(
-        revision=revision,
-        upgrading=upgrading,
-        after=tuple(name for name in before if not upgrading or not _is_branch_point(alembic, name)),
-        version_table=alembic.version_table,
-        version_table_schema=alembic.version_table_schema or "",
-        application=settings.application,
-    )
-
-
-def _running() -> tuple[str | None, tuple[str, ...], bool]:
-    """The revision file that is running, the ones before it, and whether it is upgrading.
-
-    Alembic does not tell an operation; the file does.
-    """
-    frame, module, function = sys._getframe(), None, ""
-    while frame := frame.f_back:  # type: ignore[assignment]
-        names = frame.f_globals
-        if module is None and isinstance(names.get("revision"), str) and "down_revision" in names:
-            module = names
-        if names is module:
-            function = frame.f_code.co_name
-    if module is None:
-        return None, (), True
-    down = module["down_revision"]
-    parents = (down,) if isinstance(down, str) else tuple(down or ())
-    return module["revision"], parents, function != "downgrade"
-
-
-def _is_branch_point(alembic: MigrationContext, revision: str) -> bool:
-    """Behind a branch point the version table names the branches, and not the point itself."""
-    script = alembic.script.get_revision(revision) if alembic.script is not None else None
-    # With those that depend on it: they too take its place in the version table.
-    return script is not None and len(script._all_nextrev) > 1

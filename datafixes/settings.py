@@ -14,6 +14,8 @@ from datafixes.values import (
     masked,
     parse_application,
     parse_attempts,
+    parse_digests,
+    parse_patterns,
     parse_policies,
     parse_prefix,
     parse_region,
@@ -68,6 +70,9 @@ SETTINGS: tuple[Setting, ...] = (
     _row("embedded_version", "the PostgreSQL of embedded:, 16 or 18", parse_version, "18"),
     Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
             parse_policies, "", ("DATAFIXES_ON_CONFLICT",)),
+    Setting("plan", "the digest of a plan: refuse when the rows are no longer the ones planned", parse_digests, "",
+            ("DATAFIXES_PLAN",)),
+    _row("mask", "columns that no plan or report shows: email, users.*, ...", parse_patterns, ""),
     Setting("discard", "tables with copies that this one run may drop: NAME[,NAME]", parse_tables),
 )  # fmt: skip
 """Every setting, in the order in which they are shown."""
@@ -91,6 +96,8 @@ class Settings:
         aws_secret: the name of the secret.
         embedded_version: the PostgreSQL version of `embedded:`.
         on_conflict: by name of a fix, what its revert does with rows that changed since.
+        plan: the digests of a plan, one for each run; empty: nothing was planned.
+        mask: patterns for columns whose values no plan and no report shows.
         discard: names of tables that may be dropped although they hold copies.
         origins: by name of a setting, the place that its value comes from.
     """
@@ -108,6 +115,8 @@ class Settings:
     aws_secret: str
     embedded_version: int
     on_conflict: Mapping[str, Policy]
+    plan: frozenset[str]
+    mask: tuple[str, ...]
     discard: frozenset[str]
     origins: Mapping[str, str] = field(compare=False)
 
@@ -142,8 +151,10 @@ class Settings:
         value = getattr(self, name)
         if name == "on_conflict":
             return ",".join(f"{fix}:{policy}" for fix, policy in value.items())
-        if name == "discard":
+        if name in ("discard", "plan"):
             return ",".join(sorted(value))
+        if name == "mask":
+            return ",".join(value)
         return masked(str(value))
 
     def __repr__(self) -> str:

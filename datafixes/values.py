@@ -139,3 +139,16 @@ def parse_tables(text: str) -> frozenset[str]:
     if not all(names):
         raise ValueError("write NAME, with commas between several")
     return frozenset(names)
+
+
+def parse_digests(text: str) -> frozenset[str]:
+    """Read the digest of a plan: sixteen hexadecimal digits for each run, with hyphens in between."""
+    digests = [part for part in text.strip().lower().split("-") if part]
+    if any(not re.fullmatch(r"[0-9a-f]{16}", digest) for digest in digests):
+        raise ValueError("give the digest that datafixes plan showed, such as 0f3c9a5b7d2e4811")
+    return frozenset(digests)
+
+
+def parse_patterns(text: str) -> tuple[str, ...]:
+    """Read patterns for columns: email, users.*, public.users.pass*."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -3,73 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datafixes.changes import Cell as Cell
+from datafixes.changes import Changes as Changes
+from datafixes.changes import Kind as Kind
+from datafixes.changes import Row as Row
+from datafixes.changes import Value as Value
+
 State = Literal["", "good", "bad", "attention"]
 """How a fact is to be taken. Never told by colour alone."""
-
-Kind = Literal["updated", "inserted", "deleted"]
-"""What happened to a row."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value of a row, as text.
-
-    Attributes:
-        text: the value, or its beginning; None is NULL.
-        characters: how many characters the whole value has, where ``text`` is only its beginning.
-        masked: nobody is to see it; ``text`` is then None.
-    """
-
-    text: str | None
-    characters: int | None = None
-    masked: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One column of one row.
-
-    Attributes:
-        column: its name.
-        before: the value before, or None where the row was not there.
-        after: the value after, or None where the row is not there any more.
-        changed: whether the two differ, bit for bit.
-    """
-
-    column: str
-    before: Value | None
-    after: Value | None
-    changed: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row.
-
-    Attributes:
-        key: its key as text, ``a/b`` where it has several columns; empty where the table has none.
-        kind: what happened to it.
-        cells: its columns, in the order of the table.
-    """
-
-    key: str
-    kind: Kind
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The rows of one table.
-
-    Attributes:
-        table: the table.
-        rows: the rows that are shown.
-        total: how many there are.
-    """
-
-    table: str
-    rows: tuple[Row, ...]
-    total: int
 
 
 @dataclass(frozen=True)

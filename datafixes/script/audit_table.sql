@@ -53,23 +53,10 @@ BEGIN
     EXECUTE format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema);
     EXECUTE format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix');
     EXECUTE format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run');
+    EXECUTE format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)', audit_schema);
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run_table', audit_schema));
-END
-$engine$;
-
--- Copies are not for everybody who may read the original, whatever the default privileges say (C7).
-CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_private(relation regclass)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    other text;
-BEGIN
-    FOR other IN
-        SELECT DISTINCT CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
-          FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS g WHERE c.oid = relation AND g.grantee <> c.relowner
-    LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM %s', relation, other);
-    END LOOP;
+    PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
 END
 $engine$;
 
@@ -102,6 +89,7 @@ BEGIN
     PERFORM pg_temp.datafix_keep_private(label);
     IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
         PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
+        PERFORM pg_temp.datafix_create_change_views(audit_schema);
     END IF;
 END
 $engine$;
@@ -135,45 +123,9 @@ BEGIN
     IF missing IS NOT NULL THEN
         EXECUTE format('ALTER TABLE %s %s', label, missing);
     END IF;
-    PERFORM pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table);
-END
-$engine$;
-
--- For the auditor: one line for each changed column, as text. Needs a key that tells which two images are of one row.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, columns jsonb, audit_schema text, audit_table text)
-RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    key text[] := (
-        SELECT ARRAY(SELECT a.attname FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] ORDER BY n)
-          FROM pg_index AS i
-         WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-           AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] WHERE NOT a.attnotnull)
-         ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1);
-BEGIN
-    IF key IS NULL THEN
-        RETURN false;
+    IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
+        PERFORM pg_temp.datafix_create_change_views(audit_schema);
     END IF;
-    EXECUTE format($sql$
-        CREATE OR REPLACE VIEW %1$s AS
-        SELECT one.audit_run_id, one.audit_id, concat_ws('/', %3$s) AS key, change.column_name, change.before, change.after
-          FROM %2$s AS one
-          LEFT JOIN %2$s AS other ON other.audit_run_id = one.audit_run_id AND other.audit_image = 'after' AND (%5$s)
-          CROSS JOIN LATERAL (VALUES %6$s) AS change (column_name, before, after, differs)
-         WHERE one.audit_image = 'before' AND change.differs
-        UNION ALL
-        SELECT other.audit_run_id, other.audit_id, concat_ws('/', %4$s), change.column_name, NULL, change.after
-          FROM %2$s AS other
-          CROSS JOIN LATERAL (VALUES %7$s) AS change (column_name, after)
-         WHERE other.audit_image = 'after' AND change.after IS NOT NULL
-           AND NOT EXISTS (SELECT FROM %2$s AS one WHERE one.audit_run_id = other.audit_run_id AND one.audit_image = 'before' AND (%5$s))
-    $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), format('%I.%I', audit_schema, audit_table),
-        (SELECT string_agg(format('one.%I', k), ', ') FROM unnest(key) AS k),
-        (SELECT string_agg(format('other.%I', k), ', ') FROM unnest(key) AS k),
-        (SELECT string_agg(format('other.%1$I = one.%1$I', k), ' AND ') FROM unnest(key) AS k),
-        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
-                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c),
-        (SELECT string_agg(format('(%1$L, other.%1$I::text)', c ->> 'name'), ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
-    RETURN true;
 END
 $engine$;
 
@@ -197,8 +149,10 @@ BEGIN
     IF images > 0 AND NOT discard THEN
         PERFORM pg_temp.datafix_refuse('DF013', format('audit table %s: it holds %s images of %s runs, the only copies of what was there before', label, images, runs), NULL, told);
     END IF;
+    PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     EXECUTE format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes');
     EXECUTE format('DROP TABLE IF EXISTS %s', label);
+    PERFORM pg_temp.datafix_create_change_views(audit_schema);
     SELECT count(DISTINCT a.attrelid) INTO others FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = audit_schema AND c.relkind = 'r' AND a.attname = 'audit_run_id' AND NOT a.attisdropped;
     IF others > 0 OR pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
@@ -209,6 +163,8 @@ BEGIN
     IF runs > 0 AND NOT discard THEN
         PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
     END IF;
+    PERFORM pg_temp.datafix_drop_change_views(audit_schema);
+    EXECUTE format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema);
     EXECUTE format('DROP TABLE %s, %s', ledger || '_table', ledger);
 END
 $engine$;

@@ -24,6 +24,7 @@ _FILES = (
     "record.sql",
     "revert.sql",
     "conflicts.sql",
+    "views.sql",
     "audit_table.sql",
 )
 

@@ -91,7 +91,7 @@ def test_a_value_stays_on_its_line_in_the_log(tmp_path: Path, database: Database
 
 def test_what_cannot_be_shown_does_not_undo_what_was_done(project: Project) -> None:
     project.database.execute(
-        "DROP VIEW item_audit_changes",
+        "DROP VIEW item_audit_changes CASCADE",
         "CREATE VIEW item_audit_changes AS SELECT g AS audit_run_id, g AS audit_id, '' AS key, '' AS column_name,"
         " (1 / (g - g))::text AS before, '' AS after FROM generate_series(1::bigint, 9) AS g",
     )

@@ -1,0 +1,70 @@
+"""The digest of a run: which rows it changed, in which columns, from which values. A plan and its upgrade have the same."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask, run_of
+from datafixes.audit.images import PINNED, TableOfRun, key_text, tables_of_run
+from datafixes.recorded import Fix
+from datafixes.script import literal
+
+
+def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
+    """Sixteen hexadecimal digits over the fix and the rows that a run changed.
+
+    The values afterwards are left out: many are a time. They follow from the fix, whose fingerprint is part of it.
+    Housekeeping columns, which others write all the time, are left out too; of inserted rows, only their number counts.
+
+    Args:
+        connection: where the run was.
+        fix: its declaration.
+        run: its number in the ledger.
+    """
+    schema = fix.schema_of_audit
+    with connection.begin_nested() as savepoint:
+        for setting in PINNED:
+            connection.exec_driver_sql(setting)
+        told = run_of(connection, schema, run)
+        tables = tables_of_run(connection, schema, run)
+        parts = [
+            [
+                table.target,
+                table.inserted,
+                table.updated,
+                table.deleted,
+                _cells(connection, run, table, housekeeping),
+            ]
+            for table, housekeeping in zip(tables, (set(t.housekeeping) for t in fix.tables), strict=True)
+        ]
+        savepoint.rollback()
+    content = [told.fix, told.fingerprint, told.revision, told.direction, told.outcome, parts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _cells(connection: Connection, run: int, table: TableOfRun, left_out: Iterable[str]) -> str:
+    """A number that depends on every row, which of its columns change, and from what; not on the order of the rows."""
+    columns = [literal.name(name) for name in table.columns if name not in set(left_out)]
+    was, has = (
+        f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
+        for image in ("before", "after")
+    )
+    if table.key:
+        source = f"{was} AS was LEFT JOIN {has} AS has ON {key_text(table.key, 'was')} = {key_text(table.key, 'has')}"
+        cells = [
+            f"CASE WHEN record_image_ne(ROW(was.{c}), ROW(has.{c})) THEN concat('=', was.{c}) END"
+            for c in columns
+        ]
+        cells.append(key_text(table.key, "was"))
+    else:
+        source, cells = (
+            f"{was} AS was",
+            [f"CASE WHEN num_nulls(was.{c}) = 0 THEN concat('=', was.{c}) END" for c in columns],
+        )
+    [(digest,)] = ask(
+        connection,
+        f"SELECT coalesce(sum(hash_record_extended(ROW({', '.join(cells)}), 0)), 0)::text FROM {source}",
+    )
+    return str(digest)

@@ -1,0 +1,227 @@
+"""What the ledger tells: all runs, the fixes in force, and what ever happened to a row."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.declared import nearest
+from datafixes.errors import DatafixError, sqlstate
+from datafixes.script.literal import name, qualified, text
+from datafixes.script.parameters import verbatim
+from datafixes.script.tables import LEDGER, LEDGER_TABLES
+
+HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
+"""The views that answer the same questions in SQL."""
+
+_DENIED = "42501"
+
+
+@dataclass(frozen=True)
+class RunOfHistory:
+    """One run, as the view ``datafix_history`` has it. Counts are None where they mean nothing."""
+
+    run_id: int
+    fix: str
+    revision: str | None
+    direction: str
+    outcome: str
+    rows_expected: int | None
+    rows_found: int | None
+    rows_changed: int | None
+    rows_already: int | None
+    rows_skipped: int | None
+    rows_overwritten: int | None
+    rows_chosen: str | None
+    reverts_run: int | None
+    reverted_by_run: int | None
+    tables: Sequence[str]
+    applied_by: str
+    application: str | None
+    reason: str | None
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    on_conflict: str | None
+    already: str | None
+    error: str | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class OpenFix:
+    """A fix that is in force, as the view ``datafix_open`` has it."""
+
+    fix: str
+    run_id: int
+    revision: str | None
+    tables: Sequence[str]
+    rows_changed: int | None
+    rows_reverted: str | None
+    finished_at: dt.datetime | None
+    applied_by: str
+    application: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ChangeOfRow:
+    """One column that a run changed in a row, as the view ``datafix_row`` has it."""
+
+    run_id: int
+    finished_at: dt.datetime | None
+    fix: str
+    direction: str
+    revision: str | None
+    change: str
+    column_name: str
+    before: str | None
+    before_characters: int | None
+    after: str | None
+    after_characters: int | None
+    applied_by: str
+    application: str | None
+    reason: str | None
+
+
+def ledger_schemas(connection: Connection) -> list[str]:
+    """The schemas that have a ledger which this role can see."""
+    rows = ask(
+        connection,
+        "SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        f" WHERE c.relname = {text(LEDGER)} AND c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_class AS t"
+        f" WHERE t.relnamespace = n.oid AND t.relname = {text(LEDGER_TABLES)}) ORDER BY n.nspname",
+    )
+    return [schema for (schema,) in rows]
+
+
+def the_schema(connection: Connection, wanted: str | None) -> str:
+    """The schema of the ledger: the one that was named, or the only one.
+
+    Raises:
+        DatafixError: there is none, or there are several and none was named.
+    """
+    schemas = ledger_schemas(connection)
+    if wanted is not None and wanted in schemas:
+        return wanted
+    if not schemas:
+        raise DatafixError(
+            "There is no ledger (datafix_run) in this database: no audit table was ever made here.",
+            hint="Check which database this is: datafixes where",
+        )
+    if wanted is not None:
+        raise DatafixError(f"There is no ledger in the schema {wanted}.{nearest(wanted, schemas)}")
+    if len(schemas) > 1:
+        raise DatafixError(
+            f"There are ledgers in several schemas: {', '.join(schemas)}.",
+            hint=f"Name one: --schema {schemas[0]}",
+        )
+    return schemas[0]
+
+
+def history(connection: Connection, schema: str, *, limit: int, fix: str | None = None) -> list[RunOfHistory]:
+    """The runs, newest first.
+
+    Args:
+        connection: where to ask.
+        schema: the schema of the ledger.
+        limit: how many at most.
+        fix: only those of one fix.
+    """
+    where = f" WHERE fix = {text(fix)}" if fix is not None else ""
+    return [
+        RunOfHistory(*row)
+        for row in _select(connection, RunOfHistory, schema, HISTORY, f"{where} LIMIT {limit}")
+    ]
+
+
+def run_of(connection: Connection, schema: str, run: int) -> RunOfHistory:
+    """One run.
+
+    Raises:
+        DatafixError: there is none of that number; the message names the nearest.
+    """
+    rows = _select(connection, RunOfHistory, schema, HISTORY, f" WHERE run_id = {run}")
+    if rows:
+        return RunOfHistory(*rows[0])
+    near = ask(
+        connection,
+        f"SELECT run_id FROM {qualified(schema, LEDGER)} ORDER BY abs(run_id - {run}), run_id LIMIT 3",
+    )
+    words = (
+        f" The nearest are {', '.join(str(n) for (n,) in sorted(near))}." if near else " The ledger is empty."
+    )
+    raise DatafixError(f"There is no run {run} in the ledger {schema}.{LEDGER}.{words}")
+
+
+def open_fixes(connection: Connection, schema: str) -> list[OpenFix]:
+    """The fixes that are in force, newest first."""
+    return [OpenFix(*row) for row in _select(connection, OpenFix, schema, OPEN, "")]
+
+
+def row_history(
+    connection: Connection, schema: str, table: str, key: str, characters: int
+) -> list[ChangeOfRow]:
+    """What ever happened to a row, newest first.
+
+    Args:
+        connection: where to ask.
+        schema: the schema of the ledger.
+        table: the table, as the ledger calls it.
+        key: the key as text; ``a/b`` where it has several columns.
+        characters: how many characters of each value at most.
+    """
+    columns = [one.name for one in fields(ChangeOfRow)]
+    for side in ("before", "after"):
+        columns[columns.index(side)] = f"left({side}, {characters})"
+        columns[columns.index(f"{side}_characters")] = f"length({side})"
+    rows = ask(
+        connection,
+        f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} AND key = {text(key)}"
+        " ORDER BY run_id DESC, audit_id",
+    )
+    return [ChangeOfRow(*row) for row in rows]
+
+
+def known_tables(connection: Connection, schema: str) -> list[str]:
+    """The tables whose rows any run changed."""
+    return [
+        table
+        for (table,) in ask(
+            connection,
+            f"SELECT DISTINCT target_table FROM {qualified(schema, LEDGER_TABLES)} ORDER BY target_table",
+        )
+    ]
+
+
+def known_fixes(connection: Connection, schema: str) -> list[str]:
+    """The fixes that the ledger knows."""
+    return [
+        fix
+        for (fix,) in ask(connection, f"SELECT DISTINCT fix FROM {qualified(schema, LEDGER)} ORDER BY fix")
+    ]
+
+
+def _select(connection: Connection, kind: type, schema: str, view: str, rest: str) -> list[Any]:
+    columns = ", ".join(name(one.name) for one in fields(kind))
+    return ask(connection, f"SELECT {columns} FROM {qualified(schema, view)}{rest}")
+
+
+def ask(connection: Connection, query: str) -> list[Any]:
+    """The rows of a query, in the words of people where it is denied.
+
+    Raises:
+        DatafixError: this role may not read what it asks for.
+    """
+    try:
+        return list(connection.exec_driver_sql(verbatim(connection, query)).all())
+    except DBAPIError as error:
+        if sqlstate(error) != _DENIED:
+            raise
+        words = " ".join(str(error.orig).split())
+        raise DatafixError(
+            f"This role may not read that: {words}.",
+            hint="Copies are private to the owner of the audit table. Ask it for: GRANT SELECT ON ... TO ...",
+        ) from None

@@ -1,0 +1,149 @@
+"""The rows of a run, before and after, read back from its images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from datafixes.changes import Cell, Changes, Kind, Row, Value, View
+from datafixes.script import literal
+from datafixes.script.parameters import verbatim
+from datafixes.script.tables import LEDGER_TABLES
+
+# Texts are the same whoever reads them, and numbers lose nothing.
+PINNED = (
+    "SET LOCAL datestyle = 'ISO, YMD'", "SET LOCAL intervalstyle = 'postgres'", "SET LOCAL timezone = 'UTC'",
+    "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TableOfRun:
+    """A table of a run, as the ledger has it.
+
+    Attributes:
+        target: the table, as SQL names it.
+        audit: the audit table, as SQL names it.
+        key: the columns of its key; empty where its rows are told apart by their whole image.
+        columns: its columns when the run copied them.
+        inserted: how many rows were inserted.
+        updated: how many rows were updated.
+        deleted: how many rows were deleted.
+    """
+
+    target: str
+    audit: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    inserted: int
+    updated: int
+    deleted: int
+
+    @property
+    def changed(self) -> int:
+        """How many rows changed."""
+        return self.inserted + self.updated + self.deleted
+
+
+def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOfRun]:
+    """The tables of a run, in the order of the fix."""
+    rows = _rows(
+        connection,
+        "SELECT target_table, audit_table, key_columns, ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c),"
+        " coalesce(rows_inserted, 0), coalesce(rows_updated, 0), coalesce(rows_deleted, 0)"
+        f" FROM {literal.qualified(schema, LEDGER_TABLES)} WHERE run_id = {run} ORDER BY position",
+    )
+    return [TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), *r[4:]) for r in rows]
+
+
+def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: View) -> Changes:
+    """The rows of a table that a run changed, every column of them, in the order in which they were copied."""
+    columns = [(name, view.hides(table.target, name)) for name in table.columns]
+    rows: list[Row] = []
+    for statement in _statements(run, table, view, columns):
+        if len(rows) < view.rows:
+            rows += [
+                _row(columns, *line)
+                for line in _rows(connection, f"{statement} LIMIT {view.rows - len(rows)}")
+            ]
+    return Changes(table.target, tuple(rows), table.changed)
+
+
+def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str, bool]]) -> list[str]:
+    """What finds the rows that were there before, and those that were not."""
+    one, other = (
+        f"SELECT x.* FROM {table.audit} AS x WHERE x.audit_run_id = {run} AND x.audit_image = '{image}'"
+        for image in ("before", "after")
+    )
+    none = f"SELECT * FROM {table.audit} WHERE false"
+    if not table.key:
+        return [
+            _statement(
+                table,
+                view,
+                columns,
+                f"({one}) AS one LEFT JOIN ({none}) AS other ON true ORDER BY one.audit_id",
+            ),
+            _statement(
+                table,
+                view,
+                columns,
+                f"({none}) AS one RIGHT JOIN ({other}) AS other ON true ORDER BY other.audit_id",
+            ),
+        ]
+    same = f"{key_text(table.key, 'one')} = {key_text(table.key, 'other')}"
+    found = []
+    if table.updated or table.deleted:
+        found.append(
+            f"({one} ORDER BY x.audit_id LIMIT {view.rows}) AS one LEFT JOIN ({other}) AS other ON {same} ORDER BY one.audit_id"
+        )
+    if table.inserted:
+        found.append(
+            f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was WHERE was.audit_run_id = {run}"
+            f" AND was.audit_image = 'before' AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true"
+            " ORDER BY other.audit_id"
+        )
+    return [_statement(table, view, columns, source) for source in found]
+
+
+def key_text(key: tuple[str, ...], alias: str) -> str:
+    """The key as text, in the words of the index and of the views."""
+    return " || '/' || ".join(f"{alias}.{literal.name(column)}::text" for column in key)
+
+
+def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], source: str) -> str:
+    seen = [literal.name(name) for name, hidden in columns if not hidden]
+    everything = [literal.name(name) for name, _ in columns]
+    parts = [f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')})" if table.key else "''"]
+    for alias in ("one", "other"):
+        parts.append(f"{alias}.audit_id IS NOT NULL")
+        parts.append(
+            f"ARRAY[{', '.join(f'left({alias}.{c}::text, {view.characters})' for c in seen)}]::text[]"
+        )
+        parts.append(f"ARRAY[{', '.join(f'length({alias}.{c}::text)' for c in seen)}]::integer[]")
+    differs = ", ".join(f"record_image_ne(ROW(one.{c}), ROW(other.{c}))" for c in everything)
+    parts.append(f"ARRAY[{differs}]::boolean[]")
+    return f"SELECT {', '.join(parts)} FROM {source}"
+
+
+def _row(columns: list[tuple[str, bool]], key: str, *found: Any) -> Row:
+    was, before, lengths_before, has, after, lengths_after, differs = found
+    kind: Kind = "updated" if was and has else "deleted" if was else "inserted"
+    place, cells = 0, []
+    for (name, hidden), changed in zip(columns, differs, strict=True):
+        pair = [Value(None, masked=True)] * 2 if hidden else [
+            _value(before[place], lengths_before[place]), _value(after[place], lengths_after[place])
+        ]  # fmt: skip
+        place += not hidden
+        cells.append(
+            Cell(name, pair[0] if was else None, pair[1] if has else None, changed or not (was and has))
+        )
+    return Row(key, kind, tuple(cells))
+
+
+def _value(text: str | None, characters: int | None) -> Value:
+    return Value(text, characters if text is not None and characters != len(text) else None)
+
+
+def _rows(connection: Connection, statement: str) -> list[Any]:
+    return list(connection.exec_driver_sql(verbatim(connection, statement)).all())
