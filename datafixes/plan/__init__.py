@@ -1,0 +1,1 @@
+"""What an upgrade or downgrade will do to which rows, found by doing it and keeping nothing."""

@@ -1,0 +1,217 @@
+"""Runs the very scripts of an upgrade or downgrade, in one transaction that is rolled back and cannot be committed.
+
+The project's own env.py runs them, as ever. What it calls of Alembic is taken over: the transaction is begun before
+Alembic can begin one, so Alembic takes it for somebody else's and commits nothing; and all steps share it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.audit.reversal import compare_with_revert
+from datafixes.changes import View
+from datafixes.errors import DatafixError
+from datafixes.execution import failure
+from datafixes.migration import WATCHER
+from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal
+from datafixes.plan.watch import Watch
+from datafixes.rollback_only import rollback_only
+from datafixes.running import DatafixFailed
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be planned.
+
+    Attributes:
+        revision: to which revision, as Alembic takes it: ``head``, ``+1``, ``015``.
+        downgrade: go down instead of up.
+        view: how much of the rows is kept for showing.
+        lock_timeout: how long any statement may wait for a lock, in PostgreSQL's notation.
+    """
+
+    revision: str = "head"
+    downgrade: bool = False
+    view: View = field(default_factory=View)
+    lock_timeout: str = "5s"
+
+
+class _Ended(BaseException):
+    """Leads out of env.py when the plan is made; no ``except Exception`` on the way can keep it."""
+
+
+@dataclass
+class _Making:
+    """Stands between env.py and Alembic while a plan is made."""
+
+    wish: Wish
+    scripts: ScriptDirectory
+    watch: Watch
+    tell: Callable[[str], None]
+    ends: ExitStack = field(default_factory=ExitStack)
+    steps: list[PlannedStep] = field(default_factory=list)
+    refusal: Refusal | None = None
+    start: tuple[str, ...] = ()
+    database: str = ""
+    running: str = ""
+
+    def stand_between(self, environment: EnvironmentContext) -> None:
+        """Take over what env.py calls."""
+        configure, run_migrations = environment.configure, environment.run_migrations
+
+        def begin_and_configure(connection: Connection | None = None, **options: Any) -> None:
+            if connection is None:
+                raise DatafixError("env.py gives Alembic no connection, so there is nothing to plan on.")
+            self.ends.enter_context(rollback_only(connection, self.wish.lock_timeout))
+            applied = options.pop("on_version_apply", None)
+            theirs = applied if isinstance(applied, list | tuple) else [applied] if applied else []
+            options |= {"transaction_per_migration": False, "on_version_apply": [*theirs, self.after_step]}
+            configure(connection=connection, **options)
+
+        def run_and_undo(**options: Any) -> None:
+            with self.ends:
+                self.run(run_migrations, options)
+            raise _Ended
+
+        environment.configure = begin_and_configure  # type: ignore[assignment]
+        environment.run_migrations = run_and_undo  # type: ignore[method-assign]
+
+    def run(self, run_migrations: Callable[..., None], options: dict[str, Any]) -> None:
+        """Run all steps, and note where they would stop."""
+        try:
+            run_migrations(**options)
+        except DatafixFailed as failed:
+            self.refusal = _refused(self.running, failed.error)
+        except DBAPIError as error:
+            self.refusal = _refused(self.running, failure(error, f"revision {self.running}"))
+        except Exception as error:
+            if not self.running:  # an unknown revision, several heads
+                raise
+            self.refusal = _refused(self.running, _raised(error, f"revision {self.running}"))
+
+    def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
+        """The steps that lead from the database's revision to the one that was asked for."""
+        self.start, self.database = tuple(heads or ()), _database(context.connection)
+        find = self.scripts._downgrade_revs if self.wish.downgrade else self.scripts._upgrade_revs
+        for step in find(self.wish.revision, heads):
+            self.running = step.info.up_revision_id or ""
+            self.tell(f"{'Downgrading' if self.wish.downgrade else 'Upgrading to'} {self.running} ...")
+            yield step
+
+    def after_step(self, ctx: MigrationContext, step: Any, **_: Any) -> None:
+        """Called by Alembic when a revision has run."""
+        script = self.scripts.get_revision(self.running)
+        runs, self.watch.runs = self.watch.runs, []
+        if runs and step.is_upgrade and ctx.connection is not None and script is not None:
+            runs = self._prove(ctx.connection, script.module, runs)
+        title = (script.doc or "").split("\n")[0] if script is not None else ""
+        self.steps.append(PlannedStep(self.running, title, tuple(runs)))
+
+    def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
+        """Run the downgrade of the same revision, compare what it gave back, and undo that again."""
+        self.tell(f"Reverting {', '.join(run.run.fix for run in runs)} again, as a proof ...")
+        self.watch.proving = []
+        connection.exec_driver_sql("SAVEPOINT datafixes_proof")
+        refused: DatafixError | None = None
+        try:
+            module.downgrade()
+        except DatafixFailed as failed:
+            refused = failed.error
+        except DBAPIError as error:
+            refused = failure(error, "its downgrade()")
+        except Exception as error:
+            refused = _raised(error, "its downgrade()")
+        try:
+            if refused is not None:
+                reversal = Reversal(False, refused.one_line(), refused.detail)
+                return [replace(run, reversal=reversal) for run in runs]
+            return [replace(run, reversal=self._reversal(connection, run)) for run in runs]
+        finally:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT datafixes_proof")
+            connection.exec_driver_sql("RELEASE SAVEPOINT datafixes_proof")
+            self.watch.proving = None
+
+    def _reversal(self, connection: Connection, planned: PlannedRun) -> Reversal:
+        fix = self.watch.fixes[planned.run.run_id]
+        if planned.run.outcome not in ("applied", "reverted"):
+            return Reversal(True, "nothing was changed, so there is nothing to take back")
+        return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
+
+
+def _refused(revision: str, error: DatafixError) -> Refusal:
+    return Refusal(revision, error.message, error.hint, error.detail, getattr(error, "sqlstate", ""))
+
+
+def _raised(error: Exception, what: str) -> DatafixError:
+    if isinstance(error, DatafixError):
+        return error
+    if isinstance(error, CommandError):
+        return DatafixError(" ".join(str(error).split()))
+    if isinstance(error, AssertionError) and not str(error):
+        # Alembic's autocommit_block(), in a transaction that it did not begin.
+        return DatafixError(
+            f"{what} commits by itself (autocommit_block?), so nothing after it can be planned",
+            hint="Upgrade to the revision before it, or to it, and plan from there.",
+        )
+    return DatafixError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _: None) -> Plan:
+    """Run an upgrade or downgrade, keep nothing, and return what it did.
+
+    Args:
+        config: Alembic's configuration; the project's own env.py finds the database.
+        wish: what is to be planned.
+        tell: is called with a line for each step, for whoever waits.
+
+    Raises:
+        DatafixError: the database was not found.
+        CommandError: Alembic's own: an unknown revision, several heads, ...
+    """
+    scripts = ScriptDirectory.from_config(config)
+    making = _Making(wish, scripts, Watch(wish.view), tell)
+    environment = EnvironmentContext(
+        config, scripts, fn=making.revisions, as_sql=False, destination_rev=wish.revision
+    )
+    making.stand_between(environment)
+    config.attributes[WATCHER] = making.watch
+    # What Alembic logs of each step is told here; env.py's own logging would come after.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with environment:
+            scripts.run_env()
+    except _Ended:
+        pass
+    finally:
+        logging.disable(disabled)
+        del config.attributes[WATCHER]
+    return Plan(
+        "downgrade" if wish.downgrade else "upgrade",
+        making.database,
+        making.start,
+        wish.revision,
+        tuple(making.steps),
+        making.refusal,
+    )
+
+
+def _database(connection: Connection | None) -> str:
+    if connection is None:
+        return ""
+    url = connection.engine.url
+    return f"{url.database} at {url.host or url.query.get('host') or 'the local socket'}"

@@ -1,0 +1,102 @@
+"""What a plan says: steps, runs, tables, rows; whether each run can be taken back; where it would stop."""
+
+from dataclasses import dataclass
+
+from datafixes.audit.history import RunOfHistory
+from datafixes.audit.images import TableOfRun
+from datafixes.changes import Changes
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """What happens to a table.
+
+    Attributes:
+        of_run: the table and its counts.
+        expected: how many rows the fix expects, in words.
+        changes: its rows.
+        acting: triggers and foreign keys that act, in words.
+    """
+
+    of_run: TableOfRun
+    expected: str
+    changes: Changes
+    acting: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """Whether a run can be taken back: proven by doing it.
+
+    Attributes:
+        proven: the downgrade gave every row back, bit for bit.
+        words: what was compared, or what stands in the way.
+        detail: the evidence, where it needs more than a line.
+    """
+
+    proven: bool
+    words: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a fix."""
+
+    run: RunOfHistory
+    tables: tuple[PlannedTable, ...]
+    locks: tuple[str, ...]
+    seconds: float
+    digest: str
+    reversal: Reversal | None = None
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A revision: what it is, and the runs that it has. A revision without one runs other statements."""
+
+    revision: str
+    title: str
+    runs: tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Where the upgrade or downgrade would stop, and why."""
+
+    revision: str
+    message: str
+    hint: str = ""
+    detail: str = ""
+    sqlstate: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of it.
+
+    Attributes:
+        direction: ``upgrade`` or ``downgrade``.
+        database: host and name.
+        start: where the database is.
+        target: the revision that was asked for.
+        steps: what runs, in order.
+        refusal: where it would stop, if it would.
+    """
+
+    direction: str
+    database: str
+    start: tuple[str, ...]
+    target: str
+    steps: tuple[PlannedStep, ...]
+    refusal: Refusal | None
+
+    @property
+    def digest(self) -> str:
+        """What ``alembic -x plan=`` takes: the digests of all runs; empty where there is none."""
+        return "-".join(run.digest for step in self.steps for run in step.runs)
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        """The runs of all steps."""
+        return [run for step in self.steps for run in step.runs]

@@ -1,0 +1,77 @@
+"""A transaction in which anything may be tried, and nothing can be kept.
+
+A cursor WITH HOLD is declared first. PostgreSQL has to run its query when the transaction commits, and the query fails:
+whatever sends a COMMIT, by whichever way, the server answers with an error and rolls back. On the client, statements
+that end a transaction, or that would close the cursor, are refused before they are sent.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+from datafixes.errors import DatafixError
+from datafixes.recording import check_statement
+from datafixes.script.literal import text
+from datafixes.script.parameters import verbatim
+
+# The text is put together when the query runs: PostgreSQL would try a constant at once.
+FUSE = """
+DECLARE "datafixes rollback only" NO SCROLL CURSOR WITH HOLD FOR
+SELECT CAST(pg_catalog.concat('this transaction is rolled back, and cannot be committed',
+                              pg_catalog.left(pg_catalog.current_setting('datafixes.finished', true), 0)) AS integer)
+"""
+
+# Sequences are not rolled back, unless they were restarted in the same transaction. A number that is missing in the
+# ledger means a run of which nothing was kept, so what is only tried must not use any up.
+_KEEP_NUMBERS = """
+DO $keep$
+DECLARE
+    ledger   pg_catalog.regclass;
+    sequence pg_catalog.text;
+    next     pg_catalog.int8;
+BEGIN
+    FOR ledger IN SELECT c.oid FROM pg_catalog.pg_class AS c
+                   WHERE c.relname OPERATOR(pg_catalog.=) 'datafix_run' AND c.relkind OPERATOR(pg_catalog.=) 'r' LOOP
+        sequence := pg_catalog.pg_get_serial_sequence(CAST(ledger AS pg_catalog.text), 'run_id');
+        EXECUTE pg_catalog.format('SELECT last_value OPERATOR(pg_catalog.+) CAST(is_called AS pg_catalog.int4) FROM %s',
+                                  sequence) INTO next;
+        EXECUTE pg_catalog.format('ALTER SEQUENCE %s RESTART WITH %s', sequence, next);
+    END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;       -- then the numbers that are used up are missing in the ledger
+END
+$keep$
+"""
+
+
+@contextmanager
+def rollback_only(connection: Connection, lock_timeout: str) -> Iterator[None]:
+    """Begin a transaction that cannot be committed, and roll it back in the end.
+
+    Args:
+        connection: a connection; a transaction that it has begun already is rolled back in the end like one of its own.
+        lock_timeout: how long a statement may wait for a lock, in PostgreSQL's notation.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+    for statement in (FUSE, f"SET LOCAL lock_timeout = {text(lock_timeout)}", _KEEP_NUMBERS):
+        connection.exec_driver_sql(verbatim(connection, statement))
+    event.listen(connection, "before_cursor_execute", _refuse_end)
+    event.listen(connection, "commit", _refuse_commit)
+    try:
+        yield
+    finally:
+        event.remove(connection, "commit", _refuse_commit)
+        event.remove(connection, "before_cursor_execute", _refuse_end)
+        connection.rollback()
+
+
+def _refuse_end(_: Any, __: Any, statement: str, *___: Any) -> None:
+    check_statement(statement, "This plan")
+
+
+def _refuse_commit(_: Any) -> NoReturn:
+    raise DatafixError("What is only tried is never committed.")
