@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
+from datafixes.audit.images import PINNED
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
 from datafixes.declared import FixOfRevision, fixes_of
 from datafixes.errors import DatafixError
+from datafixes.execution import failure
 from datafixes.running import settings_of
 from datafixes.settings import Settings
 
@@ -89,6 +92,27 @@ class Project:
         """
         with open_connection(locate(self.settings), self.settings) as connection:
             yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a transaction that can only read, with the texts of values the same for everybody.
+
+        Raises:
+            DatafixError: no place names a database, or it does not answer, or a question takes too long.
+        """
+        with self.connection() as connection:
+            statements = (
+                "SET TRANSACTION READ ONLY",
+                f"SET LOCAL lock_timeout = '{self.settings.lock_timeout}'",
+                f"SET LOCAL statement_timeout = '{self.settings.statement_timeout}'",
+                *PINNED,
+            )
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            try:
+                yield connection
+            except DBAPIError as error:
+                raise failure(error, "the question") from error
 
 
 def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:

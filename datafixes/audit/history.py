@@ -2,12 +2,13 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from datafixes.changes import View
 from datafixes.declared import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
@@ -17,6 +18,7 @@ from datafixes.script.tables import LEDGER, LEDGER_TABLES
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
 
+MASKED = "(masked)"
 _DENIED = "42501"
 
 
@@ -161,9 +163,7 @@ def open_fixes(connection: Connection, schema: str) -> list[OpenFix]:
     return [OpenFix(*row) for row in _select(connection, OpenFix, schema, OPEN, "")]
 
 
-def row_history(
-    connection: Connection, schema: str, table: str, key: str, characters: int
-) -> list[ChangeOfRow]:
+def row_history(connection: Connection, schema: str, table: str, key: str, view: View) -> list[ChangeOfRow]:
     """What ever happened to a row, newest first.
 
     Args:
@@ -171,18 +171,30 @@ def row_history(
         schema: the schema of the ledger.
         table: the table, as the ledger calls it.
         key: the key as text; ``a/b`` where it has several columns.
-        characters: how many characters of each value at most.
+        view: how much of each value is to be seen.
     """
     columns = [one.name for one in fields(ChangeOfRow)]
     for side in ("before", "after"):
-        columns[columns.index(side)] = f"left({side}, {characters})"
+        columns[columns.index(side)] = f"left({side}, {view.characters})"
         columns[columns.index(f"{side}_characters")] = f"length({side})"
     rows = ask(
         connection,
         f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} AND key = {text(key)}"
         " ORDER BY run_id DESC, audit_id",
     )
-    return [ChangeOfRow(*row) for row in rows]
+    found = [ChangeOfRow(*row) for row in rows]
+    return [
+        replace(one, before=MASKED, after=MASKED, before_characters=None, after_characters=None)
+        if view.hides(table, one.column_name)
+        else one
+        for one in found
+    ]
+
+
+def near_keys(connection: Connection, schema: str, table: str, key: str) -> str:
+    """The keys most like one that no run changed, in words."""
+    query = f"SELECT DISTINCT key FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} LIMIT 1000"
+    return nearest(key, [known for (known,) in ask(connection, query)]).strip()
 
 
 def known_tables(connection: Connection, schema: str) -> list[str]:

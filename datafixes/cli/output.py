@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from datafixes.changes import View
 from datafixes.report.document import Document
+from datafixes.settings import Settings
 
 FORMATS = ("terminal", "json", "markdown", "html")
 
@@ -28,6 +30,25 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="How it looks.",
     )(command)
+
+
+def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--rows`` and ``--mask`` to a command."""
+    command = click.option(
+        "--mask", metavar="PATTERN", multiple=True, help="Show no values of such columns: email, users.*, ..."
+    )(command)
+    return click.option(
+        "--rows",
+        type=click.IntRange(min=0),
+        help="Rows to show of each table (default: 20; of a page or JSON 10000).",
+    )(command)
+
+
+def view_of(settings: Settings, rows: int | None, mask: tuple[str, ...], form: str) -> View:
+    """How much of the rows is to be seen in a form: what was asked for, or what fits."""
+    short = form in ("terminal", "markdown")
+    shown = rows if rows is not None else 20 if short else 10_000
+    return View(shown, 200 if short else 10_000, (*settings.mask, *mask))
 
 
 def show(document: Callable[[], Document], value: Callable[[], Any], form: str, output: str | None) -> None:

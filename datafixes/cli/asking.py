@@ -1,0 +1,63 @@
+"""What the commands share that ask the ledger."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import known_tables, run_of, the_schema
+from datafixes.audit.images import changes_of_run, tables_of_run
+from datafixes.changes import View
+from datafixes.declared import nearest
+from datafixes.errors import DatafixError
+from datafixes.report.document import Document
+from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
+
+
+def schema_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--schema`` to a command."""
+    return click.option(
+        "--schema", metavar="NAME", help="The schema of the ledger, where there are several."
+    )(command)
+
+
+def ledger_of(connection: Connection, schema: str | None) -> str:
+    """The schema of the ledger; see `the_schema`."""
+    return the_schema(connection, schema)
+
+
+def the_table(connection: Connection, schema: str, wanted: str) -> str:
+    """A table as the ledger calls it, from what somebody typed: with or without its schema.
+
+    Raises:
+        DatafixError: no run ever changed such a table; the message names the nearest.
+    """
+    tables = known_tables(connection, schema)
+    plain = wanted.replace('"', "")
+    found = [t for t in tables if plain in (t.replace('"', ""), t.replace('"', "").split(".", 1)[1])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DatafixError(
+            f"There are several tables {wanted}: {', '.join(found)}.", hint="Name its schema too."
+        )
+    short = [t.replace('"', "") for t in tables] + [t.replace('"', "").split(".", 1)[1] for t in tables]
+    raise DatafixError(f"No run ever changed a table {wanted}.{nearest(wanted, short)}")
+
+
+def read_run(
+    connection: Connection, schema: str, run: int, view: View
+) -> tuple[Callable[[], Document], Callable[[], Any]]:
+    """A run with its rows: what makes the document, and what makes the JSON."""
+    told = run_of(connection, schema, run)
+    tables = [
+        (table, changes_of_run(connection, run, table, view))
+        for table in tables_of_run(connection, schema, run)
+    ]
+
+    def as_json() -> dict[str, Any]:
+        changes = [changes_as_json(table, rows) for table, rows in tables]
+        return {"version": 1, "kind": "run", "run": run_as_json(told), "changes": changes}
+
+    return lambda: document_of_run(told, tables), as_json

@@ -1,0 +1,40 @@
+"""``datafixes history``."""
+
+import click
+
+from datafixes.audit.history import history, known_fixes
+from datafixes.cli.asking import ledger_of, schema_option
+from datafixes.cli.output import format_options, show
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.declared import nearest
+from datafixes.errors import DatafixError
+from datafixes.report.runs import document_of_history, run_as_json
+
+
+@click.command(
+    epilog="Example: datafixes history --fix close_phantom_positions    In SQL: SELECT * FROM datafix_history;"
+)
+@click.option("--fix", metavar="NAME", help="Only the runs of this fix.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs at most."
+)
+@schema_option
+@format_options
+@pass_where
+def command(  # noqa: PLR0913 - one for each option
+    where: Where, fix: str | None, limit: int, schema: str | None, form: str, output: str | None
+) -> None:
+    """Show all runs of all fixes, newest first: what ran, who ran it, what became of it."""
+    with where.project().reading() as connection:
+        ledger = ledger_of(connection, schema)
+        runs = history(connection, ledger, limit=limit, fix=fix)
+        if fix is not None and not runs:
+            raise DatafixError(
+                f"The ledger knows no fix {fix}.{nearest(fix, known_fixes(connection, ledger))}"
+            )
+    show(
+        lambda: document_of_history(runs, limit),
+        lambda: {"version": 1, "kind": "history", "runs": [run_as_json(run) for run in runs]},
+        form,
+        output,
+    )

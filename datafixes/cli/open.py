@@ -1,0 +1,64 @@
+"""``datafixes open``."""
+
+import click
+
+from datafixes.audit.history import OpenFix, open_fixes
+from datafixes.cli.asking import ledger_of, schema_option
+from datafixes.cli.main import DIFFERENT, OK
+from datafixes.cli.output import format_options, show
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.declared import FixOfRevision, fix_named
+from datafixes.errors import DatafixError
+from datafixes.project import Project
+from datafixes.report.runs import document_of_open, run_as_json
+from datafixes.reverting import Revert
+
+
+@click.command(epilog="Example: datafixes open    In SQL, without trying: SELECT * FROM datafix_open;")
+@click.option("--no-try", is_flag=True, help="Only list them: lock no rows.")
+@schema_option
+@format_options
+@pass_where
+def command(where: Where, no_try: bool, schema: str | None, form: str, output: str | None) -> int:
+    """Show the fixes that are in force, and whether each can still be reverted.
+
+    That is found by trying: its rows are locked and reverted in a transaction that is rolled back. Exit code 3: one
+    of them cannot be reverted as it stands.
+    """
+    project = where.project()
+    with project.reading() as connection:
+        found = open_fixes(connection, ledger_of(connection, schema))
+    declared = [] if no_try else _declared(project)
+    tried = [(fix, *((None, "") if no_try else _try(project, fix, declared))) for fix in found]
+    show(
+        lambda: document_of_open(tried),
+        lambda: {
+            "version": 1,
+            "kind": "open",
+            "fixes": [{**run_as_json(fix), "can_be_reverted": can, "why": why} for fix, can, why in tried],
+        },
+        form,
+        output,
+    )
+    return DIFFERENT if any(can is False for _, can, _ in tried) else OK
+
+
+def _declared(project: Project) -> list[FixOfRevision]:
+    try:
+        return project.fixes()
+    except DatafixError as error:
+        click.echo(f"Nothing is tried: {error.message}", err=True)
+        return []
+
+
+def _try(project: Project, found: OpenFix, declared: list[FixOfRevision]) -> tuple[bool | None, str]:
+    """Whether a fix can be reverted, and why not; None where that cannot be tried."""
+    from datafixes.trial import try_revert
+
+    try:
+        fix = fix_named(declared, found.fix).fix
+    except DatafixError:
+        return None, "no revision of this project declares it"
+    with project.connection() as connection:
+        refused = try_revert(connection, fix, Revert(undoes=found.revision or ""), project.settings)
+    return (True, "") if refused is None else (False, refused.one_line())

@@ -1,0 +1,153 @@
+"""A plan, for people and for programs."""
+
+from typing import Any
+
+from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
+from datafixes.report.document import Document, Fact, Section
+from datafixes.report.runs import changes_as_json, counted, counts, only_changed, run_as_json
+
+
+def document_of_plan(plan: Plan) -> Document:
+    """What a reviewer reads."""
+    sections = [section for step in plan.steps for section in _sections(step)]
+    if plan.refusal is not None:
+        sections.append(_refused(plan.refusal))
+    fine = is_fine(plan)
+    facts = [Fact("Database", plan.database), Fact("At revision", ", ".join(plan.start) or "(none)")]
+    if plan.digest:
+        facts.append(Fact("Digest", plan.digest))
+        how = f"alembic -x plan={plan.digest} {plan.direction} {plan.target}"
+        facts.append(Fact("To run this plan and no other", how))
+    facts.append(Fact("Kept", "nothing: all was rolled back, and a COMMIT would have failed"))
+    return Document(
+        title=f"Plan: {plan.direction} to {plan.target}",
+        summary=_summary(plan),
+        state="good" if fine else "bad",
+        facts=tuple(facts),
+        sections=tuple(sections),
+    )
+
+
+def is_fine(plan: Plan) -> bool:
+    """Whether nothing would be refused, and every fix can be taken back."""
+    return plan.refusal is None and all(run.reversal is None or run.reversal.proven for run in plan.runs)
+
+
+def _summary(plan: Plan) -> str:
+    if not plan.steps and plan.refusal is None:
+        return (
+            f"Nothing to do: no revision leads from {', '.join(plan.start) or 'the base'} to {plan.target}."
+        )
+    steps = f"{counted(len(plan.steps), 'revision')}, {counted(len(plan.runs), 'run')} of data fixes"
+    tables = [table.of_run for run in plan.runs for table in run.tables]
+    rows = counts(
+        sum(t.inserted for t in tables), sum(t.updated for t in tables), sum(t.deleted for t in tables)
+    )
+    words = [f"{steps}: {rows}."]
+    if plan.refusal is not None:
+        words.append(f"Then {plan.refusal.revision} would be refused.")
+    elif any(run.reversal is not None and not run.reversal.proven for run in plan.runs):
+        words.append("Not all of it can be taken back.")
+    elif any(run.reversal is not None for run in plan.runs):
+        words.append("All of it can be taken back: that was tried.")
+    return " ".join(words)
+
+
+def _sections(step: PlannedStep) -> list[Section]:
+    title = " ".join(part for part in (step.revision, step.title) if part)
+    if not step.runs:
+        return [Section(title, notes=("No data fix. What else it does ran without an error.",))]
+    return [_section(title, run) for run in step.runs]
+
+
+def _section(title: str, planned: PlannedRun) -> Section:
+    run = planned.run
+    facts = [
+        Fact("Fix", run.fix),
+        Fact("Reason", run.reason or ""),
+        Fact("Outcome", _outcome(planned)),
+        *(Fact(table.of_run.target, _rows(table)) for table in planned.tables),
+    ]
+    if run.already:
+        facts.append(Fact("Already as wanted", run.already))
+    if planned.reversal is not None:
+        proven = planned.reversal.proven
+        words = f"{'yes' if proven else 'no'}: {planned.reversal.words}"
+        facts.append(Fact("Can be taken back", words, "good" if proven else "bad"))
+    facts += [Fact("Acting", line) for table in planned.tables for line in table.acting]
+    facts.append(
+        Fact(
+            "Locks",
+            f"{'; '.join(planned.locks) or 'none'}; held for {planned.seconds:.2f} s and until the commit",
+        )
+    )
+    return Section(
+        title,
+        state="" if planned.reversal is None or planned.reversal.proven else "bad",
+        facts=tuple(facts),
+        block=planned.reversal.detail if planned.reversal is not None else "",
+        changes=tuple(only_changed(table.changes) for table in planned.tables if table.of_run.changed),
+    )
+
+
+def _outcome(planned: PlannedRun) -> str:
+    run = planned.run
+    if run.outcome == "not_applicable":
+        return "not_applicable: none of the expected rows exists here, so nothing changes"
+    told = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,
+            "skipped": run.rows_skipped or None, "overwritten": run.rows_overwritten or None}  # fmt: skip
+    return f"{run.outcome}: " + ", ".join(f"{n} {word}" for word, n in told.items() if n is not None)
+
+
+def _rows(table: PlannedTable) -> str:
+    of_run = table.of_run
+    told = f"expected {table.expected}; found {counts(of_run.inserted, of_run.updated, of_run.deleted)}"
+    if not of_run.key:
+        told += "; it has no key: its rows are told apart by their whole image"
+    return told
+
+
+def _refused(refusal: Refusal) -> Section:
+    facts = [Fact("Why", refusal.message, "bad")]
+    if refusal.hint:
+        facts.append(Fact("What to do", refusal.hint))
+    return Section(
+        f"{refusal.revision} would be refused", state="bad", facts=tuple(facts), block=refusal.detail
+    )
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """What a program reads: the schema of kind ``plan``."""
+    return {
+        "version": 1,
+        "kind": "plan",
+        "direction": plan.direction,
+        "database": plan.database,
+        "start": list(plan.start),
+        "target": plan.target,
+        "digest": plan.digest,
+        "fine": is_fine(plan),
+        "steps": [
+            {"revision": step.revision, "title": step.title, "runs": [_run_as_json(run) for run in step.runs]}
+            for step in plan.steps
+        ],
+        "refusal": None if plan.refusal is None else vars(plan.refusal),
+    }
+
+
+def _run_as_json(planned: PlannedRun) -> dict[str, Any]:
+    return {
+        **run_as_json(planned.run),
+        "digest": planned.digest,
+        "seconds": round(planned.seconds, 3),
+        "locks": list(planned.locks),
+        "reversal": None if planned.reversal is None else vars(planned.reversal),
+        "changes": [
+            {
+                **changes_as_json(table.of_run, table.changes),
+                "expected": table.expected,
+                "acting": list(table.acting),
+            }
+            for table in planned.tables
+        ],
+    }

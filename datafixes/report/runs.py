@@ -1,0 +1,200 @@
+"""What the ledger and the images tell, for people and for programs."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from datafixes.audit.history import ChangeOfRow, OpenFix, RunOfHistory
+from datafixes.audit.images import TableOfRun
+from datafixes.changes import Changes, Row, Value
+from datafixes.report.document import Document, Fact, Grid, Section
+
+
+def counted(number: int, what: str) -> str:
+    """``1 row``, ``7 rows``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def counts(inserted: int, updated: int, deleted: int) -> str:
+    """``7 updated, 1 deleted``; ``nothing`` where all are zero."""
+    named = {"inserted": inserted, "updated": updated, "deleted": deleted}
+    return ", ".join(f"{number} {name}" for name, number in named.items() if number) or "nothing"
+
+
+def moment(time: dt.datetime | None) -> str | None:
+    """A time for people: UTC, to the second."""
+    return None if time is None else time.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def only_changed(changes: Changes) -> Changes:
+    """The columns that changed in any row."""
+    names = {
+        cell.column for row in changes.rows for cell in row.cells if cell.changed and _says_something(cell)
+    }
+    rows = tuple(
+        Row(row.key, row.kind, tuple(cell for cell in row.cells if cell.column in names))
+        for row in changes.rows
+    )
+    return Changes(changes.table, rows, changes.total)
+
+
+def _says_something(cell: Any) -> bool:
+    """Of a row that came or went, NULLs say nothing."""
+    return any(
+        side is not None and (side.text is not None or side.masked) for side in (cell.before, cell.after)
+    )
+
+
+def document_of_history(runs: Sequence[RunOfHistory], limit: int) -> Document:
+    """All runs, newest first."""
+    columns = ("run", "finished", "fix", "revision", "direction", "outcome", "rows", "reverted by", "by")
+    rows = tuple(
+        (
+            str(run.run_id), moment(run.finished_at), run.fix, run.revision, run.direction, run.outcome,
+            None if run.rows_changed is None else str(run.rows_changed),
+            f"run {run.reverted_by_run}" if run.reverted_by_run else None, _who(run.applied_by, run.application),
+        )
+        for run in runs
+    )  # fmt: skip
+    told = counted(len(runs), "run")
+    return Document(
+        "History",
+        f"The newest {told}, as many as --limit allows." if len(runs) == limit else f"{told}, newest first.",
+        sections=(Section("Runs", grids=(Grid("", columns, rows, "no fix has run here"),)),),
+    )
+
+
+def _who(role: str, application: str | None) -> str:
+    return f"{role} ({application})" if application else role
+
+
+def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Changes]]) -> Document:
+    """One run, row by row."""
+    facts = [
+        Fact("Fix", run.fix),
+        Fact("Reason", run.reason or ""),
+        Fact("Revision", run.revision or "(none)"),
+        Fact("Outcome", run.outcome, "bad" if run.outcome == "failed" else "good"),
+        Fact("Run by", _who(run.applied_by, run.application)),
+        Fact("Started", moment(run.started_at) or ""),
+        Fact("Finished", moment(run.finished_at) or "(not finished)"),
+    ]
+    more = {
+        "Reverts": f"run {run.reverts_run}" if run.reverts_run else None,
+        "Reverted by": f"run {run.reverted_by_run}" if run.reverted_by_run else None,
+        "Rows chosen": run.rows_chosen,
+        "Conflicts": f"{run.rows_skipped} skipped, {run.rows_overwritten} overwritten"
+        if run.rows_skipped or run.rows_overwritten
+        else None,
+        "Already as wanted": run.already,
+        "Error": run.error,
+        "Fingerprint": run.fingerprint,
+    }
+    facts += [Fact(name, text) for name, text in more.items() if text]
+    total = [sum(getattr(table, kind) for table, _ in tables) for kind in ("inserted", "updated", "deleted")]
+    sections = tuple(
+        Section(
+            table.target,
+            facts=(
+                Fact("Rows", counts(table.inserted, table.updated, table.deleted)),
+                Fact("Copies", f"{table.audit}, audit_run_id = {run.run_id}"),
+            ),
+            changes=(only_changed(changes),) if table.changed else (),
+        )
+        for table, changes in tables
+    )
+    verb = {"apply": "of", "revert": "reverting"}[run.direction]
+    return Document(
+        f"Run {run.run_id} {verb} {run.fix}", f"{run.outcome}: {counts(*total)}.", "", tuple(facts), sections
+    )
+
+
+def document_of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Document:
+    """Everything that ever happened to a row."""
+    columns = ("run", "finished", "fix", "direction", "change", "column", "before", "after", "by")
+    rows = tuple(
+        (
+            str(one.run_id), moment(one.finished_at), one.fix, one.direction, one.change, one.column_name,
+            _shown(one.before, one.before_characters), _shown(one.after, one.after_characters),
+            _who(one.applied_by, one.application),
+        )
+        for one in changes
+    )  # fmt: skip
+    runs = len({one.run_id for one in changes})
+    return Document(
+        f"Row {key} of {table}",
+        f"{counted(runs, 'run')} changed it, newest first.",
+        sections=(Section("Changes", grids=(Grid("", columns, rows),)),),
+    )
+
+
+def _shown(text: str | None, characters: int | None) -> str:
+    if text is None:
+        return "NULL"
+    return text if characters is None or characters == len(text) else f"{text}… ({characters} characters)"
+
+
+def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Document:
+    """The fixes in force; of each, whether it can still be reverted (None: not tried) and why not."""
+    columns = ("fix", "run", "revision", "finished", "rows", "can be reverted", "why")
+    rows = tuple(
+        (
+            fix.fix, str(fix.run_id), fix.revision, moment(fix.finished_at), str(fix.rows_changed),
+            {True: "yes", False: "no", None: "not tried"}[can], why or None,
+        )
+        for fix, can, why in fixes
+    )  # fmt: skip
+    stuck = sum(can is False for _, can, _ in fixes)
+    return Document(
+        "Open fixes",
+        f"{counted(len(fixes), 'fix').replace('fixs', 'fixes')} in force"
+        + (f", {stuck} of them cannot be reverted as they stand." if stuck else "."),
+        "bad" if stuck else "good",
+        sections=(Section("In force", grids=(Grid("", columns, rows, "no fix is in force"),)),),
+    )
+
+
+def run_as_json(run: RunOfHistory | OpenFix | ChangeOfRow) -> dict[str, Any]:
+    """A line of the ledger, with times in ISO 8601."""
+    return {
+        name: value.isoformat()
+        if isinstance(value, dt.datetime)
+        else list(value)
+        if name == "tables"
+        else value
+        for name, value in vars(run).items()
+    }
+
+
+def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
+    """The rows of a table: of each, the columns that changed."""
+    return {
+        "table": table.target,
+        "audit_table": table.audit,
+        "key": list(table.key),
+        "inserted": table.inserted,
+        "updated": table.updated,
+        "deleted": table.deleted,
+        "rows_total": changes.total,
+        "rows": [
+            {
+                "key": row.key,
+                "kind": row.kind,
+                "columns": [
+                    {"name": cell.column, "before": _value(cell.before), "after": _value(cell.after)}
+                    for cell in row.cells
+                    if cell.changed and _says_something(cell)
+                ],
+            }
+            for row in changes.rows
+        ],
+    }
+
+
+def _value(value: Value | None) -> Any:
+    """None where the row is not there; text null is NULL."""
+    if value is None:
+        return None
+    if value.masked:
+        return {"masked": True}
+    return {"text": value.text} | ({} if value.characters is None else {"characters": value.characters})

@@ -1,0 +1,34 @@
+"""Tries a revert, and keeps nothing: what would stand in its way."""
+
+from sqlalchemy.engine import Connection
+
+from datafixes.errors import DatafixError
+from datafixes.execution import Attempts, execute, limits_of
+from datafixes.recorded import Fix
+from datafixes.reverting import Revert, chosen_rows
+from datafixes.rollback_only import rollback_only
+from datafixes.script.context import Context
+from datafixes.script.revert import revert_script
+from datafixes.settings import Settings
+
+
+def try_revert(connection: Connection, fix: Fix, how: Revert, settings: Settings) -> DatafixError | None:
+    """Revert a fix in a transaction that is rolled back.
+
+    Args:
+        connection: a connection with no transaction begun; it has none afterwards.
+        fix: the declaration.
+        how: which run of it, which rows, and what is done about conflicts.
+        settings: the time-outs.
+
+    Returns:
+        what stands in the way, or None.
+    """
+    context = Context(on_conflict=how.on_conflict, undoes=how.undoes, chosen=chosen_rows(fix, how.rows))
+    script = revert_script(fix, context, limits_of(settings))
+    with rollback_only(connection, str(settings.lock_timeout)):
+        try:
+            execute(connection, script, f"datafix {fix.name}", Attempts(1, 0))
+        except DatafixError as refused:
+            return refused
+    return None
