@@ -3,7 +3,7 @@
 import click
 
 from datafixes.cli.main import DIFFERENT, OK
-from datafixes.cli.output import format_options, show, view_options
+from datafixes.cli.output import format_options, show, view_of, view_options
 from datafixes.cli.project_options import Where, pass_where
 
 
