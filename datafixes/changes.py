@@ -90,3 +90,26 @@ class View:
         while "." in names[-1]:
             names.append(names[-1].split(".", 1)[1])
         return any(fnmatchcase(name, mask.lower()) for mask in self.masks for name in names)
+
+    def without_masked(self, conflicts: str) -> str:
+        """A refusal's table of conflicts, with no values of masked columns.
+
+        A line of it says nothing of the table that a column belongs to, so a mask for ``users.email`` counts for every
+        ``email``.
+        """
+        header, *lines = conflicts.split("\n")
+        if not self.masks or "  column" not in header or "  before" not in header:
+            return conflicts
+        name, values = header.index("  column") + 2, header.index("  before") + 2
+        masks = [mask.lower().rpartition(".")[2] for mask in self.masks]
+        return "\n".join(
+            [
+                header,
+                *(
+                    f"{line[:values]}(masked)"
+                    if any(fnmatchcase(line[name:values].strip().lower(), mask) for mask in masks)
+                    else line
+                    for line in lines
+                ),
+            ]
+        )

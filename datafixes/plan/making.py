@@ -95,13 +95,17 @@ class _Making:
         try:
             run_migrations(**options)
         except DatafixFailed as failed:
-            self.refusal = _refused(self.running, failed.error)
+            self.refusal = self._refused(failed.error)
         except DBAPIError as error:
-            self.refusal = _refused(self.running, failure(error, f"revision {self.running}"))
+            self.refusal = self._refused(failure(error, f"revision {self.running}"))
         except Exception as error:
             if not self.running:  # an unknown revision, several heads
                 raise
-            self.refusal = _refused(self.running, _raised(error, f"revision {self.running}"))
+            self.refusal = self._refused(_raised(error, f"revision {self.running}"))
+
+    def _refused(self, error: DatafixError) -> Refusal:
+        detail = self.wish.view.without_masked(error.detail)
+        return Refusal(self.running, error.message, error.hint, detail, getattr(error, "sqlstate", ""))
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps that lead from the database's revision to the one that was asked for."""
@@ -137,7 +141,7 @@ class _Making:
             refused = _raised(error, "its downgrade()")
         try:
             if refused is not None:
-                reversal = Reversal(False, refused.one_line(), refused.detail)
+                reversal = Reversal(False, refused.one_line(), self.wish.view.without_masked(refused.detail))
                 return [replace(run, reversal=reversal) for run in runs]
             return [replace(run, reversal=self._reversal(connection, run)) for run in runs]
         finally:
@@ -150,10 +154,6 @@ class _Making:
         if planned.run.outcome not in ("applied", "reverted"):
             return Reversal(True, "nothing was changed, so there is nothing to take back")
         return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
-
-
-def _refused(revision: str, error: DatafixError) -> Refusal:
-    return Refusal(revision, error.message, error.hint, error.detail, getattr(error, "sqlstate", ""))
 
 
 def _raised(error: Exception, what: str) -> DatafixError:

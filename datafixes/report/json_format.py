@@ -1,0 +1,13 @@
+"""JSON, as programs read it: each text carries its version and kind; ``schema.json`` beside this file describes them."""
+
+import json
+from typing import Any
+
+
+def to_json(value: Any) -> str:
+    """The text, with two spaces and a line break at its end.
+
+    Args:
+        value: objects of JSON's own types, with ``version`` and ``kind``.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

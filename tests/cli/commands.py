@@ -1,0 +1,40 @@
+"""Runs a command of the command line as a user does, in this process."""
+
+import io
+import json
+import logging
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+from datafixes.cli.main import run
+from tests.projects import Project, Ran
+
+
+def datafixes(project: Project | None, *arguments: str) -> Ran:
+    """Run ``datafixes ARGUMENTS`` in a project, with its database."""
+    where = (
+        () if project is None else ("-c", str(project.directory / "alembic.ini"), "-x", f"url={project.url}")
+    )
+    out, err = io.StringIO(), io.StringIO()
+    logger = logging.getLogger("alembic")
+    level, handlers = logger.level, list(logging.root.handlers)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run([*where, *arguments])
+    finally:
+        logger.setLevel(level)
+        logging.root.handlers[:] = handlers
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def answer(project: Project | None, *arguments: str, code: int = 0) -> Any:
+    """What a command says as JSON."""
+    ran = datafixes(project, *arguments, "--format", "json")
+    assert ran.code == code, ran.err
+    return json.loads(ran.out)
+
+
+def wide_terminal() -> dict[str, str]:
+    """The environment of a process whose output is not cut."""
+    return {**os.environ, "COLUMNS": "200"}
