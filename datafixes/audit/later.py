@@ -50,5 +50,5 @@ def _same_rows(schema: str, run: int, audit: str, key: tuple[str, ...]) -> str:
         f"{key_text(key, 'later')} FROM {audit} AS mine JOIN {audit} AS later ON {key_text(key, 'mine')} = {key_text(key, 'later')}"
         f" JOIN {qualified(schema, HISTORY)} AS h ON h.run_id = later.audit_run_id"
         f" WHERE mine.audit_run_id = {run} AND later.audit_run_id > {run} AND h.reverted_by_run IS NULL"
-        f" AND h.outcome IN ('applied', 'reverted') AND h.reverts_run IS DISTINCT FROM {run} ORDER BY 1, 4 LIMIT 1000"
+        f" AND h.outcome IN ('applied', 'reverted') AND (h.reverts_run IS NULL OR h.reverts_run < {run}) ORDER BY 1, 4 LIMIT 1000"
     )

@@ -1,4 +1,4 @@
-"""JSON, as programs read it: each text carries its version and kind; ``schema.json`` beside this file describes them."""
+"""JSON for programs: each text has its version and kind, which ``schema.json`` beside this file describes."""
 
 import json
 from typing import Any

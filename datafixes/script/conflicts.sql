@@ -262,9 +262,9 @@ BEGIN
         SELECT 0 AS n, 'key' AS key, 'conflict' AS conflict, 'column' AS col, 'before' AS was, 'left by the fix' AS fixed, 'now' AS now, '' AS later
         UNION ALL
         (SELECT row_number() OVER (), regexp_replace(c.key, '[[:cntrl:]]', '?', 'g'), c.conflict, coalesce(c."column", ''),
-                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c.before, 'NULL'), 40), E'\n', '\n'), '[[:cntrl:]]', '?', 'g') END,
-                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c."left", 'NULL'), 40), E'\n', '\n'), '[[:cntrl:]]', '?', 'g') END,
-                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c.now, 'NULL'), 40), E'\n', '\n'), '[[:cntrl:]]', '?', 'g') END, coalesce('by ' || c.later, '')
+                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c.before, 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g') END,
+                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c."left", 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g') END,
+                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c.now, 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g') END, coalesce('by ' || c.later, '')
            FROM pg_temp.datafix_conflict AS c LIMIT 60)
     ), width AS (
         SELECT max(length(key)) AS key, max(length(conflict)) AS conflict, max(length(col)) AS col, max(length(was)) AS was,

@@ -14,9 +14,13 @@ TOP = "# The statements stand below."
 
 def everything(database: Database) -> object:
     """Contents, shapes and the ledger's next number."""
-    tables = database.rows("SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
+    tables = database.rows(
+        "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+    )
     numbers = [
-        database.rows(f'SELECT last_value, is_called FROM "{name}"') for name, kind in tables if kind == "S" and "run_id" in name
+        database.rows(f'SELECT last_value, is_called FROM "{name}"')
+        for name, kind in tables
+        if kind == "S" and "run_id" in name
     ]
     return database.dump(), tables, numbers
 
@@ -31,7 +35,11 @@ def test_what_it_shows_is_what_the_upgrade_does(tmp_path: Path, database: Databa
     [run] = step["runs"]
     [table] = run["changes"]
     assert (step["revision"], run["fix"], run["outcome"], run["run_id"]) == ("b", "close_items", "applied", 1)
-    assert (table["table"], table["updated"], table["expected"]) == ("public.item", 2, "2 updated, named one by one")
+    assert (table["table"], table["updated"], table["expected"]) == (
+        "public.item",
+        2,
+        "2 updated, named one by one",
+    )
     assert "item: ROW EXCLUSIVE" in run["locks"]
     assert run["reversal"]["proven"]
     assert "gave 2 rows back, bit for bit" in run["reversal"]["words"]
@@ -61,13 +69,23 @@ def test_the_way_down_shows_conflicts_and_says_3(tmp_path: Path, database: Datab
     before = everything(database)
     plan = answer(project, "plan", "--downgrade", "a", code=3)
     assert plan["refusal"]["sqlstate"] == "DF009"
-    assert plan["refusal"]["detail"].splitlines()[1].split() == ["2", "changed", "since", "status", "open", "closed", "lost"]
+    assert plan["refusal"]["detail"].splitlines()[1].split() == [
+        "2",
+        "changed",
+        "since",
+        "status",
+        "open",
+        "closed",
+        "lost",
+    ]
     assert everything(database) == before
     skipped = datafixes(project, "-x", "on_conflict=close_items:skip", "plan", "--downgrade", "a")
     assert skipped.code == 0, skipped.err
 
 
-def test_rows_that_are_not_as_expected_are_a_refusal_with_its_line(tmp_path: Path, database: Database) -> None:
+def test_rows_that_are_not_as_expected_are_a_refusal_with_its_line(
+    tmp_path: Path, database: Database
+) -> None:
     project = project_with_fix(tmp_path, database)
     database.execute("UPDATE item SET symbol = 'TSLA' WHERE id = 2")
     plan = answer(project, "plan", code=3)
@@ -98,7 +116,7 @@ def test_a_fix_that_cannot_be_taken_back_is_found(
 
 def test_a_downgrade_that_gives_back_something_else_is_found(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
-    project.revision("b", "a", "op.apply_datafix(fix)", 'op.revert_datafix(fix, rows=[1])')
+    project.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix, rows=[1])")
     [run] = answer(project, "plan", code=3)["steps"][0]["runs"]
     assert "1 rows of public.item are not as they were" in run["reversal"]["words"]
 
@@ -164,7 +182,9 @@ def test_a_plan_and_its_upgrade_have_one_digest(tmp_path: Path, database: Databa
     project = project_with_fix(tmp_path, database)
     digest = answer(project, "plan")["digest"]
     assert len(digest) == 16
-    database.execute("UPDATE item SET note = 'written by somebody' WHERE id = 1")  # a column that the fix leaves alone
+    database.execute(
+        "UPDATE item SET note = 'written by somebody' WHERE id = 1"
+    )  # a column that the fix leaves alone
     ran = project.alembic("-x", f"plan={digest}", "upgrade", "head")
     assert ran.code == 0, ran.err
 
@@ -181,7 +201,9 @@ def test_rows_that_are_no_longer_the_ones_planned_are_refused(
     tmp_path: Path, database: Database, statement: str
 ) -> None:
     project = project_with_fix(tmp_path, database)
-    project.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=f"fix = {OPEN_ONES.strip()}")
+    project.revision(
+        "b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=f"fix = {OPEN_ONES.strip()}"
+    )
     digest = answer(project, "plan")["digest"]
     database.execute(statement)
     before = database.dump("public.datafix_run")
@@ -224,7 +246,10 @@ def test_a_plan_of_several_fixes_has_a_digest_for_each(tmp_path: Path, database:
 def test_a_digest_that_is_none_and_a_script_are_refused(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     assert "datafixes plan showed" in project.alembic("-x", "plan=abc", "upgrade", "head").last_line
-    assert "cannot be compared with a plan" in project.alembic("-x", f"plan={'a' * 16}", "upgrade", "a:b", "--sql").err
+    assert (
+        "cannot be compared with a plan"
+        in project.alembic("-x", f"plan={'a' * 16}", "upgrade", "a:b", "--sql").err
+    )
 
 
 def test_masked_values_are_shown_nowhere(tmp_path: Path, database: Database) -> None:
@@ -242,7 +267,9 @@ def test_masked_values_are_shown_nowhere(tmp_path: Path, database: Database) -> 
 def test_masked_values_are_not_in_the_conflicts_either(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     project.alembic("upgrade", "head")
-    database.execute("UPDATE item SET status = 'secret' WHERE id = 2", "UPDATE item SET amount = 5 WHERE id = 1")
+    database.execute(
+        "UPDATE item SET status = 'secret' WHERE id = 2", "UPDATE item SET amount = 5 WHERE id = 1"
+    )
     shown = datafixes(project, "plan", "--downgrade", "a", "--mask", "status", "--format", "json").out
     assert "secret" not in shown
     assert "110.00" in shown
@@ -292,7 +319,13 @@ def test_where_there_is_nothing_to_do_it_says_so(tmp_path: Path, database: Datab
 def test_a_recorded_fix_without_a_key_is_planned_and_proven(tmp_path: Path, database: Database) -> None:
     project = new_project(tmp_path, database)
     database.psql("CREATE TABLE log (line text); INSERT INTO log VALUES ('a'), ('a'), ('b');")
-    project.revision("a", None, 'op.create_audit_table("log", name="log_audit")', 'op.drop_audit_table("log_audit")', top=TOP)
+    project.revision(
+        "a",
+        None,
+        'op.create_audit_table("log", name="log_audit")',
+        'op.drop_audit_table("log_audit")',
+        top=TOP,
+    )
     top = 'from datafixes import RecordedFix, Table\nfix = RecordedFix(name="n", reason="r", tables=[Table("log", "log_audit", deleted=1)])'
     body = "with op.record_datafix(fix) as body:\n    body.execute(\"DELETE FROM log WHERE ctid = (SELECT min(ctid) FROM log WHERE line = 'a')\")"
     project.revision("b", "a", body, "op.revert_datafix(fix)", top=top)
@@ -303,7 +336,9 @@ def test_a_recorded_fix_without_a_key_is_planned_and_proven(tmp_path: Path, data
     assert "has no key" in datafixes(project, "plan").out
 
 
-def test_who_waits_for_a_lock_waits_no_longer_than_the_settings_say(tmp_path: Path, database: Database) -> None:
+def test_who_waits_for_a_lock_waits_no_longer_than_the_settings_say(
+    tmp_path: Path, database: Database
+) -> None:
     project = project_with_fix(tmp_path, database)
     blocker = database.connect()
     try:
@@ -319,8 +354,8 @@ def test_the_small_book_is_planned_under_hostile_settings(tmp_path: Path, databa
     lay(database)
     project: Project = project_with_fix(tmp_path, database)
     database.execute(
-        f'ALTER DATABASE "{database.name}" SET datestyle = \'German\'',
-        f'ALTER DATABASE "{database.name}" SET search_path = \'nowhere\', public',
-        f'ALTER DATABASE "{database.name}" SET bytea_output = \'escape\'',
+        f"ALTER DATABASE \"{database.name}\" SET datestyle = 'German'",
+        f"ALTER DATABASE \"{database.name}\" SET search_path = 'nowhere', public",
+        f"ALTER DATABASE \"{database.name}\" SET bytea_output = 'escape'",
     )
     assert answer(project, "plan")["fine"]

@@ -1,0 +1,117 @@
+"""``datafixes revert``."""
+
+import click
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of
+from datafixes.audit.later import later_fixes
+from datafixes.cli.asking import ledger_of, schema_option
+from datafixes.cli.main import DIFFERENT, OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.declared import fix_named, nearest
+from datafixes.errors import DatafixError
+from datafixes.placing import place_for, write_revision
+from datafixes.project import Project
+from datafixes.recorded import Fix
+from datafixes.revert_revision import chosen_keys, revert_revision
+from datafixes.reverting import Revert
+
+
+@click.command(epilog="Example: datafixes revert close_phantom_positions --rows 16,24")
+@click.argument("fix")
+@click.option(
+    "--rows", metavar="KEYS", help="Only these rows: 16,24; a/b for a key of two columns; orders:1,2;lines:7."
+)
+@click.option(
+    "--of", "undoes", metavar="REVISION", help="Undo what this revision did (default: the one in force)."
+)
+@click.option(
+    "--on-conflict", type=click.Choice(("skip", "overwrite")), help="For rows that somebody changed since."
+)
+@click.option("--rev-id", metavar="ID", help="The id of the new revision.")
+@click.option("--head", metavar="REVISION", help="The head to stand on, where there are several.")
+@schema_option
+@pass_where
+def command(  # noqa: PLR0913 - one for each option
+    where: Where, fix: str, rows: str | None, undoes: str | None, on_conflict: str | None, rev_id: str | None,
+    head: str | None, schema: str | None,
+) -> int:  # fmt: skip
+    """Write a revision on top that undoes one earlier FIX, as git revert does; nothing in between is touched.
+
+    The revert is tried first, in a transaction that is rolled back. Exit code 3: a later fix or somebody else
+    changed the same rows; nothing is written. A revert is undone in its turn with --of its revision.
+    """
+    project = where.project()
+    declared = fix_named(project.fixes(), fix).fix
+    chosen = None if rows is None else chosen_keys(declared, rows)
+    with project.reading() as connection:
+        run = _run_to_undo(connection, ledger_of(connection, schema), fix, undoes)
+        later = later_fixes(
+            connection, ledger_of(connection, schema), run, None if chosen is None else chosen.texts
+        )
+    if later and on_conflict is None:
+        for one in later:
+            keys = ", ".join(one.keys[:10]) + (", ..." if len(one.keys) > 10 else "")
+            who = f"{one.fix} (revision {one.revision}, run {one.run_id})"
+            click.echo(f"{who} changed the same rows later: {keys}", err=True)
+        click.echo(
+            f"FAILED: Revert that first: datafixes revert {later[0].fix} --of {later[0].revision}", err=True
+        )
+        return DIFFERENT
+    how = Revert(on_conflict or "refuse", run.revision or "", None if chosen is None else chosen.values)
+    if refused := _try(project, declared, how):
+        return _told(refused)
+    place = place_for(project.scripts, f"revert {fix}", revision=rev_id, on=head)
+    write_revision(place, revert_revision(place, declared, how, run.rows_changed))
+    click.echo(str(place.path))
+    click.echo("It was tried, and all rows can be given back. Next: datafixes plan", err=True)
+    return OK
+
+
+def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> RunOfHistory:
+    """The run that is in force, or the one of a revision.
+
+    Raises:
+        DatafixError: there is none; the message says what took it back, or which there are.
+    """
+    runs = [
+        run
+        for run in history(connection, schema, limit=1000, fix=fix)
+        if run.outcome in ("applied", "reverted")
+    ]
+    if not runs:
+        near = nearest(fix, known_fixes(connection, schema))
+        raise DatafixError(f"The fix {fix} has not changed anything here.{near}")
+    if revision is not None:
+        of_it = [run for run in runs if run.revision == revision and run.reverted_by_run is None]
+        if of_it:
+            return of_it[0]
+        known = ", ".join(sorted({run.revision or "(none)" for run in runs if run.reverted_by_run is None}))
+        raise DatafixError(
+            f"Nothing that revision {revision} did with {fix} is in force. In force: {known or 'nothing'}."
+        )
+    for one in open_fixes(connection, schema):
+        if one.fix == fix:
+            return run_of(connection, schema, one.run_id)
+    last = runs[0]
+    raise DatafixError(
+        f"The fix {fix} is not in force: run {last.run_id} (revision {last.revision}) reverted it.",
+        hint=f"To undo that: datafixes revert {fix} --of {last.revision}",
+    )
+
+
+def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:
+    from datafixes.trial import try_revert
+
+    with project.connection() as connection:
+        return try_revert(connection, fix, how, project.settings)
+
+
+def _told(refused: DatafixError) -> int:
+    if refused.detail:
+        click.echo(refused.detail.strip("\n"), err=True)
+    click.echo(
+        f"FAILED: {refused.message}. Nothing was written: --on-conflict skip leaves such rows alone.",
+        err=True,
+    )
+    return DIFFERENT

@@ -1,0 +1,94 @@
+"""The pytest plugin for whoever writes a fix: a fixture, and checks that run by themselves after the test.
+
+pytest loads this module in every project of the environment. It imports nothing but pytest; the machinery is loaded
+when a test asks for the fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from datafixes.testing import Datafix
+    from datafixes.testing.session import Session
+
+_DATAFIX = pytest.StashKey[Any]()
+_PROPERTY = "datafix"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("datafixes", "tests of data fixes")
+    group.addoption(
+        "--datafix-url",
+        metavar="URL",
+        help="the PostgreSQL on which fixes are tested, in databases made for it; by default a private one",
+    )
+    group.addoption(
+        "--datafix-remote",
+        action="store_true",
+        help="allow a server that is not on this machine",
+    )
+    parser.addini("datafix_url", "as --datafix-url")
+    parser.addini("datafix_config", "Alembic's configuration, from pytest's root", default="alembic.ini")
+    parser.addini("datafix_baseline", "SQL file that is run before the first migration, from pytest's root")
+
+
+@pytest.fixture(scope="session")
+def datafix_session(pytestconfig: pytest.Config) -> Iterator[Session]:
+    """What all tests of fixes share: the server, and a database at each revision that they begin from."""
+    from datafixes.testing.session import Session, Wishes
+
+    with Session(
+        Wishes(
+            root=pytestconfig.rootpath,
+            config=pytestconfig.getini("datafix_config"),
+            baseline=pytestconfig.getini("datafix_baseline") or "",
+            url=pytestconfig.getoption("datafix_url") or "",
+            url_in_ini=pytestconfig.getini("datafix_url") or "",
+            remote=pytestconfig.getoption("datafix_remote"),
+        )
+    ) as session:
+        yield session
+
+
+@pytest.fixture
+def datafix(request: pytest.FixtureRequest, datafix_session: Session) -> Iterator[Datafix]:
+    """Call it with a revision, or with the name of a fix, to get that fix with a database of its own."""
+    from datafixes.testing import Datafix
+
+    with Datafix(datafix_session) as one:
+        request.node.stash[_DATAFIX] = one
+        yield one
+
+
+# The last one is the innermost: output, log and time of the checks belong to the test, and xfail counts for them.
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """When a test has passed, run the checks of its fixes; what they find fails the test."""
+    result = yield
+    datafix: Datafix | None = item.stash.get(_DATAFIX, None)
+    if datafix is not None:
+        reports = datafix.check()
+        item.user_properties.extend((_PROPERTY, line) for report in reports for line in report.lines())
+        if failures := [report.failure() for report in reports if report.failed]:
+            pytest.fail("\n\n".join(failures), pytrace=False)
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell what was not checked; with ``-v``, what was."""
+    shown = []
+    for outcome in ("passed", "failed", "xfailed", "xpassed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            lines = [text for name, text in getattr(report, "user_properties", ()) if name == _PROPERTY]
+            if terminalreporter.verbosity <= 0:
+                lines = [line for line in lines if "not checked" in line]
+            shown += [f"{report.nodeid}: {line}" for line in lines]
+    if shown:
+        terminalreporter.section("data fixes")
+        for line in shown:
+            terminalreporter.write_line(line)

@@ -1,0 +1,119 @@
+"""The text of a revision that undoes an earlier fix, and the rows that somebody named for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datafixes.errors import DatafixError
+from datafixes.placing import Place
+from datafixes.recorded import Fix
+from datafixes.reverting import Revert
+
+_TEXT = '''\
+"""Revert {fix}: {what} that revision {undoes} did.
+
+Revision ID: {revision}
+Revises: {down}
+Create Date: {created}
+"""
+
+from alembic import op
+
+revision = {revision_literal}
+down_revision = {down_literal}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.revert_datafix({arguments})
+
+
+def downgrade() -> None:
+    op.revert_datafix({fix_literal})
+'''
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of a fix: as values for the revision, and as the auditor's views write their keys."""
+
+    values: dict[str, list[tuple[str, ...]]]
+    texts: list[str]
+
+
+def chosen_keys(fix: Fix, rows: str) -> Chosen:
+    """Read ``16,24``, ``a/b,c/d`` or ``orders:1,2;lines:7``.
+
+    Raises:
+        DatafixError: it does not say which rows of which table.
+    """
+    tables = {table.table: table for table in fix.tables}
+    values: dict[str, list[tuple[str, ...]]] = {}
+    texts: list[str] = []
+    for part in rows.split(";"):
+        name, colon, keys = part.partition(":")
+        table, keys = (name.strip(), keys) if colon and name.strip() in tables else ("", part)
+        if not table and len(tables) > 1:
+            raise DatafixError(
+                f"The fix {fix.name} has several tables, so say of which the rows are.",
+                hint=f"For example --rows {next(iter(tables))}:1,2",
+            )
+        table = table or next(iter(tables))
+        found = [key.strip() for key in keys.split(",") if key.strip()]
+        if not found:
+            raise DatafixError(f"--rows {rows} names no row of {table}.", hint="For example --rows 16,24")
+        width = len(tables[table].key_columns) or 1
+        values[table] = [tuple(key.split("/", width - 1)) for key in found]
+        texts += found
+    return Chosen(values, texts)
+
+
+def revert_revision(place: Place, fix: Fix, how: Revert, rows: int | None) -> str:
+    """The text of the revision.
+
+    Args:
+        place: its id and what it stands on.
+        fix: the fix that it undoes.
+        how: the revision whose run is undone, which rows, and what is done about conflicts.
+        rows: how many rows that run changed.
+    """
+    arguments = [_quoted(fix.name), f"revision={_quoted(how.undoes)}"]
+    if how.rows is not None:
+        arguments.append(f"rows={_rows(how.rows)}")
+    if how.on_conflict != "refuse":
+        arguments.append(f"on_conflict={_quoted(how.on_conflict)}")
+    return _TEXT.format(
+        fix=fix.name,
+        what="some of what" if how.rows is not None else f"the change of {rows} rows" if rows else "what",
+        undoes=how.undoes,
+        revision=place.revision,
+        down=place.down_revision,
+        created=place.created.isoformat(sep=" ", timespec="seconds"),
+        arguments=", ".join(arguments),
+        fix_literal=_quoted(fix.name),
+        revision_literal=_quoted(place.revision),
+        down_literal=_quoted(place.down_revision or ""),
+    )
+
+
+def _rows(chosen: dict[str, list[tuple[str, ...]]]) -> str:
+    by_table = {table: f"[{', '.join(_key(key, keys) for key in keys)}]" for table, keys in chosen.items()}
+    if len(by_table) == 1:
+        return next(iter(by_table.values()))
+    return "{" + ", ".join(f"{_quoted(table)}: {keys}" for table, keys in by_table.items()) + "}"
+
+
+def _key(key: tuple[str, ...], keys: Sequence[tuple[str, ...]]) -> str:
+    # Numbers where all are: PostgreSQL reads a list by one type.
+    parts = [
+        part if all(str(one[n]).isdecimal() and str(int(one[n])) == one[n] for one in keys) else _quoted(part)
+        for n, part in enumerate(key)
+    ]
+    return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+
+
+def _quoted(text: str) -> str:
+    """A Python literal, in double quotes as formatters want it."""
+    return (
+        '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
+    )

@@ -1,0 +1,166 @@
+"""``history``, ``show``, ``row``, ``open``: what the auditor asks; the views of the same names say the same."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import answer, datafixes
+from tests.projects import Project, project_with_fix
+from tests.servers import Database
+
+
+def applied(directory: Path, database: Database) -> Project:
+    project = project_with_fix(directory, database)
+    assert project.alembic("-x", "application=build 7", "upgrade", "head").code == 0
+    return project
+
+
+def test_history_is_newest_first_and_knows_what_was_taken_back(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    project.alembic("downgrade", "a")
+    project.alembic("upgrade", "head")
+    database.execute("UPDATE item SET status = 'x'")
+    project.alembic("downgrade", "a")
+    runs = answer(project, "history")["runs"]
+    assert [(r["run_id"], r["direction"], r["outcome"], r["reverted_by_run"]) for r in runs] == [
+        (5, "revert", "failed", None),
+        (3, "apply", "applied", None),
+        (2, "revert", "reverted", None),
+        (1, "apply", "applied", 2),
+    ]
+    assert [r["run_id"] for r in answer(project, "history", "--limit", "2")["runs"]] == [5, 3]
+    assert runs[-1]["application"] == "build 7"
+    assert [r["run_id"] for r in runs] == [n for (n,) in database.rows("SELECT run_id FROM datafix_history")]
+    text = datafixes(project, "history").out
+    assert "close_items" in text
+    assert "run 2" in text
+
+
+def test_show_and_row_say_what_the_views_say(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    project.alembic("downgrade", "a")
+    shown = answer(project, "show", "2")
+    assert {
+        (row["key"], row["kind"], c["name"], c["before"]["text"], c["after"]["text"])
+        for row in shown["changes"][0]["rows"]
+        for c in row["columns"]
+    } == set(
+        database.rows("SELECT key, change, column_name, before, after FROM datafix_show WHERE run_id = 2")
+    )
+    for name in ("item", "public.item"):
+        changes = answer(project, "row", name, "1")["changes"]
+        assert [(c["run_id"], c["column_name"], c["before"], c["after"]) for c in changes] == database.rows(
+            "SELECT run_id, column_name, before, after FROM datafix_row WHERE target_table = 'public.item' AND key = '1'"
+            " ORDER BY run_id DESC, audit_id"
+        )
+        assert {c["run_id"] for c in changes} == {1, 2}
+
+
+def test_open_tries_each_fix_and_says_why_not(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    [fix] = answer(project, "open")["fixes"]
+    assert (fix["fix"], fix["can_be_reverted"], fix["why"]) == ("close_items", True, "")
+    before = database.dump()
+    database.execute("DELETE FROM item WHERE id = 2")
+    [fix] = answer(project, "open", code=3)["fixes"]
+    assert not fix["can_be_reverted"]
+    assert "2 gone" in fix["why"]
+    assert database.value("SELECT count(*) FROM datafix_run") == 1
+    assert {name: rows for name, rows in database.dump().items() if name != "public.item"} == {
+        name: rows for name, rows in before.items() if name != "public.item"
+    }
+    [fix] = answer(project, "open", "--no-try")["fixes"]
+    assert fix["can_be_reverted"] is None
+    (project.directory / "migrations/versions/b.py").unlink()
+    (project.directory / "migrations/versions/a.py").unlink()
+    [fix] = answer(project, "open")["fixes"]
+    assert fix["why"] == "no revision of this project declares it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["history", "--fix", "close_itms"], "The ledger knows no fix close_itms. Did you mean close_items?"),
+        (["show", "7"], "There is no run 7 in the ledger public.datafix_run. The nearest are 1."),
+        (["row", "itm", "1"], "No run ever changed a table itm. Did you mean item"),
+        (["row", "item", "11"], "No run ever changed the row 11 of public.item. Did you mean 1?"),
+        (["history", "--schema", "pubic"], "There is no ledger in the schema pubic. Did you mean public?"),
+    ],
+)
+def test_what_is_not_there_is_one_line_with_the_nearest(
+    tmp_path: Path, database: Database, arguments: list[str], words: str
+) -> None:
+    ran = datafixes(applied(tmp_path, database), *arguments)
+    assert ran.code == 1
+    assert words in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_number_that_is_none_is_a_matter_of_usage(tmp_path: Path, database: Database) -> None:
+    assert datafixes(applied(tmp_path, database), "show", "last").code == 2
+
+
+def test_without_a_ledger_it_says_where_to_look(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    project.alembic("downgrade", "base")
+    ran = datafixes(project, "history")
+    assert (ran.code, "There is no ledger (datafix_run) in this database" in ran.err) == (1, True)
+
+
+def test_a_role_that_may_not_read_the_copies_is_told_so(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    role = f"reader_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        for command in (("history",), ("show", "1"), ("open",)):
+            ran = datafixes(None, "-x", f"url={database.url_for(role)}", *command)
+            assert ran.code == 1
+            assert "This role may not read that: permission denied for" in ran.err
+            assert len(ran.err.splitlines()) == 1
+        database.execute(f"GRANT SELECT ON datafix_history TO {role}")
+        assert datafixes(None, "-x", f"url={database.url_for(role)}", "history").code == 0
+    finally:
+        database.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    assert project.versions == {"b"}
+
+
+def test_ledgers_in_several_schemas_are_told_apart(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    database.psql("CREATE SCHEMA ops; CREATE TABLE ops.book (id integer PRIMARY KEY);")
+    project.revision(
+        "c", "b", 'op.create_audit_table("book", name="book_audit", schema="ops")', "pass", top="# Copies."
+    )
+    assert project.alembic("upgrade", "head").code == 0
+    ran = datafixes(project, "history")
+    assert (
+        ran.code,
+        "There are ledgers in several schemas: ops, public. Name one: --schema ops" in ran.err,
+    ) == (1, True)
+    assert len(answer(project, "history", "--schema", "public")["runs"]) == 1
+    assert answer(project, "history", "--schema", "ops")["runs"] == []
+
+
+def test_the_views_of_a_schema_follow_its_audit_tables(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    database.psql("CREATE TABLE more (id text PRIMARY KEY, v integer); INSERT INTO more VALUES ('k', 1);")
+    project.revision(
+        "c",
+        "b",
+        'op.create_audit_table("more", name="more_audit")',
+        'op.drop_audit_table("more_audit", discard=True)',
+        top="# Copies.",
+    )
+    fix = 'fix = DataFix(name="m", reason="r", change=Delete("more"), rows=Rows(key="id", expect=["k"]), audit="more_audit")'
+    project.revision("d", "c", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=fix)
+    assert project.alembic("upgrade", "head").code == 0
+    assert database.rows(
+        "SELECT target_table, key, change, column_name, before FROM datafix_show WHERE run_id = 2 ORDER BY 4"
+    ) == [
+        ("public.more", "k", "deleted", "id", "k"),
+        ("public.more", "k", "deleted", "v", "1"),
+    ]
+    assert project.alembic("downgrade", "b").code == 0
+    assert database.value("SELECT count(*) FROM datafix_show") == 4
+    assert project.alembic("downgrade", "a").code == 0
+    assert project.alembic("-x", "discard=item_audit", "downgrade", "base").code == 0
+    assert database.rows("SELECT relname FROM pg_class WHERE relname LIKE 'datafix%'") == []

@@ -1,0 +1,60 @@
+"""The auditor's questions use indexes: a million images are not read for one row or one run."""
+
+import json
+from typing import Any
+
+from datafixes.fix import DataFix, Update
+from datafixes.rows import Rows
+from tests.fixes import apply, create_audit_table
+from tests.servers import Database
+
+
+def scans(database: Database, query: str) -> set[tuple[str, str]]:
+    """(kind, table) of every scan in the plan of a query that reads an audit table."""
+    found: set[tuple[str, str]] = set()
+
+    def walk(node: dict[str, Any]) -> None:
+        if "Relation Name" in node:
+            found.add((node["Node Type"], node["Relation Name"]))
+        for child in node.get("Plans", ()):
+            walk(child)
+
+    plan = database.value(f"EXPLAIN (FORMAT JSON) {query}")
+    walk((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
+    return {(kind, table) for kind, table in found if table.endswith("_audit")}
+
+
+def test_a_million_images_are_asked_by_their_indexes(database: Database) -> None:
+    database.psql(
+        "CREATE TABLE big (id integer PRIMARY KEY, v integer); INSERT INTO big SELECT g, g FROM generate_series(1, 200) AS g;"
+        "CREATE TABLE pair (a text, b uuid DEFAULT gen_random_uuid(), v integer, PRIMARY KEY (a, b));"
+    )
+    create_audit_table(database, "big", "big_audit")
+    create_audit_table(database, "pair", "pair_audit")
+    fix = DataFix(
+        name="f",
+        reason="r",
+        change=Update("big", set={"v": 0}),
+        rows=Rows(key="id", expect=[1, 2]),
+        audit="big_audit",
+    )
+    apply(database, fix)
+    # A million images of other runs, in the shape that runs leave.
+    database.psql(
+        "INSERT INTO big_audit (id, v, audit_run_id, audit_image)"
+        " SELECT g % 100000, g, 2 + g / 1000, CASE g % 2 WHEN 0 THEN 'before' ELSE 'after' END FROM generate_series(1, 1000000) AS g;"
+        "INSERT INTO pair_audit (a, b, audit_run_id, audit_image)"
+        " SELECT g::text, gen_random_uuid(), g, 'before' FROM generate_series(1, 20000) AS g; ANALYZE;"
+    )
+    queries = [
+        "SELECT * FROM datafix_row WHERE target_table = 'public.big' AND key = '16'",
+        "SELECT * FROM datafix_row WHERE target_table = 'public.pair' AND key = '7/8f0e6e3c-0000-4000-8000-000000000000'",
+        "SELECT * FROM datafix_show WHERE run_id = 1",
+        "SELECT * FROM big_audit_changes WHERE key = '16'",
+    ]
+    for query in queries:
+        found = scans(database, query)
+        assert found, query
+        assert not any("Seq" in kind for kind, _ in found), (query, found)
+    # The other table is not even looked at.
+    assert {table for _, table in scans(database, queries[0])} == {"big_audit"}
