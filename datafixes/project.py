@@ -119,9 +119,12 @@ def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:
     options = argparse.Namespace(
         x=list(flags) or None, config=file, name=section, raiseerr=False, quiet=False
     )
-    ini, toml = file or "alembic.ini", "pyproject.toml"
-    if file and file.endswith(".toml"):
-        ini, toml = "alembic.ini", file
+    toml = file if file and file.endswith(".toml") else "pyproject.toml"
+    ini = file if file and file != toml else "alembic.ini"
+    # Whoever only asks the ledger needs no project: the database may be named by DATABASE_URL alone.
+    given = ini if Path(ini).is_file() else None
     if "toml_file" in inspect.signature(Config).parameters:  # Alembic 1.16 and newer
-        return Config(ini, toml_file=toml, ini_section=section, cmd_opts=options)
-    return Config(ini, ini_section=section, cmd_opts=options)
+        return Config(
+            given, toml_file=toml if Path(toml).is_file() else None, ini_section=section, cmd_opts=options
+        )
+    return Config(given, ini_section=section, cmd_opts=options)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from datafixes.testing.session import Session
 
 _DATAFIX = pytest.StashKey[Any]()
-_PROPERTY = "datafix"
+_TOLD = ("datafix left out",)
+_ALL = (*_TOLD, "datafix passed", "datafix nothing to check")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,7 +74,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     datafix: Datafix | None = item.stash.get(_DATAFIX, None)
     if datafix is not None:
         reports = datafix.check()
-        item.user_properties.extend((_PROPERTY, line) for report in reports for line in report.lines())
+        item.user_properties.extend(
+            (f"datafix {kind}", line) for one in reports for kind, line in one.notes()
+        )
         if failures := [report.failure() for report in reports if report.failed]:
             pytest.fail("\n\n".join(failures), pytrace=False)
     return result
@@ -81,13 +84,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Tell what was not checked; with ``-v``, what was."""
-    shown = []
-    for outcome in ("passed", "failed", "xfailed", "xpassed"):
-        for report in terminalreporter.stats.get(outcome, ()):
-            lines = [text for name, text in getattr(report, "user_properties", ()) if name == _PROPERTY]
-            if terminalreporter.verbosity <= 0:
-                lines = [line for line in lines if "not checked" in line]
-            shown += [f"{report.nodeid}: {line}" for line in lines]
+    kinds = _ALL if terminalreporter.verbosity > 0 else _TOLD
+    shown = [
+        f"{report.nodeid}: {text}"
+        for outcome in ("passed", "failed", "xfailed", "xpassed")
+        for report in terminalreporter.stats.get(outcome, ())
+        for kind, text in getattr(report, "user_properties", ())
+        if kind in kinds
+    ]
     if shown:
         terminalreporter.section("data fixes")
         for line in shown:

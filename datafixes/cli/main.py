@@ -5,17 +5,17 @@ import os
 import sys
 
 import click
-from alembic.util import CommandError
 
 from datafixes import __version__
 from datafixes.cli.project_options import Where
+from datafixes.declared import nearest
 from datafixes.errors import DatafixError, SettingError
 
 # By hand, in the order in which they are used. Each is imported when it is asked for.
 COMMANDS = {
     "new": "write a revision with a fix, from what the database holds",
     "check": "find what is risky in revisions, without a database",
-    "plan": "show what an upgrade or downgrade will do to which rows, and keep nothing",
+    "plan": "what an upgrade or downgrade will do to which rows",
     "revert": "write a revision that undoes one earlier fix",
     "history": "all runs, newest first",
     "show": "one run, row by row",
@@ -42,6 +42,13 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"datafixes.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"There is no command {args[0]}.{nearest(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -50,18 +57,15 @@ class _Commands(click.Group):
 @click.command(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: datafixes plan    Exit codes: 0 fine, 1 failed, 2 usage, 3 differences or conflicts.",
+    epilog="Example: datafixes plan   (exit 0: fine, 1: failed, 2: usage, 3: findings)",
 )
 @click.option("-c", "--config", metavar="FILE", help="Alembic's configuration (default: alembic.ini).")
-@click.option("-n", "--name", metavar="SECTION", default="alembic", help="Its section (default: alembic).")
+@click.option("-n", "--name", metavar="SECTION", default="alembic", hidden=True, help="As alembic -n.")
 @click.option("-x", "settings", metavar="NAME=VALUE", multiple=True, help="A setting, as in alembic -x.")
 @click.version_option(__version__, prog_name="datafixes")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, name: str, settings: tuple[str, ...]) -> None:
-    """Audited data fixes for Alembic and PostgreSQL: see before, find after, undo.
-
-    Every command reads, or writes a file for review. Only alembic upgrade and downgrade change your tables.
-    """
+    """Audited data fixes: see before, find after, undo. Only alembic changes rows."""
     ctx.obj = Where(config, name, settings)
 
 
@@ -91,7 +95,11 @@ def run(arguments: list[str] | None) -> int:
         return FAILED
     except DatafixError as error:
         return _told(error)
-    except CommandError as error:
+    except Exception as error:
+        # Imported here only where a command did so already: Alembic takes its time.
+        alembic = sys.modules.get("alembic.util")
+        if alembic is None or not isinstance(error, alembic.CommandError):
+            raise
         click.echo(f"FAILED: {error}", err=True)
         return FAILED
 

@@ -19,9 +19,7 @@ FORMATS = ("terminal", "json", "markdown", "html")
 
 def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--format`` and ``--output`` to a command; they arrive as ``form`` and ``output``."""
-    command = click.option(
-        "--output", "-o", metavar="FILE", help="Write there, whole or not at all (default: stdout)."
-    )(command)
+    command = click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")(command)
     return click.option(
         "--format",
         "form",
@@ -35,12 +33,12 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--rows`` and ``--mask`` to a command."""
     command = click.option(
-        "--mask", metavar="PATTERN", multiple=True, help="Show no values of such columns: email, users.*, ..."
+        "--mask", metavar="PATTERN", multiple=True, help="Hide such columns: email, users.*, ..."
     )(command)
     return click.option(
         "--rows",
         type=click.IntRange(min=0),
-        help="Rows to show of each table (default: 20; of a page or JSON 10000).",
+        help="Rows of each table (20; of a page or JSON 10000).",
     )(command)
 
 

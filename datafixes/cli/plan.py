@@ -7,8 +7,7 @@ from datafixes.cli.output import format_options, show, view_of, view_options
 from datafixes.cli.project_options import Where, pass_where
 
 
-@click.command(epilog="Example: datafixes plan --format markdown > plan.md    The same for the way down: "
-               "datafixes plan --downgrade 014")  # fmt: skip
+@click.command(epilog="Example: datafixes plan --format markdown    Down: datafixes plan --downgrade 014")
 @click.argument("revision", default="head")
 @click.option("--downgrade", is_flag=True, help="Plan the way down to REVISION, and show conflicts.")
 @view_options
@@ -23,18 +22,17 @@ def command(  # noqa: PLR0913 - one for each option
     form: str,
     output: str | None,
 ) -> int:
-    """Show what an upgrade to REVISION (default: head) will do to which rows, and keep nothing.
+    """Show what an upgrade to REVISION (default: head) will do to which rows.
 
-    The very scripts run, in a transaction that is rolled back and cannot be committed; each fix is also
-    reverted in it, as a proof. Locks are held meanwhile, as an upgrade would hold them.
-
-    Exit code 3: something would be refused, or could not be taken back.
+    The very scripts run, in a transaction that is rolled back and cannot be committed; each fix is reverted in it,
+    as a proof. Exit code 3: something would be refused, or could not be taken back.
     """
     from datafixes.plan.making import Wish, make_plan
     from datafixes.report.plan import document_of_plan, is_fine, plan_as_json
 
     project = where.project()
     view = view_of(project.settings, rows, mask, form)
+    project.scripts.get_heads()  # where there is no project, that is said first
     wish = Wish(revision, downgrade, view, str(project.settings.lock_timeout))
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)

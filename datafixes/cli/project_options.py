@@ -1,10 +1,14 @@
 """What every command gets from the main options: the project, its settings and its database."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from datafixes.project import Project
+if TYPE_CHECKING:
+    from datafixes.project import Project
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Where:
         Raises:
             DatafixError: there is none, or a setting means nothing.
         """
+        from datafixes.project import Project  # Alembic takes its time, and --help does not need it
+
         return Project.read(self.config, self.section, self.flags)
 
 

@@ -14,7 +14,7 @@ from datafixes.cli.project_options import Where, pass_where
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="html", show_default=True, help="How it looks."
 )
-@click.option("--output", "-o", metavar="FILE", help="Write there, whole or not at all (default: stdout).")
+@click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")
 @pass_where
 def command(  # noqa: PLR0913 - one for each option
     where: Where,

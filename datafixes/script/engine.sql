@@ -277,7 +277,7 @@ BEGIN
                WHEN c ->> 'kept' ~ '^(smallint|integer|bigint|boolean|text|uuid|date|bytea|oid|name|"char"|character( varying)?[(][0-9]+[)]|character varying|'
                                    'timestamp([(][0-9][)])? with(out)? time zone|time([(][0-9][)])? without time zone)$' THEN format('i.%I', c ->> 'name')
                WHEN c ->> 'kept' ~ '^reg' THEN format(CASE WHEN right(c ->> 'kept', 2) = '[]' THEN 'i.%I::oid[]::text' ELSE 'i.%I::oid' END, c ->> 'name')
-               ELSE format('CASE WHEN i.%1$I IS NOT NULL THEN concat(i.%1$I) END', c ->> 'name') END, ', ' ORDER BY (c -> 'position')::int)
+               ELSE format('CASE WHEN num_nulls(i.%1$I) = 0 THEN concat(i.%1$I) END', c ->> 'name') END, ', ' ORDER BY (c -> 'position')::int)
       INTO kept FROM jsonb_array_elements(columns) AS c;
     EXECUTE format('SELECT count(*), sum(hash_record_extended(ROW(%s, i.audit_image, i.audit_id), 0)) FROM %s AS i WHERE i.audit_run_id = %s', kept, audit, run)
        INTO images, digest;

@@ -5,7 +5,10 @@ import json
 import logging
 import os
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import resources
 from typing import Any
+
+import jsonschema
 
 from datafixes.cli.main import run
 from tests.projects import Project, Ran
@@ -32,9 +35,16 @@ def answer(project: Project | None, *arguments: str, code: int = 0) -> Any:
     """What a command says as JSON."""
     ran = datafixes(project, *arguments, "--format", "json")
     assert ran.code == code, ran.err
-    return json.loads(ran.out)
+    value = json.loads(ran.out)
+    jsonschema.validate(value, schema())
+    return value
 
 
 def wide_terminal() -> dict[str, str]:
     """The environment of a process whose output is not cut."""
     return {**os.environ, "COLUMNS": "200"}
+
+
+def schema() -> Any:
+    """The JSON schema of everything that commands print."""
+    return json.loads(resources.files("datafixes.report").joinpath("schema.json").read_text("utf-8"))
