@@ -1,15 +1,16 @@
 """What a run leaves for people: lines in the pipeline's log, and a line in the ledger even where it failed."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes.audit.digest import digest_of_run
-from datafixes.audit.queries import ColumnChange, Run, RunTable, changes, last_run, run_tables
+from datafixes.audit.images import TableOfRun, changes_of_run, tables_of_run
+from datafixes.audit.queries import Run, last_run
+from datafixes.changes import Cell, Row, Value, View
 from datafixes.errors import DatafixError, NotAsPlanned
 from datafixes.fix import DataFix, Update
 from datafixes.recorded import Fix
@@ -49,7 +50,7 @@ def check_plan(connection: Connection, fix: Fix, planned: frozenset[str]) -> Non
         )
 
 
-def tell(connection: Connection, fix: Fix) -> None:
+def tell(connection: Connection, fix: Fix, masks: tuple[str, ...] = ()) -> None:
     """Log what the run that has just ended did: a line of counts, and lines for up to twenty rows of each table."""
     if not _logger.isEnabledFor(logging.INFO):
         return
@@ -59,17 +60,18 @@ def tell(connection: Connection, fix: Fix) -> None:
             run = last_run(connection, fix.schema_of_audit, fix.name)
             if run is None:
                 return
-            tables = run_tables(connection, fix.schema_of_audit, run.run_id)
+            tables = tables_of_run(connection, fix.schema_of_audit, run.run_id)
+            view = View(_SHOWN_ROWS, _SHOWN_TEXT + 1, masks)
             rows = [
-                changes(connection, fix.schema_of_audit, table.audit, run.run_id, _SHOWN_ROWS)
-                for table in fix.tables
+                changes_of_run(connection, run.run_id, table, view).rows if table.key else ()
+                for table in tables
             ]
     except SQLAlchemyError as error:
         _logger.warning("datafix %s: done, and what it did cannot be shown: %s", fix.name, _words(error))
         return
     _say(run, fix)
     for table, counted, changed in zip(fix.tables, tables, rows, strict=True):
-        _say_table(fix, table, counted, changed)
+        _say_table(fix, table, run.run_id, counted, changed)
 
 
 def _say(run: Run, fix: Fix) -> None:
@@ -78,23 +80,18 @@ def _say(run: Run, fix: Fix) -> None:
         _logger.info("  already as wanted, and left alone: %s", run.already_rows)
 
 
-def _say_table(fix: Fix, table: Table, counted: RunTable, rows: list[ColumnChange]) -> None:
+def _say_table(fix: Fix, table: Table, run: int, counted: TableOfRun, rows: Sequence[Row]) -> None:
     indent = "  "
     if len(fix.tables) > 1:
         _logger.info("  %s: %s", counted.target, counted.counts())
         indent = "    "
-    if counted.by_image and counted.changed:
+    if not counted.key and counted.changed:
         _logger.info("%s%s has no key: its rows are told apart by their whole image", indent, counted.target)
     for line in row_lines(rows, fix, table):
         _logger.info("%s%s", indent, line)
     if counted.changed > _SHOWN_ROWS:
-        _logger.info(
-            "%s... and %d more rows: %s, run %d",
-            indent,
-            counted.changed - _SHOWN_ROWS,
-            table.audit,
-            counted.run_id,
-        )
+        more = counted.changed - _SHOWN_ROWS
+        _logger.info("%s... and %d more rows: %s, run %d", indent, more, table.audit, run)
 
 
 def _counts(run: Run) -> str:
@@ -112,7 +109,7 @@ def _counts(run: Run) -> str:
     return f"{run.outcome}: {counts} (run {run.run_id})"
 
 
-def row_lines(rows: list[ColumnChange], fix: Fix, table: Table) -> Iterator[str]:
+def row_lines(rows: Sequence[Row], fix: Fix, table: Table) -> Iterator[str]:
     """One line for each changed row: ``16 QCOM: status open → closed, exit_price NULL → 148.0000``."""
     called = {
         "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
@@ -124,19 +121,28 @@ def row_lines(rows: list[ColumnChange], fix: Fix, table: Table) -> Iterator[str]
     # What the author set comes first, in the author's order; then what triggers did.
     written = fix.change.set if isinstance(fix, DataFix) and isinstance(fix.change, Update) else {}
     order = {name: place for place, name in enumerate(written)}
-    for key, columns in groupby(rows, lambda change: change.key):
-        name = f"{key} {called[key]}" if key in called else key
-        in_order = sorted(columns, key=lambda change: order.get(change.column, len(order)))
+    for row in rows:
+        name = f"{row.key} {called[row.key]}" if row.key in called else row.key
+        told = (cell for cell in row.cells if cell.changed and _says_something(cell))
+        in_order = sorted(told, key=lambda cell: order.get(cell.column, len(order)))
         values = (f"{c.column} {_short(c.before)} → {_short(c.after)}" for c in in_order)
         yield f"{name}: {', '.join(values)}"
 
 
-def _short(value: str | None) -> str:
-    if value is None:
+def _says_something(cell: Cell) -> bool:
+    """Of a row that was inserted, NULLs say nothing."""
+    return cell.before is not None or cell.after is None or cell.after.text is not None or cell.after.masked
+
+
+def _short(value: Value | None) -> str:
+    if value is not None and value.masked:
+        return "(masked)"
+    if value is None or value.text is None:
         return "NULL"
     # A log line is one line, and a terminal obeys control characters.
     plain = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value[: _SHOWN_TEXT + 1]
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in value.text[: _SHOWN_TEXT + 1]
     )
     return f"{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else plain or "''"
 

@@ -163,7 +163,7 @@ def ended_well(
             check_plan(connection, fix, settings.plan)
         except DatafixError as error:
             raise failed(alembic, direction, settings, fix, error) from error
-    tell(connection, fix)
+    tell(connection, fix, settings.mask)
 
 
 def refuse_inside_another(alembic: MigrationContext, subject: Fix | str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, run_of
-from datafixes.audit.images import PINNED, TableOfRun, key_text, tables_of_run
+from datafixes.audit.images import TableOfRun, key_text, read_images, tables_of_run
 from datafixes.recorded import Fix
 from datafixes.script import literal
 
@@ -24,11 +24,8 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
         run: its number in the ledger.
     """
     schema = fix.schema_of_audit
-    with connection.begin_nested() as savepoint:
-        for setting in PINNED:
-            connection.exec_driver_sql(setting)
-        told = run_of(connection, schema, run)
-        tables = tables_of_run(connection, schema, run)
+    told, tables = run_of(connection, schema, run), tables_of_run(connection, schema, run)
+    with read_images(connection):
         parts = [
             [
                 table.target,
@@ -39,7 +36,6 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
             ]
             for table, housekeeping in zip(tables, (set(t.housekeeping) for t in fix.tables), strict=True)
         ]
-        savepoint.rollback()
     content = [told.fix, told.fingerprint, told.revision, told.direction, told.outcome, parts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

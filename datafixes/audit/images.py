@@ -1,5 +1,7 @@
 """The rows of a run, before and after, read back from its images."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,9 @@ from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER_TABLES
 
-# Texts are the same whoever reads them, and numbers lose nothing.
+# Texts are the same whoever reads them, numbers lose nothing, and functions are PostgreSQL's own.
 PINNED = (
+    "SET LOCAL search_path = pg_catalog, pg_temp",
     "SET LOCAL datestyle = 'ISO, YMD'", "SET LOCAL intervalstyle = 'postgres'", "SET LOCAL timezone = 'UTC'",
     "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'",
 )  # fmt: skip
@@ -44,6 +47,11 @@ class TableOfRun:
         """How many rows changed."""
         return self.inserted + self.updated + self.deleted
 
+    def counts(self) -> str:
+        """``2 updated, 3 deleted``."""
+        named = {"inserted": self.inserted, "updated": self.updated, "deleted": self.deleted}
+        return ", ".join(f"{count} {name}" for name, count in named.items() if count) or "nothing changed"
+
 
 def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOfRun]:
     """The tables of a run, in the order of the fix."""
@@ -60,13 +68,26 @@ def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: Vi
     """The rows of a table that a run changed, every column of them, in the order in which they were copied."""
     columns = [(name, view.hides(table.target, name)) for name in table.columns]
     rows: list[Row] = []
-    for statement in _statements(run, table, view, columns):
-        if len(rows) < view.rows:
-            rows += [
-                _row(columns, *line)
-                for line in _rows(connection, f"{statement} LIMIT {view.rows - len(rows)}")
-            ]
+    with read_images(connection):
+        for statement in _statements(run, table, view, columns):
+            if len(rows) < view.rows:
+                limited = f"{statement} LIMIT {view.rows - len(rows)}"
+                rows += [_row(columns, *line) for line in _rows(connection, limited)]
     return Changes(table.target, tuple(rows), table.changed)
+
+
+@contextmanager
+def read_images(connection: Connection) -> Iterator[None]:
+    """Settings for reading images, taken back afterwards.
+
+    Images that were written in the same transaction have no statistics yet: PostgreSQL takes them for a few, and would go
+    through all of them for each of them.
+    """
+    with connection.begin_nested() as savepoint:
+        for statement in (*PINNED, "SET LOCAL enable_nestloop = off"):
+            connection.exec_driver_sql(statement)
+        yield
+        savepoint.rollback()
 
 
 def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str, bool]]) -> list[str]:

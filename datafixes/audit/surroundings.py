@@ -29,15 +29,14 @@ SELECT format('foreign key %%I: %%s%%s', c.conname, CASE WHEN c.conrelid = to_re
  ORDER BY c.conname
 """
 _LOCKS = """
-SELECT format('%s: %s', l.relation::regclass, CASE l.mode
-           WHEN 'AccessShareLock' THEN 'ACCESS SHARE' WHEN 'RowShareLock' THEN 'ROW SHARE' WHEN 'RowExclusiveLock' THEN 'ROW EXCLUSIVE'
-           WHEN 'ShareUpdateExclusiveLock' THEN 'SHARE UPDATE EXCLUSIVE' WHEN 'ShareLock' THEN 'SHARE'
-           WHEN 'ShareRowExclusiveLock' THEN 'SHARE ROW EXCLUSIVE' WHEN 'ExclusiveLock' THEN 'EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END)
-  FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid = l.relation JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_'
-   -- reading alone keeps nobody from anything but DDL
-   AND l.mode <> 'AccessShareLock'
- ORDER BY 1
+SELECT format('%s: %s', held.relation, (ARRAY['ROW SHARE', 'ROW EXCLUSIVE', 'SHARE UPDATE EXCLUSIVE', 'SHARE', 'SHARE ROW EXCLUSIVE',
+                                              'EXCLUSIVE', 'ACCESS EXCLUSIVE'])[max(held.strength)])
+  FROM (SELECT l.relation::regclass, array_position(ARRAY['RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock',
+                                                          'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'], l.mode) AS strength
+          FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid = l.relation JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_') AS held
+ WHERE held.strength IS NOT NULL       -- reading alone keeps nobody from anything but DDL
+ GROUP BY held.relation ORDER BY 1
 """
 
 
@@ -64,5 +63,5 @@ def acting_on(connection: Connection, table: TableOfRun, *, fires: bool) -> tupl
 
 
 def locks_held(connection: Connection) -> tuple[str, ...]:
-    """The locks on tables that this transaction holds, in words: ``public.orders: ROW EXCLUSIVE``."""
+    """The strongest lock on each table that this transaction holds, in words: ``orders: ROW EXCLUSIVE``."""
     return tuple(line for (line,) in ask(connection, _LOCKS))

@@ -123,7 +123,8 @@ class _Making:
         if runs and step.is_upgrade and ctx.connection is not None and script is not None:
             runs = self._prove(ctx.connection, script.module, runs)
         title = (script.doc or "").split("\n")[0] if script is not None else ""
-        self.steps.append(PlannedStep(self.running, title, tuple(runs)))
+        locks = () if ctx.connection is None else self.watch.new_locks(ctx.connection)
+        self.steps.append(PlannedStep(self.running, title, tuple(runs), locks))
 
     def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
         """Run the downgrade of the same revision, compare what it gave back, and undo that again."""

@@ -53,11 +53,12 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A revision: what it is, and the runs that it has. A revision without one runs other statements."""
+    """A revision: what it is, the runs that it has, and the locks that its other statements took."""
 
     revision: str
     title: str
     runs: tuple[PlannedRun, ...]
+    locks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

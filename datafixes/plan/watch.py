@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.digest import digest_of_run
 from datafixes.audit.history import run_of
-from datafixes.audit.images import PINNED, changes_of_run, tables_of_run
+from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import last_run
 from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.changes import View
@@ -35,35 +35,32 @@ class Watch:
         if self.proving is not None:
             self.proving.append(last.run_id)
             return
-        held = locks_held(connection)
         self.fixes[last.run_id] = fix
+        with read_images(connection):
+            run, tables = run_of(connection, schema, last.run_id), self._tables(connection, fix, last.run_id)
         self.runs.append(
             PlannedRun(
-                run_of(connection, schema, last.run_id),
-                self._tables(connection, fix, last.run_id),
-                tuple(lock for lock in held if lock not in self.locks),
-                seconds,
-                digest_of_run(connection, fix, last.run_id),
+                run, tables, self.new_locks(connection), seconds, digest_of_run(connection, fix, run.run_id)
             )
         )
+
+    def new_locks(self, connection: Connection) -> tuple[str, ...]:
+        """The locks that were not held before."""
+        with read_images(connection):
+            held = tuple(lock for lock in locks_held(connection) if lock not in self.locks)
         self.locks.update(held)
+        return held
 
     def _tables(self, connection: Connection, fix: Fix, run: int) -> tuple[PlannedTable, ...]:
-        with connection.begin_nested() as savepoint:
-            for setting in PINNED:
-                connection.exec_driver_sql(setting)
-            tables = tables_of_run(connection, fix.schema_of_audit, run)
-            planned = tuple(
-                PlannedTable(
-                    table,
-                    _expected(fix, number),
-                    changes_of_run(connection, run, table, self.view),
-                    acting_on(connection, table, fires=fix.fire_triggers),
-                )
-                for number, table in enumerate(tables)
+        return tuple(
+            PlannedTable(
+                table,
+                _expected(fix, number),
+                changes_of_run(connection, run, table, self.view),
+                acting_on(connection, table, fires=fix.fire_triggers),
             )
-            savepoint.rollback()
-        return planned
+            for number, table in enumerate(tables_of_run(connection, fix.schema_of_audit, run))
+        )
 
 
 def _expected(fix: Fix, number: int) -> str:

@@ -15,11 +15,19 @@ State = Literal["", "good", "bad", "attention"]
 
 @dataclass(frozen=True)
 class Fact:
-    """Something with a name, in a line."""
+    """Something with a name, in a line.
+
+    Attributes:
+        name: what it is.
+        text: what there is to say.
+        state: how it is to be taken.
+        exact: the text is to be copied as it is, such as a command: it is never wrapped.
+    """
 
     name: str
     text: str
     state: State = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,14 @@
 """JSON for programs: each text has its version and kind, which ``schema.json`` beside this file describes."""
 
 import json
+import re
 from typing import Any
+
+# JSON escapes only what is below a space. These are escaped too, because people look at JSON on a screen, and half of a
+# pair of surrogates cannot be written at all.
+_UNSEEN = re.compile(
+    "[\\x7f-\\x9f\\xad\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff]"
+)
 
 
 def to_json(value: Any) -> str:
@@ -9,5 +16,9 @@ def to_json(value: Any) -> str:
 
     Args:
         value: objects of JSON's own types, with ``version`` and ``kind``.
+
+    Raises:
+        ValueError: a number that JSON has no word for, such as NaN.
     """
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n"

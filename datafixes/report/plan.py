@@ -17,7 +17,7 @@ def document_of_plan(plan: Plan) -> Document:
     if plan.digest:
         facts.append(Fact("Digest", plan.digest))
         how = f"alembic -x plan={plan.digest} {plan.direction} {plan.target}"
-        facts.append(Fact("To run this plan and no other", how))
+        facts.append(Fact("To run it and no other", how, exact=True))
     facts.append(Fact("Kept", "nothing: all was rolled back, and a COMMIT would have failed"))
     return Document(
         title=f"Plan: {plan.direction} to {plan.target}",
@@ -43,9 +43,9 @@ def _summary(plan: Plan) -> str:
     rows = counts(
         sum(t.inserted for t in tables), sum(t.updated for t in tables), sum(t.deleted for t in tables)
     )
-    words = [f"{steps}: {rows}."]
+    words = [f"{steps}: {rows}."] if plan.steps else []
     if plan.refusal is not None:
-        words.append(f"Then {plan.refusal.revision} would be refused.")
+        words.append(f"{'Then ' if plan.steps else ''}{plan.refusal.revision} would be refused.")
     elif any(run.reversal is not None and not run.reversal.proven for run in plan.runs):
         words.append("Not all of it can be taken back.")
     elif any(run.reversal is not None for run in plan.runs):
@@ -56,7 +56,8 @@ def _summary(plan: Plan) -> str:
 def _sections(step: PlannedStep) -> list[Section]:
     title = " ".join(part for part in (step.revision, step.title) if part)
     if not step.runs:
-        return [Section(title, notes=("No data fix. What else it does ran without an error.",))]
+        locks = (Fact("Locks", "; ".join(step.locks)),) if step.locks else ()
+        return [Section(title, facts=locks, notes=("No data fix. What else it does ran without an error.",))]
     return [_section(title, run) for run in step.runs]
 
 
@@ -128,7 +129,12 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "digest": plan.digest,
         "fine": is_fine(plan),
         "steps": [
-            {"revision": step.revision, "title": step.title, "runs": [_run_as_json(run) for run in step.runs]}
+            {
+                "revision": step.revision,
+                "title": step.title,
+                "locks": list(step.locks),
+                "runs": [_run_as_json(run) for run in step.runs],
+            }
             for step in plan.steps
         ],
         "refusal": None if plan.refusal is None else vars(plan.refusal),

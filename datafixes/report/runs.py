@@ -2,11 +2,12 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
-from datafixes.audit.history import ChangeOfRow, OpenFix, RunOfHistory
+from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, RunOfHistory
 from datafixes.audit.images import TableOfRun
-from datafixes.changes import Changes, Row, Value
+from datafixes.changes import Cell, Changes, Kind, Row, Value
 from datafixes.report.document import Document, Fact, Grid, Section
 
 
@@ -24,6 +25,10 @@ def counts(inserted: int, updated: int, deleted: int) -> str:
 def moment(time: dt.datetime | None) -> str | None:
     """A time for people: UTC, to the second."""
     return None if time is None else time.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _minute(time: dt.datetime | None) -> str | None:
+    return None if time is None else time.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def only_changed(changes: Changes) -> Changes:
@@ -47,12 +52,11 @@ def _says_something(cell: Any) -> bool:
 
 def document_of_history(runs: Sequence[RunOfHistory], limit: int) -> Document:
     """All runs, newest first."""
-    columns = ("run", "finished", "fix", "revision", "direction", "outcome", "rows", "reverted by", "by")
+    columns = ("run", "finished (UTC)", "fix", "rev", "outcome", "rows", "by")
     rows = tuple(
         (
-            str(run.run_id), moment(run.finished_at), run.fix, run.revision, run.direction, run.outcome,
-            None if run.rows_changed is None else str(run.rows_changed),
-            f"run {run.reverted_by_run}" if run.reverted_by_run else None, _who(run.applied_by, run.application),
+            str(run.run_id), _minute(run.finished_at), run.fix, run.revision, _became(run),
+            None if run.rows_changed is None else str(run.rows_changed), _who(run.applied_by, run.application),
         )
         for run in runs
     )  # fmt: skip
@@ -62,6 +66,11 @@ def document_of_history(runs: Sequence[RunOfHistory], limit: int) -> Document:
         f"The newest {told}, as many as --limit allows." if len(runs) == limit else f"{told}, newest first.",
         sections=(Section("Runs", grids=(Grid("", columns, rows, "no fix has run here"),)),),
     )
+
+
+def _became(run: RunOfHistory) -> str:
+    told = run.outcome if run.direction == "apply" or run.outcome == "reverted" else f"{run.outcome} (revert)"
+    return f"{told}, reverted by {run.reverted_by_run}" if run.reverted_by_run else told
 
 
 def _who(role: str, application: str | None) -> str:
@@ -111,46 +120,69 @@ def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Change
 
 def document_of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Document:
     """Everything that ever happened to a row."""
-    columns = ("run", "finished", "fix", "direction", "change", "column", "before", "after", "by")
-    rows = tuple(
-        (
-            str(one.run_id), moment(one.finished_at), one.fix, one.direction, one.change, one.column_name,
-            _shown(one.before, one.before_characters), _shown(one.after, one.after_characters),
-            _who(one.applied_by, one.application),
-        )
-        for one in changes
-    )  # fmt: skip
-    runs = len({one.run_id for one in changes})
+    runs = [list(of_run) for _, of_run in groupby(changes, lambda one: one.run_id)]
+    sections = tuple(_of_row(table, key, of_run) for of_run in runs)
     return Document(
-        f"Row {key} of {table}",
-        f"{counted(runs, 'run')} changed it, newest first.",
-        sections=(Section("Changes", grids=(Grid("", columns, rows),)),),
+        f"Row {key} of {table}", f"{counted(len(runs), 'run')} changed it, newest first.", sections=sections
     )
 
 
-def _shown(text: str | None, characters: int | None) -> str:
-    if text is None:
-        return "NULL"
-    return text if characters is None or characters == len(text) else f"{text}… ({characters} characters)"
+def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
+    """What one run did to the row."""
+    one = changes[0]
+    facts = (
+        Fact("Finished", moment(one.finished_at) or ""),
+        Fact("Revision", one.revision or "(none)"),
+        Fact("Run by", _who(one.applied_by, one.application)),
+        Fact("Reason", one.reason or ""),
+    )
+    kind: Kind = (
+        "inserted" if one.change == "inserted" else "deleted" if one.change == "deleted" else "updated"
+    )
+    cells = tuple(
+        Cell(
+            change.column_name,
+            None if kind == "inserted" else _text(change.before, change.before_characters),
+            None if kind == "deleted" else _text(change.after, change.after_characters),
+        )
+        for change in changes
+    )
+    verb = {"apply": "applied", "revert": "reverted"}[one.direction]
+    return Section(
+        f"Run {one.run_id} {verb} {one.fix}",
+        facts=facts,
+        changes=(Changes(table, (Row(key, kind, cells),), 1),),
+    )
+
+
+def _text(text: str | None, characters: int | None) -> Value:
+    if text == MASKED:
+        return Value(None, masked=True)
+    return Value(text, characters if text is not None and characters not in (None, len(text)) else None)
 
 
 def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Document:
     """The fixes in force; of each, whether it can still be reverted (None: not tried) and why not."""
-    columns = ("fix", "run", "revision", "finished", "rows", "can be reverted", "why")
+    columns = ("fix", "run", "rev", "finished (UTC)", "rows", "can be reverted")
     rows = tuple(
         (
-            fix.fix, str(fix.run_id), fix.revision, moment(fix.finished_at), str(fix.rows_changed),
-            {True: "yes", False: "no", None: "not tried"}[can], why or None,
+            fix.fix, str(fix.run_id), fix.revision, _minute(fix.finished_at), str(fix.rows_changed),
+            {True: "yes", False: "no", None: "not tried"}[can],
         )
-        for fix, can, why in fixes
+        for fix, can, _ in fixes
     )  # fmt: skip
+    why = tuple(
+        Section(f"Run {fix.run_id}, {fix.fix}", state="" if can is None else "bad", notes=(reason,))
+        for fix, can, reason in fixes
+        if reason
+    )
     stuck = sum(can is False for _, can, _ in fixes)
+    told = "1 fix is in force" if len(fixes) == 1 else f"{len(fixes)} fixes are in force"
     return Document(
         "Open fixes",
-        f"{counted(len(fixes), 'fix').replace('fixs', 'fixes')} in force"
-        + (f", {stuck} of them cannot be reverted as they stand." if stuck else "."),
+        f"{told}; {stuck} of them cannot be reverted as they stand." if stuck else f"{told}.",
         "bad" if stuck else "good",
-        sections=(Section("In force", grids=(Grid("", columns, rows, "no fix is in force"),)),),
+        sections=(Section("In force", grids=(Grid("", columns, rows, "none"),)), *why),
     )
 
 

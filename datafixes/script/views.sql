@@ -32,26 +32,23 @@ BEGIN
     IF key IS NULL THEN
         RETURN false;
     END IF;
+    -- Which images are of one row is found by grouping and not by joining: without statistics, right after a large run,
+    -- PostgreSQL would go through all images for each of them.
     EXECUTE format($sql$
         CREATE OR REPLACE VIEW %1$s AS
-        SELECT one.audit_run_id, one.audit_id, %3$s AS key, change.column_name, change.before, change.after,
-               CASE WHEN other.audit_id IS NULL THEN 'deleted' ELSE 'updated' END AS change, %8$L::text AS target_table
-          FROM %2$s AS one
-          LEFT JOIN %2$s AS other ON other.audit_run_id = one.audit_run_id AND other.audit_image = 'after' AND (%5$s)
-          CROSS JOIN LATERAL (VALUES %6$s) AS change (column_name, before, after, differs)
-         WHERE one.audit_image = 'before' AND change.differs
-        UNION ALL
-        SELECT other.audit_run_id, other.audit_id, %4$s, change.column_name, NULL, change.after, 'inserted', %8$L::text
-          FROM %2$s AS other
-          CROSS JOIN LATERAL (VALUES %7$s) AS change (column_name, after)
-         WHERE other.audit_image = 'after' AND change.after IS NOT NULL
-           AND NOT EXISTS (SELECT FROM %2$s AS one WHERE one.audit_run_id = other.audit_run_id AND one.audit_image = 'before' AND (%5$s))
-    $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.'),
-        (SELECT string_agg(format('other.%1$I = one.%1$I', k), ' AND ') FROM unnest(key) AS k),
-        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
-                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c),
-        (SELECT string_agg(format('(%1$L, other.%1$I::text)', c ->> 'name'), ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c),
-        (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = target));
+        SELECT pair.audit_run_id, coalesce(one.audit_id, other.audit_id) AS audit_id, pair.key, change.column_name, change.before, change.after,
+               CASE WHEN one.audit_id IS NULL THEN 'inserted' WHEN other.audit_id IS NULL THEN 'deleted' ELSE 'updated' END AS change,
+               %4$L::text AS target_table
+          FROM (SELECT i.audit_run_id, %3$s AS key, max(i.audit_id) FILTER (WHERE i.audit_image = 'before') AS one, max(i.audit_id) FILTER (WHERE i.audit_image = 'after') AS other
+                  FROM %2$s AS i GROUP BY 1, 2) AS pair
+          LEFT JOIN %2$s AS one ON one.audit_id = pair.one
+          LEFT JOIN %2$s AS other ON other.audit_id = pair.other
+          CROSS JOIN LATERAL (VALUES %5$s) AS change (column_name, before, after, differs)
+         WHERE change.differs AND (one.audit_id IS NOT NULL OR change.after IS NOT NULL)
+    $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'i.'),
+        (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = target),
+        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
+                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(columns) AS c
                     WHERE c ->> 'name' = ANY (key) AND c ->> 'type' !~ '^(smallint|integer|bigint|uuid|text|boolean|character( varying)?([(][0-9]+[)])?)$')

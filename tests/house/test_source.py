@@ -66,7 +66,13 @@ def test_functions_are_short() -> None:
 
 
 def test_functions_take_few_parameters() -> None:
-    taken = {f"{_name(path)}: {f.name}": _parameters(f) for path in PACKAGE for f in _functions(path)}
+    # A command has one for each of its options.
+    taken = {
+        f"{_name(path)}: {f.name}": _parameters(f)
+        for path in PACKAGE
+        for f in _functions(path)
+        if not (path.parent.name == "cli" and f.name == "command")
+    }
     assert {name: count for name, count in taken.items() if count > PARAMETERS} == {}
 
 

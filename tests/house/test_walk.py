@@ -25,14 +25,22 @@ def walk() -> str:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of a virtual environment that has the package from its wheel, and what it depends on from here."""
     directory = tmp_path_factory.mktemp("newcomer")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory / "venv")], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(directory / "venv")], check=True, timeout=120
+    )
     offline = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", *offline, "--wheel-dir", str(directory), str(ROOT)], check=True, timeout=120)
+    subprocess.run(
+        [*pip, "wheel", *offline, "--wheel-dir", str(directory), str(ROOT)], check=True, timeout=120
+    )
     [wheel] = directory.glob("datafixes-*.whl")
     assert zipfile.is_zipfile(wheel)
     python = directory / "venv/bin/python"
-    subprocess.run([*pip, "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True, timeout=120)
+    subprocess.run(
+        [*pip, "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)],
+        check=True,
+        timeout=120,
+    )
     [site] = (directory / "venv/lib").glob("python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     alembic = directory / "venv/bin/alembic"
@@ -41,7 +49,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "venv/bin"
 
 
-def test_a_newcomer_comes_through_with_the_readme_alone(database: Database, installed: Path, tmp_path: Path) -> None:
+def test_a_newcomer_comes_through_with_the_readme_alone(
+    database: Database, installed: Path, tmp_path: Path
+) -> None:
     commands = walk()
     for program in ("new", "check", "plan", "history", "show", "row", "revert", "open"):
         assert f"datafixes {program}" in commands
@@ -49,7 +59,11 @@ def test_a_newcomer_comes_through_with_the_readme_alone(database: Database, inst
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"set -x\n{commands.replace(EXAMPLE_URL, repr(url))}"],
         cwd=tmp_path,
-        env={**os.environ, "PATH": f"{installed}:{database.binaries}:{os.environ['PATH']}", "DATABASE_URL": ""},
+        env={
+            **os.environ,
+            "PATH": f"{installed}:{database.binaries}:{os.environ['PATH']}",
+            "DATABASE_URL": "",
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -63,11 +77,15 @@ def test_a_newcomer_comes_through_with_the_readme_alone(database: Database, inst
         (11, "200.00", None),
         (12, "59.50", "standard"),
     ]
-    assert database.rows("SELECT fix, outcome, rows_changed, rows_chosen FROM datafix_run ORDER BY run_id") == [
+    assert database.rows(
+        "SELECT fix, outcome, rows_changed, rows_chosen FROM datafix_run ORDER BY run_id"
+    ) == [
         ("reprice_untaxed_orders", "applied", 2, None),
         ("reprice_untaxed_orders", "reverted", 1, "11"),
     ]
-    [first, second, third] = sorted((tmp_path / "shop/migrations/versions").glob("*.py"), key=os.path.getmtime)
+    [first, second, third] = sorted(
+        (tmp_path / "shop/migrations/versions").glob("*.py"), key=os.path.getmtime
+    )
     assert "op.create_audit_table" in first.read_text()
     assert "The March import left the tax out" in second.read_text()
     assert "op.revert_datafix" in third.read_text()

@@ -1,0 +1,223 @@
+"""The checks that run by themselves when a test of a fix has passed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.audit.history import RunOfHistory
+from datafixes.errors import Conflicts, DatafixError
+from datafixes.fix import DataFix
+from datafixes.testing.checks import Failed, LeftOut, NothingToCheck, Report, Result
+from datafixes.testing.contents import (
+    Contents,
+    contents_of,
+    differences,
+    sequences_of,
+    set_sequences,
+    varying,
+)
+from datafixes.testing.databases import Database
+from datafixes.testing.foreign_write import ForeignWrite, write_to_row_of
+from datafixes.testing.trial import CHECKS, Trial
+
+_NO_SCRIPT = "cannot become a script"
+
+
+def check(trial: Trial) -> Report:
+    """Run the checks of a fix, each on copies of the database that the test had before it applied the fix."""
+    course = _Course(trial)
+    return Report(trial.fix.name, trial.revision, tuple(course.result(name) for name in CHECKS))
+
+
+@dataclass(frozen=True)
+class _Upgraded:
+    """A database on which the fix ran, and what was in it before and after."""
+
+    database: Database
+    run: RunOfHistory
+    before: Contents
+    after: Contents
+    sequences: dict[str, tuple[int, bool]]
+
+
+class _Course:
+    """The checks of one fix in one test, and what they share."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._migrations = trial.session.checking
+        self._in_force: Database | None = None
+        self._checks: dict[str, Callable[[], str]] = {
+            "up-down-up": self._up_down_up,
+            "offline": self._offline,
+            "foreign-write": self._foreign_write,
+            "empty": self._empty,
+        }
+
+    def result(self, name: str) -> Result:
+        """Run one check."""
+        if name in self._trial.left_out:
+            return Result(name, "left out", self._trial.left_out[name])
+        try:
+            if name != "empty":
+                self._look_for_something_to_check()
+            return Result(name, "passed", self._checks[name]())
+        except NothingToCheck as nothing:
+            return Result(name, "nothing to check", str(nothing))
+        except LeftOut as left_out:
+            return Result(name, "left out", str(left_out))
+        except DatafixError as error:
+            failed = Failed.by("the check cannot be made", error)
+        except Failed as error:
+            failed = error
+        return Result(name, "failed", failed.words, failed.evidence)
+
+    def _look_for_something_to_check(self) -> None:
+        if self._trial.refused is not None:
+            raise NothingToCheck("the test saw the fix refused")
+        if self._first.run.outcome != "not_applicable":
+            return
+        if not self._trial.prepared:
+            raise LeftOut("nothing was seeded, and the fix is not applicable")
+        raise Failed("the fix is not applicable to what the test seeded: none of its rows is there")
+
+    def _up_down_up(self) -> str:
+        first = self._first
+        self._down(first.database)
+        if lines := differences(first.before, contents_of(first.database)):
+            raise Failed("the downgrade does not give everything back:", *lines)
+        set_sequences(first.database, first.sequences)
+        self._up(first.database, "the upgrade does not run again after the downgrade")
+        self._in_force = first.database
+        return ""
+
+    def _offline(self) -> str:
+        first, varies = self._first, varying(self._first.after, contents_of(self._applied()))
+        if len(self._trial.target.below) > 1:
+            raise LeftOut("a revision with several below it has no script of its own")
+        # The last to begin from what was seeded takes it: a copy of a database takes longer than all else here.
+        database = self._trial.pristine()
+        script = self._script(database)
+        try:
+            database.run(script)
+        except DBAPIError as error:
+            raise Failed.by("the script fails", error) from error
+        if lines := differences(first.after, contents_of(database), varies):
+            raise Failed("the script leaves other rows than the online run:", *lines)
+        run = self._trial.run_in(database)
+        if (run.outcome, run.rows_changed) != (first.run.outcome, first.run.rows_changed):
+            raise Failed(
+                f"the script's run is {run.outcome}, {run.rows_changed} changed; "
+                f"the online run's {first.run.outcome}, {first.run.rows_changed} changed"
+            )
+        words = varies.words()
+        return f"not compared, because two online runs differ there: {words}" if words else ""
+
+    def _script(self, database: Database) -> str:
+        below = "".join(f"{revision}:" for revision in self._trial.target.below)
+        try:
+            return self._migrations.script(database, f"{below}{self._trial.revision}")
+        except DatafixError as error:
+            if _NO_SCRIPT in error.message:
+                raise LeftOut(error.message) from None
+            raise Failed.by("there is no script", error) from error
+        except Exception as error:  # whatever a migration does that has no connection to ask
+            raise Failed.by("there is no script", error) from error
+
+    def _foreign_write(self) -> str:
+        database = self._applied()
+        run = self._trial.run_in(database)
+        write = write_to_row_of(database, self._trial.fix, run.run_id)
+        if write is None:
+            raise LeftOut(
+                "the fix changed no row"
+                if not run.rows_changed
+                else "the tables take no other value in what the fix wrote"
+            )
+        before = contents_of(database)
+        try:
+            self._migrations.downgrade(database, self._trial.down_to)
+        except Conflicts as conflict:
+            return self._refused_well(conflict, write, differences(before, contents_of(database)))
+        except Exception as error:
+            raise Failed.by(
+                f"{write.words}; then the downgrade fails, and not because of that", error
+            ) from error
+        return self._went_on(database, write)
+
+    def _refused_well(self, conflict: Conflicts, write: ForeignWrite, changed: list[str]) -> str:
+        named = re.compile(rf"(?<!\w){re.escape(write.key)}(?!\w)")
+        if not named.search(f"{conflict.message}\n{conflict.detail}"):
+            raise Failed(
+                f"{write.words}; the downgrade is refused, and does not name the row: {conflict.message}"
+            )
+        if changed:
+            raise Failed(f"{write.words}; the downgrade is refused, and changed this:", *changed)
+        return write.words
+
+    def _went_on(self, database: Database, write: ForeignWrite) -> str:
+        """A downgrade that goes on past a conflict does so because its author said so, or it loses a write."""
+        run = self._trial.run_in(database) if self._trial.has_ledger(database) else None
+        if run is not None and run.direction == "revert" and run.rows_skipped:
+            return f"{write.words}; the downgrade skips it"
+        if run is not None and run.direction == "revert" and run.rows_overwritten:
+            raise LeftOut("the downgrade overwrites what others wrote: on_conflict")
+        raise Failed(f"{write.words}; the downgrade takes no notice and loses it")
+
+    def _empty(self) -> str:
+        """Once for each fix: the database is the same in every test."""
+        seen, fix = self._trial.session.on_empty, (self._trial.revision, self._trial.fix.name)
+        if fix not in seen:
+            seen[fix] = self._on_empty()
+        return seen[fix]
+
+    def _on_empty(self) -> str:
+        fix = self._trial.fix
+        required = fix.rows.required if isinstance(fix, DataFix) else fix.required
+        database = self._trial.copy(self._trial.template)
+        try:
+            self._migrations.upgrade(database, self._trial.revision)
+        except DatafixError as error:
+            if required:
+                return "refused, as required=True says"
+            raise Failed.by("the upgrade is refused", error) from error
+        except DBAPIError as error:
+            raise Failed.by("the upgrade fails", error) from error
+        run = self._trial.run_in(database)
+        if run.outcome == "not_applicable" and required:
+            raise Failed("the fix is required=True, and was not refused")
+        self._down(database)
+        return "" if run.outcome == "not_applicable" else f"{run.outcome}: {run.rows_changed} changed"
+
+    @cached_property
+    def _first(self) -> _Upgraded:
+        database = self._trial.copy(self._trial.pristine())
+        before, sequences = contents_of(database), sequences_of(database)
+        run = self._up(database, "the upgrade is refused")
+        return _Upgraded(database, run, before, contents_of(database), sequences)
+
+    def _applied(self) -> Database:
+        """A database on which the fix is in force, by another run than the first."""
+        if self._in_force is None:
+            database = self._trial.copy(self._trial.pristine())
+            self._up(database, "the upgrade is refused")
+            self._in_force = database
+        return self._in_force
+
+    def _up(self, database: Database, what: str) -> RunOfHistory:
+        try:
+            self._migrations.upgrade(database, self._trial.revision)
+            return self._trial.run_in(database)
+        except (DatafixError, DBAPIError) as error:
+            raise Failed.by(what, error) from error
+
+    def _down(self, database: Database) -> None:
+        try:
+            self._migrations.downgrade(database, self._trial.down_to)
+        except Exception as error:  # a downgrade() that is not there raises what it likes
+            raise Failed.by("the downgrade fails", error) from error
