@@ -9,6 +9,7 @@ from typing import Any
 from datafixes.errors import DatafixError
 from datafixes.fix import DataFix
 from datafixes.recorded import Fix, RecordedFix
+from datafixes.table import Table
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,19 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str:
     if not names:
         return " There are none."
     return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+
+
+def names_of_rows(fix: Fix, table: Table) -> dict[str, str]:
+    """What people call the rows that a fix names: by key as text, the identity that it expects.
+
+    Args:
+        fix: the fix.
+        table: one of its tables.
+    """
+    if not table.identity:
+        return {}
+    named = fix.rows.expected() if isinstance(fix, DataFix) else ((key, of) for _, key, of in table.named())
+    return {
+        "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
+        for key, identity in named
+    }

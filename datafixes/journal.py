@@ -11,6 +11,7 @@ from datafixes.audit.digest import digest_of_run
 from datafixes.audit.images import TableOfRun, changes_of_run, tables_of_run
 from datafixes.audit.queries import Run, last_run
 from datafixes.changes import Cell, Row, Value, View
+from datafixes.declared import names_of_rows
 from datafixes.errors import DatafixError, NotAsPlanned
 from datafixes.fix import DataFix, Update
 from datafixes.recorded import Fix
@@ -111,13 +112,7 @@ def _counts(run: Run) -> str:
 
 def row_lines(rows: Sequence[Row], fix: Fix, table: Table) -> Iterator[str]:
     """One line for each changed row: ``16 QCOM: status open → closed, exit_price NULL → 148.0000``."""
-    called = {
-        "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
-        for key, identity in (
-            fix.rows.expected() if isinstance(fix, DataFix) else ((key, of) for _, key, of in table.named())
-        )
-        if table.identity
-    }
+    called = names_of_rows(fix, table)
     # What the author set comes first, in the author's order; then what triggers did.
     written = fix.change.set if isinstance(fix, DataFix) and isinstance(fix.change, Update) else {}
     order = {name: place for place, name in enumerate(written)}

@@ -135,7 +135,10 @@ def key_text(key: tuple[str, ...], alias: str) -> str:
 def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], source: str) -> str:
     seen = [literal.name(name) for name, hidden in columns if not hidden]
     everything = [literal.name(name) for name, _ in columns]
-    parts = [f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')})" if table.key else "''"]
+    key = f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')})" if table.key else "''"
+    if any(view.hides(table.target, column) for column in table.key):
+        key = "'(masked)'"
+    parts = [key]
     for alias in ("one", "other"):
         parts.append(f"{alias}.audit_id IS NOT NULL")
         parts.append(

@@ -1,5 +1,6 @@
 """What a plan says: steps, runs, tables, rows; whether each run can be taken back; where it would stop."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datafixes.audit.history import RunOfHistory
@@ -16,12 +17,14 @@ class PlannedTable:
         expected: how many rows the fix expects, in words.
         changes: its rows.
         acting: triggers and foreign keys that act, in words.
+        names: what people call the rows: by key, the identity that the fix expects.
     """
 
     of_run: TableOfRun
     expected: str
     changes: Changes
     acting: tuple[str, ...]
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """A plan, for people and for programs."""
 
+from dataclasses import replace
 from typing import Any
 
+from datafixes.changes import Changes
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
 from datafixes.report.document import Document, Fact, Section
 from datafixes.report.runs import changes_as_json, counted, counts, only_changed, run_as_json
@@ -87,8 +89,17 @@ def _section(title: str, planned: PlannedRun) -> Section:
         state="" if planned.reversal is None or planned.reversal.proven else "bad",
         facts=tuple(facts),
         block=planned.reversal.detail if planned.reversal is not None else "",
-        changes=tuple(only_changed(table.changes) for table in planned.tables if table.of_run.changed),
+        changes=tuple(_named(table) for table in planned.tables if table.of_run.changed),
     )
+
+
+def _named(table: PlannedTable) -> Changes:
+    """The rows, with what people call them beside their keys."""
+    changes = only_changed(table.changes)
+    rows = tuple(
+        replace(row, key=f"{row.key} {table.names.get(row.key, '')}".strip()) for row in changes.rows
+    )
+    return replace(changes, rows=rows)
 
 
 def _outcome(planned: PlannedRun) -> str:
@@ -153,6 +164,7 @@ def _run_as_json(planned: PlannedRun) -> dict[str, Any]:
                 **changes_as_json(table.of_run, table.changes),
                 "expected": table.expected,
                 "acting": list(table.acting),
+                "names": dict(table.names),
             }
             for table in planned.tables
         ],

@@ -264,6 +264,14 @@ def test_masked_values_are_shown_nowhere(tmp_path: Path, database: Database) -> 
         assert "110.00" not in datafixes(project, *command, "--mask", "amount").out
 
 
+def test_a_masked_key_and_a_masked_identity_are_not_shown_either(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    assert "QCOM" in datafixes(project, "plan").out
+    assert "QCOM" not in datafixes(project, "plan", "--mask", "symbol").out
+    [row, _] = answer(project, "plan", "--mask", "id")["steps"][0]["runs"][0]["changes"][0]["rows"]
+    assert row["key"] == "(masked)"
+
+
 def test_masked_values_are_not_in_the_conflicts_either(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     project.alembic("upgrade", "head")
