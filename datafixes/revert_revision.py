@@ -9,7 +9,7 @@ from datafixes.recorded import Fix
 from datafixes.reverting import Revert
 
 _TEXT = '''\
-"""Revert {fix}: {what} that revision {undoes} did.
+"""Revert {fix}: {what} revision {undoes} did.
 
 Revision ID: {revision}
 Revises: {down}
@@ -68,14 +68,13 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
     return Chosen(values, texts)
 
 
-def revert_revision(place: Place, fix: Fix, how: Revert, rows: int | None) -> str:
+def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
     """The text of the revision.
 
     Args:
         place: its id and what it stands on.
         fix: the fix that it undoes.
         how: the revision whose run is undone, which rows, and what is done about conflicts.
-        rows: how many rows that run changed.
     """
     arguments = [_quoted(fix.name), f"revision={_quoted(how.undoes)}"]
     if how.rows is not None:
@@ -84,7 +83,7 @@ def revert_revision(place: Place, fix: Fix, how: Revert, rows: int | None) -> st
         arguments.append(f"on_conflict={_quoted(how.on_conflict)}")
     return _TEXT.format(
         fix=fix.name,
-        what="some of what" if how.rows is not None else f"the change of {rows} rows" if rows else "what",
+        what="some of what" if how.rows is not None else "what",
         undoes=how.undoes,
         revision=place.revision,
         down=place.down_revision,

@@ -32,9 +32,9 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
     for table, declared in zip(tables_of_run(connection, schema, run), fix.tables, strict=True):
         kept = [name for name in table.columns if name not in declared.housekeeping]
         if different := _different(connection, table, kept, (run, revert)):
-            return False, f"after its downgrade(), {different} rows of {table.target} are not as they were"
+            return False, f"its downgrade() does not give {table.target} back: {different} images differ"
         rows += table.changed
-    return True, f"its downgrade() was run, and gave {rows} rows back, bit for bit"
+    return True, f"its downgrade() was run, and gave {rows} row{'' if rows == 1 else 's'} back, bit for bit"
 
 
 def _different(connection: Connection, table: TableOfRun, columns: list[str], runs: tuple[int, int]) -> int:

@@ -62,7 +62,7 @@ def command(  # noqa: PLR0913 - one for each option
     if refused := _try(project, declared, how):
         return _told(refused)
     place = place_for(project.scripts, f"revert {fix}", revision=rev_id, on=head)
-    write_revision(place, revert_revision(place, declared, how, run.rows_changed))
+    write_revision(place, revert_revision(place, declared, how))
     click.echo(str(place.path))
     click.echo("It was tried, and all rows can be given back. Next: datafixes plan", err=True)
     return OK

@@ -40,7 +40,8 @@ class Watch:
             return
         self.fixes[last.run_id] = fix
         with read_images(connection):
-            run, tables = run_of(connection, schema, last.run_id), self._tables(connection, fix, last.run_id)
+            run = run_of(connection, schema, last.run_id)
+            tables = self._tables(connection, fix, last.run_id, run.direction)
         self.runs.append(
             PlannedRun(
                 run, tables, self.new_locks(connection), seconds, digest_of_run(connection, fix, run.run_id)
@@ -54,11 +55,11 @@ class Watch:
         self.locks.update(held)
         return held
 
-    def _tables(self, connection: Connection, fix: Fix, run: int) -> tuple[PlannedTable, ...]:
+    def _tables(self, connection: Connection, fix: Fix, run: int, direction: str) -> tuple[PlannedTable, ...]:
         return tuple(
             PlannedTable(
                 table,
-                _expected(fix, number),
+                _expected(fix, number) if direction == "apply" else "",
                 changes_of_run(connection, run, table, self.view),
                 acting_on(connection, table, fires=fix.fire_triggers),
                 self._names(fix, fix.tables[number], table),

@@ -113,7 +113,9 @@ def _outcome(planned: PlannedRun) -> str:
 
 def _rows(table: PlannedTable) -> str:
     of_run = table.of_run
-    told = f"expected {table.expected}; found {counts(of_run.inserted, of_run.updated, of_run.deleted)}"
+    told = f"found {counts(of_run.inserted, of_run.updated, of_run.deleted)}"
+    if table.expected:
+        told = f"expected {table.expected}; {told}"
     if not of_run.key:
         told += "; it has no key: its rows are told apart by their whole image"
     return told

@@ -163,7 +163,7 @@ def _text(text: str | None, characters: int | None) -> Value:
 
 def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Document:
     """The fixes in force; of each, whether it can still be reverted (None: not tried) and why not."""
-    columns = ("fix", "run", "rev", "finished (UTC)", "rows", "can be reverted")
+    columns = ("fix", "run", "rev", "finished (UTC)", "rows", "revertible")
     rows = tuple(
         (
             fix.fix, str(fix.run_id), fix.revision, _minute(fix.finished_at), str(fix.rows_changed),
