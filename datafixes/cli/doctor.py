@@ -1,0 +1,66 @@
+"""``datafixes doctor``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.cli.main import DIFFERENT, OK
+from datafixes.cli.output import format_options, show
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.report.document import Document, Fact, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datafixes.doctor.examination import Examination
+    from datafixes.doctor.finding import Finding
+
+
+@click.command(epilog="Example: datafixes doctor")
+@format_options
+@pass_where
+def command(where: Where, form: str, output: str | None) -> int:
+    """Look for what is known to go wrong: in env.py, in the revisions, in the database and its privileges.
+
+    Nothing is changed. Without a database the project is looked at all the same. Exit code 3: something has to be
+    mended; what only needs attention is told, and does not count.
+    """
+    from datafixes.doctor.examination import examine  # Alembic takes its time
+
+    found = examine(where.project())
+    show(
+        lambda: _document(found),
+        lambda: {
+            "version": 1,
+            "kind": "doctor",
+            "fine": found.is_fine,
+            "findings": [
+                {"part": part, **vars(one)}
+                for part, findings in (("project", found.project), ("database", found.database))
+                for one in findings
+            ],
+        },
+        form,
+        output,
+    )
+    return OK if found.is_fine else DIFFERENT
+
+
+def _document(found: Examination) -> Document:
+    states = [one.state for one in found.findings]
+    words = (
+        f"{states.count('bad')} to mend, {states.count('attention')} to look at, {states.count('good')} good."
+    )
+    return Document(
+        title="Doctor",
+        summary=words,
+        state="good" if found.is_fine else "bad",
+        sections=(_section("Project", found.project), _section("Database", found.database)),
+    )
+
+
+def _section(title: str, findings: Sequence[Finding]) -> Section:
+    facts = [Fact(one.check, " ".join((one.evidence, one.remedy)).strip(), one.state) for one in findings]
+    return Section(title, facts=tuple(facts))

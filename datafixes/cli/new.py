@@ -1,0 +1,179 @@
+"""``datafixes new``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datafixes.cli.main import OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from datafixes.drafting.wish import Draft
+    from datafixes.placing import Place
+    from datafixes.project import Project
+
+
+@click.command(epilog="Example: datafixes new close --table orders --set open=false --where id=9")
+@click.argument("message")
+@click.option("--table", metavar="NAME", help="The table, as it is in the catalog.")
+@click.option("--schema", metavar="NAME", help="Its schema (default: public).")
+@click.option("--where", "condition", metavar="SQL", help="Which rows; true: all of them.")
+@click.option("--set", "sets", metavar="COLUMN=VALUE", multiple=True, help="A new value; NULL is null.")
+@click.option("--set-sql", "expressions", metavar="COLUMN=SQL", multiple=True, help="An expression.")
+@click.option("--delete", is_flag=True, help="Delete the rows.")
+@click.option("--sql", "file", metavar="FILE", help="Record these statements instead; - is stdin.")
+@click.option("--reason", metavar="TEXT", help="Why, for the ledger (default: MESSAGE).")
+@click.option("--name", metavar="NAME", help="The fix's name (default: from MESSAGE).")
+@click.option("--key", metavar="COLUMNS", help="The key, such as id or a,b.")
+@click.option("--audit", metavar="NAME", help="The audit table.")
+@click.option("--rev-id", metavar="ID", help="The id of the revision.")
+@click.option("--head", metavar="REVISION", help="What to stand on, where heads are several.")
+@click.option("--force", is_flag=True, help="Write it although no row matches.")
+@pass_where
+def command(where: Where, /, message: str, **given: Any) -> int:
+    """Write a revision with a data fix, filled in from what the database holds.
+
+    It only reads there; --sql runs in a transaction that is rolled back.
+    """
+    if not message.strip():
+        raise click.UsageError("Say in a few words what the revision does.")
+    _check_usage(given)
+    from datafixes.drafting.draft import draft  # Alembic takes its time, and wrong usage does not need it
+    from datafixes.drafting.wish import Wish
+
+    project = where.project()
+    project.scripts.get_heads()  # where there is no project, that is said first
+    wish = Wish(
+        message=message,
+        table=given["table"] or "",
+        schema=given["schema"],
+        sets=given["sets"],
+        expressions=given["expressions"],
+        where=given["condition"] or "",
+        delete=given["delete"],
+        statements=_statements(given["file"]) if given["file"] else "",
+        reason=given["reason"],
+        name=given["name"],
+        audit=given["audit"],
+        key=given["key"],
+        force=given["force"],
+    )
+    found = draft(project, wish)
+    for line in found.told:
+        click.echo(line, err=True)
+    paths = _write(project, found, wish, given["rev_id"], given["head"])
+    for path in paths:
+        click.echo(str(path))
+    why = "" if given["reason"] else "say why in reason, "
+    click.echo(
+        f"Next: read {'them' if len(paths) > 1 else 'it'}, {why}then datafixes check and plan.", err=True
+    )
+    return OK
+
+
+def _check_usage(given: dict[str, Any]) -> None:
+    sets = given["sets"] or given["expressions"]
+    if bool(given["table"]) == bool(given["file"]):
+        raise click.UsageError("Say what changes: --table NAME with --set or --delete, or --sql FILE.")
+    if given["file"]:
+        more = [f"--{name.replace('condition', 'where')}" for name in ("schema", "condition", "delete", "key", "force")
+                if given[name]]  # fmt: skip
+        if sets or more:
+            raise click.UsageError(f"--sql FILE says it all; {', '.join(more) or '--set'} goes with --table.")
+        return
+    if bool(sets) == given["delete"]:
+        raise click.UsageError("Say what happens to the rows: --set or --set-sql, or --delete.")
+    if not (given["condition"] or "").strip():
+        raise click.UsageError("Say which rows: --where SQL. --where true means every row of the table.")
+
+
+def _statements(file: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise DatafixError(f"{file} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise DatafixError(f"{file} is not UTF-8: {error.reason} at byte {error.start}.") from None
+    if "\x00" in text:
+        raise DatafixError(f"{file} holds a NUL byte, which PostgreSQL cannot keep.")
+    if not text.strip():
+        raise DatafixError(f"{file} is empty.")
+    return text.replace("\r\n", "\n").strip()
+
+
+def _write(project: Project, found: Draft, wish: Any, rev_id: str | None, head: str | None) -> list[Path]:
+    """Write the revision, and before it those that it needs; all of them or none."""
+    from datafixes.placing import place_for, write_revision
+    from datafixes.revision import revision_of_audit_tables, revision_of_fix
+    from datafixes.source import house_of
+
+    written: list[Path] = []
+    try:
+        for state, title, update in (
+            ("missing", "audit table for", False),
+            ("outgrown", "new columns for the copies of", True),
+        ):
+            needed = [(table, copies) for table, copies in found.copies if copies.state == state]
+            if needed:
+                title = f"{title} {', '.join(table.name for table, _ in needed)}"
+                place = _place_below(project, title, rev_id, head)
+                made = [_arguments(table, copies) for table, copies in needed]
+                text = revision_of_audit_tables(
+                    place, title, made, house_of(place.path.parent), update=update
+                )
+                write_revision(place, text)
+                written.append(place.path)
+                head = place.revision
+                _tell_audit(needed, place)
+        place = place_for(_fresh(project).scripts, wish.message, revision=rev_id, on=head)
+        text = revision_of_fix(
+            place, wish.message, found.fix, house_of(place.path.parent), statements=wish.statements
+        )
+        write_revision(place, text)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return [*written, place.path]
+
+
+def _fresh(project: Project) -> Project:
+    """The same project, with its revisions to be read again."""
+    return type(project)(project.config, project.settings)
+
+
+def _place_below(project: Project, title: str, rev_id: str | None, head: str | None) -> Place:
+    """The place for what the revision stands on; the id that was asked for is kept for the revision itself."""
+    from datafixes.placing import place_for
+
+    place = place_for(_fresh(project).scripts, title, on=head)
+    if place.revision == rev_id:
+        place = place_for(_fresh(project).scripts, title, revision=f"{rev_id}a", on=head)
+    return place
+
+
+def _arguments(table: Any, copies: Any) -> dict[str, str]:
+    given = {"target": table.name, "name": copies.name}
+    if table.schema != "public":
+        given["schema"] = table.schema
+    if copies.schema != table.schema:
+        given["audit_schema"] = copies.schema
+    return given
+
+
+def _tell_audit(needed: list[tuple[Any, Any]], place: Place) -> None:
+    for table, copies in needed:
+        if copies.state == "missing":
+            click.echo(
+                f"{table.schema}.{table.name} has no audit table yet: {place.revision} makes {copies.name}.",
+                err=True,
+            )
+        else:
+            lacks = ", ".join(copies.missing)
+            click.echo(f"{copies.schema}.{copies.name} lacks {lacks}: {place.revision} adds that.", err=True)

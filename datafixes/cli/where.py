@@ -1,0 +1,88 @@
+"""``datafixes where``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datafixes.cli.main import FAILED, OK
+from datafixes.cli.output import format_options, show
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import DatafixError
+from datafixes.report.document import Document, Fact, Grid, Section
+from datafixes.settings import SETTINGS, Settings
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+
+
+@click.command(epilog="Example: datafixes where    Then: datafixes doctor")
+@format_options
+@pass_where
+def command(where: Where, form: str, output: str | None) -> int:
+    """Show which database is used and why, and each setting with the place it comes from.
+
+    No database is connected to. AWS is asked only where nothing else names a database. Passwords are not shown.
+    Exit code 1: no database is named anywhere.
+    """
+    project = where.project()
+    database, origin, problem = _database(project.settings)
+    show(
+        lambda: _document(project, database, origin, problem),
+        lambda: _value(project, database, origin, problem),
+        form,
+        output,
+    )
+    return FAILED if problem else OK
+
+
+def _database(settings: Settings) -> tuple[str, str, str]:
+    """The database's URL without its password, who named it, and what is wrong."""
+    from datafixes.database.location import locate  # SQLAlchemy takes its time
+
+    try:
+        location = locate(settings)
+    except DatafixError as error:
+        return "", settings.origins["url"], "\n".join(part for part in (error.message, error.hint) if part)
+    return location.masked, location.origin, ""
+
+
+def _document(project: Project, database: str, origin: str, problem: str) -> Document:
+    settings = project.settings
+    rows = tuple((one.name, settings.shown(one.name) or None, settings.origins[one.name]) for one in SETTINGS)
+    return Document(
+        title="Where",
+        summary=f"{database} ({origin})" if database else problem.partition("\n")[0],
+        state="bad" if problem else "good",
+        facts=(Fact("Configuration", _configuration(project)),),
+        sections=(
+            *((Section("No database", state="bad", block=problem),) if "\n" in problem else ()),
+            Section("Settings", grids=(Grid("", ("setting", "value", "from"), rows),)),
+        ),
+    )
+
+
+def _value(project: Project, database: str, origin: str, problem: str) -> dict[str, Any]:
+    settings = project.settings
+    return {
+        "version": 1,
+        "kind": "where",
+        "database": {"url": database or None, "origin": origin, "problem": problem or None},
+        "configuration": _configuration(project),
+        "settings": [
+            {
+                "name": one.name,
+                "value": settings.shown(one.name),
+                "origin": settings.origins[one.name],
+                "meaning": one.meaning,
+            }
+            for one in SETTINGS
+        ],
+    }
+
+
+def _configuration(project: Project) -> str:
+    """The files that are there."""
+    files = [project.config.config_file_name, getattr(project.config, "toml_file_name", None)]
+    return ", ".join(str(file) for file in files if file) or "(no file)"

@@ -1,0 +1,202 @@
+"""What a project's ``env.py`` does, read without running it."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from datafixes.doctor.finding import Finding, attention, bad, good
+
+_ENV = "env.py"
+_HOOK = "leave_audit_tables_alone"
+_STATEMENTS = ("execute", "exec_driver_sql", "scalar", "scalars")
+_ENDS = ("commit", "rollback")
+
+Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    """What was read.
+
+    Attributes:
+        tree: the file.
+        calls: every call of ``context.configure`` that runs migrations on a connection, and of ``run_migrations``.
+        ours: whether it calls ``datafixes.environment.run_migrations``.
+    """
+
+    tree: ast.Module
+    calls: tuple[ast.Call, ...] = ()
+    ours: bool = False
+    words: frozenset[str] = field(default_factory=frozenset)
+
+    def option(self, name: str) -> ast.expr | None:
+        """What is given for an option of ``context.configure``, wherever it is called; None: nothing."""
+        return next((word.value for call in self.calls for word in call.keywords if word.arg == name), None)
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether options come from elsewhere, ``**options``: then nobody can tell which."""
+        return any(word.arg is None for call in self.calls for word in call.keywords)
+
+
+def read_env(text: str) -> EnvFile:
+    """Read ``env.py``.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    tree = ast.parse(text)
+    names = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+             and node.module == "datafixes.environment" for alias in node.names}  # fmt: skip
+    words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    words |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    ours = [call for call in _calls(tree) if _name(call) == "run_migrations" and _is_ours(call, names)]
+    configured = [
+        call
+        for call in _calls(tree)
+        if _name(call) == "configure" and any(word.arg in ("connection", None) for word in call.keywords)
+    ]
+    return EnvFile(tree, tuple(ours or configured), bool(ours), frozenset(words))
+
+
+def _is_ours(call: ast.Call, names: set[str]) -> bool:
+    if isinstance(call.func, ast.Name):
+        return call.func.id in names
+    return isinstance(call.func, ast.Attribute) and "environment" in ast.unparse(call.func)
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    return (one for one in ast.walk(node) if isinstance(one, ast.Call))
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def check_env(env: EnvFile) -> list[Finding]:
+    """Look at everything that an ``env.py`` can get wrong."""
+    if not env.calls:
+        return [
+            attention(
+                _ENV,
+                "It calls neither run_migrations nor context.configure(connection=...), so nothing more can be told.",
+                "Let it call datafixes.environment.run_migrations(context).",
+            )
+        ]
+    how = "datafixes.environment.run_migrations" if env.ours else "context.configure"
+    return [good(_ENV, f"It calls {how}."), _transaction(env), _each_its_own(env), _autogenerate(env)]
+
+
+def _transaction(env: EnvFile) -> Finding:
+    """Alembic takes a transaction that a statement began for somebody else's, and commits nothing (B23)."""
+    check = f"{_ENV}: transaction"
+    if env.ours:
+        return good(check, "No statement runs before Alembic begins its transaction.")
+    for scope in (node for node in ast.walk(env.tree) if isinstance(node, Scope)):
+        found = _statement_before(scope, [call for call in env.calls if call in list(_own_calls(scope))])
+        if found is None:
+            continue
+        statement, begun = found
+        line = f"Line {statement.lineno} runs {ast.unparse(statement.func)}() before context.configure()"
+        if begun:
+            return attention(
+                check,
+                f"{line}, in a transaction that env.py itself begins.",
+                "Then all migrations share that one transaction. Run the statement after context.configure().",
+            )
+        return bad(
+            check,
+            f"{line}: the transaction that it begins is taken for somebody else's, and nothing is committed.",
+            "Move it behind context.configure(), or end it with connection.commit().",
+        )
+    return good(check, "No statement runs before context.configure().")
+
+
+def _own_calls(scope: Scope) -> Iterator[ast.Call]:
+    """The calls in a scope, without those in functions inside it."""
+    waiting: list[ast.AST] = list(scope.body)
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Call):
+            yield node
+        waiting += ast.iter_child_nodes(node)
+
+
+def _statement_before(scope: Scope, configured: list[ast.Call]) -> tuple[ast.Call, bool] | None:
+    if not configured:
+        return None
+    first = min(call.lineno for call in configured)
+    before = sorted((call for call in _own_calls(scope) if call.lineno < first), key=lambda call: call.lineno)
+    open_statement: ast.Call | None = None
+    for call in before:
+        if _name(call) in _STATEMENTS and isinstance(call.func, ast.Attribute):
+            open_statement = open_statement or call
+        elif _name(call) in _ENDS:
+            open_statement = None
+    begun = any(_name(call) == "begin" for call in before)
+    return None if open_statement is None else (open_statement, begun)
+
+
+def _each_its_own(env: EnvFile) -> Finding:
+    check = f"{_ENV}: transactions"
+    given = env.option("transaction_per_migration")
+    if given is None and env.passes_on:
+        return good(check, "Its options come from elsewhere; transaction_per_migration may be among them.")
+    is_on = env.ours if given is None else not (isinstance(given, ast.Constant) and not given.value)
+    if is_on:
+        return good(check, "Each migration has a transaction of its own.")
+    return attention(
+        check,
+        "transaction_per_migration is not set: all migrations of a run share one transaction and its locks.",
+        "context.configure(..., transaction_per_migration=True)",
+    )
+
+
+def _autogenerate(env: EnvFile) -> Finding:
+    check = f"{_ENV}: autogenerate"
+    if _HOOK in env.words or (env.ours and env.option("include_object") is None):
+        return good(check, "Autogenerate leaves audit tables and ledgers alone.")
+    if _has_no_metadata(env):
+        return good(check, "It has no metadata, so autogenerate drops nothing.")
+    remedy = "context.configure(..., include_object=datafixes.environment.leave_audit_tables_alone)"
+    if env.option("include_object") is not None or env.passes_on:
+        return attention(
+            check,
+            f"It does not mention {_HOOK}: whether autogenerate would drop audit tables cannot be told.",
+            f"Call datafixes.environment.{_HOOK} in its include_object, with the same arguments.",
+        )
+    return bad(check, "Autogenerate would drop audit tables and ledgers, which no model declares.", remedy)
+
+
+def _has_no_metadata(env: EnvFile) -> bool:
+    given = env.option("target_metadata")
+    if given is None:
+        return True
+    if isinstance(given, ast.Constant):
+        return given.value is None
+    values = [
+        node.value
+        for node in ast.walk(env.tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(given, ast.Name)
+        and any(isinstance(target, ast.Name) and target.id == given.id for target in node.targets)
+    ]
+    return bool(values) and all(isinstance(one, ast.Constant) and one.value is None for one in values)
+
+
+def imports_the_operations(env: EnvFile) -> bool:
+    """Whether ``env.py`` imports what registers the operations, as an Alembic before 1.18 needs it."""
+    modules = {node.module or "" for node in ast.walk(env.tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {
+        alias.name for node in ast.walk(env.tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported_from = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(env.tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    wanted = {"datafixes.operations", "datafixes.environment"}
+    return bool((modules | imported_from) & wanted)

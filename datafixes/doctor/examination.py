@@ -1,0 +1,113 @@
+"""Looks at everything: the project first, then its database, as far as it can be reached."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datafixes.declared import FixOfRevision
+from datafixes.doctor.env_file import EnvFile
+from datafixes.doctor.finding import Finding, attention, bad
+from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
+from datafixes.doctor.rights import check_audit_tables, check_rights
+from datafixes.doctor.server import VersionTable, check_server, check_version_table
+from datafixes.drafting.survey import see_as_a_run
+from datafixes.errors import DatabaseNotFound, DatafixError
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found.
+
+    Attributes:
+        project: in the files.
+        database: in the database.
+    """
+
+    project: tuple[Finding, ...]
+    database: tuple[Finding, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All of it."""
+        return (*self.project, *self.database)
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing has to be mended."""
+        return all(one.state != "bad" for one in self.findings)
+
+
+@dataclass
+class _Known:
+    """What the checks of the project found out, for those of the database."""
+
+    env: EnvFile | None = None
+    revisions: frozenset[str] = frozenset()
+    heads: tuple[str, ...] = ()
+    fixes: tuple[FixOfRevision, ...] = ()
+    unreadable: bool = False
+
+
+def examine(project: Project) -> Examination:
+    """Look at a project and its database; nothing is changed."""
+    known = _Known()
+    files = [check_folder(*dict.fromkeys((project.directory, Path.cwd())))]
+    try:
+        found, known.env = check_env_file(Path(project.scripts.dir))
+        files += found
+        known.revisions = frozenset(one.revision for one in project.scripts.walk_revisions())
+        known.heads = tuple(project.scripts.get_heads())
+        known.fixes = tuple(project.fixes())
+        files.append(check_fixes(list(known.fixes)))
+    except DatafixError as error:
+        known.unreadable = True
+        files.append(bad("revisions", error.message, error.hint))
+    except Exception as error:  # whatever a revision's own code raises
+        known.unreadable = True
+        told = " ".join(str(error).split())
+        files.append(
+            bad("revisions", f"They cannot be read: {type(error).__name__}: {told}", "Correct that first.")
+        )
+    database, width = _database(project, known)
+    if not known.unreadable:
+        files += check_revisions(project.scripts, width or 32)
+    return Examination(tuple(files), tuple(database))
+
+
+def _database(project: Project, known: _Known) -> tuple[list[Finding], int | None]:
+    findings: list[Finding] = []
+    width = None
+    try:
+        with project.reading() as connection:
+            see_as_a_run(connection)
+            findings += check_server(connection)
+            if not known.unreadable:
+                found, width = check_version_table(
+                    connection, _version_table(known.env), known.revisions, known.heads
+                )
+                findings += found
+            findings += check_rights(connection, [one.fix for one in known.fixes])
+            findings += check_audit_tables(connection)
+    except DatabaseNotFound:
+        findings.append(
+            attention("database", "None is named anywhere, so none was asked.", "datafixes where")
+        )
+    except DatafixError as error:
+        why = " ".join(error.message.split())
+        findings.append(bad("database", f"It cannot be asked: {why}", error.hint or "datafixes where"))
+    return findings, width
+
+
+def _version_table(env: EnvFile | None) -> VersionTable:
+    if env is None:
+        return VersionTable(unsure=True)
+    table, schema = env.option("version_table"), env.option("version_table_schema")
+    given = [one.value if isinstance(one, ast.Constant) else None for one in (table, schema)]
+    unsure = (schema is not None and given[1] is None) or (env.passes_on and schema is None)
+    return VersionTable(str(given[0] or "alembic_version"), str(given[1] or ""), unsure)

@@ -1,0 +1,123 @@
+"""What can go wrong in a project's files: looked at without a database."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from datafixes.declared import FixOfRevision
+from datafixes.doctor.env_file import EnvFile, check_env, imports_the_operations, read_env
+from datafixes.doctor.finding import Finding, attention, bad, good
+
+_PLUGINS_SINCE = (1, 18)
+_LONGEST_ID = 32
+
+
+def check_folder(*folders: Path) -> Finding:
+    """Whether something called alembic replaces the library (B34).
+
+    Args:
+        folders: from where commands are run.
+    """
+    check = "alembic package"
+    for folder in folders:
+        for path in (folder / "alembic/__init__.py", folder / "alembic.py"):
+            if path.exists():
+                return bad(
+                    check,
+                    f"{path} replaces the library: import alembic finds it first.",
+                    "Remove it; a directory of migrations needs no __init__.py."
+                    if path.name == "__init__.py"
+                    else "Rename it.",
+                )
+    return good(check, "No package of the project's own replaces the library.")
+
+
+def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
+    """What ``env.py`` gets wrong, and what was read of it."""
+    path = folder / "env.py"
+    try:
+        env = read_env(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return [
+            bad("env.py", f"{path} cannot be read: {error.strerror or error}.", "Make one: see README.")
+        ], None
+    except (SyntaxError, ValueError) as error:
+        return [bad("env.py", f"{path} is no Python: {error}.", "Correct it.")], None
+    return [*check_env(env), check_plugin(env, alembic_version(), plugin_is_installed())], env
+
+
+def alembic_version() -> tuple[int, ...]:
+    """The installed Alembic."""
+    parts = importlib.metadata.version("alembic").split(".")
+    return tuple(int(part) for part in parts[:2] if part.isdecimal())
+
+
+def plugin_is_installed() -> bool:
+    """Whether Alembic can find the operations by itself."""
+    return any(one.name == "datafixes" for one in importlib.metadata.entry_points(group="alembic.plugins"))
+
+
+def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:
+    """Whether a revision finds ``op.apply_datafix`` (B33).
+
+    Args:
+        env: what was read of env.py.
+        version: Alembic's, two numbers.
+        installed: whether the entry point is there.
+    """
+    check, shown = "operations", ".".join(map(str, version))
+    if imports_the_operations(env):
+        return good(check, "env.py imports them.")
+    if version >= _PLUGINS_SINCE and installed:
+        return good(check, f"Alembic {shown} loads them by itself.")
+    why = (
+        "the entry point of datafixes is missing"
+        if version >= _PLUGINS_SINCE
+        else "it knows no plugins, and env.py does not import them"
+    )
+    return bad(
+        check, f"Alembic {shown} does not load them: {why}.", "Add import datafixes.operations to env.py."
+    )
+
+
+def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:
+    """Whether there is one head, and whether every id fits into Alembic's table (B28, B29).
+
+    Args:
+        scripts: Alembic's ScriptDirectory.
+        width: how many characters Alembic's table keeps.
+    """
+    heads = list(scripts.get_heads())
+    ids = [script.revision for script in scripts.walk_revisions()]
+    if len(heads) > 1:
+        found = [
+            bad("heads", f"There are {len(heads)}: {', '.join(heads)}.", 'alembic merge -m "merge" heads')
+        ]
+    elif not heads:
+        found = [
+            attention("heads", "There is no revision yet.", 'datafixes new, or alembic revision -m "..."')
+        ]
+    else:
+        found = [good("heads", f"There is one: {heads[0]}.")]
+    long = [one for one in ids if len(one) > width]
+    found.append(
+        bad(
+            "revision ids",
+            f"Alembic's table keeps {width} characters, and longer are: {', '.join(long)}.",
+            "Shorten them before they are applied anywhere.",
+        )
+        if long
+        else good("revision ids", f"None is longer than {width} characters.")
+    )
+    return found
+
+
+def check_fixes(fixes: list[FixOfRevision]) -> Finding:
+    """How many fixes are declared, and whether each name belongs to one."""
+    fingerprints: dict[str, set[str]] = {}
+    for one in fixes:
+        fingerprints.setdefault(one.fix.name, set()).add(one.fix.fingerprint)
+    twice = sorted(name for name, found in fingerprints.items() if len(found) > 1)
+    if twice:
+        return bad("fixes", f"Several are called {', '.join(twice)}.", "Give each a name of its own.")
+    return good("fixes", f"{len(fingerprints)} declared, each with a name of its own.")

@@ -1,0 +1,201 @@
+"""What can go wrong with privileges and with audit tables."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask
+from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.fix import DataFix
+from datafixes.recorded import Fix, RecordedFix
+from datafixes.script.literal import text
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
+
+# Audit tables know their target by their comment.
+_AUDITS = """
+SELECT n.nspname, c.relname, t.nspname AS target_schema, t.relname AS target,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+              WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT EXISTS (
+                    SELECT FROM pg_catalog.pg_attribute AS b
+                     WHERE b.attrelid = c.oid AND b.attname = a.attname AND NOT b.attisdropped)
+              ORDER BY a.attnum)
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+  LEFT JOIN (SELECT tc.oid, tn.nspname, tc.relname, pg_catalog.format('%I.%I', tn.nspname, tc.relname) AS label
+               FROM pg_catalog.pg_class AS tc JOIN pg_catalog.pg_namespace AS tn ON tn.oid = tc.relnamespace
+              WHERE tc.relkind IN ('r', 'p')) AS t
+    ON pg_catalog.obj_description(c.oid, 'pg_class')
+       = pg_catalog.concat('datafixes: images of rows of ', t.label, ', before and after a data fix')
+ WHERE c.relkind = 'r' AND {is_audit}
+ ORDER BY n.nspname, c.relname
+"""
+
+_IS_AUDIT = f"""(SELECT count(*) FROM pg_catalog.pg_attribute AS a
+         WHERE a.attrelid = c.oid AND NOT a.attisdropped
+           AND a.attname IN ({", ".join(text(one) for one in AUDIT_COLUMNS)})) = {len(AUDIT_COLUMNS)}"""
+
+_GRANTS = """
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
+       CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(acl.grantee)::text END,
+       array_agg(acl.privilege_type ORDER BY acl.privilege_type)
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS acl
+ WHERE c.relkind = 'r' AND acl.grantee <> c.relowner AND ({is_audit} OR c.relname IN ({ledgers}))
+   AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+ GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+_MAY = """
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+       pg_catalog.pg_get_userbyid(c.relowner)::text,
+       ARRAY(SELECT p FROM unnest({wanted}) AS p WHERE NOT pg_catalog.has_table_privilege(c.oid, p))
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = {schema} AND c.relname = {table}
+"""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run of a fix needs of a table.
+
+    Attributes:
+        schema: its schema.
+        table: its name.
+        privileges: what the role must be allowed to.
+        owner: whether it must be the table's owner.
+        fix: the fix that needs it.
+    """
+
+    schema: str
+    table: str
+    privileges: tuple[str, ...]
+    owner: bool
+    fix: str
+
+
+def needs_of(fix: Fix) -> list[Need]:
+    """What a run of a fix, and of its revert, needs."""
+    changes = {
+        "update": ("SELECT", "UPDATE"),
+        "delete": ("SELECT", "UPDATE", "DELETE", "INSERT"),
+        "insert": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    }
+    privileges = changes[fix.kind] if isinstance(fix, DataFix) else ("SELECT",)
+    recorded, schema = isinstance(fix, RecordedFix), fix.schema_of_audit
+    found = [Need(one.schema, one.table, privileges, recorded, fix.name) for one in fix.tables]
+    found += [Need(schema, one.audit, ("SELECT", "INSERT"), False, fix.name) for one in fix.tables]
+    ledgers = [
+        Need(schema, one, ("SELECT", "INSERT", "UPDATE"), False, fix.name) for one in (LEDGER, LEDGER_TABLES)
+    ]
+    return [*found, *ledgers]
+
+
+def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
+    """Whether this role may do what the fixes of the project need; of tables that are there."""
+    [(role, temporary, database)] = ask(
+        connection,
+        "SELECT current_user::text, pg_catalog.has_database_privilege(current_database(), 'TEMP'),"
+        " pg_catalog.quote_ident(current_database())",
+    )
+    findings = []
+    if not temporary:
+        findings.append(
+            bad(
+                "temporary objects",
+                f"{role} may not make them, and fixes keep their functions there.",
+                f'GRANT TEMPORARY ON DATABASE {database} TO "{role}"',
+            )
+        )
+    else:
+        findings.append(good("temporary objects", f"{role} may make them."))
+    lacking: dict[str, Finding] = {}
+    for need in (need for fix in fixes for need in needs_of(fix)):
+        finding = _lack(connection, role, need)
+        if finding is not None:
+            lacking.setdefault(finding.evidence, finding)
+    return [
+        *findings,
+        *(lacking.values() or [good("privileges", f"{role} may do what the fixes here need.")]),
+    ]
+
+
+def _lack(connection: Connection, role: str, need: Need) -> Finding | None:
+    wanted = f"ARRAY[{', '.join(text(one) for one in need.privileges)}]"
+    query = (
+        _MAY.replace("{wanted}", wanted)
+        .replace("{schema}", text(need.schema))
+        .replace("{table}", text(need.table))
+    )
+    for label, is_owner, owner, lacks in ask(connection, query):
+        if need.owner and not is_owner:
+            return bad(
+                "privileges",
+                f"The fix {need.fix} is recorded, and only {owner}, who owns {label}, can record it; this is {role}.",
+                f"Run migrations as {owner}, or declare the fix (DataFix).",
+            )
+        if lacks:
+            grants = ", ".join(lacks)
+            return bad(
+                "privileges",
+                f"{role} has no right to {grants} on {label}, and the fix {need.fix} needs it.",
+                f'GRANT {grants} ON {label} TO "{role}"',
+            )
+    return None
+
+
+def check_audit_tables(connection: Connection) -> list[Finding]:
+    """Whether audit tables have the shape of their targets, and who else may read or change what is in them."""
+    audits = ask(connection, _AUDITS.replace("{is_audit}", _IS_AUDIT))
+    if not audits:
+        return [good("audit tables", "There is none yet.")]
+    findings = [
+        bad(
+            "audit tables",
+            f"{schema}.{audit} lacks columns of {target_schema}.{target}: {', '.join(missing)}; fixes will refuse.",
+            f"In a migration: {_update(target_schema, target, schema, audit)}",
+        )
+        for schema, audit, target_schema, target, missing in audits
+        if missing
+    ]
+    if not findings:
+        findings = [good("audit tables", f"{len(audits)} looked at: all columns of the target are there.")]
+    return [*findings, *_grants(connection)]
+
+
+def _update(target_schema: str, target: str, schema: str, audit: str) -> str:
+    more = "" if target_schema == "public" else f", schema={target_schema!r}"
+    more += "" if schema == target_schema else f", audit_schema={schema!r}"
+    return f"op.update_audit_table({target!r}, name={audit!r}{more})"
+
+
+def _grants(connection: Connection) -> list[Finding]:
+    ledgers = ", ".join(text(one) for one in (LEDGER, LEDGER_TABLES))
+    query = _GRANTS.replace("{is_audit}", _IS_AUDIT).replace("{ledgers}", ledgers)
+    findings = []
+    for table, grantee, privileges in ask(connection, query):
+        writes = [one for one in privileges if one in ("UPDATE", "DELETE", "TRUNCATE")]
+        # A role that applies fixes and does not own the copies adds to them, and closes its lines in the ledger.
+        if (
+            table.rpartition(".")[2] in (LEDGER, LEDGER_TABLES)
+            and "UPDATE" in writes
+            and "INSERT" in privileges
+        ):
+            writes.remove("UPDATE")
+        quoted = grantee if grantee == "PUBLIC" else f'"{grantee}"'
+        if writes:
+            findings.append(
+                bad(
+                    "copies",
+                    f"{grantee} may change what is in {table}: {', '.join(writes)}.",
+                    f"REVOKE {', '.join(writes)} ON {table} FROM {quoted}",
+                )
+            )
+        elif "SELECT" in privileges:
+            findings.append(
+                attention(
+                    "copies",
+                    f"{grantee} may read {table}.",
+                    f"If that is not meant: REVOKE SELECT ON {table} FROM {quoted}",
+                )
+            )
+    return findings or [good("copies", "Nobody but their owner may read or change them.")]

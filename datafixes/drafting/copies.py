@@ -1,0 +1,158 @@
+"""Where the copies of a table's rows go: an audit table in the database, or one that a revision is to make."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask
+from datafixes.drafting.survey import TableSeen
+from datafixes.errors import DatafixError
+from datafixes.script.literal import text
+from datafixes.script.tables import AUDIT_COLUMNS, CHANGES_SUFFIX
+
+_LONGEST_NAME = 63
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Where copies go.
+
+    Attributes:
+        schema: the schema of the audit table.
+        name: the audit table.
+        state: ``there``; ``planned`` by a revision that has not run; ``missing`` in both; or ``outgrown``: its target
+            has gained columns.
+        missing: the columns that it lacks.
+    """
+
+    schema: str
+    name: str
+    state: str = "there"
+    missing: tuple[str, ...] = ()
+
+
+_AUDITS = """
+SELECT n.nspname, c.relname, ARRAY(
+           SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+            WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped AND NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_attribute AS b
+                   WHERE b.attrelid = c.oid AND b.attname = a.attname AND NOT b.attisdropped)
+            ORDER BY a.attnum)
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND {which}
+   AND (SELECT count(*) FROM pg_catalog.pg_attribute AS a
+         WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = ANY ({audit_columns})) = {how_many}
+ ORDER BY c.oid DESC
+"""
+
+
+def copies_of(connection: Connection, scripts: Any, table: TableSeen, wanted: str | None) -> Copies:
+    """Where the copies of a table go.
+
+    Args:
+        connection: in a transaction that reads.
+        scripts: Alembic's ScriptDirectory.
+        table: the table.
+        wanted: the name of the audit table, where the author has one in mind.
+
+    Raises:
+        DatafixError: something else is called so.
+    """
+    planned = [
+        copies
+        for target, copies in planned_audit_tables(scripts)
+        if target == (table.schema, table.name) and wanted in (None, copies.name)
+    ]
+    for found in _of_comment(connection, table) if wanted is None else _of_name(connection, table, wanted):
+        return found
+    if planned:
+        return planned[-1]
+    if wanted is not None and is_taken(connection, table.schema, wanted):
+        raise DatafixError(f"{table.schema}.{wanted} is no audit table.", hint="Name another: --audit NAME")
+    return Copies(table.schema, wanted or _free_name(connection, scripts, table), "missing")
+
+
+def _of_comment(connection: Connection, table: TableSeen) -> list[Copies]:
+    pair = f"pg_catalog.format('%I.%I', {text(table.schema)}, {text(table.name)})"
+    comment = f"pg_catalog.concat('datafixes: images of rows of ', {pair}, ', before and after a data fix')"
+    return _audits(connection, table, f"pg_catalog.obj_description(c.oid, 'pg_class') = {comment}")
+
+
+def _of_name(connection: Connection, table: TableSeen, name: str) -> list[Copies]:
+    which = f"c.relname = {text(name)}"
+    return sorted(_audits(connection, table, which), key=lambda one: one.schema != table.schema)
+
+
+def _audits(connection: Connection, table: TableSeen, which: str) -> list[Copies]:
+    names = ", ".join(text(name) for name in AUDIT_COLUMNS)
+    query = (
+        _AUDITS.replace("{oid}", str(table.oid))
+        .replace("{which}", which)
+        .replace("{audit_columns}", f"ARRAY[{names}]::name[]")
+        .replace("{how_many}", str(len(AUDIT_COLUMNS)))
+    )
+    return [
+        Copies(schema, name, "outgrown" if missing else "there", tuple(missing))
+        for schema, name, missing in ask(connection, query)
+    ]
+
+
+def is_taken(connection: Connection, schema: str, name: str) -> bool:
+    """Whether something in a schema is called so already."""
+    query = (
+        "SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        f" WHERE n.nspname = {text(schema)} AND c.relname = {text(name)}"
+    )
+    return bool(ask(connection, query))
+
+
+def _free_name(connection: Connection, scripts: Any, table: TableSeen) -> str:
+    plain = re.sub(r"\W+", "_", table.name).strip("_").lower() or "table"
+    promised = {copies.name for _, copies in planned_audit_tables(scripts)}
+    number = 1
+    while True:
+        suffix = "_audit" if number == 1 else f"_audit_{number}"
+        # The view of the changes beside it has the longest name.
+        longest = _LONGEST_NAME - len(suffix) - len(CHANGES_SUFFIX)
+        name = plain.encode()[:longest].decode(errors="ignore") + suffix
+        if name not in promised and not is_taken(connection, table.schema, name):
+            return name
+        number += 1
+
+
+def planned_audit_tables(scripts: Any) -> Iterator[tuple[tuple[str, str], Copies]]:
+    """The audit tables that the revisions of a project make, from base to head: target, and where its copies go.
+
+    Args:
+        scripts: Alembic's ScriptDirectory.
+    """
+    for script in reversed(list(scripts.walk_revisions())):
+        for arguments in _calls(Path(script.path), script.module):
+            target, name = arguments.get("target"), arguments.get("name")
+            if isinstance(target, str) and isinstance(name, str):
+                schema = arguments.get("schema", "public")
+                yield (schema, target), Copies(arguments.get("audit_schema") or schema, name, "planned")
+
+
+def _calls(path: Path, module: Any) -> Iterator[dict[str, str]]:
+    """The arguments of each ``op.create_audit_table`` in ``upgrade``, as far as they are plain text."""
+    tree = ast.parse(path.read_bytes())
+    upgrade = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "upgrade"]
+    for node in (inner for function in upgrade for inner in ast.walk(function)):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "create_audit_table":
+            given = {word.arg or "": _text_of(word.value, module) for word in node.keywords}
+            if node.args:
+                given["target"] = _text_of(node.args[0], module)
+            yield {word: text for word, text in given.items() if text is not None}
+
+
+def _text_of(node: ast.expr, module: Any) -> str | None:
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(node, ast.Name):
+        value = getattr(module, node.id, None)
+    return value if isinstance(value, str) else None

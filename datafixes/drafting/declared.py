@@ -1,0 +1,134 @@
+"""The draft of a declared fix: one change of one table."""
+
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.changes import View
+from datafixes.drafting.copies import copies_of
+from datafixes.drafting.given_values import values_given
+from datafixes.drafting.python_values import value_of
+from datafixes.drafting.survey import (
+    MOST_NAMED,
+    RowsSeen,
+    TableSeen,
+    identities_of,
+    key_of,
+    rows_seen,
+    see_as_a_run,
+    table_seen,
+)
+from datafixes.drafting.wish import Draft, Wish, looked_at
+from datafixes.errors import DatafixError, sqlstate
+from datafixes.execution import failure
+from datafixes.expressions import Value, sql
+from datafixes.fix import DataFix, Delete, Update
+from datafixes.project import Project
+from datafixes.recording import check_statement
+from datafixes.rows import Rows
+from datafixes.script import literal
+from datafixes.script.parameters import verbatim
+
+_DENIED = "42501"
+
+
+def declared_draft(project: Project, wish: Wish) -> Draft:
+    """Look at a table and at the rows that a condition finds.
+
+    Raises:
+        DatafixError: no such table, column or row; or the change is none that PostgreSQL understands.
+    """
+    check_statement(wish.where, "the condition")
+    hides = View(masks=project.settings.mask).hides
+    with project.reading() as connection:
+        see_as_a_run(connection)
+        table = table_seen(connection, wish.schema, wish.table)
+        values = values_given(connection, table, wish.sets, wish.expressions)
+        wanted = [name.strip() for name in (wish.key or "").split(",") if name.strip()]
+        key = key_of(table, wanted, values)
+        masked = {
+            column.name for column in table.columns if hides(f"{table.schema}.{table.name}", column.name)
+        }
+        identities = identities_of(table, {*key, *values, *masked})
+        rows = rows_seen(connection, table, key, wish.where, identities)
+        if masked.intersection(key):
+            rows = RowsSeen(rows.count)
+        _check_change(connection, table, values, wish.where)
+        copies = copies_of(connection, project.scripts, table, wish.audit)
+        looked = looked_at(connection, project)
+    if not rows.count and not wish.force:
+        raise _no_row(table, wish.where)
+    change: Update | Delete = (
+        Delete(table.name, where=wish.where, schema=table.schema)
+        if wish.delete
+        else Update(table.name, set=values, where=wish.where, schema=table.schema)
+    )
+    fix = DataFix(
+        name=wish.name or "",
+        reason=wish.reason or "",
+        change=change,
+        rows=_rows(table, key, rows),
+        audit=copies.name,
+        audit_schema="" if copies.schema == table.schema else copies.schema,
+    )
+    return Draft(fix, ((table, copies),), (*looked, _told(table, key, rows)))
+
+
+def _no_row(table: TableSeen, where: str) -> DatafixError:
+    return DatafixError(
+        f"No row of {table.schema}.{table.name} matches {where!r} here, so nothing was written.",
+        hint="A fix names the rows that it was written for. With --force it expects one row, for you to name.",
+    )
+
+
+def _rows(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> Rows:
+    named: str | tuple[str, ...] = key[0] if len(key) == 1 else key
+    if not rows.keys:
+        return Rows(key=named, expect=max(rows.count, 1))
+    kinds = [table.column(name).kind for name in key]
+    keys: list[Any] = [
+        tuple(value_of(kind, text) for kind, text in zip(kinds, one, strict=True)) for one in rows.keys
+    ]
+    keys = [one[0] if len(key) == 1 else one for one in keys]
+    identity = rows.identity
+    if identity is None:
+        return Rows(key=named, expect=keys)
+    values = [value_of(identity.kind, text) for text in rows.identities]
+    return Rows(
+        key=named, identity={identity.name: identity.sql}, expect=dict(zip(keys, values, strict=True))
+    )
+
+
+def _told(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> str:
+    words = [f"{table.schema}.{table.name}: {rows.count} row{'' if rows.count == 1 else 's'} found"]
+    words.append(f"key {', '.join(key)}")
+    if rows.identity is not None:
+        words.append(f"identity {rows.identity.name}")
+    elif rows.keys:
+        words.append("no column says which row is meant: add an identity if you know one")
+    elif rows.count > MOST_NAMED:
+        words.append(f"more than {MOST_NAMED}, so only their number is written down")
+    elif not rows.count:
+        words.append("say which ones are meant: expect={key: identity}")
+    return "; ".join(words)
+
+
+def _check_change(
+    connection: Connection, table: TableSeen, values: dict[str, Value | sql], where: str
+) -> None:
+    """Ask PostgreSQL whether it understands the change, without running it."""
+    if not values:
+        return
+    pairs = ", ".join(f"{table.column(name).sql} = {literal.value(value)}" for name, value in values.items())
+    statement = f"UPDATE {table.sql} SET {pairs} WHERE ({where}\n)"
+    check_statement(statement, "the change")
+    savepoint = connection.begin_nested()
+    try:
+        connection.exec_driver_sql(verbatim(connection, f"EXPLAIN {statement}"))
+    except DBAPIError as error:
+        # Who only reads may still write a fix for others to run.
+        if sqlstate(error) != _DENIED:
+            raise failure(error, "the change") from None
+    finally:
+        savepoint.rollback()

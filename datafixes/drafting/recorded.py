@@ -1,0 +1,97 @@
+"""The draft of a recorded fix: statements, and the tables that they change."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy.engine import Connection
+
+from datafixes.changes import View
+from datafixes.drafting.copies import copies_of, is_taken
+from datafixes.drafting.rehearsal import Counts, Target, audit_schema_of, count_changes, recorded_changes
+from datafixes.drafting.survey import TableSeen, see_as_a_run, table_seen
+from datafixes.drafting.wish import Draft, Wish, looked_at
+from datafixes.errors import DatafixError
+from datafixes.project import Project
+from datafixes.recorded import RecordedFix
+from datafixes.recording import check_statement
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
+from datafixes.table import KINDS, Table
+
+_COUNTED = "Only the owner of a table can record it: this is what PostgreSQL counted, statement by statement."
+
+
+def recorded_draft(project: Project, wish: Wish) -> Draft:
+    """Run statements in a transaction that is rolled back, and see what they change.
+
+    Raises:
+        DatafixError: they fail, change nothing, or would be refused as a fix.
+    """
+    check_statement(wish.statements, "the statements")
+    with project.connection() as connection:
+        counts = count_changes(connection, project.settings, wish.statements)
+    if not counts:
+        raise DatafixError(
+            "The statements change no row here, so nothing was written.",
+            hint="A fix changes rows: TRUNCATE and DDL do not count.",
+        )
+    with project.reading() as connection:
+        see_as_a_run(connection)
+        targets = _targets(connection, project, wish, counts)
+        looked = looked_at(connection, project)
+    tables = _recorded(project, wish, targets)
+    told = [] if tables is not None else [_COUNTED]
+    tables = [target.counted for target in targets] if tables is None else tables
+    schema, schemas = targets[0].copies.schema, {table.schema for table in tables}
+    fix = RecordedFix(
+        name=wish.name or "",
+        reason=wish.reason or "",
+        tables=tables,
+        audit_schema="" if schemas == {schema} else schema,
+    )
+    names = {(table.schema, table.table) for table in tables}
+    kept = tuple((one.seen, one.copies) for one in targets if (one.seen.schema, one.seen.name) in names)
+    return Draft(fix, kept, (*looked, *(f"{t.schema}.{t.table}: {_counts(t)}" for t in tables), *told))
+
+
+def _targets(connection: Connection, project: Project, wish: Wish, counts: Sequence[Counts]) -> list[Target]:
+    """The tables, with all copies in one schema, and no two in one table."""
+    targets = []
+    for one in counts:
+        if not is_taken(connection, one.schema, one.table):
+            raise DatafixError(
+                f"The statements make the table {one.schema}.{one.table}; a fix changes rows only."
+            )
+        table = table_seen(connection, one.schema, one.table)
+        _check_is_users(table)
+        wanted = wish.audit if len(counts) == 1 else None
+        targets.append(Target(table, copies_of(connection, project.scripts, table, wanted), one))
+    schema = audit_schema_of(targets)
+    names: set[str] = set()
+    for place, target in enumerate(targets):
+        copies = target.copies
+        if copies.state == "missing":
+            name = copies.name if copies.name not in names else f"{target.seen.schema}_{copies.name}"
+            targets[place] = replace(target, copies=replace(copies, schema=schema, name=name))
+        names.add(targets[place].copies.name)
+    return targets
+
+
+def _recorded(project: Project, wish: Wish, targets: Sequence[Target]) -> list[Table] | None:
+    hides = View(masks=project.settings.mask).hides
+
+    def hidden(table: TableSeen, column: str) -> bool:
+        return hides(f"{table.schema}.{table.name}", column)
+
+    with project.connection() as connection:
+        return recorded_changes(connection, project.settings, wish.statements, targets, hidden)
+
+
+def _counts(table: Table) -> str:
+    return ", ".join(f"{table.count(kind)} {kind}" for kind in KINDS if table.count(kind)) or "nothing"
+
+
+def _check_is_users(table: TableSeen) -> None:
+    """Refuse statements that write where only Alembic and fixes do."""
+    names = {column.name for column in table.columns}
+    if table.name in (LEDGER, LEDGER_TABLES, "alembic_version") or names.issuperset(AUDIT_COLUMNS):
+        raise DatafixError(f"The statements change {table.schema}.{table.name}, which no fix does.")

@@ -1,0 +1,76 @@
+"""What an author wants, and the draft that comes of it."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask
+from datafixes.drafting.copies import Copies
+from datafixes.drafting.survey import TableSeen
+from datafixes.project import Project
+from datafixes.recorded import Fix
+from datafixes.values import masked
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What an author wants.
+
+    Attributes:
+        message: what the revision does, in a few words.
+        table: the table of a declared fix.
+        schema: its schema.
+        sets: ``column=value``, each.
+        expressions: ``column=expression``, each.
+        where: which rows.
+        delete: whether the rows go.
+        statements: the SQL of a recorded fix.
+        reason: why.
+        name: the name of the fix.
+        audit: the name of the audit table.
+        key: the columns of the key, with commas in between.
+        force: write a declared fix although no row matches.
+    """
+
+    message: str
+    table: str = ""
+    schema: str | None = None
+    sets: tuple[str, ...] = ()
+    expressions: tuple[str, ...] = ()
+    where: str = ""
+    delete: bool = False
+    statements: str = ""
+    reason: str | None = None
+    name: str | None = None
+    audit: str | None = None
+    key: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A fix that is not written yet.
+
+    Attributes:
+        fix: the declaration.
+        copies: its tables, each with where its copies go.
+        told: what was found, in lines for the author.
+    """
+
+    fix: Fix
+    copies: tuple[tuple[TableSeen, Copies], ...]
+    told: tuple[str, ...]
+
+
+def looked_at(connection: Connection, project: Project) -> list[str]:
+    """Which database it was; and where it is not at the head, because then the rows may be others by then."""
+    lines = [f"Looked at {masked(connection.engine.url.render_as_string(hide_password=True))}"]
+    [(table,)] = ask(connection, "SELECT CAST(pg_catalog.to_regclass('alembic_version') AS text)")
+    at = {version for (version,) in ask(connection, f"SELECT version_num FROM {table}")} if table else set()
+    heads = set(project.scripts.get_heads())
+    if at != heads:
+        shown = [", ".join(sorted(one)) or "the base" for one in (at, heads)]
+        lines.append(
+            f"It is at {shown[0]}, and the project's head is {shown[1]}: rows may change in between."
+        )
+    return lines
