@@ -1,0 +1,168 @@
+"""Checks the revisions of a project: reads them, asks every rule, and heeds the silencers."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datafixes.check.acting import names_used_twice, ways_back
+from datafixes.check.chain import Chain, id_findings
+from datafixes.check.changing import unrecorded_changes
+from datafixes.check.declaring import incomplete_fixes
+from datafixes.check.finding import CATALOGUE, Finding
+from datafixes.check.fix_sql import hazards_of_fixes
+from datafixes.check.later import Facts, later_findings
+from datafixes.check.module import Module
+from datafixes.check.silencing import silence
+from datafixes.check.source import TOO_DEEP, Source, read_source
+from datafixes.declared import nearest
+from datafixes.errors import DatafixError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        findings: in the order of files and lines.
+        revisions: how many files were checked.
+        silenced: how many findings a comment silenced.
+    """
+
+    findings: tuple[Finding, ...]
+    revisions: int
+    silenced: int
+
+    def count(self, severity: str) -> int:
+        """How many findings are of a severity."""
+        return sum(one.severity == severity for one in self.findings)
+
+
+class UnknownRevision(DatafixError):
+    """No file has the revision that was named."""
+
+
+@dataclass
+class _Reading:
+    """The files that were read, and what was found so far."""
+
+    wanted: set[Path]
+    facts: list[Facts] = field(default_factory=list)
+    unread: list[Finding] = field(default_factory=list)
+    found: dict[Facts, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+
+
+def check(files: Sequence[Path], only: Iterable[Path] | None = None, since: str | None = None) -> Checked:
+    """Check revision files.
+
+    Args:
+        files: all files of the project: names and the order of revisions can only be judged together.
+        only: those whose findings are wanted; by default all.
+        since: a revision, or the beginning of its id; it and those below it are not checked.
+
+    Raises:
+        UnknownRevision: no file has the revision ``since``.
+    """
+    every = list(dict.fromkeys(path.resolve() for path in files))
+    chosen = every if only is None else list(dict.fromkeys(path.resolve() for path in only))
+    reading = _read([*every, *(path for path in chosen if path not in every)], set(chosen))
+    chain = Chain(one.module for one in reading.facts)
+    wanted = [one for one in reading.facts if one.module.source.path in reading.wanted]
+    if since:
+        start = _named(since, chain)
+        passed = chain.below(start) | {start}
+        wanted = [one for one in wanted if one.revision not in passed]
+    for one in wanted:
+        _of_one(one, reading)
+    _of_all(reading, chain, set(wanted))
+    return _result(reading, wanted)
+
+
+def _read(paths: Sequence[Path], wanted: set[Path]) -> _Reading:
+    reading = _Reading(wanted)
+    for path in paths:
+        read = read_source(path)
+        if isinstance(read, Source):
+            facts = _facts(read)
+            if facts is not None:
+                reading.facts.append(facts)
+                continue
+            read = Finding("FIX101", read.shown, 1, 1, TOO_DEEP)
+        if path in wanted:
+            reading.unread.append(read)
+    return reading
+
+
+def _facts(source: Source) -> Facts | None:
+    try:
+        facts = Facts(Module(source))
+        _ = facts.fixes, facts.acts, facts.shapings, facts.module.parents
+    except RecursionError:
+        return None
+    return facts
+
+
+def _named(since: str, chain: Chain) -> str:
+    if since in chain.by_revision:
+        return since
+    near = [revision for revision in chain.by_revision if revision.startswith(since)]
+    if len(near) == 1:
+        return near[0]
+    if near:
+        raise UnknownRevision(
+            f"{since} is the beginning of several revisions: {', '.join(sorted(near)[:5])}."
+        )
+    raise UnknownRevision(f"No file has the revision {since}.{nearest(since, list(chain.by_revision))}")
+
+
+def _of_one(facts: Facts, reading: _Reading) -> None:
+    module = facts.module
+    rules: list[Callable[[], Iterable[Finding]]] = [
+        lambda: id_findings(module),
+        lambda: unrecorded_changes(module, facts.shapings),
+        lambda: incomplete_fixes(module, facts.fixes),
+        lambda: ways_back(module, facts.acts),
+        lambda: hazards_of_fixes(module),
+    ]
+    try:
+        for rule in rules:
+            reading.found[facts] += rule()
+    except RecursionError:
+        reading.found[facts] = [Finding("FIX101", module.source.shown, 1, 1, TOO_DEEP)]
+
+
+def _of_all(reading: _Reading, chain: Chain, wanted: set[Facts]) -> None:
+    by_module = {one.module: one for one in reading.facts}
+    ordered = [by_module[module] for module in chain.ordered(by_module)]
+    declared = [(one.module, one.revision, one.fixes, one.acts) for one in ordered]
+    for module, finding in names_used_twice(declared):
+        if by_module[module] in wanted:
+            reading.found[by_module[module]].append(finding)
+    for facts, finding in later_findings(ordered, chain, [one for one in ordered if one in wanted]):
+        reading.found[facts].append(finding)
+
+
+def _result(reading: _Reading, wanted: list[Facts]) -> Checked:
+    findings, silenced = list(reading.unread), 0
+    for one in wanted:
+        outcome = silence(one.module.source, dict.fromkeys(reading.found[one]))
+        findings += outcome.findings
+        silenced += outcome.silenced
+    codes = list(CATALOGUE)
+    findings.sort(key=lambda one: (one.file, one.line, one.column, codes.index(one.code), one.message))
+    return Checked(tuple(findings), len(wanted) + len(reading.unread), silenced)
+
+
+def revision_files(locations: Iterable[Path], recursive: bool = False) -> list[Path]:
+    """The files that Alembic takes for revisions.
+
+    Args:
+        locations: the directories of the project's versions.
+        recursive: whether those below them count too.
+    """
+    found = []
+    for location in locations:
+        for path in sorted(location.rglob("*.py") if recursive else location.glob("*.py")):
+            if not path.name.startswith((".#", "__init__")) and "__pycache__" not in path.parts:
+                found.append(path)
+    return found

@@ -1,0 +1,139 @@
+"""The fixes that a revision declares, and what their declarations lack."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datafixes.check.finding import Finding
+from datafixes.check.following import strings_of, values_of
+from datafixes.check.module import Module, argument
+from datafixes.check.op_shapes import Table
+from datafixes.check.texts import texts_of
+from datafixes.table import KINDS
+
+_CLASSES = ("DataFix", "RecordedFix", "Rows", "Table", "Update", "Delete", "Insert", "sql")
+
+
+@dataclass(frozen=True, eq=False)
+class DeclaredFix:
+    """A fix, as far as its declaration can be read.
+
+    Attributes:
+        call: the declaration.
+        names: its name; none where the file does not say it.
+        tables: the tables whose rows it copies.
+    """
+
+    call: ast.Call
+    names: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+    @property
+    def told(self) -> str:
+        """Its name, for a sentence."""
+        return f"The fix {self.names[0]}" if self.names else "This fix"
+
+
+def class_of(module: Module, call: ast.Call) -> str:
+    """Which of this library's classes a call makes; empty for any other call."""
+    first, _, rest = module.dotted(call.func).partition(".")
+    last = rest.rpartition(".")[2]
+    return last if first == "datafixes" and last in _CLASSES else ""
+
+
+def fixes_of(module: Module) -> list[DeclaredFix]:
+    """Every fix that a revision declares."""
+    return [
+        DeclaredFix(
+            call, tuple(strings_of(module, argument(call, None, "name"))), tuple(_tables(module, call))
+        )
+        for call in module.calls
+        if class_of(module, call) in ("DataFix", "RecordedFix")
+    ]
+
+
+def incomplete_fixes(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
+    """Findings about fixes without a reason or an expectation."""
+    for fix in fixes:
+        if any(keyword.arg is None for keyword in fix.call.keywords):
+            continue  # **what=else: nobody can tell
+        reason = argument(fix.call, None, "reason")
+        texts = texts_of(module, reason)
+        if reason is None or (texts and all(text.whole and not text.value.strip() for text in texts)):
+            yield module.finding("FIX301", reason or fix.call, f"{fix.told} does not say why it is there.")
+        if class_of(module, fix.call) == "DataFix":
+            yield from _expectation_of_rows(module, fix)
+        else:
+            yield from _expectation_of_tables(module, fix)
+
+
+def _expectation_of_rows(module: Module, fix: DeclaredFix) -> Iterator[Finding]:
+    rows = argument(fix.call, None, "rows")
+    told = f"{fix.told} does not say which rows it expects."
+    if rows is None:
+        yield module.finding("FIX302", fix.call, told)
+        return
+    for one in _made(module, rows, "Rows"):
+        expect = argument(one, None, "expect")
+        known = any(keyword.arg is None for keyword in one.keywords)
+        if (expect is None and not known) or (expect is not None and _is_nothing(module, expect)):
+            yield module.finding("FIX302", expect or one, told)
+
+
+def _expectation_of_tables(module: Module, fix: DeclaredFix) -> Iterator[Finding]:
+    tables = argument(fix.call, None, "tables")
+    told = f"{fix.told} does not say how many rows it expects."
+    if tables is None:
+        yield module.finding("FIX302", fix.call, told)
+        return
+    made = _tables_made(module, tables)
+    if made is None or any(keyword.arg is None for one in made for keyword in one.keywords):
+        return
+    counts = [argument(one, place, kind) for one in made for place, kind in enumerate(KINDS, 4)]
+    if all(count is None or _is_nothing(module, count) for count in counts):
+        yield module.finding("FIX302", fix.call, told)
+
+
+def _is_nothing(module: Module, node: ast.expr) -> bool:
+    """Whether an expectation is one of no row: 0, None, or a collection without elements."""
+    values = values_of(module, node)
+    return bool(values) and all(
+        (isinstance(one, ast.Constant) and one.value in (0, None, ""))
+        or (isinstance(one, ast.List | ast.Tuple | ast.Set) and not one.elts)
+        or (isinstance(one, ast.Dict) and not one.keys)
+        for one in values
+    )
+
+
+def _made(module: Module, node: ast.expr, *classes: str) -> list[ast.Call]:
+    return [
+        one
+        for one in values_of(module, node)
+        if isinstance(one, ast.Call) and class_of(module, one) in classes
+    ]
+
+
+def _tables_made(module: Module, node: ast.expr) -> list[ast.Call] | None:
+    """The ``Table(...)`` of a list; None where it is no list, or holds something else."""
+    found: list[ast.Call] = []
+    for value in values_of(module, node):
+        if not isinstance(value, ast.List | ast.Tuple):
+            return None
+        for element in value.elts:
+            made = _made(module, element, "Table")
+            if not made:
+                return None
+            found += made
+    return found
+
+
+def _tables(module: Module, fix: ast.Call) -> Iterator[Table]:
+    """The tables whose rows a fix copies; each only where the file says its name."""
+    change, tables = argument(fix, None, "change"), argument(fix, None, "tables")
+    made = [] if change is None else _made(module, change, "Update", "Delete", "Insert")
+    made += (tables is not None and _tables_made(module, tables)) or []
+    places = {"Update": 3, "Delete": 2, "Insert": 2, "Table": 2}
+    for one in made:
+        schemas = strings_of(module, argument(one, places[class_of(module, one)], "schema"))
+        for name in strings_of(module, argument(one, 0, "table")):
+            yield (schemas[0] if schemas else "public"), name

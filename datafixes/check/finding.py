@@ -1,0 +1,116 @@
+"""What a check can find: the table of all codes, and one finding."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["error", "note"]
+"""An error makes the exit code 3; a note only tells."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of the catalogue.
+
+    Attributes:
+        code: what a silencer names; it never gets another meaning.
+        severity: whether it stands in the way.
+        meaning: what is found, in one line.
+        remedy: what to do about it.
+    """
+
+    code: str
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+_RULES = (
+    Rule("FIX101", "error", "a file that cannot be read",
+         "Mend the file: Alembic cannot load it either, or what it does cannot be checked."),
+    Rule("FIX102", "error", "a revision file without a revision id",
+         'Give it one: revision = "...", and down_revision.'),
+    Rule("FIX103", "error", "a revision id of more than 32 characters",
+         "Shorten it: Alembic's version table keeps 32 characters."),
+    Rule("FIX201", "error", "SQL that changes rows without a fix",
+         "Declare it as a DataFix, or run it inside with op.record_datafix(fix) as body."),
+    Rule("FIX202", "error", "a bulk insert, SQLAlchemy statement or session that changes rows without a fix",
+         "Declare it as a DataFix, or run it inside with op.record_datafix(fix)."),
+    Rule("FIX203", "note", "an UPDATE of nothing but columns that the same revision adds",
+         "Nothing that was there before is lost; nothing is copied either."),
+    Rule("FIX204", "error", "TRUNCATE in a recorded body",
+         "Write DELETE FROM: a TRUNCATE is refused, because it leaves no rows to copy."),
+    Rule("FIX205", "note", "SQL that stands in another file",
+         "It is not checked. Write it into the revision, or run it inside with op.record_datafix(fix)."),
+    Rule("FIX301", "error", "a fix without a reason",
+         'Say why, for whoever reads the ledger: reason="...".'),
+    Rule("FIX302", "error", "a fix without an expectation",
+         "Say which rows, or how many: Rows(expect=...), or Table(inserted=, updated=, deleted=)."),
+    Rule("FIX303", "error", "a fix without a way back",
+         "Write op.revert_datafix(fix) into downgrade()."),
+    Rule("FIX304", "error", "a name that two fixes have",
+         "Rename the later one: the ledger knows a fix by its name."),
+    Rule("FIX401", "error", "an SQL text that the declaration refuses, such as a time without a zone",
+         "Give a time its zone ('...+00'), or write timestamp '...' where the column has none."),
+    Rule("FIX402", "note", "a time without a zone, which is right only for a column without one",
+         "Where the column has a zone, give the time one: '...+00', or tzinfo=dt.UTC."),
+    Rule("FIX403", "error", "a comparison with NULL, which is never true",
+         "Write IS NULL or IS NOT NULL."),
+    Rule("FIX404", "note", "NOT IN with a subquery, which is never true once that returns a NULL",
+         "Write NOT EXISTS (SELECT ...), or WHERE ... IS NOT NULL in the subquery."),
+    Rule("FIX405", "note", "a value that is another one in each run",
+         "Write the value itself where it must be the same everywhere."),
+    Rule("FIX406", "note", "the time of the run, which is another one in each database",
+         "Fine for a closed_at; where the time itself matters, write it."),
+    Rule("FIX407", "note", "rows chosen without an order",
+         "Add an ORDER BY that is unique; otherwise each run may choose other rows."),
+    Rule("FIX408", "note", "SQL that this check cannot read",
+         "PostgreSQL may well know it: see it run with datafixes plan."),
+    Rule("FIX501", "error", "a later revision that drops a table of a fix that can still be reverted",
+         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX501] reason"),
+    Rule("FIX502", "error", "a later revision that drops a column of such a table",
+         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX502] reason"),
+    Rule("FIX503", "error", "a later revision that gives a column of such a table another type",
+         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX503] reason"),
+    Rule("FIX504", "error", "a later revision that renames such a table or a column of it",
+         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX504] reason"),
+    Rule("FIX505", "note", "a later revision that adds a column to such a table, and not to its audit table",
+         "Add op.update_audit_table(table, name=audit), or the fix cannot be reverted until somebody does."),
+    Rule("FIX901", "error", "a silencer without a reason, or with a code that does not exist",
+         "Write # datafixes: ignore[CODE] and why."),
+    Rule("FIX902", "note", "a silencer that silences nothing",
+         "Remove it."),
+)  # fmt: skip
+
+CATALOGUE: dict[str, Rule] = {rule.code: rule for rule in _RULES}
+"""Every code, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        code: a code of the catalogue.
+        file: the file, as it is shown.
+        line: the line, from 1.
+        column: the character of the line, from 1.
+        message: what was found, in one sentence.
+        span: the first and last line of the statement: a silencer may stand there too.
+    """
+
+    code: str
+    file: str
+    line: int
+    column: int
+    message: str
+    span: tuple[int, int] = field(default=(0, 0), compare=False)
+
+    @property
+    def severity(self) -> Severity:
+        """Whether it stands in the way."""
+        return CATALOGUE[self.code].severity
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return CATALOGUE[self.code].remedy

@@ -1,0 +1,150 @@
+"""Later revisions that change the shape of tables, so that a fix cannot be reverted any more."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from datafixes.check.acting import Act, acts_of
+from datafixes.check.chain import Chain, revision_of
+from datafixes.check.declaring import DeclaredFix, fixes_of
+from datafixes.check.finding import Finding
+from datafixes.check.module import Module
+from datafixes.check.op_shapes import Shaping, Table, shapings_of, table_named
+from datafixes.check.sql_shape import Shape
+
+
+class Facts:
+    """What a revision declares and does, read once.
+
+    Attributes:
+        module: the file.
+        revision: its id.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.revision = revision_of(module)
+
+    @cached_property
+    def fixes(self) -> list[DeclaredFix]:
+        """The fixes that it declares."""
+        return fixes_of(self.module)
+
+    @cached_property
+    def acts(self) -> list[Act]:
+        """What it does with fixes."""
+        return acts_of(self.module, self.fixes)
+
+    @cached_property
+    def shapings(self) -> list[Shaping]:
+        """What it does to the shape of tables."""
+        return shapings_of(self.module)
+
+    @cached_property
+    def upward(self) -> list[Shaping]:
+        """What its upgrade does to the shape of tables."""
+        return [one for one in self.shapings if self.module.goes(one.call, "upgrade")]
+
+    @cached_property
+    def in_force(self) -> list[DeclaredFix]:
+        """The fixes that its upgrade applies or records."""
+        acts = [act for act in self.acts if act.verb != "reverts" and self.module.goes(act.call, "upgrade")]
+        return [fix for fix in self.fixes if any(set(fix.names) & act.names or not act.known for act in acts)]
+
+    def reverts(self, fix: DeclaredFix) -> bool:
+        """Whether its upgrade takes a fix back."""
+        return any(
+            act.verb == "reverts" and set(fix.names) & act.names and self.module.goes(act.call, "upgrade")
+            for act in self.acts
+        )
+
+    @cached_property
+    def updated_audits(self) -> set[Table]:
+        """The tables whose audit tables it brings to their shape."""
+        calls = self.module.calls_by_name.get("update_audit_table", [])
+        return {table_named(self.module, call, 0, "target") for call in calls}
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """A fix, the revision that applies it, and those above that."""
+
+    fix: DeclaredFix
+    revision: str
+    above: frozenset[str]
+
+    @property
+    def told(self) -> str:
+        return f"{self.fix.names[0] if self.fix.names else 'a fix'} (revision {self.revision})"
+
+
+_CODES = {"retypes": "FIX503", "renames": "FIX504", "adds": "FIX505"}
+
+
+def later_findings(
+    everything: Iterable[Facts], chain: Chain, wanted: Iterable[Facts]
+) -> Iterator[tuple[Facts, Finding]]:
+    """Findings about what revisions do to tables of fixes that stand below them.
+
+    Args:
+        everything: all revisions.
+        chain: their order.
+        wanted: those that are checked.
+    """
+    known = {one.revision: one for one in everything if one.revision}
+    applied = [
+        _Applied(fix, one.revision, chain.above(one.revision))
+        for one in known.values()
+        for fix in one.in_force
+        if fix.tables
+    ]
+    tables = {table for one in applied for table in one.fix.tables}
+    for later in wanted:
+        touching = [one for one in later.upward if one.shape.table in tables]
+        below = chain.below(later.revision) if touching else frozenset()
+        for shaping in touching:
+            covered = [
+                one
+                for one in applied
+                if shaping.shape.table in one.fix.tables
+                and one.revision in below
+                and _in_the_way(shaping.shape, one, [*(known[name] for name in below & one.above), later])
+            ]
+            if covered and not _mended(shaping.shape, later, known, chain):
+                yield later, _finding(later.module, shaping, covered)
+
+
+def _in_the_way(shape: Shape, applied: _Applied, since: list[Facts]) -> bool:
+    """Whether a fix is in force after the revisions since then, and has copies of what the last of them changes."""
+    if any(one.reverts(applied.fix) for one in since):
+        return False
+    came_since = any(
+        one.shape.deed == "adds" and (one.shape.table, one.shape.column) == (shape.table, shape.column)
+        for facts in since
+        for one in facts.upward
+    )
+    return shape.deed == "adds" or not shape.column or not came_since
+
+
+def _mended(shape: Shape, later: Facts, known: dict[str, Facts], chain: Chain) -> bool:
+    """Whether the audit table gets a new column too, in the same revision or a later one."""
+    if shape.deed != "adds":
+        return False
+    updating = {one.revision for one in known.values() if shape.table in one.updated_audits}
+    return bool(updating & (chain.above(later.revision) | {later.revision}))
+
+
+def _finding(module: Module, shaping: Shaping, covered: list[_Applied]) -> Finding:
+    shape = shaping.shape
+    code = _CODES.get(shape.deed) or ("FIX502" if shape.column else "FIX501")
+    named = ", ".join(one.told for one in covered[:3]) + (
+        f" and {len(covered) - 3} more" if len(covered) > 3 else ""
+    )
+    which = "The fix" if len(covered) == 1 else "The fixes"
+    doing = {
+        "drops": f"{shape.told} is dropped",
+        "retypes": f"{shape.told} gets another type",
+        "renames": f"{shape.told} is renamed",
+        "adds": f"{shape.told} is added here, and not to the audit table",
+    }[shape.deed]
+    return module.finding(code, shaping.call, f"{which} {named} cannot be reverted once {doing}.")

@@ -1,0 +1,237 @@
+"""A revision file that can be asked: what its names mean, which way its functions lead, what is recorded."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from datafixes.check.finding import Finding
+from datafixes.check.source import Source
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a name was given: a value, or each element of it, or one place of each element.
+
+    Attributes:
+        value: the value.
+        element: whether it is each element of the value.
+        place: the place of it that the name stands for.
+        by: what gave it; None where a call did.
+    """
+
+    value: ast.expr
+    element: bool = False
+    place: int | None = None
+    by: ast.AST | None = None
+
+
+class Module:
+    """A revision file.
+
+    Attributes:
+        source: the file.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    @cached_property
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        """The node that each node is a part of."""
+        return {child: node for node in ast.walk(self.source.tree) for child in ast.iter_child_nodes(node)}
+
+    @cached_property
+    def functions(self) -> dict[str, Function]:
+        """The functions at the top of the file."""
+        return {node.name: node for node in self.source.tree.body if isinstance(node, Function)}
+
+    @cached_property
+    def calls(self) -> list[ast.Call]:
+        """Every call, in the order of the file."""
+        found = [node for node in ast.walk(self.source.tree) if isinstance(node, ast.Call)]
+        return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+    @cached_property
+    def calls_by_name(self) -> dict[str, list[ast.Call]]:
+        """The calls, by the last name of what they call."""
+        found: dict[str, list[ast.Call]] = defaultdict(list)
+        for call in self.calls:
+            found[attribute(call)].append(call)
+        return found
+
+    @cached_property
+    def imports(self) -> dict[str, str]:
+        """Name in this file -> dotted name of what was imported."""
+        found: dict[str, str] = {}
+        for node in ast.walk(self.source.tree):
+            if isinstance(node, ast.Import):
+                for name in node.names:
+                    found[name.asname or name.name.partition(".")[0]] = (
+                        name.name if name.asname else name.name.partition(".")[0]
+                    )
+            elif isinstance(node, ast.ImportFrom):
+                found |= {name.asname or name.name: f"{node.module or ''}.{name.name}" for name in node.names}
+        return found
+
+    @cached_property
+    def bindings(self) -> Mapping[ast.AST, Mapping[str, list[Binding]]]:
+        """By module or function: what each name in it was given."""
+        found: dict[ast.AST, dict[str, list[Binding]]] = defaultdict(lambda: defaultdict(list))
+        for node in ast.walk(self.source.tree):
+            for target, value, element in _given(node):
+                scope = self.scope(node)
+                if isinstance(target, ast.Name):
+                    found[scope][target.id].append(Binding(value, element, by=node))
+                elif isinstance(target, ast.Tuple | ast.List):
+                    for place, part in enumerate(target.elts):
+                        if isinstance(part, ast.Name):
+                            found[scope][part.id].append(Binding(value, element, place, node))
+        return found
+
+    def around(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes around a node, from the inside out."""
+        while (parent := self.parents.get(node)) is not None:
+            yield parent
+            node = parent
+
+    def scope(self, node: ast.AST) -> ast.AST:
+        """The function that a node stands in, or the module."""
+        return next((one for one in self.around(node) if isinstance(one, Function)), self.source.tree)
+
+    def function(self, node: ast.AST) -> str | None:
+        """The name of the function at the top of the file that a node stands in."""
+        outermost = [one.name for one in self.around(node) if isinstance(one, Function)]
+        return outermost[-1] if outermost else None
+
+    def dotted(self, node: ast.expr) -> str:
+        """The dotted name of what a name or attribute means, such as ``sqlalchemy.text``; empty where it has none."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ""
+        return ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
+
+    def goes(self, node: ast.AST, way: str) -> bool:
+        """Whether a node runs in an ``upgrade`` or a ``downgrade``."""
+        name = self.function(node)
+        return name is None or name in self._reached[way]
+
+    @cached_property
+    def _reached(self) -> dict[str, set[str]]:
+        called = {
+            name: {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and one.id in self.functions}
+            for name, node in self.functions.items()
+        }
+        reached: dict[str, set[str]] = {}
+        for way in ("upgrade", "downgrade"):
+            # Projects of several databases have upgrade_first(), upgrade_second().
+            found = {name for name in called if name == way or name.startswith(f"{way}_")}
+            waiting = list(found)
+            while waiting:
+                more = called[waiting.pop()] - found
+                found |= more
+                waiting += more
+            reached[way] = found
+        return reached
+
+    def recorded(self, node: ast.AST) -> bool:
+        """Whether a node runs only inside ``with op.record_datafix(...)``."""
+        return self._in_recording(node) or self.function(node) in self._recorded_functions
+
+    def _in_recording(self, node: ast.AST) -> bool:
+        inner = node
+        for one in self.around(node):
+            if (
+                isinstance(one, ast.With | ast.AsyncWith)
+                and not isinstance(inner, ast.withitem)
+                and any(attribute(item.context_expr) == "record_datafix" for item in one.items)
+            ):
+                return True
+            inner = one
+        return False
+
+    @cached_property
+    def _recorded_functions(self) -> set[str]:
+        used: dict[str, list[ast.AST]] = defaultdict(list)
+        for node in ast.walk(self.source.tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in self.functions:
+                used[node.id].append(node)
+        # One that enters the recording in another way than `with` is taken to record all that it does.
+        found = {
+            name
+            for call in self.calls
+            if attribute(call) == "record_datafix"
+            and not isinstance(self.parents[call], ast.withitem)
+            and (name := self.function(call)) is not None
+        }
+        while True:
+            more = {
+                name
+                for name, places in used.items()
+                if name not in found
+                and all(self._in_recording(one) or self.function(one) in found | {name} for one in places)
+                and any(self.function(one) != name for one in places)
+            }
+            if not more:
+                return found
+            found |= more
+
+    def finding(self, code: str, node: ast.expr | ast.stmt, message: str) -> Finding:
+        """A finding at a node."""
+        return Finding(
+            code, self.source.shown, node.lineno, self.source.column(node), message, self._span(node)
+        )
+
+    def _span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
+        statement = node
+        if not isinstance(node, ast.stmt):
+            statement = next((one for one in self.around(node) if isinstance(one, ast.stmt)), node)
+        body = getattr(statement, "body", None)
+        if isinstance(body, list) and body:
+            return statement.lineno, max(statement.lineno, body[0].lineno - 1)
+        return statement.lineno, statement.end_lineno or statement.lineno
+
+
+def attribute(node: ast.AST) -> str:
+    """The last name of what a call calls: ``execute`` of ``op.get_bind().execute(...)``."""
+    if not isinstance(node, ast.Call):
+        return ""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def argument(call: ast.Call, place: int | None, name: str) -> ast.expr | None:
+    """An argument of a call, by its place or its name."""
+    for keyword in call.keywords:
+        if keyword.arg == name:
+            return keyword.value
+    if (
+        place is not None
+        and place < len(call.args)
+        and not any(isinstance(a, ast.Starred) for a in call.args)
+    ):
+        return call.args[place]
+    return None
+
+
+def _given(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
+    """Target, value and whether it is each element of it."""
+    match node:
+        case ast.Assign():
+            for target in node.targets:
+                yield target, node.value, False
+        case ast.AnnAssign(value=ast.expr() as value):
+            yield node.target, value, False
+        case ast.AugAssign() | ast.NamedExpr():
+            yield node.target, node.value, False
+        case ast.For() | ast.AsyncFor() | ast.comprehension():
+            yield node.target, node.iter, True
+        case ast.withitem(optional_vars=ast.expr() as target):
+            yield target, node.context_expr, False

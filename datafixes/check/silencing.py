@@ -1,0 +1,121 @@
+"""Comments that silence findings at their place: ``# datafixes: ignore[FIX201] reason``."""
+
+import io
+import re
+import tokenize
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from datafixes.check.finding import CATALOGUE, Finding
+from datafixes.check.source import Source
+from datafixes.declared import nearest
+
+_MARK = re.compile(r"#\s*datafixes\s*:\s*(?P<rest>.*)", re.DOTALL)
+_SILENCER = re.compile(r"ignore\s*\[(?P<codes>[^\]]*)\](?P<reason>.*)", re.DOTALL)
+_UNSILENCED = ("FIX101", "FIX901", "FIX902")
+
+
+@dataclass(frozen=True)
+class Silencer:
+    """One comment.
+
+    Attributes:
+        codes: what it silences.
+        lines: the lines that it speaks for.
+        line: where it stands.
+        column: the character at which it begins, from 1.
+        reason: why.
+        problem: what is wrong with it, in a sentence; empty where nothing is.
+    """
+
+    codes: frozenset[str]
+    lines: range
+    line: int
+    column: int
+    reason: str = ""
+    problem: str = ""
+
+    def silences(self, finding: Finding) -> bool:
+        """Whether a finding is of its codes and at its place."""
+        if finding.code not in self.codes or finding.code in _UNSILENCED:
+            return False
+        return any(line in self.lines for line in (finding.line, *finding.span))
+
+
+def silencers_of(source: Source) -> list[Silencer]:
+    """Every silencer of a file."""
+    found = []
+    text = "\n".join(source.lines)
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT and (mark := _MARK.search(token.string)):
+                found.append(_read(source, mark["rest"], (token.start[0], token.start[1] + mark.start() + 1)))
+    except (tokenize.TokenError, SyntaxError, RecursionError):
+        pass  # what comes before is known; the file itself was read
+    return found
+
+
+def _read(source: Source, text: str, place: tuple[int, int]) -> Silencer:
+    line, column = place
+    lines = _spoken_for(source, line)
+    found = _SILENCER.match(text)
+    if found is None:
+        return Silencer(
+            frozenset(), lines, line, column, problem="This comment is no silencer that can be read."
+        )
+    codes = [code.strip() for code in found["codes"].split(",") if code.strip()]
+    reason = found["reason"].partition(" #")[0].strip(" \t-–—:.,")
+    problem = ""
+    unknown = [code for code in codes if code not in CATALOGUE]
+    if unknown:
+        problem = f"There is no code {unknown[0]}.{nearest(unknown[0], list(CATALOGUE))}"
+    elif not codes:
+        problem = "This silencer names no code."
+    elif not reason:
+        problem = f"This silencer of {', '.join(codes)} does not say why."
+    return Silencer(frozenset(codes), lines, line, column, reason, problem)
+
+
+def _spoken_for(source: Source, line: int) -> range:
+    """Its own line; of a comment on a line of its own, the code below it too."""
+    if not source.lines[line - 1].lstrip().startswith("#"):
+        return range(line, line + 1)
+    below = line
+    while below < len(source.lines) and source.lines[below].lstrip().startswith("#"):
+        below += 1
+    return range(line, below + 2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of the findings of a file, and how many were silenced."""
+
+    findings: list[Finding]
+    silenced: int
+
+
+def silence(source: Source, findings: Iterable[Finding]) -> Outcome:
+    """Take away what is silenced, and add what is wrong with the silencers themselves.
+
+    A silencer without a reason silences all the same: that it has none is an error of its own.
+    """
+    silencers = silencers_of(source)
+    used: set[Silencer] = set()
+    left: list[Finding] = []
+    count = 0
+    for finding in findings:
+        by = [one for one in silencers if one.silences(finding)]
+        used.update(by)
+        count += bool(by)
+        if not by:
+            left.append(finding)
+    for one in silencers:
+        if one.problem:
+            left.append(_at(source, one, "FIX901", one.problem))
+        elif one not in used:
+            left.append(_at(source, one, "FIX902", f"{', '.join(sorted(one.codes))} is not found here."))
+    return Outcome(left, count)
+
+
+def _at(source: Source, silencer: Silencer, code: str, message: str) -> Finding:
+    return Finding(code, source.shown, silencer.line, silencer.column, message)

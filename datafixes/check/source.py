@@ -1,0 +1,86 @@
+"""A Python file as text and as a tree; whatever keeps it from being read is a finding."""
+
+import ast
+import io
+import os
+import re
+import tokenize
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from datafixes.check.finding import Finding
+
+LONGEST = 2_000_000
+"""The bytes of the longest file that is read: a revision is something that people read."""
+
+TOO_DEEP = "The file is nested too deeply to be read."
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file that could be read.
+
+    Attributes:
+        path: the file.
+        shown: its name, as findings show it.
+        lines: its lines, without their ends.
+        tree: what Python makes of it.
+    """
+
+    path: Path
+    shown: str
+    lines: tuple[str, ...]
+    tree: ast.Module
+
+    def column(self, node: ast.expr | ast.stmt) -> int:
+        """The character at which a node begins, from 1; Python counts bytes."""
+        if not 0 < node.lineno <= len(self.lines):
+            return 1
+        line = self.lines[node.lineno - 1].encode("utf-8", "surrogatepass")
+        return len(line[: node.col_offset].decode("utf-8", "replace")) + 1
+
+
+def read_source(path: Path) -> Source | Finding:
+    """Read a file, or say why that cannot be."""
+    shown = shown_path(path)
+    try:
+        if not path.is_file():
+            return Finding("FIX101", shown, 1, 1, "There is no such file.")
+        size = path.stat().st_size
+        if size > LONGEST:
+            told = f"The file has {size:,} bytes; up to {LONGEST:,} are read."
+            return Finding("FIX101", shown, 1, 1, told)
+        content = path.read_bytes()
+    except OSError as error:
+        return Finding("FIX101", shown, 1, 1, f"The file cannot be read: {error.strerror or error}.")
+    return _parsed(path, shown, content)
+
+
+def _parsed(path: Path, shown: str, content: bytes) -> Source | Finding:
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        text = content.decode(encoding)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" in somebody's text
+            tree = ast.parse(content)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        told = f"The file is not {error.encoding}: byte 0x{content[error.start]:02x}."
+        return Finding("FIX101", shown, line, 1, told)
+    except SyntaxError as error:
+        told = f"The file is not Python: {error.msg}."
+        return Finding("FIX101", shown, error.lineno or 1, max(error.offset or 1, 1), told)
+    except ValueError as error:
+        return Finding("FIX101", shown, 1, 1, f"The file is not Python: {error}.")
+    except (RecursionError, MemoryError):
+        return Finding("FIX101", shown, 1, 1, TOO_DEEP)
+    return Source(path, shown, tuple(re.split(r"\r\n|\r|\n", text)), tree)
+
+
+def shown_path(path: Path) -> str:
+    """A path as a person here would type it."""
+    try:
+        return path.resolve().relative_to(Path(os.getcwd()).resolve()).as_posix()
+    except (OSError, ValueError, RuntimeError):
+        return path.as_posix()

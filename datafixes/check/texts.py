@@ -1,0 +1,93 @@
+"""The SQL texts that a file puts together, as far as it says itself what is in them."""
+
+import ast
+import itertools
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datafixes.check.following import Follower
+from datafixes.check.module import Module, attribute
+from datafixes.check.sql_reading import UNKNOWN
+
+_MOST = 40
+_KEEPING = {"bindparams", "columns", "execution_options", "lstrip", "params", "rstrip", "strip"}
+_WRAPPING = {"DDL", "SQL", "cleandoc", "dedent", "literal_column", "sql", "str", "text"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that a run may see. Where something in it is not known, it is not whole."""
+
+    value: str
+    whole: bool = True
+
+
+def texts_of(module: Module, node: ast.expr | None) -> list[Text]:
+    """The texts that an expression may be."""
+    if node is None:
+        return []
+    return list(dict.fromkeys(itertools.islice(_texts(Follower(module), node, 0), _MOST)))
+
+
+def _texts(follower: Follower, node: ast.expr, depth: int) -> Iterator[Text]:
+    for value in follower.values(node, depth):
+        match value:
+            case ast.Constant(value=str() as text):
+                yield Text(text)
+            case ast.JoinedStr():
+                yield _together([_part(follower, part, depth + 1) for part in value.values])
+            case ast.BinOp(op=ast.Add()):
+                yield _together([_part(follower, part, depth + 1) for part in _summands(value)])
+            case ast.BinOp(op=ast.Mod()):
+                yield from (Text(text.value, False) for text in _texts(follower, value.left, depth + 1))
+            case ast.Call():
+                yield from _called(follower, value, depth + 1)
+
+
+def _part(follower: Follower, node: ast.expr, depth: int) -> Text:
+    if isinstance(node, ast.FormattedValue):
+        if node.conversion != -1 or node.format_spec is not None:
+            return Text(UNKNOWN, False)
+        node = node.value
+    return next(_texts(follower, node, depth), Text(UNKNOWN, False))
+
+
+def _together(parts: list[Text], between: str = "") -> Text:
+    return Text(between.join(one.value for one in parts), all(one.whole for one in parts))
+
+
+def _summands(node: ast.expr) -> list[ast.expr]:
+    # By hand: a text of a thousand lines is a tree as deep.
+    parts: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts.append(node.right)
+        node = node.left
+    return [node, *reversed(parts)]
+
+
+def _called(follower: Follower, call: ast.Call, depth: int) -> Iterator[Text]:
+    name = attribute(call)
+    if isinstance(call.func, ast.Attribute):
+        holder = call.func.value
+        if name in _KEEPING:
+            yield from _texts(follower, holder, depth)
+        elif name == "replace":
+            yield from (Text(text.value, False) for text in _texts(follower, holder, depth))
+        elif name == "format":
+            yield from (_formatted(text) for text in _texts(follower, holder, depth))
+        elif name == "join" and call.args:
+            for between in _texts(follower, holder, depth):
+                if parts := [_part(follower, one, depth) for one in follower.elements(call.args[0], depth)]:
+                    yield _together(parts, between.value)
+    if name in _WRAPPING and call.args:
+        yield from _texts(follower, call.args[0], depth)
+
+
+def _formatted(text: Text) -> Text:
+    try:
+        parts = list(string.Formatter().parse(text.value))
+    except ValueError:
+        return Text(text.value, False)
+    whole = text.whole and all(field is None for _, field, _, _ in parts)
+    return Text("".join(before + ("" if field is None else UNKNOWN) for before, field, _, _ in parts), whole)

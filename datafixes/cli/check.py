@@ -1,0 +1,77 @@
+"""``datafixes check``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.cli.main import DIFFERENT, OK
+from datafixes.cli.output import write
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+
+_FORMATS = ("terminal", "json", "github", "markdown")
+
+
+@click.command(epilog="Example: datafixes check --since 014 --format github")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--since", metavar="REVISION", help="Check only revisions that come after this one.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="terminal",
+    show_default=True,
+    help="How it looks.",
+)
+@click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")
+@click.option("--list", "listed", is_flag=True, help="List all codes, and check nothing.")
+@pass_where
+def command(  # noqa: PLR0913 - one for each option
+    where: Where, files: tuple[Path, ...], since: str | None, form: str, output: str | None, listed: bool
+) -> int:
+    """Find what is risky in revisions: of the project, or of FILES.
+
+    No database is asked, and nothing is imported. Exit code 3: errors were found; notes are only told. In the line of
+    a finding, or above it, a comment silences it: # datafixes: ignore[CODE] reason
+    """
+    from datafixes.check.checking import UnknownRevision, check, revision_files
+    from datafixes.check.formats import FORMATS, catalogue, summary
+
+    if listed:
+        write(catalogue(), output)
+        return OK
+    scripts = _scripts(where.project(), bool(files))
+    known = revision_files(*scripts) if scripts else []
+    try:
+        checked = check(known, files or None, since)
+    except UnknownRevision as error:
+        raise click.UsageError(f"--since {since}: {error.message}") from None
+    text = FORMATS[form](checked)
+    write(text if form == "json" or output else _encodable(text), output)
+    if form in ("github", "json") or output:
+        click.echo(summary(checked), err=True)
+    return DIFFERENT if checked.count("error") else OK
+
+
+def _scripts(project: Project, files_given: bool) -> tuple[list[Path], bool] | None:
+    """The directories of the project's revisions, and whether those below them count; without a project, nothing."""
+    try:
+        scripts = project.scripts
+    except DatafixError:
+        if files_given:
+            return None
+        raise
+    return [Path(one) for one in scripts._version_locations], bool(scripts.recursive_version_locations)
+
+
+def _encodable(text: str) -> str:
+    """A text that stdout can write, whatever its encoding."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
