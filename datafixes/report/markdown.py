@@ -1,0 +1,165 @@
+"""A document for a pull request's comment: the counts first, rows below, never longer than such a comment may be."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from datafixes.report.document import Cell, Changes, Document, Fact, Grid, Row, Section, State
+from datafixes.report.markdown_text import code, fenced, paragraph, sentence, value
+from datafixes.report.text import arrow, counts_of
+
+LIMIT = 65_000
+"""How long it may be, in UTF-16's units. GitHub refuses a comment of more than 65,536."""
+
+SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! "}
+_FOLDED, _COLUMNS, _FACTS = 20, 8, 40
+_CUTS = (5000, 2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
+
+
+def to_markdown(document: Document) -> str:
+    """The text. Where it would be too long, each list has fewer rows, and says how many are left out."""
+    for rows in _CUTS:
+        text = "\n\n".join(_document(document, rows)) + "\n"
+        if _length(text) <= LIMIT:
+            return text
+    return _beginning(list(_document(document, 0)))
+
+
+def _length(text: str) -> int:
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
+def _beginning(parts: list[str]) -> str:
+    kept, room = [], LIMIT - 200
+    for part in parts:
+        room -= _length(part) + 2
+        if room < 0:
+            break
+        kept.append(part)
+    left = len(parts) - len(kept)
+    return (
+        "\n\n".join([*kept, f"**! The rest does not fit into a comment: {left:,} parts are left out.**"])
+        + "\n"
+    )
+
+
+def _document(document: Document, rows: int) -> Iterator[str]:
+    yield f"## {sentence(document.title)}"
+    if document.summary:
+        yield f"**{SIGNS[document.state]}{sentence(document.summary)}**"
+    yield from _facts(document.facts)
+    for section in document.sections:
+        yield from _section(section, rows)
+
+
+def _section(section: Section, rows: int) -> Iterator[str]:
+    yield f"### {SIGNS[section.state]}{sentence(section.title)}"
+    yield from _facts(section.facts)
+    yield from map(paragraph, section.notes)
+    if section.block:
+        yield _block(section.block)
+    for grid in section.grids:
+        yield from _grid(grid, rows)
+    for changes in section.changes:
+        yield from _changes(changes, rows)
+
+
+def _facts(facts: tuple[Fact, ...]) -> Iterator[str]:
+    told = [f"- {_name(fact)}{SIGNS[fact.state]}{_text(fact)}" for fact in facts[:_FACTS]]
+    if left := len(facts) - len(told):
+        told.append(f"- ({left:,} more lines are left out)")
+    if told:
+        yield "\n".join(told)
+
+
+def _name(fact: Fact) -> str:
+    return f"**{sentence(fact.name)}:** " if fact.name else ""
+
+
+def _text(fact: Fact) -> str:
+    return code(fact.text) if fact.exact else paragraph(fact.text)
+
+
+def _block(block: str) -> str:
+    text, count = fenced(block)
+    return _folded(f"{count:,} lines", text) if count > _FOLDED else text
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _grid(grid: Grid, rows: int) -> Iterator[str]:
+    if grid.title:
+        yield f"**{sentence(grid.title)}**"
+    if not grid.rows:
+        yield f"_({sentence(grid.empty)})_"
+        return
+    names = [sentence(name) for name in grid.columns]
+    body = [[sentence(text or "") for text in row] for row in grid.rows[:rows]]
+    yield from _list_of_rows(names, body, len(grid.rows))
+
+
+def _list_of_rows(names: list[str], body: list[list[str]], total: int) -> Iterator[str]:
+    if body:
+        table = "\n".join(_line(cells) for cells in (names, ["---"] * len(names), *body))
+        yield _folded(f"{total:,} rows", table) if total > _FOLDED else table
+    if left := total - len(body):
+        yield f"**! {left:,} of {total:,} rows are not shown.**"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _changes(changes: Changes, rows: int) -> Iterator[str]:
+    kinds = counts_of([row.kind for row in changes.rows])
+    whole = len(changes.rows) == changes.total
+    told = (
+        (kinds or "no row changes") if whole else f"{changes.total:,} rows, of which here: {kinds or 'none'}"
+    )
+    yield f"**{code(changes.table)}: {told}**"
+    room = rows
+    for kind, found in groupby(sorted(changes.rows, key=_order), lambda row: row.kind):
+        of_kind = list(found)
+        names = list(dict.fromkeys(cell.column for row in of_kind for cell in row.cells if cell.changed))
+        table = _wide if len(names) <= _COLUMNS else _long
+        header, body = table(of_kind[:room], names)
+        room -= len(of_kind[:room])
+        if body:
+            text = "\n".join(_line(cells) for cells in (header, ["---"] * len(header), *body))
+            yield _folded(f"{len(of_kind):,} {kind}", text) if len(body) > _FOLDED else text
+    if left := changes.total - (rows - room):
+        yield f"**! {left:,} of {changes.total:,} rows are not shown.**"
+
+
+def _order(row: Row) -> int:
+    return ("updated", "inserted", "deleted").index(row.kind)
+
+
+def _wide(rows: list[Row], names: list[str]) -> tuple[list[str], list[list[str]]]:
+    """A line for each row."""
+    body = []
+    for row in rows:
+        cells = {cell.column: _change(cell) for cell in row.cells if cell.changed}
+        body.append([_key(row), row.kind, *(cells.get(name, "") for name in names)])
+    return ["key", "change", *(code(name) for name in names)], body
+
+
+def _long(rows: list[Row], names: list[str]) -> tuple[list[str], list[list[str]]]:
+    """A line for each changed column, where they are many."""
+    body = [
+        [_key(row), row.kind, code(cell.column), _change(cell)]
+        for row in rows
+        for cell in row.cells
+        if cell.changed
+    ]
+    return ["key", "change", "column", "value"], body
+
+
+def _key(row: Row) -> str:
+    return code(row.key) if row.key else "(no key)"
+
+
+def _change(cell: Cell) -> str:
+    before, after = ("" if side is None else value(side) for side in (cell.before, cell.after))
+    return f"{before}{arrow(before, after)}{after}" if before and after else before or after

@@ -1,0 +1,71 @@
+"""Text in GitHub's Markdown that stays text: no link, mention, emoji, formula, tag or end of a table's cell."""
+
+import re
+
+from datafixes.report.document import Value
+from datafixes.report.text import is_plain, lines, one_line, shown
+
+_LONGEST_SENTENCE, _LONGEST_VALUE, _LONGEST_LINE, _MOST_LINES = 1000, 200, 500, 60
+# Mentions, issues, links and emoji are looked for in the rendered text, where a backslash does not help: a blank of no
+# width comes between.
+_BLANK = "&#8203;"
+_BROKEN_UP = re.compile(
+    r"@(?=\w)|#(?=\d)|:(?=//)|:(?=(?!\d{1,2}:)[\w+-]+:)|(?<=\bGH)-(?=\d)|(?<=\bww)w(?=\.)|(?<=\bmailto):|(?<=\bxmpp):",
+    re.I,
+)
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
+_AT_START = re.compile(r"(?:[-+#>=]|\d+(?=[.)]))")
+
+
+def sentence(text: str) -> str:
+    """A sentence or name in one line, for people to read."""
+    text = one_line(_beginning(text)).strip()
+    started = _AT_START.match(text)
+    text = _MARKUP.sub(lambda found: "\\" + found.group(), text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+    text = _BROKEN_UP.sub(lambda found: found.group() + _BLANK, text)
+    if started:
+        text = _BLANK + text
+    return text
+
+
+def code(text: str) -> str:
+    """A name or a command, in fixed width."""
+    return _span(one_line(_beginning(text)))
+
+
+def paragraph(text: str) -> str:
+    """A text that may have several lines."""
+    return "<br>".join(sentence(line) for line in lines(_beginning(text)))
+
+
+def value(given: Value) -> str:
+    """A value in fixed width; NULL and what is masked, which are none, in italics."""
+    text = shown(given, _LONGEST_VALUE)
+    return _span(text) if is_plain(given) else f"_{text}_"
+
+
+def _beginning(text: str) -> str:
+    if len(text) <= _LONGEST_SENTENCE:
+        return text
+    return f"{text[:_LONGEST_SENTENCE]}… ({len(text):,} characters)"
+
+
+def _span(text: str) -> str:
+    # Markdown's readers do not agree on what a backslash before a bar is, not even within code.
+    text = text.replace("\\|", "\\\\x7c" if text.startswith("E'") else "\\x7c").replace("|", "\\|")
+    ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    blank = " " if text.startswith(("`", " ")) or text.endswith(("`", " ")) or not text.strip() else ""
+    return f"{ticks}{blank}{text}{blank}{ticks}" if text else "` `"
+
+
+def fenced(text: str) -> tuple[str, int]:
+    """Lines whose spaces count, and how many of them there are."""
+    text = text.rstrip("\n")
+    count = text.count("\n") + 1
+    told = lines("\n".join(text[: _LONGEST_LINE * _MOST_LINES].split("\n")[:_MOST_LINES]))
+    told = [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…" for line in told]
+    if left := count - len(told):
+        told.append(f"… {left:,} more lines")
+    ticks = "`" * max(3, max((len(run) for line in told for run in re.findall("`+", line)), default=0) + 1)
+    return "\n".join([f"{ticks}text", *told, ticks]), count

@@ -1,0 +1,109 @@
+"""Values and sentences as harmless text: nothing invisible, nothing that a screen obeys, no two that look the same."""
+
+import re
+
+from datafixes.report.document import Value
+
+# Controls, blanks that are not the space, and characters that nobody sees or that turn the direction of others.
+# Written by their numbers; a test compares them with Unicode's own lists.
+_UNSEEN = (
+    "\\x00-\\x1f\\x7f-\\xa0\\xad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028-\\u202f"
+    "\\u205f-\\u206f\\u2800\\u3000\\u3164\\ud800-\\udfff\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb"
+    "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff"
+)
+_COMBINING = "[\\u0300-\\u036f\\u0483-\\u0489\\u1ab0-\\u1aff\\u1dc0-\\u1dff\\u20d0-\\u20ff\\ufe20-\\ufe2f]"
+# More than four marks on a letter cover their neighbours.
+_PILED = f"(?<={_COMBINING}{{4}}){_COMBINING}"
+_HARMFUL = re.compile(f"[{_UNSEEN}]|{_PILED}")
+_HARMFUL_IN_LINES = re.compile(f"(?!\\n)[{_UNSEEN}]|{_PILED}")
+_RIGHT_TO_LEFT = re.compile(
+    "[\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc\\U00010800-\\U00010fff\\U0001e800-\\U0001efff]"
+)
+_NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_MARK_OF_CUT = re.compile(r"…$|… \([0-9,]+ characters\)$")
+
+NULL = "NULL"
+MASKED = "(masked)"
+LEFT_TO_RIGHT = "\u200e"
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found.group()
+    number = ord(character)
+    if character in _NAMED:
+        return _NAMED[character]
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+def one_line(text: str) -> str:
+    """A sentence or a name in one line; what nobody would see is shown as an escape."""
+    return _HARMFUL.sub(_escape, text)
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text that has some; within them, what nobody would see is shown as an escape."""
+    return _HARMFUL_IN_LINES.sub(_escape, text.replace("\r\n", "\n").expandtabs(4)).split("\n")
+
+
+def literal(text: str) -> str:
+    """A value so that two different values are two different texts.
+
+    It stands as it is where nothing can be mistaken. Otherwise it is written as in SQL: ``'NULL'`` is a text and NULL
+    is none, ``''`` is the empty text, and ``E'...'`` has escapes for what nobody would see.
+    """
+    if _HARMFUL.search(text):
+        inner = _HARMFUL.sub(_escape, text.replace("\\", "\\\\")).replace("'", "''")
+        return f"E'{inner}'"
+    ambiguous = (
+        text.strip(" ") != text
+        or text.upper() in ("", NULL)
+        or text.startswith(("'", "E'", MASKED))
+        or "→" in text
+        or _MARK_OF_CUT.search(text) is not None
+    )
+    return "'" + text.replace("'", "''") + "'" if ambiguous else text
+
+
+def shown(value: Value, limit: int) -> str:
+    """A value as people read it.
+
+    Args:
+        value: the value.
+        limit: how many characters of it at most; of a longer one the beginning, and how many it has.
+    """
+    if value.masked:
+        return MASKED
+    if value.text is None:
+        return NULL
+    characters = value.characters or len(value.text)
+    if len(value.text) <= limit and characters == len(value.text):
+        return literal(value.text)
+    return f"{literal(value.text[:limit])}… ({characters:,} characters)"
+
+
+def is_plain(value: Value) -> bool:
+    """Whether a value is a text, and not NULL or masked."""
+    return value.text is not None and not value.masked
+
+
+def same_ends(one: str, other: str) -> tuple[int, int]:
+    """How many characters two texts share at their beginnings and, after those, at their ends."""
+    shorter = min(len(one), len(other))
+    start = next((at for at in range(shorter) if one[at] != other[at]), shorter)
+    rest = shorter - start
+    end = next((at for at in range(rest) if one[-1 - at] != other[-1 - at]), rest)
+    return start, end
+
+
+def arrow(before: str, after: str) -> str:
+    """The sign between before and after; texts that run from right to left must not make them change places."""
+    turned = _RIGHT_TO_LEFT.search(before) or _RIGHT_TO_LEFT.search(after)
+    return f" {LEFT_TO_RIGHT}→{LEFT_TO_RIGHT} " if turned else " → "
+
+
+def counts_of(kinds: list[str]) -> str:
+    """``7 updated, 1 deleted``."""
+    named = {kind: kinds.count(kind) for kind in ("updated", "inserted", "deleted")}
+    return ", ".join(f"{number:,} {kind}" for kind, number in named.items() if number)
