@@ -192,7 +192,7 @@ def test_c8_a_row_that_moves_to_another_partition_meanwhile_is_met_there_at_the_
     [
         "ALTER TABLE positions ALTER price TYPE numeric(20,8) USING price + 0.00000001",
         "ALTER TABLE positions ADD weight numeric NOT NULL DEFAULT 7",
-        "DROP VIEW positions_audit_changes; ALTER TABLE positions_audit ALTER price TYPE numeric(12,2)",
+        "DROP VIEW positions_audit_changes CASCADE; ALTER TABLE positions_audit ALTER price TYPE numeric(12,2)",
     ],
     ids=["retyped", "one more column", "audit table retyped"],
 )

@@ -252,7 +252,7 @@ def test_a_revert_without_an_apply(tmp_path: Path, database: Database, before: s
         project.alembic("upgrade", "head")
         project.alembic("downgrade", "-1")
     project.alembic("stamp", "b")
-    reason = "the ledger has no run of it" if before == "stamp" else "run 2 reverted it"
+    reason = "the ledger has no run of it" if before == "stamp" else "run 2 reverted run 1 already"
     refused(project, "there is nothing to revert", reason, step=("downgrade", "-1"))
     assert project.versions == {"b"}
 
@@ -288,7 +288,7 @@ def test_an_audit_table_of_another_shape(
     tmp_path: Path, database: Database, statement: str, words: tuple[str, ...]
 ) -> None:
     project = project_with_fix(tmp_path, database)
-    database.execute("DROP VIEW item_audit_changes", statement)
+    database.execute("DROP VIEW item_audit_changes CASCADE", statement)
     refused(project, "public.item_audit", *words)
 
 
