@@ -117,6 +117,12 @@ class Browser:
         ]
 
     @property
+    def refused(self) -> list[str]:
+        """Why requests came to nothing: ``csp`` is the page's own policy."""
+        failed = [e["params"] for e in self.events if e["method"] == "Network.loadingFailed"]
+        return [params.get("blockedReason", params["errorText"]) for params in failed]
+
+    @property
     def complaints(self) -> list[str]:
         """Errors and refusals that the browser told of."""
         logged = [e["params"]["entry"]["text"] for e in self.events if e["method"] == "Log.entryAdded"]

@@ -68,7 +68,9 @@ def test_what_is_left_can_be_undone_later(tmp_path: Path, database: Database) ->
 
 def test_a_revert_is_reverted_by_naming_its_revision(tmp_path: Path, database: Database) -> None:
     project = with_undo(tmp_path, database)
-    project.revision("d", "c", 'op.revert_datafix("close_items", revision="c")', BACK, top="# The fix of revision b.")
+    project.revision(
+        "d", "c", 'op.revert_datafix("close_items", revision="c")', BACK, top="# The fix of revision b."
+    )
     ran(project, "upgrade", "d")
     assert rows(project) == CLOSED
     # In force again, so it is not applied a second time whatever the version table says.
@@ -103,7 +105,9 @@ def test_a_row_that_the_fix_did_not_change_is_refused(tmp_path: Path, database: 
 
 def test_the_undo_of_an_unknown_fix_names_the_nearest(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
-    project.revision("c", "b", 'op.revert_datafix("close_item", revision="b")', "pass", top="# The fix of revision b.")
+    project.revision(
+        "c", "b", 'op.revert_datafix("close_item", revision="b")', "pass", top="# The fix of revision b."
+    )
     refused = project.alembic("upgrade", "head")
     assert refused.code == 255
     assert "No revision declares a fix close_item. Did you mean close_items?" in refused.last_line

@@ -138,7 +138,7 @@ def test_nothing_is_long_enough_to_break_it() -> None:
         grids=(Grid("", ("a",), ((million,),) * 100),),
         changes=(Changes(million, (Row(million, "updated", (Cell("c", Value(million), Value("x")),)),), 1),),
     )  # fmt: skip
-    text = to_markdown(Document("x", million, sections=(section,) * 10))
+    text = to_markdown(Document("x", million, sections=(section,) * 3))
     assert utf16(text) <= 65_000
     assert "The rest does not fit into a comment" in text
 
