@@ -12,7 +12,7 @@ LIMIT = 65_000
 
 SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! "}
 _FOLDED, _COLUMNS, _FACTS = 20, 8, 40
-_CUTS = (5000, 2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
+_CUTS = (2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
 
 
 def to_markdown(document: Document) -> str:
@@ -25,7 +25,7 @@ def to_markdown(document: Document) -> str:
 
 
 def _length(text: str) -> int:
-    return len(text) + sum(character > "\uffff" for character in text)
+    return len(text.encode("utf-16-le")) // 2
 
 
 def _beginning(parts: list[str]) -> str:
