@@ -103,7 +103,7 @@ def _text(place: Place, title: str, house: House, needs: frozenset[str], parts: 
         revision=place.revision,
         revises=f"Revises: {place.down_revision}\n" if place.down_revision else "Revises:\n",
         created=place.created.isoformat(sep=" ", timespec="seconds"),
-        imports=_imports(needs, house),
+        imports=imports_of(needs, house),
         revision_literal=quoted(place.revision),
         down_literal="None" if place.down_revision is None else quoted(place.down_revision),
         fix=fix,
@@ -121,7 +121,7 @@ def _title(title: str, house: House) -> str:
     return "\n".join(textwrap.wrap(shown, house.width - 3, break_long_words=False, break_on_hyphens=False))
 
 
-def _imports(needs: frozenset[str], house: House) -> str:
+def imports_of(needs: frozenset[str], house: House) -> str:
     """The imports, in the groups of isort: the standard library, third parties, the project's own."""
     names = ", ".join(name for name in _ORDER if name in needs)
     lines = {"alembic": "from alembic import op"}

@@ -1,6 +1,7 @@
 """What can be set: resolved once, the first place that has a value wins, and each value knows its origin."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,9 +13,12 @@ from datafixes.values import (
     Duration,
     Policy,
     masked,
+    parse_accounts,
     parse_application,
     parse_attempts,
+    parse_broker,
     parse_digests,
+    parse_number,
     parse_patterns,
     parse_policies,
     parse_prefix,
@@ -68,6 +72,24 @@ SETTINGS: tuple[Setting, ...] = (
     _row("aws_parameters", "where db_host, db_port and db_name stand in SSM", parse_prefix, "/ops-pipeline/"),
     _row("aws_secret", "the secret with username and password", parse_text, "ops-pipeline/db"),
     _row("embedded_version", "the PostgreSQL of embedded:, 16 or 18", parse_version, "18"),
+    _row("broker", "who knows which positions are held: alpaca, or file:PATH", parse_broker, "alpaca"),
+    _row("broker_accounts", "which secret has the keys of which account: NAME=SECRET[,NAME=SECRET]", parse_accounts,
+         "large=ops-pipeline/alpaca,tiny=ops-pipeline/alpaca/tiny"),
+    _row("broker_url", "paper, live, or a URL", parse_text, "paper"),
+    _row("broker_timeout", "how long one answer of the broker may take", Duration.parse, "10s"),
+    _row("grace", "how long a position that was just opened or closed is unsettled", Duration.parse, "5min"),
+    _row("book", "how the book is read: postgres, or lambda:NAME", parse_text, "postgres"),
+    _row("book_table", "the table that is the book", parse_text, "public.active_positions"),
+    _row("log_group", "the log of whoever works with the book", parse_text,
+         "/ecs/ops-pipeline/position-manager-service"),
+    _row("log_window", "how far back that log is read", Duration.parse, "10min"),
+    _row("ecs_cluster", "where its service runs", parse_text, "ops-pipeline-cluster"),
+    _row("ecs_service", "its service", parse_text, "position-manager-service"),
+    _row("task_revision", "the oldest revision of its task definition that will do", parse_number, "8"),
+    _row("alert_topic", "the SNS topic for alerts", parse_text, ""),
+    _row("alert_webhook", "a URL that takes alerts as JSON", parse_text, ""),
+    _row("unknown_limit", "how long an account may be unknown before that is an alert", Duration.parse, "15min"),
+    _row("watch_every", "how often the watch looks", Duration.parse, "5min"),
     Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
             parse_policies, "", ("DATAFIXES_ON_CONFLICT",)),
     Setting("plan", "the digest of a plan: refuse when the rows are no longer the ones planned", parse_digests, "",
@@ -95,6 +117,22 @@ class Settings:
         aws_parameters: the prefix of the SSM parameters, with a slash at its end.
         aws_secret: the name of the secret.
         embedded_version: the PostgreSQL version of `embedded:`.
+        broker: `alpaca`, or `file:` and a path.
+        broker_accounts: by name of an account, the secret with its keys.
+        broker_url: `paper`, `live` or a URL.
+        broker_timeout: how long one answer of the broker may take.
+        grace: how long a position that was just opened or closed is unsettled.
+        book: `postgres`, or `lambda:` and the function's name.
+        book_table: the table that is the book, with its schema.
+        log_group: the log group of whoever works with the book.
+        log_window: how far back that log is read.
+        ecs_cluster: where its service runs.
+        ecs_service: its service.
+        task_revision: the oldest revision of its task definition that will do.
+        alert_topic: the SNS topic for alerts, or an empty string.
+        alert_webhook: a URL that takes alerts, or an empty string.
+        unknown_limit: how long an account may be unknown before that is an alert.
+        watch_every: how often the watch looks.
         on_conflict: by name of a fix, what its revert does with rows that changed since.
         plan: the digests of a plan, one for each run; empty: nothing was planned.
         mask: patterns for columns whose values no plan and no report shows.
@@ -114,6 +152,22 @@ class Settings:
     aws_parameters: str
     aws_secret: str
     embedded_version: int
+    broker: str
+    broker_accounts: Mapping[str, str]
+    broker_url: str
+    broker_timeout: Duration
+    grace: Duration
+    book: str
+    book_table: str
+    log_group: str
+    log_window: Duration
+    ecs_cluster: str
+    ecs_service: str
+    task_revision: int
+    alert_topic: str
+    alert_webhook: str
+    unknown_limit: Duration
+    watch_every: Duration
     on_conflict: Mapping[str, Policy]
     plan: frozenset[str]
     mask: tuple[str, ...]
@@ -155,6 +209,12 @@ class Settings:
             return ",".join(sorted(value))
         if name == "mask":
             return ",".join(value)
+        if name == "broker_accounts":
+            return ",".join(f"{account}={secret}" for account, secret in value.items())
+        if name == "alert_webhook" and value:
+            return re.sub(
+                r"(?<=://)([^/?#@]*@)?([^/?#]*).*", r"\2/***", value
+            )  # its path is as good as a password
         return masked(str(value))
 
     def __repr__(self) -> str:

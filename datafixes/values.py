@@ -152,3 +152,29 @@ def parse_digests(text: str) -> frozenset[str]:
 def parse_patterns(text: str) -> tuple[str, ...]:
     """Read patterns for columns: email, users.*, public.users.pass*."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_broker(text: str) -> str:
+    """`alpaca`, or `file:` and the path of a file of positions."""
+    if text != "alpaca" and not (text.startswith("file:") and text != "file:"):
+        raise ValueError("write alpaca, or file: and the path of a file of positions")
+    return text
+
+
+def parse_accounts(text: str) -> Mapping[str, str]:
+    """`NAME=SECRET,NAME=SECRET`, each account once."""
+    form = "write ACCOUNT=SECRET, with commas between several"
+    accounts: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        name, _, secret = (piece.strip() for piece in part.partition("="))
+        if not name or not secret or name in accounts:
+            raise ValueError(form)
+        accounts[name] = secret
+    return MappingProxyType(accounts)
+
+
+def parse_number(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise ValueError("write a whole number, 1 or more")
+    return int(text)

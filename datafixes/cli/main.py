@@ -22,6 +22,10 @@ COMMANDS = {
     "row": "everything that ever happened to one row",
     "open": "fixes that are in force, and whether they can still be reverted",
     "report": "one run as a page, for people who have no database",
+    "reconcile": "the book against the broker: what differs",
+    "propose": "write a revision that makes the book equal to the broker",
+    "verify": "after a deploy: fix, book and broker, log, service",
+    "watch": "compare again and again, and alert when something is new",
     "where": "each setting, its value and where it comes from",
     "doctor": "what is known to go wrong, looked for in this project",
 }
@@ -49,6 +53,17 @@ class _Commands(click.Group):
             ctx.fail(f"There is no command {args[0]}.{nearest(args[0], list(COMMANDS))}")
         return super().resolve_command(ctx, args)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # With so many commands, what everybody knows takes no line: --version and --help.
+        shown = [
+            record
+            for p in self.get_params(ctx)
+            if p.name in ("config", "settings") and (record := p.get_help_record(ctx))
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl(shown)
+        self.format_commands(ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -56,12 +71,19 @@ class _Commands(click.Group):
 
 @click.command(
     cls=_Commands,
+    help="",  # with its commands the help fills a screen
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: datafixes plan   (exit 0: fine, 1: failed, 2: usage, 3: findings)",
 )
 @click.option("-c", "--config", metavar="FILE", help="Alembic's configuration (default: alembic.ini).")
 @click.option("-n", "--name", metavar="SECTION", default="alembic", hidden=True, help="As alembic -n.")
-@click.option("-x", "settings", metavar="NAME=VALUE", multiple=True, help="A setting, as in alembic -x.")
+@click.option(
+    "-x",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A setting, as in alembic -x. (Also: --version, --help.)",
+)
 @click.version_option(__version__, prog_name="datafixes")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, name: str, settings: tuple[str, ...]) -> None:

@@ -61,6 +61,11 @@ def locate(settings: Settings) -> Location:
             [
                 "No database is named anywhere. These places were looked at:",
                 *(f"  {place}: {wrong}" for place, wrong in _unset(settings)),
+                *(
+                    f"  book {settings.book}: it answers SELECT only, so it can serve reconcile and never a fix"
+                    for _ in ("lambda",)
+                    if settings.book.startswith("lambda:")
+                ),
                 *(f"  {place}: {wrong}" for place, wrong in answer.problems),
             ]
         ),
@@ -81,6 +86,11 @@ def _unset(settings: Settings) -> list[tuple[str, str]]:
 
 def _read(text: str, origin: str) -> URL:
     """Parse a URL; no error shows its text, because a password could be anywhere in what cannot be parsed."""
+    if text.startswith("lambda:"):
+        raise SettingError(
+            f"The URL from {origin} is a Lambda, which answers SELECT only: it serves datafixes reconcile, never a fix.",
+            hint=f"Name the database itself: {_FORM}. The book alone is read with -x book=lambda:NAME.",
+        )
     if text.startswith(f"{EMBEDDED}:"):
         path = text.removeprefix(f"{EMBEDDED}:")
         if path.startswith("//"):

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from datafixes.database.embedded import embedded_server
 from datafixes.errors import DatafixError
+from tests.demo.loop import keep_the_book_true
 from tests.demo.terminal import NotAsSaid, check, command, heading, say, statement, table, typed
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -227,7 +228,8 @@ def walk_through() -> None:
         ask_the_audit(book)
         stand_in_the_way(book)
         give_it_back(book, before)
-    heading("6. Nothing is left behind")
+        keep_the_book_true(book.environment)
+    heading("7. Nothing is left behind")
     check(f"the server (process {server}) has ended", _has_ended(server))
     check(f"its directory {directory} is gone", not directory.parent.exists())
 

@@ -1,0 +1,183 @@
+"""``datafixes propose``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datafixes.cli.main import FAILED, OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+    from datafixes.reconcile.broker import Broker
+    from datafixes.reconcile.positions import Fill
+    from datafixes.reconcile.proposing import Findings, Proposal
+    from datafixes.reconcile.reconciling import Reconciliation
+
+_KINDS = {"phantoms": "phantom", "duplicates": "duplicate", "missing": "missing", "quantities": "quantity"}
+
+
+@click.command(epilog="Example: datafixes propose --phantoms    Then: datafixes plan")
+@click.option("--phantoms", is_flag=True, help="Close what the book alone has.")
+@click.option("--duplicates", is_flag=True, help="Close what it has more than once, but for the oldest row.")
+@click.option("--missing", is_flag=True, help="Insert what the broker alone has.")
+@click.option("--quantities", is_flag=True, help="Correct quantities to the broker's.")
+@click.option("--account", metavar="NAME", help="Only for this account.")
+@click.option("--rev-id", metavar="ID", help="The id of the revision.")
+@click.option("--head", metavar="REVISION", help="What to stand on, where heads are several.")
+@pass_where
+def command(where: Where, /, account: str | None, rev_id: str | None, head: str | None, **asked: bool) -> int:
+    """Turn differences between book and broker into one revision for review.
+
+    It reads, and writes a file: what is in it happens with alembic upgrade. Nothing is proposed from doubt, and
+    nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
+    cannot be compared; what is known is proposed nevertheless.
+    """
+    from datafixes.reconcile.brokers import (
+        open_broker,
+    )  # what it needs takes its time, and --help does not need it
+    from datafixes.reconcile.reconciling import reconcile
+    from datafixes.report.reconcile import summary
+
+    project = where.project()
+    project.scripts.get_heads()  # where there is no project, that is said first
+    broker = open_broker(project.settings)
+    found = reconcile(project, broker)
+    if account is not None:
+        found = found.only(account)
+    kinds = [kind for option, kind in _KINDS.items() if asked[option]]
+    click.echo(summary(found), err=True)
+    _tell_doubts(found)
+    _tell_others(found, kinds)
+    if any(one.kind in kinds for one in found.comparison.differences):
+        _propose(project, _findings(project, broker, found, kinds), kinds, (rev_id, head))
+    else:
+        click.echo("Nothing to propose, so nothing was written.", err=True)
+    return OK if found.is_certain else FAILED
+
+
+def _tell_doubts(found: Reconciliation) -> None:
+    for account, why in found.comparison.unknown.items():
+        click.echo(f"Account {account} is unknown, so nothing is proposed for it: {why}", err=True)
+    for row in found.book.unreadable:
+        click.echo(f"Row {row.id} of the book cannot be compared: {row.why}", err=True)
+
+
+def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
+    """Say which differences nobody asked for, and how to."""
+    options = {kind: f"--{option}" for option, kind in _KINDS.items()}
+    others = dict.fromkeys(one.kind for one in found.comparison.differences if one.kind not in kinds)
+    for kind in others:
+        count = sum(one.kind == kind for one in found.comparison.differences)
+        how = f"propose them with {options[kind]}" if kind in options else "for a person to decide"
+        click.echo(f"Not asked for: {count} of kind {kind} ({how})", err=True)
+
+
+def _findings(project: Project, broker: Broker, found: Reconciliation, kinds: Sequence[str]) -> Findings:
+    from datafixes.reconcile.book_source import alembic_versions, book_columns, book_table, lambda_of
+    from datafixes.reconcile.pending import pending_of
+    from datafixes.reconcile.proposed_fixes import Target
+    from datafixes.reconcile.proposing import Findings
+
+    schema, table = book_table(project.settings)
+    columns, at = book_columns(project), alembic_versions(project)
+    pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
+    audit_schema, audit = _audit_table(project, schema, table)
+    if function := lambda_of(project.settings):
+        click.echo(
+            f"The book was read through the Lambda {function}, which answers SELECT only: alembic upgrade needs the "
+            "database itself.",
+            err=True,
+        )
+    fills = _fills(broker, found) if "phantom" in kinds else {}
+    return Findings(found, Target(schema, table, columns, audit, audit_schema), fills, pending)
+
+
+def _fills(broker: Broker, found: Reconciliation) -> Mapping[str, Sequence[Fill]]:
+    """By account, what the broker did in the symbols of its phantoms since they were opened."""
+    rows = {row.position.id: row.position for row in found.book.rows}
+    fills = {}
+    for account in found.answers:
+        phantoms = [
+            one for one in found.comparison.differences if one.kind == "phantom" and one.account == account
+        ]
+        opened = [time for one in phantoms for id_ in one.rows if (time := rows[id_].opened_at)]
+        if opened:
+            fills[account] = broker.fills(account, {one.symbol for one in phantoms}, after=min(opened))
+    return fills
+
+
+def _audit_table(project: Project, schema: str, table: str) -> tuple[str, str]:
+    """Where the copies go: as the database says, or where it cannot be asked, as the revisions say."""
+    from datafixes.drafting.copies import copies_of, planned_audit_tables
+    from datafixes.drafting.survey import see_as_a_run, table_seen
+    from datafixes.reconcile.book_source import lambda_of
+
+    if lambda_of(project.settings):
+        planned = [one for target, one in planned_audit_tables(project.scripts) if target == (schema, table)]
+        copies = planned[-1] if planned else None
+    else:
+        with project.reading() as connection:
+            see_as_a_run(connection)
+            copies = copies_of(connection, project.scripts, table_seen(connection, schema, table), None)
+    if copies is None or copies.state == "missing":
+        raise DatafixError(
+            f"{schema}.{table} has no audit table, and no revision makes one.",
+            hint=f'Make it first, in a revision: op.create_audit_table("{table}", name="{table}_audit")',
+        )
+    if copies.state == "outgrown":
+        click.echo(
+            f"{copies.schema}.{copies.name} lacks {', '.join(copies.missing)}: bring it to shape first with "
+            f'op.update_audit_table("{table}", name="{copies.name}").',
+            err=True,
+        )
+    return copies.schema, copies.name
+
+
+def _propose(
+    project: Project, findings: Findings, kinds: Sequence[str], chosen: tuple[str | None, str | None]
+) -> None:
+    """Write the revision, or say why not."""
+    from datafixes.placing import write_revision
+    from datafixes.reconcile.proposal_text import revision_text
+    from datafixes.reconcile.proposing import propose
+    from datafixes.source import house_of
+
+    first = propose(findings, kinds, "0")
+    for line in first.left:
+        click.echo(f"Left alone: {line}", err=True)
+    for revision, count in first.waiting.items():
+        click.echo(
+            f"Revision {revision} is there already for {count} of these, and has not run yet.", err=True
+        )
+        click.echo(str(findings.pending.paths[revision]))
+    if not first.fixes:
+        if not first.waiting:
+            click.echo("Nothing to propose, so nothing was written.", err=True)
+        return
+    place = _place(project, first, chosen)
+    fixes = propose(findings, kinds, place.revision).fixes
+    text = revision_text(place, fixes, findings.found, house_of(place.path.parent), first.left)
+    write_revision(place, text)
+    click.echo(str(place.path))
+    click.echo("Next: read it, then datafixes check and plan.", err=True)
+
+
+def _place(project: Project, proposal: Proposal, chosen: tuple[str | None, str | None]) -> Any:
+    """The next number, or else an id that is the same for the same findings on the same revision."""
+    from datafixes.placing import place_for
+    from datafixes.reconcile.proposal_text import slug_of
+
+    rev_id, head = chosen
+    title = slug_of(proposal.fixes)
+    place = place_for(project.scripts, title, revision=rev_id, on=head)
+    if rev_id is None and not place.revision.isdecimal():
+        content = [place.down_revision or "", *(one.fix.fingerprint for one in proposal.fixes)]
+        digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
+        place = place_for(project.scripts, title, revision=digest, on=head)
+    return place

@@ -1,0 +1,142 @@
+"""``datafixes verify``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.cli.asking import schema_option
+from datafixes.cli.main import DIFFERENT, FAILED, OK
+from datafixes.cli.output import format_options, show
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import DatafixError
+from datafixes.pipeline import pipeline_of
+from datafixes.report.verify import checklist_as_json, document_of_checklist
+from datafixes.values import Duration
+
+if TYPE_CHECKING:
+    from datafixes.verify.checklist import Checklist
+    from datafixes.verify.ledger import Wanted
+    from datafixes.verify.verifying import Question
+
+_PARTS = ("ledger", "broker", "logs", "service")
+
+
+def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Duration | None:
+    """A length of time; ``10m`` is ten minutes too."""
+    try:
+        return None if text is None else Duration.parse(re.sub(r"(?<=\d)\s*m$", "min", text.strip()))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(epilog="Example: datafixes verify --expect-rows 7 --wait 10m")
+@click.option("--fix", metavar="NAME", help="The fix (default: the newest one in force).")
+@click.option("--expect-rows", type=click.IntRange(min=0), metavar="N", help="How many rows it changed.")
+@click.option("--wait", callback=_time, metavar="TIME", help="Look again until all is green: 10m, 90s.")
+@click.option(
+    "--skip",
+    type=click.Choice(_PARTS),
+    multiple=True,
+    metavar="PART",
+    help="Leave out: ledger, broker, logs, service.",
+)
+@click.option("--redeploy", is_flag=True, help="Force a new deployment of the service first.")
+@click.option("--yes", is_flag=True, help="Do not ask before that.")
+@click.option("--aws-account", metavar="ID", help="Red if AWS says that it is another one.")
+@schema_option
+@format_options
+@pass_where
+def command(  # noqa: PLR0913 - one for each option
+    where: Where,
+    fix: str | None,
+    expect_rows: int | None,
+    wait: Duration | None,
+    skip: tuple[str, ...],
+    redeploy: bool,
+    yes: bool,
+    aws_account: str | None,
+    schema: str | None,
+    form: str,
+    output: str | None,
+) -> int:
+    """Look after a deploy whether all is as wanted: the fix, book and broker, log, service.
+
+    \b
+    Exit code 0: all is green. 3: something is red.
+    1: something could not be looked at.
+    """
+    if redeploy:
+        _check_may_redeploy(skip, yes)
+    question = _question(where, skip, aws_account)
+    question = replace(question, wanted=_wanted(fix, expect_rows, schema))
+    if redeploy:
+        question = replace(question, deployment=_redeploy(question, yes))
+    found = _look(question, wait)
+    show(lambda: document_of_checklist(found), lambda: checklist_as_json(found), form, output)
+    return OK if found.is_green else DIFFERENT if found.is_red else FAILED
+
+
+def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
+    """Nothing is deployed that nobody said yes to."""
+    if "service" in skip:
+        raise click.UsageError("--redeploy and --skip service do not go together.")
+    in_pipeline = bool(pipeline_of(os.environ)[0] or os.environ.get("CI"))
+    if not yes and (in_pipeline or not sys.stdin.isatty()):
+        raise click.UsageError("--redeploy asks first, and here is nobody to ask: add --yes.")
+
+
+def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Question:
+    from datafixes.reconcile.book import read_book
+    from datafixes.reconcile.brokers import open_broker
+    from datafixes.reconcile.reconciling import reconcile
+    from datafixes.verify.aws import Aws
+    from datafixes.verify.verifying import Question
+
+    project = where.project()
+    return Question(
+        project,
+        read_book,
+        lambda project: reconcile(project, open_broker(project.settings)),
+        skip=frozenset(skip),
+        account=account,
+        aws=Aws(project.settings.aws_region),
+    )
+
+
+def _wanted(fix: str | None, rows: int | None, schema: str | None) -> Wanted:
+    from datafixes.verify.ledger import Wanted
+
+    return Wanted(fix, rows, schema)
+
+
+def _redeploy(question: Question, yes: bool) -> str:
+    """Begin a new deployment, after showing whose service that is; its id."""
+    from datafixes.verify.service import redeploy
+    from datafixes.verify.verifying import identity_line
+
+    identity = identity_line(question)
+    if identity is not None and identity.colour != "green":
+        raise DatafixError(f"No new deployment was begun: {identity.evidence}", hint=identity.hint)
+    settings = question.project.settings
+    if identity is not None:
+        click.echo(identity.evidence, err=True)
+    asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
+    if not yes and not click.confirm(asked, err=True):
+        raise DatafixError("No new deployment was begun, as answered.")
+    deployment = redeploy(question.aws, settings)
+    click.echo(f"Began {deployment or 'a new deployment'} of {settings.ecs_service}.", err=True)
+    return deployment
+
+
+def _look(question: Question, wait: Duration | None) -> Checklist:
+    from datafixes.verify.verifying import look
+    from datafixes.verify.waiting import Patience, look_until_green
+
+    patience = Patience(wait.seconds if wait else 0)
+    return look_until_green(lambda: look(question), patience, lambda line: click.echo(line, err=True))

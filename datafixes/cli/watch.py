@@ -1,0 +1,88 @@
+"""``datafixes watch``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.cli.main import DIFFERENT, FAILED, OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import SettingError
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+    from datafixes.watch.ending import Ending
+    from datafixes.watch.watching import Job
+
+_SHORTEST = 1000
+
+
+@click.command(epilog="Example: datafixes watch --once --state /var/lib/datafixes/watch.json")
+@click.option("--once", is_flag=True, help="One round, for cron or a scheduled task.")
+@click.option("--state", metavar="FILE", help="What was told already (default: in the user's cache).")
+@pass_where
+def command(where: Where, once: bool, state: str | None) -> int:
+    """Compare the book with the broker every few minutes, and alert when something is new.
+
+    There is an alert when differences appear, change or go away, when an account is unknown for longer than
+    unknown_limit, and when the comparison itself fails or works again. Alerts are lines of JSON on stdout, and go to
+    alert_topic and alert_webhook where these are set. How often it looks is watch_every. SIGTERM ends it.
+
+    \b
+    Exit code with --once, 0: equal. 3: there are differences.
+    1: an account is unknown, rows cannot be compared, or the comparison failed.
+    """
+    from datafixes.watch.changes import Failure  # boto3 and SQLAlchemy take their time
+    from datafixes.watch.ending import Ended, Ending
+    from datafixes.watch.watching import keep_looking, look_once
+
+    project = where.project()
+    if project.settings.watch_every.milliseconds < _SHORTEST:
+        raise SettingError(f"watch_every is {project.settings.watch_every}: write 1s or more.")
+    ending = Ending()
+    job = _job(project, state, ending)
+    try:
+        with ending.on_sigterm():
+            if not once:
+                keep_looking(job, project.settings.watch_every.seconds)
+            found = look_once(job)
+    except Ended:
+        _say("Ended by SIGTERM.")
+        return FAILED if once else OK
+    if isinstance(found, Failure) or found.comparison.unknown or found.unreadable:
+        return FAILED
+    return DIFFERENT if found.comparison.differences else OK
+
+
+def _job(project: Project, state: str | None, ending: Ending) -> Job:
+    from datafixes.alerts.sinks import Sinks, hiding, sinks_of
+    from datafixes.reconcile.brokers import open_broker
+    from datafixes.reconcile.reconciling import reconcile
+    from datafixes.watch.state import default_path
+    from datafixes.watch.watching import Job, look_of, source_of
+
+    settings = project.settings
+    hide = hiding(settings)
+    open_broker(settings)  # what is wrong with the settings is said at once, and not as an alert
+    return Job(
+        # Anew in each round: keys may have changed meanwhile.
+        look=lambda: look_of(reconcile(project, open_broker(settings))),
+        sinks=Sinks(sinks_of(settings), _say, hide),
+        path=Path(state) if state else default_path(settings, os.environ),
+        limit=dt.timedelta(seconds=settings.unknown_limit.seconds),
+        source=source_of(settings),
+        hide=hide,
+        say=_say,
+        interruptible=ending.interruptible,
+    )
+
+
+def _say(line: str) -> None:
+    """Chatter, with the time: stderr may be gone, and the job stays."""
+    with suppress(OSError):
+        click.echo(f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {line}", err=True)

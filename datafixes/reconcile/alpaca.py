@@ -1,0 +1,166 @@
+"""Alpaca as the broker: one conversation for each account, and nothing believed that does not hang together."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from datafixes.errors import SettingError
+from datafixes.reconcile.alpaca_answers import Account, contradiction, read_account, read_positions
+from datafixes.reconcile.alpaca_client import Line, check_installed
+from datafixes.reconcile.alpaca_orders import (
+    closing_fills,
+    filled_since,
+    in_flight,
+    read_orders,
+    symbols_of_fills,
+)
+from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.credentials import Keys, NoKeys, read_keys
+from datafixes.reconcile.positions import Answer, Fill, Known, Unknown
+from datafixes.reconcile.symbols import Symbol
+from datafixes.settings import Settings
+from datafixes.values import masked
+
+_URLS = {"paper": "https://paper-api.alpaca.markets", "live": "https://api.alpaca.markets"}
+_LONGEST_ORDER = dt.timedelta(days=91)
+"""Orders are found by the day on which they were submitted, and may be filled up to 90 days later."""
+_AT_ONCE = 100
+"""How many symbols one question names: they stand in its URL."""
+
+
+class AlpacaBroker:
+    """The accounts of the settings at Alpaca.
+
+    Keys, and the number of the account that they open, are read once for each account; again after a refusal.
+    """
+
+    def __init__(self, settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        check_installed()
+        self._settings = settings
+        self._url = _url(settings)
+        self._sleep = sleep
+        self._keys: dict[str, Keys] = {}
+        self._numbers: dict[str, str] = {}
+
+    def positions(self, account: str, *, since: dt.datetime) -> Answer:
+        """See `Broker.positions`."""
+        if account not in self._settings.broker_accounts:
+            return Unknown("the settings do not know this account")
+        try:
+            with self._line(account) as line:
+                return self._read(account, line, _aware(since))
+        except NoAnswer as error:
+            return Unknown(error.why)
+
+    def fills(self, account: str, symbols: Collection[Symbol], *, after: dt.datetime) -> Sequence[Fill]:
+        """See `Broker.fills`."""
+        names = sorted(map(str, symbols))
+        if account not in self._settings.broker_accounts:
+            return []
+        try:
+            with self._line(account) as line:
+                rows = [
+                    row
+                    for start in range(0, len(names), _AT_ONCE)
+                    for row in line.orders(
+                        "closed", _aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
+                    )
+                ]
+                return closing_fills(read_orders(rows), symbols, _aware(after))
+        except NoAnswer:
+            return []
+
+    def _read(self, account: str, line: Line, since: dt.datetime) -> Answer:
+        about = self._open(account, line)
+        # In this order, so that whatever happens in between shows: what ends after the first question is in flight, and
+        # what is filled before the last one was filled lately.
+        orders = read_orders(line.orders("open"))
+        listed = read_positions(line.positions())
+        closed = read_orders(line.orders("closed", since))
+        filled = symbols_of_fills(line.fills(since))
+        read_at = dt.datetime.now(dt.UTC)
+        if contradiction(about, listed):
+            # Something may have been bought or sold between the two answers.
+            about = self._open(account, line)
+            if why := contradiction(about, listed):
+                raise NoAnswer(why)
+        positions = [one.position for one in listed]
+        return Known(
+            positions,
+            in_flight(orders, positions),
+            filled_since([*orders, *closed], since) | filled,
+            read_at,
+            f"Alpaca {urlsplit(self._url).netloc}, account {about.shown}",
+        )
+
+    def _open(self, account: str, line: Line, *, attempts: int = 4) -> Account:
+        """What the account says about itself, if it is the right one and no other name's."""
+        about = read_account(line.account(attempts=attempts))
+        self._numbers[account] = about.number
+        expected = self._keys[account].account_number
+        if expected and expected != about.number:
+            raise NoAnswer(
+                f"{self._keys[account].origin} opens account {about.shown}, and names …{expected[-4:]} itself"
+            )
+        for other in self._settings.broker_accounts:
+            if other != account and self._number_of(other) == about.number:
+                raise NoAnswer(f"its keys and those of {other} open the same account, {about.shown}")
+        return about
+
+    def _number_of(self, account: str) -> str:
+        """The number of another account; empty where it cannot be had, which contradicts nobody."""
+        if account not in self._numbers:
+            try:
+                with self._line(account) as line:
+                    self._numbers[account] = read_account(line.account(attempts=1)).number
+            except NoAnswer:
+                return ""
+        return self._numbers[account]
+
+    @contextmanager
+    def _line(self, account: str) -> Iterator[Line]:
+        try:
+            keys = self._keys.get(account) or read_keys(
+                self._settings, self._settings.broker_accounts[account]
+            )
+        except NoKeys as error:
+            raise NoAnswer(error.one_line()) from None
+        self._keys[account] = keys
+        line = Line(self._url, keys, self._settings.broker_timeout.seconds, sleep=self._sleep)
+        try:
+            yield line
+        except NoAnswer as error:
+            if error.denied:
+                self._keys.pop(account, None)
+                self._numbers.pop(account, None)
+            raise
+        finally:
+            line.close()
+
+
+def _aware(moment: dt.datetime) -> dt.datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _url(settings: Settings) -> str:
+    """Where Alpaca is."""
+    given = settings.broker_url
+    if given in _URLS:
+        return _URLS[given]
+    parts = urlsplit(given)
+    origin = settings.origins.get("broker_url", "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise SettingError(f"broker_url is {masked(given)!r} ({origin}): write paper, live, or a URL")
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        raise SettingError(f"broker_url is {given!r} ({origin}): over http the keys could be read on the way")
+    return given.rstrip("/").removesuffix("/v2")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

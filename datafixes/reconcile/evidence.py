@@ -1,0 +1,48 @@
+"""The evidence of a proposal in words: what the book showed, and what the broker said about it."""
+
+import datetime as dt
+from collections.abc import Sequence
+from decimal import Decimal
+
+from datafixes.reconcile.book import BookRow
+from datafixes.reconcile.closing import Exit
+from datafixes.reconcile.positions import Fill
+
+
+def row_told(row: BookRow, what: str) -> str:
+    """A row as the book showed it, and what is to be said of it."""
+    one = row.position
+    since = f" since {moment(one.opened_at)}" if one.opened_at else ""
+    price = f" at {one.entry_price}" if one.entry_price is not None else ""
+    return f"{one.id} {one.account} {row.written}: {number(one.quantity)}{since}{price}; {what}"
+
+
+def exit_told(true: Exit | None, fills: Sequence[Fill]) -> str:
+    """How a phantom was closed, as far as the broker says so."""
+    if not fills:
+        return "no closing fill is known: a neutral exit"
+    told = ", ".join(
+        f"order {fill.order_id}: {number(fill.quantity)} at {number(fill.price)}, {moment(fill.filled_at)}"
+        for fill in fills
+    )
+    return f"closed by {told}" if true else f"a neutral exit, because these do not add up to it: {told}"
+
+
+def moment(time: dt.datetime) -> str:
+    """A time in UTC, to the second."""
+    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def number(value: Decimal) -> str:
+    """All digits of a number, and no zeros behind them."""
+    return f"{value.normalize():f}" if value else "0"
+
+
+def rows_are(rows: int) -> str:
+    """``1 row is``, ``7 rows are``."""
+    return "1 row is" if rows == 1 else f"{rows} rows are"
+
+
+def positions(count: int) -> str:
+    """``1 position``, ``7 positions``."""
+    return "1 position" if count == 1 else f"{count} positions"

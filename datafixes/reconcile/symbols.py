@@ -1,0 +1,82 @@
+"""What a position is in: a stock, or an option by its OCC symbol."""
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from datafixes.errors import DatafixError
+
+# The Options Clearing Corporation's form: a root of up to six characters, padded with spaces in the full form of 21 and
+# not in the short one; the date; C or P; the strike in thousandths. An adjusted root ends in a digit (AAPL1).
+_OPTION = re.compile(
+    r"(?P<root>[A-Z][A-Z0-9]{0,5}) *(?P<date>\d{6})(?P<right>[CP])(?P<strike>\d{8})", re.ASCII
+)
+# A class of shares follows a dot, a slash or a hyphen (BRK.B), written with a dot here.
+_STOCK = re.compile(r"(?P<root>[A-Z][A-Z0-9]{0,5})(?:[./-](?P<kind>[A-Z][A-Z0-9]{0,3}))?", re.ASCII)
+
+
+class NoSymbol(DatafixError):
+    """A text is neither a ticker nor an OCC option symbol."""
+
+
+@dataclass(frozen=True, order=True)
+class Stock:
+    """A stock.
+
+    Attributes:
+        ticker: as the broker writes it, a class of shares after a dot.
+    """
+
+    ticker: str
+
+    def __str__(self) -> str:
+        return self.ticker
+
+
+@dataclass(frozen=True, order=True)
+class Option:
+    """An option.
+
+    Attributes:
+        root: the root symbol; an adjusted one ends in a digit.
+        expiry: the day on which it expires.
+        right: ``C`` or ``P``.
+        strike: the strike price, to the thousandth.
+    """
+
+    root: str
+    expiry: dt.date
+    right: Literal["C", "P"]
+    strike: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.root}{self.expiry:%y%m%d}{self.right}{int(self.strike * 1000):08d}"
+
+
+Symbol = Stock | Option
+
+
+def parse_symbol(text: str) -> Symbol:
+    """Read a ticker or an OCC option symbol, in its full or its short form.
+
+    Raises:
+        NoSymbol: it is neither, or its date is none.
+    """
+    plain = text.strip()
+    # Before it is in capitals: those of ß are SS.
+    plain = plain.upper() if plain.isascii() else ""
+    if found := _OPTION.fullmatch(plain):
+        try:
+            year, month, day = (int(found["date"][at : at + 2]) for at in (0, 2, 4))
+            expiry = dt.date(2000 + year, month, day)
+        except ValueError:
+            raise NoSymbol(f"{text!r} is no option symbol: {found['date']} is no date") from None
+        if int(found["strike"]) == 0:
+            raise NoSymbol(f"{text!r} is no option symbol: its strike price is zero")
+        right: Literal["C", "P"] = "C" if found["right"] == "C" else "P"
+        return Option(found["root"], expiry, right, Decimal(found["strike"]) / 1000)
+    if found := _STOCK.fullmatch(plain):
+        return Stock(f"{found['root']}.{found['kind']}" if found["kind"] else found["root"])
+    raise NoSymbol(f"{text!r} is neither a ticker nor an OCC option symbol such as CRM260227P00200000")

@@ -1,0 +1,66 @@
+"""The open positions of each account, book against broker."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from datafixes.reconcile.book import Book, UnreadableRow
+from datafixes.reconcile.positions import Comparison, Difference
+from datafixes.verify.checklist import Line, some
+
+_MORE = "datafixes reconcile"
+_NO_ACCOUNT = "(no account)"
+
+
+def rows_of(book: Book) -> Mapping[str, int]:
+    """By account, how many rows of the book are open, whether they can be compared or not."""
+    return Counter(
+        [row.position.account for row in book.rows] + [row.account or _NO_ACCOUNT for row in book.unreadable]
+    )
+
+
+def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ()) -> tuple[Line, ...]:
+    """A line for each account.
+
+    Args:
+        book: the rows that are open.
+        comparison: what book and broker say.
+        accounts: the accounts that the settings know, which may have no rows.
+    """
+    rows = rows_of(book)
+    bad: dict[str, list[UnreadableRow]] = {}
+    for row in book.unreadable:
+        bad.setdefault(row.account or _NO_ACCOUNT, []).append(row)
+    named = sorted({*rows, *accounts, *comparison.unknown, *(one.account for one in comparison.differences)})
+    return tuple(
+        _of_account(account, rows.get(account, 0), bad.get(account, ()), comparison) for account in named
+    )
+
+
+def name_of(account: str) -> str:
+    """What the line of an account is called."""
+    return f"Positions of {account}"
+
+
+def _of_account(account: str, rows: int, bad: Sequence[UnreadableRow], comparison: Comparison) -> Line:
+    open_rows = f"{rows} row{'' if rows == 1 else 's'} open in the book"
+    found = [one for one in comparison.differences if account in (one.account, one.elsewhere)]
+    if found:
+        evidence = f"{open_rows}; {len(found)} different: {some(_words(found))}"
+        return Line(name_of(account), "red", evidence, _MORE)
+    doubts = [f"row {row.id} cannot be compared: {row.why}" for row in bad]
+    if account in comparison.unknown:
+        doubts.append(f"what the broker holds is not known: {comparison.unknown[account]}")
+    if doubts:
+        return Line(name_of(account), "unknown", f"{open_rows}; {some(doubts)}", _MORE)
+    waiting = [f"{one.symbol} ({one.why})" for one in comparison.unsettled if one.account == account]
+    settled = f"; not settled yet: {some(waiting)}" if waiting else ""
+    equal = "the broker holds the same" if rows or waiting else "the broker holds nothing either"
+    return Line(name_of(account), "green", f"{open_rows}, {equal}{settled}")
+
+
+def _words(found: Sequence[Difference]) -> Iterable[str]:
+    for one in found:
+        rows = f" row{'' if len(one.rows) == 1 else 's'} {', '.join(map(str, one.rows))}" if one.rows else ""
+        place = f" in {one.elsewhere}" if one.elsewhere else ""
+        book, broker = (f"{number.normalize():f}" for number in (one.book, one.broker))
+        yield f"{one.symbol} {one.kind}{rows} (book {book}, broker {broker}{place})"

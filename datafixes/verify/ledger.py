@@ -1,0 +1,140 @@
+"""Whether the fix is in force, and how many rows it changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datafixes.audit.history import (
+    OpenFix,
+    RunOfHistory,
+    history,
+    known_fixes,
+    ledger_schemas,
+    open_fixes,
+    the_schema,
+)
+from datafixes.declared import nearest
+from datafixes.errors import DatafixError
+from datafixes.verify.checklist import Line
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+NAME = "Ledger"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What should be in the ledger.
+
+    Attributes:
+        fix: the fix; by default the newest one in force.
+        rows: how many rows it should have changed, if anybody said.
+        schema: the schema of the ledger, where there are several.
+    """
+
+    fix: str | None = None
+    rows: int | None = None
+    schema: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger says.
+
+    Attributes:
+        in_force: the fixes in force, newest first.
+        runs: the runs of the fix that is wanted, newest first.
+        known: the names of all fixes.
+    """
+
+    in_force: Sequence[OpenFix]
+    runs: Sequence[RunOfHistory] = ()
+    known: Sequence[str] = ()
+
+
+def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
+    """Read the ledger; None where there is none.
+
+    Raises:
+        DatafixError: it cannot be read, or there are several and none was named.
+    """
+    if not ledger_schemas(connection):
+        return None
+    schema = the_schema(connection, wanted.schema)
+    in_force = open_fixes(connection, schema)
+    fix = wanted.fix or (in_force[0].fix if in_force else None)
+    runs = history(connection, schema, limit=20, fix=fix) if fix else []
+    return Entry(in_force, runs, known_fixes(connection, schema) if wanted.fix and not runs else ())
+
+
+def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
+    """Whether what is wanted is there."""
+    if entry is None:
+        evidence = "there is no ledger (datafix_run) in this database: no fix ever ran here"
+        return Line(NAME, "red", evidence, "Check which database this is: datafixes where")
+    if not entry.runs:
+        if wanted.fix:
+            return Line(NAME, "red", f"it knows no fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
+        return Line(NAME, "red", "no fix is in force", "datafixes history")
+    fix = entry.runs[0].fix
+    here = next((one for one in entry.in_force if one.fix == fix), None)
+    if here is None:
+        return _not_in_force(entry.runs[0], wanted)
+    run = next((one for one in entry.runs if one.run_id == here.run_id), None)
+    evidence = f"{fix}: applied, {_rows(here.rows_changed)} changed{_more(run, here)}{_when(here)}"
+    return _counted(evidence, here.rows_changed, wanted)
+
+
+def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:
+    """The last run of the fix left nothing in force."""
+    evidence = f"{run.fix}: {run.outcome} by run {run.run_id}, so it is not in force"
+    if run.outcome == "not_applicable" and run.direction == "apply":
+        evidence = f"{run.fix}: not applicable (run {run.run_id}): none of its rows is in this database"
+        if wanted.rows == 0:
+            return Line(NAME, "green", evidence)
+    if run.error:
+        evidence += f": {' '.join(run.error.split())}"
+    return Line(NAME, "red", evidence, f"datafixes show {run.run_id}")
+
+
+def _counted(evidence: str, changed: int | None, wanted: Wanted) -> Line:
+    if wanted.rows is not None and changed != wanted.rows:
+        return Line(NAME, "red", f"{evidence}; {wanted.rows} were expected")
+    return Line(NAME, "green", evidence)
+
+
+def _rows(number: int | None) -> str:
+    return f"{number or 0} row{'' if number == 1 else 's'}"
+
+
+def _more(run: RunOfHistory | None, here: OpenFix) -> str:
+    parts = []
+    if run is not None and run.rows_expected is not None:
+        parts.append(f"{run.rows_expected} expected")
+    if run is not None and run.rows_already:
+        parts.append(f"{run.rows_already} already as wanted")
+    if here.rows_reverted:
+        parts.append(f"given back since: {here.rows_reverted}")
+    return "".join(f", {part}" for part in parts)
+
+
+def _when(here: OpenFix) -> str:
+    when = (
+        "" if here.finished_at is None else f", {here.finished_at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S UTC}"
+    )
+    return f" (run {here.run_id}{when})"
+
+
+def finished_at(entry: Entry | None) -> dt.datetime | None:
+    """When the fix finished, as far as it is in force."""
+    fix = entry.runs[0].fix if entry and entry.runs else None
+    return next((one.finished_at for one in entry.in_force if one.fix == fix), None) if entry else None
+
+
+def not_read(error: DatafixError) -> Line:
+    """The line of a ledger that could not be read."""
+    return Line(NAME, "unknown", error.message, error.hint)

@@ -1,0 +1,140 @@
+"""Looks at everything, once or until all of it is green."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from datafixes.errors import DatafixError
+from datafixes.verify import ledger, service_log
+from datafixes.verify.aws import Aws, NotAsked
+from datafixes.verify.book import check_book, rows_of
+from datafixes.verify.checklist import Checklist, Line
+from datafixes.verify.identity import NAME as IDENTITY
+from datafixes.verify.identity import accounts_of, look_at_identity
+from datafixes.verify.ledger import Entry, Wanted
+from datafixes.verify.service import NAME as SERVICE
+from datafixes.verify.service import look_at_service
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+    from datafixes.reconcile.book import Book
+    from datafixes.reconcile.reconciling import Reconciliation
+
+BOOK = "Positions"
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "ledger": (ledger.NAME,),
+    "broker": (BOOK,),
+    "logs": (service_log.ERRORS_NAME, service_log.COUNT_NAME),
+    "service": (SERVICE,),
+}
+"""What can be left out, and the lines that are missing then."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked at.
+
+    Attributes:
+        project: the project with its settings.
+        read_book: reads the rows of the book that are open; may raise a DatafixError.
+        reconcile: compares the book with the broker; may raise a DatafixError.
+        wanted: what should be in the ledger.
+        skip: what is left out, names of `PARTS`.
+        account: the AWS account that it should be, if anybody said.
+        deployment: the deployment that was just begun.
+        aws: AWS, asked for as long as there is something to ask.
+        now: the time.
+    """
+
+    project: Project
+    read_book: Callable[[Project], Book]
+    reconcile: Callable[[Project], Reconciliation]
+    wanted: Wanted = field(default_factory=Wanted)
+    skip: frozenset[str] = frozenset()
+    account: str | None = None
+    deployment: str = ""
+    aws: Aws = field(default_factory=lambda: Aws(""))
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+
+
+def look(question: Question) -> Checklist:
+    """Look at everything once; whatever cannot be looked at is a line that says so."""
+    identity = identity_line(question)
+    entry, ledger_line = _ledger(question)
+    rows, book_lines = _book(question)
+    asks = identity is None or identity.colour == "green"
+    logs = _logs(question, rows, ledger.finished_at(entry)) if asks else _not_asked("logs", question)
+    service = _service(question) if asks else _not_asked("service", question)
+    first = () if identity is None else (identity,)
+    return Checklist((*first, ledger_line, *book_lines, *logs, *service))
+
+
+def identity_line(question: Question) -> Line | None:
+    """Whose credentials these are; None where nothing is asked of AWS."""
+    if {"logs", "service"} <= question.skip:
+        return None
+    return look_at_identity(question.aws, accounts_of(question.project.settings, question.account))
+
+
+def _skipped(part: str) -> tuple[Line, ...]:
+    return tuple(Line(name, "skipped", f"left out by --skip {part}") for name in PARTS[part])
+
+
+def _not_asked(part: str, question: Question) -> tuple[Line, ...]:
+    if part in question.skip:
+        return _skipped(part)
+    return tuple(Line(name, "unknown", f"not asked: see {IDENTITY}") for name in PARTS[part])
+
+
+def _ledger(question: Question) -> tuple[Entry | None, Line]:
+    if "ledger" in question.skip:
+        return None, _skipped("ledger")[0]
+    try:
+        with question.project.reading() as connection:
+            entry = ledger.read_entry(connection, question.wanted)
+    except DatafixError as error:
+        return None, ledger.not_read(error)
+    return entry, ledger.check_entry(entry, question.wanted)
+
+
+def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...]]:
+    """By account how many rows are open, where that is known, and the lines about them."""
+    if "broker" in question.skip:
+        return (None if "logs" in question.skip else _rows(question)), _skipped("broker")
+    settings = question.project.settings
+    try:
+        found = question.reconcile(question.project)
+    except DatafixError as error:
+        return _rows(question), (Line(BOOK, "unknown", error.message, error.hint),)
+    return rows_of(found.book), check_book(found.book, found.comparison, settings.broker_accounts)
+
+
+def _rows(question: Question) -> Mapping[str, int] | None:
+    """The book by itself: whoever counts its rows needs no broker."""
+    try:
+        return rows_of(question.read_book(question.project))
+    except DatafixError:
+        return None
+
+
+def _logs(
+    question: Question, rows: Mapping[str, int] | None, fixed_at: dt.datetime | None
+) -> tuple[Line, ...]:
+    settings = question.project.settings
+    if "logs" in question.skip:
+        return _skipped("logs")
+    try:
+        log = service_log.read_log(question.aws, settings, question.now())
+    except NotAsked as error:
+        return service_log.not_read(error, settings)
+    return service_log.check_log(log, settings, rows, fixed_at)
+
+
+def _service(question: Question) -> tuple[Line, ...]:
+    if "service" in question.skip:
+        return _skipped("service")
+    return (look_at_service(question.aws, question.project.settings, question.deployment),)

@@ -1,0 +1,1 @@
+"""The job that keeps looking, and says what is new."""

@@ -1,0 +1,174 @@
+"""What the watch remembers between rounds: a file that can be lost, and then the present differences are told again."""
+
+import datetime as dt
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datafixes.alerts.alert import Alert
+from datafixes.reconcile.positions import Difference
+from datafixes.settings import Settings
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, order=True)
+class Seen:
+    """A difference as it was seen, in texts: equal where nothing changed.
+
+    Attributes:
+        account: the account.
+        symbol: the position.
+        kind: how book and broker differ.
+        rows: the rows of the book.
+        book: the book's quantity.
+        broker: the broker's quantity.
+        elsewhere: the account in which the broker has it.
+        why: of a row that cannot be compared, what is wrong with it.
+    """
+
+    account: str
+    symbol: str
+    kind: str
+    rows: tuple[int, ...]
+    book: str
+    broker: str
+    elsewhere: str = ""
+    why: str = ""
+
+    @classmethod
+    def of(cls, one: Difference) -> "Seen":
+        """A difference of a comparison."""
+        book, broker = (f"{number.normalize():f}" for number in (one.book, one.broker))
+        return cls(one.account, str(one.symbol), one.kind, tuple(one.rows), book, broker, one.elsewhere)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What makes it the same difference as before, whatever has changed about it."""
+        return self.account, self.symbol
+
+
+@dataclass(frozen=True)
+class Away:
+    """Something is not as it should be for a while.
+
+    Attributes:
+        since: since when.
+        why: what is wrong, in one line.
+        told: whether there was an alert.
+    """
+
+    since: dt.datetime
+    why: str
+    told: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """All that is remembered.
+
+    Attributes:
+        seen: the differences that were told.
+        unknown: the accounts of which nothing is known.
+        failing: whether the job itself fails.
+        waiting: by name of a sink, alerts that it has not taken.
+        fresh: nothing was remembered: since when something is so cannot be known.
+    """
+
+    seen: tuple[Seen, ...] = ()
+    unknown: Mapping[str, Away] = field(default_factory=dict)
+    failing: Away | None = None
+    waiting: Mapping[str, tuple[Alert, ...]] = field(default_factory=dict)
+    fresh: bool = False
+
+
+def read_state(path: Path) -> tuple[State, str]:
+    """What the file holds, or nothing and what is wrong with it; a file that is not there is in order."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        if value["version"] != _VERSION:
+            raise ValueError(f"its version is {value['version']!r}")
+        return _state(value), ""
+    except FileNotFoundError:
+        return State(fresh=True), ""
+    except OSError as error:
+        return State(fresh=True), f"{path} cannot be read: {error.strerror or error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return State(fresh=True), f"{path} is no state of a watch: {type(error).__name__}: {error}"
+
+
+def write_state(path: Path, state: State) -> None:
+    """Write the file: to the side first, then renamed, so that nobody ever reads half of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    side = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            side = file.name
+            json.dump(_value(state), file, indent=1)
+            file.write("\n")
+        os.replace(side, path)
+    except BaseException:
+        with suppress(OSError):
+            if side:
+                os.unlink(side)
+        raise
+
+
+def default_path(settings: Settings, environment: Mapping[str, str]) -> Path:
+    """Where the state is kept unless somebody says: in the user's cache, one file for each book and broker."""
+    names = ("url", "aws_parameters", "book", "book_table", "broker", "broker_url", "broker_accounts")
+    about = "\n".join(settings.shown(name) for name in names)
+    file = f"watch-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
+    cache = environment.get("XDG_CACHE_HOME", "")
+    home = environment.get("HOME", "")
+    if os.path.isabs(cache):
+        return Path(cache, "datafixes", file)
+    if os.path.isabs(home) and os.access(home, os.W_OK):
+        return Path(home, ".cache", "datafixes", file)
+    shared = Path(tempfile.gettempdir(), f"datafixes-{os.getuid()}")
+    # Somebody else's directory of that name could tell us that everything was told already.
+    is_ours = not os.path.lexists(shared) or os.lstat(shared).st_uid == os.getuid()
+    return (shared if is_ours else Path(tempfile.mkdtemp(prefix="datafixes-"))) / file
+
+
+def _value(state: State) -> dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "seen": [asdict(one) for one in state.seen],
+        "unknown": {account: _away_value(away) for account, away in state.unknown.items()},
+        "failing": None if state.failing is None else _away_value(state.failing),
+        "waiting": {name: [alert.as_json() for alert in alerts] for name, alerts in state.waiting.items()},
+    }
+
+
+def _away_value(away: Away) -> dict[str, Any]:
+    return {"since": away.since.isoformat(), "why": away.why, "told": away.told}
+
+
+def _state(value: Mapping[str, Any]) -> State:
+    failing = value["failing"]
+    return State(
+        tuple(sorted(Seen(**{**one, "rows": tuple(one["rows"])}) for one in value["seen"])),
+        {account: _away(one) for account, one in value["unknown"].items()},
+        None if failing is None else _away(failing),
+        {name: tuple(map(Alert.from_json, alerts)) for name, alerts in value["waiting"].items()},
+    )
+
+
+def _away(value: Mapping[str, Any]) -> Away:
+    since = dt.datetime.fromisoformat(value["since"])
+    if since.tzinfo is None:
+        raise ValueError("a time has no zone")
+    return Away(since, str(value["why"]), bool(value["told"]))

@@ -1,0 +1,87 @@
+"""The webhook: what it is sent, when it is asked again, and that its URL is told to nobody."""
+
+import datetime as dt
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from datafixes.alerts.alert import Alert
+from datafixes.alerts.webhook import NotDelivered, WebhookSink
+from datafixes.errors import SettingError
+from tests.alerts.receiver import Receiver, receiving
+
+ALERT = Alert("appeared", "2 differences", dt.datetime(2026, 2, 3, tzinfo=dt.UTC), "book", ("one", "two"))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as running:
+        yield running
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+def test_one_post_of_json(receiver: Receiver) -> None:
+    WebhookSink(receiver.url).send(ALERT)
+    [(path, headers, body)] = receiver.requests
+    assert path == "/hooks/T0SECRET?key=K0SECRET"
+    assert headers["Content-Type"] == "application/json"
+    assert body == ALERT.as_json()
+    assert body["text"].splitlines() == ["2 differences", "one", "two", "book, 2026-02-03 00:00:00 UTC"]
+
+
+def test_a_name_and_a_password_in_the_url_become_a_header(receiver: Receiver) -> None:
+    WebhookSink(receiver.url.replace("//", "//me:p%40ss@")).send(ALERT)
+    assert receiver.requests[0][1]["Authorization"] == "Basic bWU6cEBzcw=="
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_it_is_tried_again_where_that_can_help(receiver: Receiver, pauses: list[float], code: int) -> None:
+    receiver.answers = [code, code]
+    WebhookSink(receiver.url, pauses.append).send(ALERT)
+    assert len(receiver.bodies) == 3
+    assert pauses == [0.5, 2.0]
+
+
+def test_the_server_may_say_when_within_reason(receiver: Receiver, pauses: list[float]) -> None:
+    receiver.answers, receiver.headers = [429], {"Retry-After": "3"}
+    WebhookSink(receiver.url, pauses.append).send(ALERT)
+    receiver.answers, receiver.headers = [429], {"Retry-After": "3600"}
+    WebhookSink(receiver.url, pauses.append).send(ALERT)
+    assert pauses == [3.0, 10.0]
+
+
+@pytest.mark.parametrize(("code", "attempts"), [(400, 1), (404, 1), (302, 1), (500, 3)])
+def test_it_gives_up_and_keeps_the_url_to_itself(
+    receiver: Receiver, pauses: list[float], code: int, attempts: int
+) -> None:
+    receiver.answers = [code] * 5
+    receiver.headers = {"Location": f"http://127.0.0.1:{receiver.port}/elsewhere"}
+    with pytest.raises(NotDelivered) as caught:
+        WebhookSink(receiver.url, pauses.append).send(ALERT)
+    assert str(caught.value) == f"127.0.0.1: it answers {code}"
+    assert len(receiver.requests) == attempts
+    assert {path for path, _, _ in receiver.requests} == {"/hooks/T0SECRET?key=K0SECRET"}
+
+
+def test_nobody_there(pauses: list[float]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(NotDelivered, match=r"^127\.0\.0\.1: .*refused") as caught:
+        WebhookSink(f"http://127.0.0.1:{port}/T0SECRET", pauses.append).send(ALERT)
+    assert "SECRET" not in str(caught.value)
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/T0SECRET", "T0SECRET", "http:///T0SECRET", "http://h:T0SECRET/", "http://[T0SECRET"]
+)
+def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        WebhookSink(url)
+    assert "SECRET" not in caught.value.one_line()

@@ -1,0 +1,242 @@
+"""The book as it is read: every row exactly, or what is wrong with it; quick also where it is large."""
+
+import datetime as dt
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from datafixes.errors import DatafixError, SettingError
+from datafixes.project import Project
+from datafixes.reconcile.book import Book, BookRow, UnreadableRow, read_book
+from datafixes.reconcile.positions import (
+    Answer,
+    BookPosition,
+    BrokerPosition,
+    Difference,
+    Fill,
+    Known,
+    Unknown,
+    compare,
+)
+from datafixes.reconcile.reconciling import Reconciliation, reconcile, without_doubt
+from datafixes.reconcile.symbols import Stock, Symbol, parse_symbol
+from datafixes.report.reconcile import document_of_reconciliation, summary
+from tests.projects import our_project
+from tests.reconcile.books import BOOK, new_row
+from tests.servers import Database
+
+NOW = dt.datetime(2026, 2, 4, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True)
+class Holds:
+    """A broker that says what a test says."""
+
+    answers: dict[str, Answer]
+
+    def positions(self, account: str, *, since: dt.datetime) -> Answer:
+        return self.answers[account]
+
+    def fills(self, account: str, symbols: Collection[Symbol], *, after: dt.datetime) -> Sequence[Fill]:
+        return []
+
+
+def project_of(database: Database, *flags: str) -> Project:
+    return Project.read(flags=(f"url={database.url}", *flags))
+
+
+@pytest.fixture
+def book(database: Database) -> Database:
+    ran = our_project(database).alembic("upgrade", "013")
+    assert ran.code == 0, ran.err
+    database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
+    return database
+
+
+def test_open_and_closing_rows_are_read_whatever_the_session_prefers(book: Database) -> None:
+    book.execute(
+        f"ALTER DATABASE {book.name} SET timezone = 'Asia/Tokyo'",
+        f"ALTER DATABASE {book.name} SET datestyle = 'German'",
+    )
+    book.execute(
+        new_row(side="sell", quantity="2.0000", entry_price="0.1", entry_time="2026-02-03 12:00:00.000001")
+    )
+    read = read_book(project_of(book))
+    assert [row.position.id for row in read.rows] == [13, 16, 19, 21, 24, 28, 29, 30, 32, 33, 34]
+    assert read.unreadable == ()
+    assert read.source == "public.active_positions, PostgreSQL"
+    first, last = read.rows[0], read.rows[-1]
+    opened = dt.datetime(2026, 2, 2, 16, 1, tzinfo=dt.UTC)
+    assert first.position == BookPosition(13, "large", Stock("NOW"), Decimal(4), opened, Decimal("105.1"))
+    assert (last.position.quantity, last.position.entry_price) == (Decimal(-2), Decimal("0.1"))
+    assert last.position.opened_at == dt.datetime(2026, 2, 3, 12, 0, 0, 1, tzinfo=dt.UTC)
+    assert {row.written for row in read.rows} >= {"QCOM", "QCOM260220P00145000"}
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no account": ({"account_name": None}, "it has no account"),
+    "no symbol": ({"ticker": "N/A?"}, "'N/A?' is neither a ticker nor an OCC option symbol such as CRM260227P00200000"),
+    "zero": ({"quantity": 0}, "its quantity is zero"),
+    "negative": ({"quantity": "-5.5"}, "its quantity is negative (-5.5): the side says which way it goes"),
+    "fraction": ({"quantity": "0.5"}, "its quantity is a fraction (0.5)"),
+    "nan": ({"quantity": "NaN"}, "its quantity is 'NaN'"),
+    "side": ({"side": "flat"}, "its side is 'flat': neither long (buy) nor short (sell)"),
+    "time": ({"entry_time": "infinity"}, "its entry_time is 'Infinity' seconds from 1970"),
+    "price": ({"entry_price": "NaN"}, "its entry_price is 'NaN'"),
+    # Before option_symbol came, an option had nothing but its root: that is no position in the stock.
+    "option": ({"instrument_type": "PUT"}, "its instrument_type is PUT, and QCOM is a STOCK"),
+    "right": ({"instrument_type": "PUT", "option_symbol": "QCOM260220C00145000"},
+              "its instrument_type is PUT, and QCOM260220C00145000 is a CALL"),
+}  # fmt: skip
+
+
+def test_a_row_that_cannot_be_compared_says_why_and_is_no_position(book: Database) -> None:
+    book.execute(
+        "DELETE FROM active_positions",
+        *(new_row(id=n, **values) for n, (values, _) in enumerate(BAD.values())),
+    )
+    book.execute(new_row(id=99, side="flat", quantity=0))
+    read = read_book(project_of(book))
+    assert read.rows == ()
+    told = {row.id: row.why for row in read.unreadable}
+    assert told.pop(99) == "its side is 'flat': neither long (buy) nor short (sell); its quantity is zero"
+    assert told == {n: why for n, (_, why) in enumerate(BAD.values())}
+    accounts = [row.account for row in read.unreadable]
+    assert accounts == [None, *["large"] * len(BAD)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind", "told"),
+    [
+        (
+            "book_table=public.no_book",
+            DatafixError,
+            'The book public.no_book cannot be read: relation "public.no_book"',
+        ),
+        ("book_table=nowhere.t", DatafixError, "The book nowhere.t cannot be read"),
+        ("book_table=alembic_version", DatafixError, 'The book alembic_version cannot be read: column "id"'),
+        ("book_table=.t", SettingError, "book_table is '.t' (-x book_table): write SCHEMA.TABLE"),
+        ("book=postgre", SettingError, "book is 'postgre' (-x book): write postgres, or lambda:NAME"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    book: Database, flag: str, kind: type[DatafixError], told: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        read_book(project_of(book, flag))
+    assert caught.value.message.startswith(told)
+
+
+def test_two_accounts_of_ten_thousand_positions_take_less_than_two_seconds(book: Database) -> None:
+    book.execute(
+        "INSERT INTO active_positions (account_name, ticker, option_symbol, instrument_type, strategy_type, side, quantity,"
+        " entry_price, entry_time) SELECT a, 'ABC', 'ABC260220P' || lpad(n::text, 8, '0'), 'PUT', 'x', 'long', 1, 1,"
+        " '2026-01-01' FROM unnest(ARRAY['large', 'tiny']) AS a, generate_series(1, 10000) AS n"
+    )
+    positions = [BrokerPosition(parse_symbol(f"ABC260220P{n:08d}"), Decimal(1)) for n in range(2, 10002)]
+    broker = Holds({"large": Known(positions), "tiny": Known(positions)})
+    project = project_of(book)
+    began = time.process_time()  # other tests may run beside this one
+    found = reconcile(project, broker)
+    document_of_reconciliation(found)
+    assert time.process_time() - began < 2
+    assert found.comparison.equal == 2 * 9_999
+    assert len(found.comparison.differences) == 10 + 2 + 2
+
+
+def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookRow:
+    return BookRow(
+        BookPosition(id_, account, Stock(ticker), Decimal(quantity), NOW - dt.timedelta(days=1)), ticker
+    )
+
+
+def doubted(book: Book, answers: dict[str, Answer]) -> tuple[list[tuple[str, str, str]], list[str]]:
+    found = compare(book.positions, answers, now=NOW, grace=dt.timedelta(minutes=5))
+    found = without_doubt(found, book, answers)
+    return (
+        [(one.kind, one.account, str(one.symbol)) for one in found.differences],
+        [f"{one.account} {one.symbol}: {one.why}" for one in found.unsettled],
+    )
+
+
+QCOM, SPY = Stock("QCOM"), Stock("SPY")
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "differences", "unsettled"),
+    [
+        pytest.param(
+            UnreadableRow(7, "large", QCOM, "zero"), {"spy", "now"}, ["QCOM"], id="the symbol in the account"
+        ),
+        pytest.param(
+            UnreadableRow(7, None, QCOM, "no account"), {"spy", "now"}, ["QCOM"], id="the symbol somewhere"
+        ),
+        pytest.param(
+            UnreadableRow(7, "large", None, "no symbol"),
+            {"now"},
+            ["QCOM", "SPY"],
+            id="anything in the account",
+        ),
+        pytest.param(UnreadableRow(7, None, None, "nothing"), {"now"}, ["QCOM", "SPY"], id="anything"),
+        pytest.param(UnreadableRow(7, "tiny", QCOM, "zero"), {"qcom", "spy", "now"}, [], id="elsewhere"),
+    ],
+)
+def test_nothing_is_a_difference_that_an_unreadable_row_may_explain(
+    unreadable: UnreadableRow, differences: set[str], unsettled: list[str]
+) -> None:
+    rows = (opened_row(1, "large", "SPY"), opened_row(2, "large", "NOW"))
+    held = Known([BrokerPosition(QCOM, Decimal(5)), BrokerPosition(SPY, Decimal(2))])
+    told = {
+        "qcom": ("missing", "large", "QCOM"), "spy": ("quantity", "large", "SPY"), "now": ("phantom", "large", "NOW")
+    }  # fmt: skip
+    found = doubted(Book(rows, (unreadable,), NOW, ""), {"large": held, "tiny": Known([])})
+    assert found == (
+        [told[name] for name in ("now", "qcom", "spy") if name in differences],
+        [f"large {symbol}: row 7 of the book cannot be compared" for symbol in unsettled],
+    )
+
+
+def test_a_row_of_an_account_that_nobody_knows_may_explain_a_missing_position() -> None:
+    rows = (opened_row(3, "Large", "QCOM", 5),)
+    answers: dict[str, Answer] = {"large": Known([BrokerPosition(QCOM, Decimal(5))])}
+    assert doubted(Book(rows, (), NOW, ""), answers) == (
+        [],
+        ["large QCOM: row 3 of the book cannot be compared"],
+    )
+
+
+def test_an_account_that_did_not_answer_is_unknown_and_casts_no_doubt_on_others(book: Database) -> None:
+    held = [BrokerPosition(SPY, Decimal(2))]
+    broker = Holds({"large": Known(held), "tiny": Unknown("it says 401")})
+    found = reconcile(project_of(book), broker, now=NOW)
+    assert found.comparison.unknown == {"tiny": "it says 401"}
+    assert {one.account for one in found.comparison.differences} == {"large"}
+    assert not found.is_certain
+    assert summary(found) == "6 differences (6 phantom), 1 position equal, 1 account unknown."
+    alone = found.only("large")
+    assert (alone.is_certain, alone.comparison.equal, len(alone.book.rows)) == (True, 1, 7)
+    assert not found.only("tiny").comparison.differences
+    with pytest.raises(DatafixError, match=r"know an account larg\. Known: large, tiny"):
+        found.only("larg")
+
+
+def test_only_one_account_still_says_that_the_position_is_in_the_other() -> None:
+    moved = Difference("account", "large", QCOM, (3,), Decimal(5), Decimal(5), "tiny")
+    rows = (opened_row(3, "large", "QCOM", 5),)
+    answers: dict[str, Answer] = {"large": Known([]), "tiny": Known([BrokerPosition(QCOM, Decimal(5))])}
+    found = compare([row.position for row in rows], answers, now=NOW, grace=dt.timedelta(0))
+    whole = Reconciliation(found, Book(rows, (), NOW, ""), answers, "file:x", NOW, dt.timedelta(0))
+    for account in ("large", "tiny"):
+        assert whole.only(account).comparison.differences == (moved,)
+
+
+def test_what_was_opened_since_the_broker_was_read_is_unsettled() -> None:
+    """A file of positions is as old as it is."""
+    row = BookPosition(1, "large", QCOM, Decimal(5), NOW - dt.timedelta(hours=1))
+    old = {"large": Known([], read_at=NOW - dt.timedelta(hours=2))}
+    found = compare([row], old, now=NOW, grace=dt.timedelta(minutes=5))
+    assert (found.differences, found.unsettled[0].why) == ((), "opened within the grace period")

@@ -1,0 +1,399 @@
+"""``datafixes propose``: one revision that passes every check, closes the gap, and can be taken back."""
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from datafixes.reconcile.closing import closing_fills, exit_of, exit_price
+from datafixes.reconcile.positions import BookPosition, Difference, Fill
+from datafixes.reconcile.symbols import Stock, parse_symbol
+from tests.cli.commands import datafixes
+from tests.projects import Project
+from tests.reconcile.books import PHANTOMS, REAL, Trader, new_row, trader
+from tests.reconcile.lambda_server import NAME, lambdas, on
+from tests.servers import Database
+
+BOOK = "public.active_positions"
+
+
+@pytest.fixture
+def book(tmp_path: Path, database: Database) -> Trader:
+    return trader(tmp_path, database)
+
+
+def proposed(book: Trader, *options: str) -> Path:
+    """The one revision that is written, which passes ruff and `datafixes check`."""
+    ran = book.run("propose", *options)
+    assert ran.code == 0, ran.err
+    [path] = (Path(line) for line in ran.out.splitlines())
+    rules = ("--select", "E,F,I,UP,B,Q,W", "--config", "lint.pycodestyle.max-line-length = 110")
+    for check in (("check", *rules), ("format", "--diff")):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *check, str(path)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    ran = datafixes(book.project, "check")
+    assert (ran.code, "0 errors" in ran.out) == (0, True), ran.out
+    return path
+
+
+def upgraded(book: Trader) -> None:
+    ran = book.project.alembic("upgrade", "head")
+    assert ran.code == 0, ran.err
+
+
+def test_the_loop_closes_and_opens_again(book: Trader) -> None:
+    before = book.database.dump()[BOOK]
+    path = proposed(book, "--phantoms")
+    assert path.name == "016_reconcile_phantoms.py"
+    text = path.read_text("utf-8")
+    assert '16: ("QCOM", "large", 5, dt.datetime(2026, 2, 2, 16, 20)),' in text
+    assert "#   16 large QCOM: 5 since 2026-02-02 16:20:00 UTC at 148.0000; no closing fill is known" in text
+    assert "The broker, account tiny: file " in text
+    assert datafixes(book.project, "plan").code == 0
+    assert book.database.dump()[BOOK] == before
+    upgraded(book)
+    assert book.found(code=0)["equal"] == 3
+    assert book.rows("id", "close_reason = 'manual_reconciliation' AND exit_price = entry_price") == [
+        (n,) for n in PHANTOMS
+    ]
+    assert book.project.alembic("downgrade", "015").code == 0
+    assert book.database.dump()[BOOK] == before
+    upgraded(book)
+    ran = book.run("propose", "--phantoms", "--missing", "--duplicates", "--quantities")
+    assert (ran.code, ran.out, ran.err.splitlines()[-1]) == (
+        0,
+        "",
+        "Nothing to propose, so nothing was written.",
+    )
+
+
+def test_proposing_twice_gives_the_same_file(book: Trader) -> None:
+    path = proposed(book, "--phantoms")
+    text = path.read_bytes()
+    ran = book.run("propose", "--phantoms")
+    assert (ran.code, ran.out) == (0, f"{path}\n")
+    assert "Revision 016 is there already for 7 of these, and has not run yet." in ran.err
+    assert (book.written(), path.read_bytes()) == ([path.name], text)
+    # What is new goes into a revision of its own, and both run.
+    book.database.execute(new_row(id=60))
+    book.hold([*REAL, {"account": "tiny", "symbol": "IBM", "quantity": "3", "entry_price": "1"}], empty=())
+    ran = book.run("propose", "--phantoms", "--missing")
+    assert ran.out.splitlines()[0] == str(path)
+    ran_again = book.run("propose", "--phantoms", "--missing")
+    assert sorted(ran_again.out.splitlines()) == sorted(ran.out.splitlines())
+    assert book.written() == [path.name, "017_reconcile_phantoms_missing.py"]
+    upgraded(book)
+    found = book.found(code=0)
+    assert (found["equal"], len(found["unsettled"])) == (3, 1)
+
+
+def test_what_was_never_asked_for_is_not_proposed(book: Trader) -> None:
+    for options in ((), ("--missing", "--quantities"), ("--phantoms", "--account", "nobody")):
+        ran = book.run("propose", *options)
+        assert (ran.code, ran.out) == (1 if "nobody" in options else 0, "")
+    ran = book.run("propose")
+    assert "Not asked for: 7 of kind phantom (propose them with --phantoms)" in ran.err
+    assert book.written() == []
+    text = proposed(book, "--phantoms", "--account", "tiny").read_text("utf-8")
+    assert ("close 3 phantoms" in text, '"large"' in text) == (True, False)
+
+
+FILLED = "2026-02-03T15:00:00+00:00"
+
+
+def fill(
+    symbol: str, quantity: str, price: str, order: str, account: str = "large", at: str = FILLED
+) -> dict[str, str]:
+    return {
+        "account": account, "symbol": symbol, "quantity": quantity, "price": price, "order_id": order, "filled_at": at
+    }  # fmt: skip
+
+
+def test_a_closing_fill_gives_the_true_price_and_any_doubt_the_neutral_one(book: Trader) -> None:
+    book.hold(
+        fills=[
+            fill("QCOM", "-2", "147.00", "o-1"),
+            fill("QCOM", "-3", "150", "o-2"),
+            fill("CRM260227P00200000", "-1", "9.05", "o-3"),
+            fill("NOW", "-3", "104", "o-4"),  # of 4
+            fill("NOW", "-4", "99", "o-5", "tiny"),  # of the other account
+            fill("ORCL260213C00155000", "1", "6", "o-6"),  # the wrong way
+        ]
+    )
+    text = proposed(book, "--phantoms").read_text("utf-8")
+    assert "closed by order o-1: -2 at 147, 2026-02-03 15:00:00 UTC, order o-2: -3 at 150" in " ".join(
+        text.replace("\n#", " ").split()
+    )
+    assert "these do not add up to it: order o-4" in " ".join(text.replace("\n#", " ").split())
+    assert "o-5" not in text
+    upgraded(book)
+    prices = book.rows("id, exit_price, current_pnl_dollars, current_pnl_percent", "id IN (13, 16, 21, 24)")
+    assert prices == [
+        (13, Decimal("105.1000"), 0, 0),
+        (16, Decimal("148.8000"), Decimal("4.0000"), Decimal("0.5405")),
+        (21, Decimal("7.3500"), 0, 0),
+        (24, Decimal("9.0500"), Decimal("85.0000"), Decimal("10.3659")),
+    ]
+    assert book.project.alembic("downgrade", "015").code == 0
+
+
+def test_all_kinds_at_once_go_up_and_come_back(book: Trader) -> None:
+    execute = book.database.execute
+    execute(
+        *(
+            new_row(id=n, ticker="DUP", quantity=2, entry_time=f"2026-02-03 12:0{60 - n}")
+            for n in (51, 52, 53)
+        ),
+        *(new_row(id=n, ticker="CUT", quantity=1) for n in (54, 55, 56)),
+        new_row(id=57, ticker="QTY", quantity=7),
+        new_row(id=58, ticker="QTS", quantity=7, side="short"),
+    )
+    held = {"DUP": "2", "CUT": "2", "QTY": "9", "QTS": "-6", "BRK.B": "4", "AAPL1260220C00012500": "-3"}
+    positions = [
+        {"account": "large", "symbol": symbol, "quantity": n, "entry_price": "1.123456"}
+        for symbol, n in held.items()
+    ]
+    book.hold([*REAL, *positions])
+    before = book.database.dump()[BOOK]
+    path = proposed(book, "--phantoms", "--missing", "--duplicates", "--quantities")
+    assert path.name == "016_reconcile_the_book.py"
+    text = path.read_text("utf-8")
+    names = ["close_phantoms", "close_duplicates", "correct_quantities", "insert_missing"]
+    assert [line.strip() for line in text.splitlines() if "op.apply" in line] == [
+        f"op.apply_datafix({n})" for n in names
+    ]
+    plan = datafixes(book.project, "plan")
+    assert (plan.code, "All of it can be taken back" in " ".join(plan.out.split())) == (0, True), plan.out
+    upgraded(book)
+    found = datafixes(book.project, *book.broker, "-x", "grace=0", "reconcile", "--format", "json")
+    assert (found.code, json.loads(found.out)["equal"]) == (0, 9)
+    # A row that was just inserted is like any that was just opened.
+    assert len(book.found(code=0)["unsettled"]) == 2
+    # Of the duplicates, the oldest stays, whatever its number; or as many of them as there are at the broker.
+    assert book.rows("id", "id IN (51, 52, 53, 54, 55, 56) AND status = 'open'") == [(53,), (54,), (55,)]
+    assert book.rows("quantity, side", "id IN (57, 58)") == [(9, "long"), (6, "short")]
+    columns = "ticker, instrument_type, option_symbol, strike_price, expiration_date, side, quantity, entry_price, account_name"
+    price = Decimal("1.1235")
+    assert book.rows(columns, "strategy_type = 'reconciled' AND status = 'open'") == [
+        (
+            "AAPL1",
+            "CALL",
+            "AAPL1260220C00012500",
+            Decimal("12.5"),
+            dt.date(2026, 2, 20),
+            "short",
+            3,
+            price,
+            "large",
+        ),
+        ("BRK.B", "STOCK", None, None, None, "long", 4, price, "large"),
+    ]
+    # Prices that the Position Manager writes into the new rows do not stand in the way of a downgrade.
+    execute(
+        "UPDATE active_positions SET current_price = 2, check_count = 5 WHERE strategy_type = 'reconciled'"
+    )
+    ran = book.project.alembic("downgrade", "015")
+    assert ran.code == 0, ran.err
+    assert book.database.dump()[BOOK] == before
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "told"),
+    [
+        ("UPDATE active_positions SET quantity = 6 WHERE id = 16", "16 quantity is 6.0000, not 5"),
+        ("UPDATE active_positions SET ticker = 'QCO' WHERE id = 16", "16 symbol is QCO, not QCOM"),
+        ("UPDATE active_positions SET account_name = 'tiny' WHERE id = 16", "16 account is tiny, not large"),
+        (
+            "UPDATE active_positions SET entry_time = '2026-02-04' WHERE id = 16",
+            "16 opened is 2026-02-04 00:00:00, not",
+        ),
+        ("UPDATE active_positions SET status = 'closed' WHERE id = 16", "already as wanted (16)"),
+        ("UPDATE active_positions SET status = 'closed' WHERE id = 70", "do not meet the post-condition"),
+        ("UPDATE active_positions SET quantity = 8 WHERE id = 72", "72 quantity is 8.0000, not 7"),
+        (new_row(ticker="NEW", quantity=4), "do not meet the post-condition"),
+    ],
+)
+def test_rows_that_are_no_longer_as_they_were_seen_stop_the_whole_revision(
+    book: Trader, meanwhile: str, told: str
+) -> None:
+    book.database.execute(
+        new_row(id=70, ticker="DUP", entry_time="2026-02-01"),
+        new_row(id=71, ticker="DUP"),
+        new_row(id=72, ticker="QTY", quantity=7),
+    )
+    more = {"DUP": "1", "QTY": "9", "NEW": "4"}
+    positions = [
+        {"account": "large", "symbol": symbol, "quantity": n, "entry_price": "1"}
+        for symbol, n in more.items()
+    ]
+    book.hold([*REAL, *positions])
+    proposed(book, "--phantoms", "--missing", "--duplicates", "--quantities")
+    book.database.execute(meanwhile)
+    before = book.database.dump()[BOOK]
+    ran = book.project.alembic("upgrade", "head")
+    assert ran.code != 0
+    assert told in ran.err
+    assert book.database.dump()[BOOK] == before
+    assert book.project.versions == {"015"}
+
+
+def test_nothing_is_proposed_from_doubt(book: Trader) -> None:
+    book.database.execute(
+        new_row(id=61, ticker="TWO", quantity=3), new_row(id=62, ticker="TWO", quantity=4),
+        new_row(id=63, ticker="HALF", quantity=1), new_row(id=64, ticker="SIDE", quantity=3),
+        new_row(id=65, account_name="tiny", ticker="BAD", quantity=0), new_row(id=66, account_name="other"),
+    )  # fmt: skip
+    held = {
+        "TWO": ("9", "1"),
+        "HALF": ("1.5", "1"),
+        "SIDE": ("-3", "1"),
+        "FREE": ("2", None),
+        "PART": ("0.25", "1"),
+    }
+    positions = [
+        {"account": "large", "symbol": symbol, "quantity": n, "entry_price": price}
+        for symbol, (n, price) in held.items()
+    ]
+    book.hold(
+        [*positions, {"account": "tiny", "symbol": "BAD", "quantity": "1", "entry_price": "1"}], empty=()
+    )
+    ran = book.run("propose", "--missing", "--quantities")
+    assert (ran.code, ran.out, book.written()) == (1, "", [])
+    for line in (
+        "Left alone: quantity large TWO (rows 61, 62): several rows make up this position, and nothing says which",
+        "Left alone: quantity large HALF (row 63): the broker has a fraction (1.5), which the book does not keep",
+        "Left alone: missing large FREE: the broker does not say at which price it was opened",
+        "Left alone: missing large PART: the broker has a fraction (0.25)",
+        "Not asked for: 1 of kind side (for a person to decide)",
+        "Account other is unknown, so nothing is proposed for it: the settings do not know this account",
+        "Row 65 of the book cannot be compared: its quantity is zero",
+    ):
+        assert line in ran.err
+    # What is known is proposed nevertheless, and the exit code says that it is not all.
+    ran = book.run("propose", "--phantoms")
+    assert (ran.code, len(book.written())) == (1, 1)
+    text = Path(ran.out.strip()).read_text("utf-8")
+    assert "Unknown, and left out: account other, the settings do not know this account." in text
+    assert '"other"' not in text
+
+
+def test_an_unknown_account_has_nothing_proposed_for_it(book: Trader) -> None:
+    book.hold(empty=())
+    ran = book.run("propose", "--phantoms")
+    assert ran.code == 1
+    assert "Account tiny is unknown, so nothing is proposed for it: " in ran.err
+    text = Path(ran.out.strip()).read_text("utf-8")
+    assert ("close 4 phantoms" in text, '"tiny"' in text) == (True, False)
+    assert book.run("propose", "--phantoms", "--account", "tiny").code == 1
+    assert len(book.written()) == 1
+
+
+def test_what_015_will_do_is_not_proposed_before_it_ran(book: Trader) -> None:
+    assert book.project.alembic("downgrade", "014").code == 0
+    book.database.execute(new_row(id=80))
+    ran = book.run("propose", "--phantoms")
+    assert ran.code == 0, ran.err
+    assert "Revision 015 is there already for 7 of these, and has not run yet." in ran.err
+    fix = Path(ran.out.splitlines()[-1]).read_text("utf-8")
+    assert "expect={80: (" in fix
+    upgraded(book)
+    assert book.found(code=0)["equal"] == 3
+
+
+def test_through_the_lambda_a_revision_is_written_and_the_database_is_asked_for(
+    book: Trader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directly = proposed(book, "--phantoms")
+    fix = directly.read_text("utf-8").partition("rows=Rows")[2]
+    directly.unlink()
+    with lambdas(monkeypatch) as account:
+        account.functions[NAME] = on(book.database)
+        nowhere = Project(
+            book.project.directory, Database("none", 18, "/nowhere", Path()), migrations="alembic"
+        )
+        settings = ("-x", f"book=lambda:{NAME}", "-x", f"broker=file:{book.project.directory / 'held.json'}")
+        ran = datafixes(nowhere, *settings, "propose", "--phantoms")
+    assert ran.code == 0, ran.err
+    assert (
+        f"through the Lambda {NAME}, which answers SELECT only: alembic upgrade needs the database itself."
+        in ran.err
+    )
+    assert Path(ran.out.strip()).read_text("utf-8").partition("rows=Rows")[2] == fix
+    upgraded(book)
+
+
+def test_without_an_audit_table_nothing_is_written(book: Trader) -> None:
+    book.database.execute("CREATE SCHEMA other; CREATE TABLE other.book AS SELECT * FROM active_positions")
+    ran = book.run("-x", "book_table=other.book", "propose", "--phantoms")
+    assert (ran.code, ran.out, book.written()) == (1, "", [])
+    assert "FAILED: other.book has no audit table, and no revision makes one." in ran.err
+
+
+def test_where_revisions_have_no_numbers_the_id_comes_from_what_was_found(book: Trader) -> None:
+    (book.versions / "016.py").write_text(
+        'revision = "abc"\ndown_revision = "015"\n\n\ndef upgrade():\n    pass\n\n\ndef downgrade():\n    pass\n',
+        "utf-8",
+    )
+    upgraded(book)
+    path = proposed(book, "--phantoms")
+    path.unlink()
+    assert proposed(book, "--phantoms") == path
+    assert path.name.partition("_")[0] != "017"
+
+
+def test_help_fits_a_screen() -> None:
+    ran = datafixes(None, "propose", "--help")
+    lines = ran.out.splitlines()
+    assert (ran.code, len(lines) <= 24, max(map(len, lines)) <= 80) == (0, True, True), ran.out
+
+
+OPENED = dt.datetime(2026, 2, 2, tzinfo=dt.UTC)
+
+
+def closed(quantity: int, *fills: tuple[int, str, int]) -> Decimal | None:
+    """The exit price of a row, for fills of (quantity, price, days after it was opened)."""
+    row = BookPosition(1, "large", Stock("QCOM"), Decimal(quantity), OPENED, Decimal(100))
+    one = Difference("phantom", "large", Stock("QCOM"), (1,), row.quantity, Decimal(0))
+    given = [
+        Fill(Stock("QCOM"), Decimal(n), Decimal(price), OPENED + dt.timedelta(days=days), f"o{number}")
+        for number, (n, price, days) in enumerate(fills)
+    ]
+    return exit_price(one, closing_fills(one, [row], given))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "fills", "price"),
+    [
+        (5, [(-5, "101.123456", 1)], "101.1235"),
+        (-5, [(2, "99", 1), (3, "98", 1)], "98.4"),
+        (5, [(-5, "101", -1)], None),  # before it was opened
+        (5, [(-4, "101", 1)], None),
+        (5, [(-6, "101", 1)], None),
+        (5, [(5, "101", 1)], None),
+        (5, [(-5, "101", 1), (5, "90", 2), (-5, "91", 3)], None),  # which of the two, nobody says
+        (5, [], None),
+    ],
+)
+def test_fills_are_an_exit_only_where_they_close_exactly_what_the_book_has(
+    quantity: int, fills: list[tuple[int, str, int]], price: str | None
+) -> None:
+    assert closed(quantity, *fills) == (None if price is None else Decimal(price))
+
+
+def test_gain_and_loss_are_those_of_the_side_and_of_a_hundred_shares_for_an_option() -> None:
+    option = BookPosition(
+        1, "large", parse_symbol("QCOM260220P00145000"), Decimal(-2), OPENED, Decimal("4.10")
+    )
+    found = exit_of(option, Decimal("3.05"))
+    assert found is not None
+    assert (found.dollars, found.percent) == (Decimal(210), Decimal("25.6098"))
+    for price in (None, Decimal(0)):
+        assert exit_of(BookPosition(1, "large", Stock("A"), Decimal(1), OPENED, price), Decimal(5)) is None
+    cheap = BookPosition(1, "large", Stock("A"), Decimal(1), OPENED, Decimal("0.0001"))
+    assert exit_of(cheap, Decimal(5)) is None

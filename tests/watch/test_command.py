@@ -1,0 +1,119 @@
+"""``datafixes watch`` as cron and as a service run it: a real book, a file as the broker, a webhook on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datafixes.cli import main
+from tests.alerts.receiver import receiving
+from tests.cli.commands import datafixes
+from tests.projects import Project, Ran, our_project
+from tests.servers import Database
+
+BOOK = Path(__file__).parents[1] / "fixtures/book.sql"
+HELD = (
+    "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
+)
+RUN = "from datafixes.cli import main; main.COMMANDS.setdefault('watch', ''); main.main()"
+
+
+@pytest.fixture
+def project(database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setitem(main.COMMANDS, "watch", "")
+    project = our_project(database)
+    assert project.alembic("upgrade", "014").code == 0
+    database.psql(BOOK.read_text("utf-8"), "-v", "ON_ERROR_STOP=1")
+    return project
+
+
+def settings(tmp_path: Path, **more: str) -> list[str]:
+    (tmp_path / "held.csv").write_text(HELD)
+    given = {"broker": f"file:{tmp_path / 'held.csv'}", **more}
+    return [part for name, value in given.items() for part in ("-x", f"{name}={value}")]
+
+
+def once(project: Project, tmp_path: Path, **more: str) -> Ran:
+    return datafixes(
+        project, *settings(tmp_path, **more), "watch", "--once", "--state", str(tmp_path / "watch.json")
+    )
+
+
+def events(ran: Ran) -> list[str]:
+    return [json.loads(line)["event"] for line in ran.out.splitlines()]
+
+
+def test_the_phantoms_are_told_once_and_when_they_are_gone(project: Project, tmp_path: Path) -> None:
+    with receiving() as receiver:
+        first = once(project, tmp_path, alert_webhook=receiver.url)
+        assert (first.code, events(first)) == (3, ["appeared"])
+        alert = json.loads(first.out)
+        assert alert["title"] == "7 differences between book and broker appeared"
+        assert "large QCOM: phantom, row 16: book 5, broker 0" in alert["lines"]
+        assert receiver.bodies == [alert]
+        assert "SECRET" not in first.out + first.err
+        second = once(project, tmp_path, alert_webhook=receiver.url)
+        assert (second.code, second.out) == (3, "")
+        assert project.alembic("upgrade", "head").code == 0
+        third = once(project, tmp_path, alert_webhook=receiver.url)
+        assert (third.code, events(third)) == (0, ["gone"])
+        assert [body["event"] for body in receiver.bodies] == ["appeared", "gone"]
+
+
+def test_what_is_not_known_is_exit_code_1(project: Project, tmp_path: Path) -> None:
+    once(project, tmp_path)
+    away = once(project, tmp_path, broker=f"file:{tmp_path / 'none.csv'}", unknown_limit="0")
+    assert (away.code, events(away)) == (1, ["unknown"])
+    assert events(once(project, tmp_path)) == ["known"]
+    failed = once(project, tmp_path, url="postgresql://nobody:HIDDEN@127.0.0.1:1/book")
+    assert (failed.code, events(failed)) == (1, ["failed"])
+    assert "HIDDEN" not in failed.out + failed.err + (tmp_path / "watch.json").read_text("utf-8")
+    assert events(once(project, tmp_path)) == ["recovered"]
+
+
+def test_a_row_that_cannot_be_compared_is_told(project: Project, tmp_path: Path) -> None:
+    project.database.execute("UPDATE active_positions SET quantity = 0 WHERE id = 30")
+    ran = once(project, tmp_path)
+    assert ran.code == 1
+    assert "large row 30: not comparable: its quantity is zero" in json.loads(ran.out)["lines"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"watch_every": "0"}, "watch_every is 0"),
+        ({"alert_topic": "alerts"}, "no ARN of an SNS topic"),
+        ({"alert_webhook": "hooks/T0SECRET"}, "alert_webhook is no URL"),
+    ],
+)
+def test_settings_that_mean_nothing_are_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], words: str
+) -> None:
+    monkeypatch.setitem(main.COMMANDS, "watch", "")
+    ran = datafixes(None, *settings(tmp_path, **given), "watch")
+    assert (ran.code, words in ran.err, "SECRET" in ran.err) == (2, True, False)
+
+
+def test_sigterm_ends_the_service_cleanly(project: Project, tmp_path: Path) -> None:
+    state = tmp_path / "watch.json"
+    given = settings(tmp_path, url=project.url)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, *given, "watch", "--state", str(state)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ), cwd=project.directory,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert json.loads(line)["event"] == "appeared"
+    assert (process.returncode, out) == (0, "")
+    assert err.splitlines()[-1].endswith("Ended by SIGTERM.")
+    assert len(json.loads(state.read_text("utf-8"))["seen"]) == 7
+    assert sorted(os.listdir(tmp_path)) == ["held.csv", "watch.json"]

@@ -1,0 +1,89 @@
+"""The state: a file that comes back as it was, and can be lost, spoiled or forbidden without harm."""
+
+import datetime as dt
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from datafixes.alerts.alert import Alert
+from datafixes.settings import Settings
+from datafixes.watch.state import Away, Seen, State, default_path, read_state, write_state
+
+AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
+STATE = State(
+    (Seen("large", "QCOM", "phantom", (16, 41), "5", "0"),),
+    {"tiny": Away(AT, "it answers 500", True)},
+    Away(AT, "the database does not answer", True),
+    {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",)),)},
+)
+
+
+def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "watch.json"
+    write_state(path, STATE)
+    assert read_state(path) == (STATE, "")
+    assert os.listdir(path.parent) == ["watch.json"]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_not_there_is_in_order(tmp_path: Path) -> None:
+    assert read_state(tmp_path / "none.json") == (State(fresh=True), "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "7", "null", '{"version": 2}', '{"version": 1}', "\ufeff{}",
+        json.dumps({"version": 1, "seen": [{"account": 1}], "unknown": {}, "failing": None, "waiting": {}}),
+        json.dumps({"version": 1, "seen": [], "unknown": {"a": {"since": "2026-02-03", "why": "", "told": False}}, "failing": None, "waiting": {}}),
+        json.dumps({"version": 1, "seen": [], "unknown": {}, "failing": None, "waiting": {"log": [{"event": "new"}]}}),
+    ],
+)  # fmt: skip
+def test_a_spoiled_file_is_as_good_as_none_and_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "watch.json"
+    path.write_text(text, "utf-8")
+    state, wrong = read_state(path)
+    assert state == State(fresh=True)
+    assert "is no state of a watch" in wrong
+
+
+def test_bytes_that_are_no_text_are_told_too(tmp_path: Path) -> None:
+    path = tmp_path / "watch.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "is no state of a watch" in read_state(path)[1]
+    assert "cannot be read" in read_state(tmp_path)[1]
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "watch.json"
+    write_state(path, STATE)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_state(path, State())
+    assert read_state(path)[0] == STATE
+    assert os.listdir(tmp_path) == ["watch.json"]
+
+
+def test_each_book_and_broker_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def path(environment: dict[str, str], **flags: str) -> Path:
+        return default_path(Settings.resolve(flags, {}, {}), environment)
+
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    one = path(cache, url="postgresql://ops:HIDDEN@db/book")
+    assert one.parent == tmp_path / "datafixes"
+    assert one == path(cache, url="postgresql://ops:OTHER@db/book")
+    assert len({one, path(cache, url="postgresql://ops@db/staging"), path(cache, broker="file:x.csv")}) == 3
+    assert path({"HOME": str(tmp_path)}).parent == tmp_path / ".cache/datafixes"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    shared = path({"HOME": "/nowhere/at/all"}).parent
+    assert shared == tmp_path / f"datafixes-{os.getuid()}"
+    somebody = os.getuid() + 1
+    monkeypatch.setattr("os.getuid", lambda: somebody)
+    (tmp_path / f"datafixes-{os.getuid()}").mkdir()
+    assert path({}).parent != tmp_path / f"datafixes-{os.getuid()}"
