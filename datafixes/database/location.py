@@ -88,7 +88,7 @@ def _read(text: str, origin: str) -> URL:
     """Parse a URL; no error shows its text, because a password could be anywhere in what cannot be parsed."""
     if text.startswith("lambda:"):
         raise SettingError(
-            f"The URL from {origin} is a Lambda, which answers SELECT only: it serves datafixes reconcile, never a fix.",
+            f"The URL from {origin} is a Lambda, which answers SELECT only: it serves reconcile, never a fix.",
             hint=f"Name the database itself: {_FORM}. The book alone is read with -x book=lambda:NAME.",
         )
     if text.startswith(f"{EMBEDDED}:"):

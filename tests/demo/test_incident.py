@@ -18,7 +18,8 @@ def test_the_demo_shows_the_incident_and_leaves_nothing() -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     assert done.stderr == ""
-    assert "✗" not in done.stdout
+    # A promise that does not hold; a report may have differences to show.
+    assert not [line for line in done.stdout.splitlines() if line.startswith("  ✗")]
     assert "\033" not in done.stdout
     promises = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ✓")]
     assert [promise for promise in promises if "has ended" in promise or "is gone" in promise] == promises[
