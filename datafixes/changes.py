@@ -1,5 +1,7 @@
 """Rows before and after, as text for people; and which columns nobody is to see."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -113,3 +115,27 @@ class View:
                 ),
             ]
         )
+
+    def without_values(self, message: str, identities: Iterable[str] = ()) -> str:
+        """A refusal's message, with no values of masked columns: of PostgreSQL's own, and of identities.
+
+        Args:
+            message: what was refused, and the evidence.
+            identities: the names of what tells the fix's rows apart.
+        """
+        masks = [mask.lower().rpartition(".")[2] for mask in self.masks]
+
+        def hidden(names: str) -> bool:
+            return any(
+                fnmatchcase(name.strip(' "').lower(), mask) for name in names.split(",") for mask in masks
+            )
+
+        message = re.sub(
+            r"Key \(([^)]*)\)=\(.*?\)(?= |$)",
+            lambda found: f"Key ({found[1]})=(masked)" if hidden(found[1]) else found[0],
+            message,
+        )
+        for name in identities:
+            if hidden(name):
+                message = re.sub(rf"\b{re.escape(name)} is .*", f"{name} is (masked)", message)
+        return message

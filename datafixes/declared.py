@@ -1,11 +1,13 @@
 """The fixes that the revisions of a project declare, found by name."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datafixes.changes import View
 from datafixes.errors import DatafixError
 from datafixes.fix import DataFix
 from datafixes.recorded import Fix, RecordedFix
@@ -68,14 +70,16 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str:
     return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
 
 
-def names_of_rows(fix: Fix, table: Table) -> dict[str, str]:
+def names_of_rows(fix: Fix, table: Table, view: View) -> dict[str, str]:
     """What people call the rows that a fix names: by key as text, the identity that it expects.
 
     Args:
         fix: the fix.
         table: one of its tables.
+        view: what may be seen; where an identity or a key reads what may not, there are no names.
     """
-    if not table.identity:
+    words = re.findall(r"\w+", " ".join([*table.identity, *table.identity.values(), *table.key_columns]))
+    if not table.identity or any(view.hides(f"{table.schema}.{table.table}", word) for word in words):
         return {}
     named = fix.rows.expected() if isinstance(fix, DataFix) else ((key, of) for _, key, of in table.named())
     return {

@@ -72,7 +72,7 @@ def tell(connection: Connection, fix: Fix, masks: tuple[str, ...] = ()) -> None:
         return
     _say(run, fix)
     for table, counted, changed in zip(fix.tables, tables, rows, strict=True):
-        _say_table(fix, table, run.run_id, counted, changed)
+        _say_table(fix, table, (run.run_id, counted, changed), masks)
 
 
 def _say(run: Run, fix: Fix) -> None:
@@ -81,14 +81,17 @@ def _say(run: Run, fix: Fix) -> None:
         _logger.info("  already as wanted, and left alone: %s", run.already_rows)
 
 
-def _say_table(fix: Fix, table: Table, run: int, counted: TableOfRun, rows: Sequence[Row]) -> None:
+def _say_table(
+    fix: Fix, table: Table, told: tuple[int, TableOfRun, Sequence[Row]], masks: tuple[str, ...]
+) -> None:
+    run, counted, rows = told
     indent = "  "
     if len(fix.tables) > 1:
         _logger.info("  %s: %s", counted.target, counted.counts())
         indent = "    "
     if not counted.key and counted.changed:
         _logger.info("%s%s has no key: its rows are told apart by their whole image", indent, counted.target)
-    for line in row_lines(rows, fix, table):
+    for line in row_lines(rows, fix, table, masks):
         _logger.info("%s%s", indent, line)
     if counted.changed > _SHOWN_ROWS:
         more = counted.changed - _SHOWN_ROWS
@@ -110,14 +113,14 @@ def _counts(run: Run) -> str:
     return f"{run.outcome}: {counts} (run {run.run_id})"
 
 
-def row_lines(rows: Sequence[Row], fix: Fix, table: Table) -> Iterator[str]:
+def row_lines(rows: Sequence[Row], fix: Fix, table: Table, masks: tuple[str, ...] = ()) -> Iterator[str]:
     """One line for each changed row: ``16 QCOM: status open → closed, exit_price NULL → 148.0000``."""
-    called = names_of_rows(fix, table)
+    called = names_of_rows(fix, table, View(masks=masks))
     # What the author set comes first, in the author's order; then what triggers did.
     written = fix.change.set if isinstance(fix, DataFix) and isinstance(fix.change, Update) else {}
     order = {name: place for place, name in enumerate(written)}
     for row in rows:
-        name = f"{row.key} {called[row.key]}" if row.key in called else row.key
+        name = _plain(f"{row.key} {called[row.key]}" if row.key in called else row.key)
         told = (cell for cell in row.cells if cell.changed and _says_something(cell))
         in_order = sorted(told, key=lambda cell: order.get(cell.column, len(order)))
         values = (f"{c.column} {_short(c.before)} → {_short(c.after)}" for c in in_order)
@@ -134,12 +137,13 @@ def _short(value: Value | None) -> str:
         return "(masked)"
     if value is None or value.text is None:
         return "NULL"
-    # A log line is one line, and a terminal obeys control characters.
-    plain = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in value.text[: _SHOWN_TEXT + 1]
-    )
+    plain = _plain(value.text[: _SHOWN_TEXT + 1])
     return f"{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else plain or "''"
+
+
+def _plain(text: str) -> str:
+    """A log line is one line, and a terminal obeys control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def record_failure(connection: Connection, fix: Fix, attempt: Attempt, error: DatafixError) -> None:

@@ -79,8 +79,25 @@ class Project:
                 hint="Go where alembic.ini is, or name it with -c FILE.",
             ) from None
 
+    def heads(self) -> list[str]:
+        """The heads of the chain; every revision file is read for it.
+
+        Raises:
+            DatafixError: there is no project here, or one of its revisions cannot be read.
+        """
+        try:
+            return list(self.scripts.get_heads())
+        except DatafixError:
+            raise
+        except Exception as error:
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DatafixError(
+                f"The revisions cannot be read: {words}", hint="Look: datafixes check"
+            ) from error
+
     def fixes(self) -> list[FixOfRevision]:
         """Every fix that a revision declares, from base to head."""
+        self.heads()
         return fixes_of(self.scripts)
 
     @contextmanager

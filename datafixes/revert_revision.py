@@ -59,7 +59,7 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
                 hint=f"For example --rows {next(iter(tables))}:1,2",
             )
         table = table or next(iter(tables))
-        found = [key.strip() for key in keys.split(",") if key.strip()]
+        found = list(dict.fromkeys(key.strip() for key in keys.split(",") if key.strip()))
         if not found:
             raise DatafixError(f"--rows {rows} names no row of {table}.", hint="For example --rows 16,24")
         width = len(tables[table].key_columns) or 1
@@ -78,7 +78,7 @@ def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
     """
     arguments = [_quoted(fix.name), f"revision={_quoted(how.undoes)}"]
     if how.rows is not None:
-        arguments.append(f"rows={_rows(how.rows)}")
+        arguments.append(f"rows={_rows(fix, how.rows)}")
     if how.on_conflict != "refuse":
         arguments.append(f"on_conflict={_quoted(how.on_conflict)}")
     return _TEXT.format(
@@ -95,9 +95,9 @@ def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
     )
 
 
-def _rows(chosen: dict[str, list[tuple[str, ...]]]) -> str:
+def _rows(fix: Fix, chosen: dict[str, list[tuple[str, ...]]]) -> str:
     by_table = {table: f"[{', '.join(_key(key, keys) for key in keys)}]" for table, keys in chosen.items()}
-    if len(by_table) == 1:
+    if len(fix.tables) == 1:
         return next(iter(by_table.values()))
     return "{" + ", ".join(f"{_quoted(table)}: {keys}" for table, keys in by_table.items()) + "}"
 

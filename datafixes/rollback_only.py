@@ -1,7 +1,8 @@
 """A transaction in which anything may be tried, and nothing can be kept.
 
 A cursor WITH HOLD is declared first. PostgreSQL has to run its query when the transaction commits, and the query fails:
-whatever sends a COMMIT, by whichever way, the server answers with an error and rolls back. On the client, statements
+whatever sends a COMMIT, by whichever way, the server answers with an error and rolls back. A transaction that somebody
+begins on the session after this one can only read. On the client, statements
 that end a transaction, or that would close the cursor, are refused before they are sent.
 """
 
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import DatafixError
 from datafixes.recording import check_statement
@@ -34,7 +36,9 @@ DECLARE
     next     pg_catalog.int8;
 BEGIN
     FOR ledger IN SELECT c.oid FROM pg_catalog.pg_class AS c
-                   WHERE c.relname OPERATOR(pg_catalog.=) 'datafix_run' AND c.relkind OPERATOR(pg_catalog.=) 'r' LOOP
+                    JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) c.oid
+                   WHERE c.relname OPERATOR(pg_catalog.=) 'datafix_run' AND c.relkind OPERATOR(pg_catalog.=) 'r'
+                     AND a.attname OPERATOR(pg_catalog.=) 'run_id' AND a.attidentity OPERATOR(pg_catalog.<>) '' LOOP
         sequence := pg_catalog.pg_get_serial_sequence(CAST(ledger AS pg_catalog.text), 'run_id');
         EXECUTE pg_catalog.format('SELECT last_value OPERATOR(pg_catalog.+) CAST(is_called AS pg_catalog.int4) FROM %s',
                                   sequence) INTO next;
@@ -55,10 +59,16 @@ def rollback_only(connection: Connection, lock_timeout: str) -> Iterator[None]:
         connection: a connection; a transaction that it has begun already is rolled back in the end like one of its own.
         lock_timeout: how long a statement may wait for a lock, in PostgreSQL's notation.
     """
-    if not connection.in_transaction():
-        connection.begin()
-    for statement in (FUSE, f"SET LOCAL lock_timeout = {text(lock_timeout)}", _KEEP_NUMBERS):
-        connection.exec_driver_sql(verbatim(connection, statement))
+    try:
+        _begin(connection)
+        for statement in (FUSE, f"SET LOCAL lock_timeout = {text(lock_timeout)}", _KEEP_NUMBERS):
+            connection.exec_driver_sql(verbatim(connection, statement))
+    except DBAPIError as error:
+        words = " ".join(str(error.orig).split())
+        raise DatafixError(
+            f"Nothing can be tried on this connection: {words}",
+            hint="A plan needs a database that can be written to, though it keeps nothing: not a replica.",
+        ) from None
     event.listen(connection, "before_cursor_execute", _refuse_end)
     event.listen(connection, "commit", _refuse_commit)
     try:
@@ -67,6 +77,20 @@ def rollback_only(connection: Connection, lock_timeout: str) -> Iterator[None]:
         event.remove(connection, "commit", _refuse_commit)
         event.remove(connection, "before_cursor_execute", _refuse_end)
         connection.rollback()
+
+
+def _begin(connection: Connection) -> None:
+    """Begin; whatever transaction somebody begins after this one on the session can only read."""
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        raise DatafixError(
+            "The connection commits every statement by itself (AUTOCOMMIT), so nothing can be tried on it.",
+            hint="Leave isolation_level='AUTOCOMMIT' out of env.py.",
+        )
+    if not connection.in_transaction():
+        connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        connection.commit()
+        connection.begin()
+        connection.exec_driver_sql("SET TRANSACTION READ WRITE")
 
 
 def _refuse_end(_: Any, __: Any, statement: str, *___: Any) -> None:

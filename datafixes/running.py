@@ -13,6 +13,7 @@ from weakref import WeakSet
 from alembic.util import CommandError
 
 from datafixes import refusal
+from datafixes.changes import View
 from datafixes.declared import fix_named, fixes_of
 from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.execution import Attempts, execute, limits_of
@@ -224,6 +225,10 @@ def failed(
 ) -> DatafixFailed:
     """End the transaction of a fix that failed, write the failure down, and return what Alembic shows of it."""
     connection = connection_of(alembic, subject)
+    if settings.mask:
+        view = View(masks=settings.mask)
+        error.message = view.without_values(error.message, identities_of(subject))
+        error.detail = view.without_masked(error.detail.strip("\n"))
     shown = DatafixFailed(error)
     if watcher_of(alembic) is not None:
         return shown  # nothing is kept anyway, and the plan shows what went wrong
@@ -241,6 +246,11 @@ def failed(
             connection, subject, Attempt(revision_running()[0], direction, settings.application), error
         )
     return shown
+
+
+def identities_of(subject: Fix | str) -> list[str]:
+    """What a fix calls the identities of its rows."""
+    return [] if isinstance(subject, str) else [name for table in subject.tables for name in table.identity]
 
 
 def label_of(subject: Fix | str) -> str:

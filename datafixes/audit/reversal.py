@@ -21,6 +21,10 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
         whether every row is back, bit for bit, and that in words.
     """
     schema = fix.schema_of_audit
+    if ask(connection, f"SELECT to_regclass({literal.text(literal.qualified(schema, LEDGER))}) IS NULL")[0][
+        0
+    ]:
+        return False, "its downgrade() drops the ledger, so what it gave back cannot be compared"
     reverts = ask(
         connection,
         f"SELECT run_id FROM {literal.qualified(schema, LEDGER)} WHERE reverts_run = {run} ORDER BY run_id DESC LIMIT 1",

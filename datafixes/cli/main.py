@@ -117,6 +117,9 @@ def run(arguments: list[str] | None) -> int:
         return FAILED
     except DatafixError as error:
         return _told(error)
+    except OSError as error:
+        click.echo(f"FAILED: {error}", err=True)
+        return FAILED
     except Exception as error:
         # Imported here only where a command did so already: Alembic takes its time.
         alembic = sys.modules.get("alembic.util")

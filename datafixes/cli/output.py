@@ -79,11 +79,15 @@ def show(document: Callable[[], Document], value: Callable[[], Any], form: str, 
 
 def write(text: str, output: str | None) -> None:
     """Write a text to stdout, or to a file: to the side first, then renamed, so that nobody sees half of it."""
-    if output is None:
+    if output is None or output == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    target = Path(output)
+    target = Path(output).resolve()
+    if target.exists() and not target.is_file():  # /dev/stdout, a pipe: nothing to be replaced
+        with target.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+        return
     try:
         with NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False

@@ -7,7 +7,11 @@ from datafixes.cli.output import format_options, show, view_of, view_options
 from datafixes.cli.project_options import Where, pass_where
 
 
-@click.command(epilog="Example: datafixes plan --format markdown    Down: datafixes plan --downgrade 014")
+@click.command(
+    # -1 is a revision, as Alembic takes it
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: datafixes plan --format markdown    Down: datafixes plan --downgrade 014",
+)
 @click.argument("revision", default="head")
 @click.option("--downgrade", is_flag=True, help="Plan the way down to REVISION, and show conflicts.")
 @view_options
@@ -32,7 +36,7 @@ def command(  # noqa: PLR0913 - one for each option
 
     project = where.project()
     view = view_of(project.settings, rows, mask, form)
-    project.scripts.get_heads()  # where there is no project, that is said first
+    project.heads()  # where there is no project, that is said first
     wish = Wish(revision, downgrade, view, str(project.settings.lock_timeout))
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)

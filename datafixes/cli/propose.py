@@ -45,7 +45,7 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     from datafixes.report.reconcile import summary
 
     project = where.project()
-    project.scripts.get_heads()  # where there is no project, that is said first
+    project.heads()  # where there is no project, that is said first
     broker = open_broker(project.settings)
     found = reconcile(project, broker)
     if account is not None:

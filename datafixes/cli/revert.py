@@ -3,13 +3,14 @@
 import click
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of
+from datafixes.audit.history import RunOfHistory, history, open_fixes, run_of
 from datafixes.audit.later import later_fixes
+from datafixes.changes import View
 from datafixes.cli.asking import ledger_of, schema_option
-from datafixes.cli.main import DIFFERENT, OK
+from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declared import fix_named, nearest
-from datafixes.errors import DatafixError
+from datafixes.declared import fix_named
+from datafixes.errors import Conflicts, DatafixError
 from datafixes.placing import place_for, write_revision
 from datafixes.project import Project
 from datafixes.recorded import Fix
@@ -60,7 +61,7 @@ def command(  # noqa: PLR0913 - one for each option
         return DIFFERENT
     how = Revert(on_conflict or "refuse", run.revision or "", None if chosen is None else chosen.values)
     if refused := _try(project, declared, how):
-        return _told(refused)
+        return _told(refused, View(masks=project.settings.mask))
     place = place_for(project.scripts, f"revert {fix}", revision=rev_id, on=head)
     write_revision(place, revert_revision(place, declared, how))
     click.echo(str(place.path))
@@ -80,8 +81,7 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
         if run.outcome in ("applied", "reverted")
     ]
     if not runs:
-        near = nearest(fix, known_fixes(connection, schema))
-        raise DatafixError(f"The fix {fix} has not changed anything here.{near}")
+        raise DatafixError(f"The fix {fix} has not changed anything here.", hint="Look: datafixes history")
     if revision is not None:
         of_it = [run for run in runs if run.revision == revision and run.reverted_by_run is None]
         if of_it:
@@ -107,11 +107,12 @@ def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:
         return try_revert(connection, fix, how, project.settings)
 
 
-def _told(refused: DatafixError) -> int:
+def _told(refused: DatafixError, view: View) -> int:
+    conflicts = isinstance(refused, Conflicts)
     if refused.detail:
-        click.echo(refused.detail.strip("\n"), err=True)
+        click.echo(view.without_masked(refused.detail.strip("\n")), err=True)
+    hint = "--on-conflict skip leaves such rows alone." if conflicts else refused.hint
     click.echo(
-        f"FAILED: {refused.message}. Nothing was written: --on-conflict skip leaves such rows alone.",
-        err=True,
+        f"FAILED: {view.without_values(refused.message)}. Nothing was written. {hint}".rstrip(), err=True
     )
-    return DIFFERENT
+    return DIFFERENT if conflicts else FAILED

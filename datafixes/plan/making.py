@@ -7,8 +7,9 @@ Alembic can begin one, so Alembic takes it for somebody else's and commits nothi
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.changes import View
+from datafixes.declared import fixes_of
 from datafixes.errors import DatafixError
 from datafixes.execution import failure
 from datafixes.migration import WATCHER
@@ -98,14 +100,21 @@ class _Making:
             self.refusal = self._refused(failed.error)
         except DBAPIError as error:
             self.refusal = self._refused(failure(error, f"revision {self.running}"))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not self.running:  # an unknown revision, several heads
                 raise
             self.refusal = self._refused(_raised(error, f"revision {self.running}"))
 
     def _refused(self, error: DatafixError) -> Refusal:
-        detail = self.wish.view.without_masked(error.detail)
-        return Refusal(self.running, error.message, error.hint, detail, getattr(error, "sqlstate", ""))
+        view = self.wish.view
+        message = view.without_values(error.message, self.watch.identities)
+        return Refusal(
+            self.running,
+            message,
+            error.hint,
+            view.without_masked(error.detail),
+            getattr(error, "sqlstate", ""),
+        )
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps that lead from the database's revision to the one that was asked for."""
@@ -138,7 +147,7 @@ class _Making:
             refused = failed.error
         except DBAPIError as error:
             refused = failure(error, "its downgrade()")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             refused = _raised(error, "its downgrade()")
         try:
             if refused is not None:
@@ -157,7 +166,7 @@ class _Making:
         return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
 
 
-def _raised(error: Exception, what: str) -> DatafixError:
+def _raised(error: BaseException, what: str) -> DatafixError:
     if isinstance(error, DatafixError):
         return error
     if isinstance(error, CommandError):
@@ -190,11 +199,15 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
     )
     making.stand_between(environment)
     config.attributes[WATCHER] = making.watch
+    making.watch.identities = {
+        name for one in fixes_of(scripts) for table in one.fix.tables for name in table.identity
+    }
     # What Alembic logs of each step is told here; env.py's own logging would come after.
     disabled = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
-        with environment:
+        # What migrations print is for people; stdout is for the plan.
+        with redirect_stdout(sys.stderr), environment:
             scripts.run_env()
     except _Ended:
         pass

@@ -1,6 +1,5 @@
 """Looks at runs while their transaction is open, and writes down what they did."""
 
-import re
 import time
 from dataclasses import dataclass, field
 
@@ -8,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.digest import digest_of_run
 from datafixes.audit.history import run_of
-from datafixes.audit.images import TableOfRun, changes_of_run, read_images, tables_of_run
+from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import last_run
 from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.changes import View
@@ -16,7 +15,6 @@ from datafixes.declared import names_of_rows
 from datafixes.fix import DataFix
 from datafixes.plan.planned import PlannedRun, PlannedTable
 from datafixes.recorded import Fix
-from datafixes.table import Table
 
 
 @dataclass
@@ -28,6 +26,7 @@ class Watch:
     fixes: dict[int, Fix] = field(default_factory=dict)
     locks: set[str] = field(default_factory=set)
     proving: list[int] | None = None
+    identities: set[str] = field(default_factory=set)
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
         """A run has ended well."""
@@ -62,17 +61,9 @@ class Watch:
                 _expected(fix, number) if direction == "apply" else "",
                 changes_of_run(connection, run, table, self.view),
                 acting_on(connection, table, fires=fix.fire_triggers),
-                self._names(fix, fix.tables[number], table),
+                names_of_rows(fix, fix.tables[number], self.view),
             )
             for number, table in enumerate(tables_of_run(connection, fix.schema_of_audit, run))
-        )
-
-    def _names(self, fix: Fix, declared: Table, table: TableOfRun) -> dict[str, str]:
-        words = re.findall(
-            r"\w+", " ".join([*declared.identity, *declared.identity.values(), *declared.key_columns])
-        )
-        return (
-            {} if any(self.view.hides(table.target, word) for word in words) else names_of_rows(fix, declared)
         )
 
 

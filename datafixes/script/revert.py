@@ -61,6 +61,7 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
         facts["undoes"] = context.undoes
     if context.chosen is not None:
         facts["rows_chosen"] = _chosen_as_text(context.chosen)
+        facts["rows_chosen_of"] = sorted(context.chosen)
     block = _BLOCK.format(
         chosen="" if context.chosen is None else _chosen(fix, context.chosen),
         declaration=literal.json_body(facts, "fix"),

@@ -21,6 +21,14 @@ BEGIN
                  ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END), NULL,
             format('Look: SELECT * FROM %s ORDER BY run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
     END IF;
+    IF fix ? 'rows_chosen' THEN
+        EXECUTE format('SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.revision = $2 AND r.rows_chosen = $3 AND r.outcome = ''reverted'' ORDER BY r.run_id DESC LIMIT 1',
+            fix ->> 'ledger') INTO undone USING (last -> 'run_id')::bigint, fix ->> 'revision', fix ->> 'rows_chosen';
+        IF undone IS NOT NULL AND pg_temp.datafix_undone_by(fix, undone) IS NULL THEN
+            PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s of this revision reverted these rows already', fix ->> 'fix', undone), NULL,
+                format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+        END IF;
+    END IF;
     IF last ->> 'outcome' NOT IN ('applied', 'reverted') THEN
         PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id')), 'not_applicable');
         RETURN NULL;
@@ -47,7 +55,10 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     unknown text;
 BEGIN
-    IF fix -> 'key' = '[]' THEN
+    IF coalesce(fix ->> 'key', '[]') IN ('[]', '') AND NOT fix -> 'rows_chosen_of' ? (fix ->> 'target_table') THEN
+        EXECUTE pg_temp.datafix_sql(fix, 'DELETE FROM pg_temp.datafix_pair_{{n}}');
+        RETURN;
+    ELSIF coalesce(fix ->> 'key', '[]') IN ('[]', '') THEN
         PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no key, so its rows cannot be named', fix ->> 'fix', fix ->> 'target'), NULL,
             'Nothing was changed. Revert the fix as a whole.');
     END IF;

@@ -1,0 +1,142 @@
+"""The bug and its repair, end to end: a real client, a real database, and the Position Manager at work meanwhile."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.commands import answer, datafixes
+from tests.projects import Project, our_project
+from tests.reconcile.alpaca_server import Alpaca, accounts, running
+from tests.reconcile.books import PHANTOMS, ROOT
+from tests.reconcile.position_manager import HELD, working
+from tests.servers import Database
+
+BOOK = (ROOT / "tests/fixtures/book.sql").read_text("ascii")
+COUNTS = "SELECT id, check_count FROM active_positions ORDER BY id"
+
+
+def copied(directory: Path, database: Database) -> Project:
+    """The pipeline's project without 015, which nobody has written yet."""
+    shutil.copy(ROOT / "alembic.ini", directory)
+    shutil.copytree(
+        ROOT / "alembic", directory / "alembic", ignore=shutil.ignore_patterns("015_*", "__pycache__")
+    )
+    return Project(directory, database, migrations="alembic")
+
+
+def at(project: Project, revision: str) -> None:
+    ran = project.alembic("upgrade", revision)
+    assert ran.code == 0, ran.err
+
+
+def test_the_position_manager_works_on_while_the_fix_comes_and_goes(database: Database) -> None:
+    project = our_project(database)
+    at(project, "013")
+    database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
+    before = dict(database.rows(COUNTS))
+    untouched = "SELECT id, status, close_reason, closed_at, exit_price FROM active_positions ORDER BY id"
+    states = database.rows(untouched)
+    with working(database, trails=True) as manager:
+        at(project, "head")
+        assert database.value(
+            "SELECT count(*) FROM active_positions WHERE status IN ('open', 'closing')"
+        ) == len(HELD)
+        manager.wait_for(5)
+        ran = project.alembic("downgrade", "014")
+        assert ran.code == 0, ran.err
+        assert database.rows(untouched) == states
+        manager.wait_for(5)
+        at(project, "head")
+    assert manager.errors == []
+    # Not one of its writes was lost: not its counters, which no fix writes, nor its prices and stops.
+    assert dict(database.rows(COUNTS)) == {row: count + manager.checked[row] for row, count in before.items()}
+    for row, price, peak, stop, entry in database.rows(
+        "SELECT id, current_price, peak_price, trailing_stop_price, entry_price FROM active_positions"
+        f" WHERE id IN {HELD}"
+    ):
+        assert (price, peak) == (manager.prices[row], manager.peaks[row])
+        assert stop == peak - (peak - entry) / 4
+
+
+def test_an_old_position_manager_does_not_notice_the_new_columns(database: Database) -> None:
+    project = our_project(database)
+    at(project, "012")
+    database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
+    before = dict(database.rows(COUNTS))
+    with working(database, trails=False) as manager:
+        at(project, "head")
+        for revision in ("014", "013", "012"):
+            ran = project.alembic("downgrade", revision)
+            assert ran.code == 0 or revision == "013", ran.err
+            if ran.code:
+                # The copies are not thrown away unless somebody says so.
+                told = project.alembic("-x", "discard=position_reconciliation_audit", "downgrade", revision)
+                assert told.code == 0, told.err
+    assert manager.errors == []
+    assert dict(database.rows(COUNTS)) == {row: count + manager.checked[row] for row, count in before.items()}
+
+
+def test_phantoms_and_duplicates_are_found_proposed_planned_closed_and_stay_closed(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong-symbol close, shorts closed by hand, and a book that makes its rows anew every five minutes."""
+    project = copied(tmp_path, database)
+    at(project, "014")
+    database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
+    with running(Alpaca(**accounts())) as broker:
+        broker.accounts["large"].hold(QCOM260220P00145000="1", NOW260220P00110000="1", SPY="2")
+        monkeypatch.setenv("DATAFIXES_BROKER_URL", broker.url)
+        monkeypatch.setenv("DATAFIXES_BROKER_ACCOUNTS", "large=env:KEYS_LARGE,tiny=env:KEYS_TINY")
+        monkeypatch.setenv("KEYS_LARGE", broker.secret("large"))
+        monkeypatch.setenv("KEYS_TINY", broker.secret("tiny"))
+        # The bug sold the stock where the option was meant: a short that nobody wanted, and the book knows nothing of it.
+        broker.accounts["large"].hold(QCOM260220P00145000="1", NOW260220P00110000="1", SPY="2", QCOM="-5")
+        kinds = {d["symbol"]: d["kind"] for d in _differences(project)}
+        assert kinds["QCOM"] == "side"
+        # Somebody bought it back by hand; the book goes on to hold five of it.
+        broker.accounts["large"].hold(QCOM260220P00145000="1", NOW260220P00110000="1", SPY="2")
+        assert sorted(row for d in _differences(project) for row in d["rows"]) == PHANTOMS
+        # Every five minutes it makes a real row once more.
+        database.execute(*[DUPLICATE] * 2)
+        found = {(d["kind"], tuple(d["rows"])) for d in _differences(project)}
+        assert ("duplicate", (28, 34, 35)) in found
+        before = database.dump()
+        done = datafixes(project, "propose", "--phantoms", "--duplicates")
+        assert done.code == 0, done.err
+        assert datafixes(project, "check").code == 0
+        plan = answer(project, "plan")
+        assert sum(len(run["changes"][0]["rows"]) for step in plan["steps"] for run in step["runs"]) == 9
+        assert database.dump() == before
+        ran = project.alembic("-x", f"plan={plan['digest']}", "upgrade", "head")
+        assert ran.code == 0, ran.err
+        assert _differences(project, code=0) == []
+        held = broker_file(tmp_path)
+        green = datafixes(
+            project, "-x", f"broker=file:{held}", "verify", "--skip", "logs", "--skip", "service"
+        )
+        assert green.code == 0, green.out + green.err
+        assert project.alembic("downgrade", "014").code == 0
+        assert len(_differences(project)) == 8
+
+
+DUPLICATE = """
+INSERT INTO active_positions (account_name, ticker, instrument_type, strategy_type, side, quantity, entry_price, entry_time,
+                              strike_price, expiration_date, option_symbol, status)
+SELECT account_name, ticker, instrument_type, strategy_type, side, quantity, entry_price, entry_time, strike_price,
+       expiration_date, option_symbol, status FROM active_positions WHERE id = 28
+"""
+
+
+def _differences(project: Project, code: int = 3) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answer(project, "reconcile", code=code)["differences"]
+    return found
+
+
+def broker_file(directory: Path) -> Path:
+    path = directory / "held.csv"
+    path.write_text(
+        "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
+    )
+    return path
