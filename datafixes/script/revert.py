@@ -61,7 +61,6 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
         facts["undoes"] = context.undoes
     if context.chosen is not None:
         facts["rows_chosen"] = _chosen_as_text(context.chosen)
-        facts["rows_chosen_of"] = sorted(context.chosen)
     block = _BLOCK.format(
         chosen="" if context.chosen is None else _chosen(fix, context.chosen),
         declaration=literal.json_body(facts, "fix"),
@@ -82,13 +81,18 @@ def _chosen(fix: Fix, chosen: Mapping[str, Sequence[tuple[Value, ...]]]) -> str:
     lines = ["    -- Some of the rows, and no others."]
     for number, table in enumerate(fix.tables, 1):
         one = f"pg_temp.datafix_table(fix, {number})"
+        if table.table not in chosen:
+            lines.append(run("EXECUTE", "DELETE FROM pg_temp.datafix_pair_{{n}}", one) + ";")
+            continue
         name = literal.qualified(table.schema, table.table)
         statement = f"CREATE TEMP TABLE datafix_chosen_{{{{n}}}} ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {name} WITH NO DATA"
-        lines.append(run("EXECUTE", statement, one) + ";")
-        keys = [f"({', '.join(literal.value(part) for part in key)})" for key in chosen.get(table.table, ())]
-        if keys:
-            lines.append(f"    INSERT INTO pg_temp.datafix_chosen_{number} VALUES {', '.join(keys)};")
-        lines.append(f"    PERFORM pg_temp.datafix_choose({one});")
+        keys = [f"({', '.join(literal.value(part) for part in key)})" for key in chosen[table.table]]
+        lines += [
+            f"    PERFORM pg_temp.datafix_check_keyed({one});",
+            run("EXECUTE", statement, one) + ";",
+            f"    INSERT INTO pg_temp.datafix_chosen_{number} VALUES {', '.join(keys)};",
+            f"    PERFORM pg_temp.datafix_choose({one});",
+        ]
     return "\n".join(lines) + "\n\n"
 
 

@@ -49,19 +49,23 @@ BEGIN
 END
 $engine$;
 
+-- Rows are named by their key, so there must be one.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_keyed(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF fix -> 'key' = '[]' THEN
+        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no key, so its rows cannot be named', fix ->> 'fix', fix ->> 'target'), NULL,
+            'Nothing was changed. Revert the fix as a whole.');
+    END IF;
+END
+$engine$;
+
 -- Of a revert of some rows: leaves the others out. Each one named must be one that the run changed.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_choose(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     unknown text;
 BEGIN
-    IF coalesce(fix ->> 'key', '[]') IN ('[]', '') AND NOT fix -> 'rows_chosen_of' ? (fix ->> 'target_table') THEN
-        EXECUTE pg_temp.datafix_sql(fix, 'DELETE FROM pg_temp.datafix_pair_{{n}}');
-        RETURN;
-    ELSIF coalesce(fix ->> 'key', '[]') IN ('[]', '') THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no key, so its rows cannot be named', fix ->> 'fix', fix ->> 'target'), NULL,
-            'Nothing was changed. Revert the fix as a whole.');
-    END IF;
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         SELECT string_agg(concat_ws('/', {{c.key}}), ', ') FROM pg_temp.datafix_chosen_{{n}} AS c
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE {{p.key = c.key}})
