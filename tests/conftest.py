@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,9 @@ from tests.servers import Database, Server, running_server
 
 VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16,18").split(","))
 """The servers to test on; `TEST_POSTGRES=18 pytest` is the quick half."""
+
+# What these test is the same on every server: the newest one is enough.
+NEWEST_ONLY = ("plugin", "reconcile", "verify", "watch", "alerts", "cli/test_main.py", "cli/test_where.py")
 
 _numbers = itertools.count(1)
 
@@ -32,6 +36,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # Told to end, by a pipeline that ran out of time, pytest stops the servers that it started.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run on the newest server alone what does not depend on it."""
+    here = Path(__file__).parent
+
+    def is_enough(item: pytest.Item) -> bool:
+        version = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
+        place = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        return version in (None, max(VERSIONS)) or not place.startswith(NEWEST_ONLY)
+
+    left_out = [item for item in items if not is_enough(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if is_enough(item)]
 
 
 @pytest.fixture(autouse=True)
