@@ -15,7 +15,17 @@ VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16
 """The servers to test on; `TEST_POSTGRES=18 pytest` is the quick half."""
 
 # What these test is the same on every server: the newest one is enough.
-NEWEST_ONLY = ("plugin", "reconcile", "verify", "watch", "alerts", "cli/test_main.py", "cli/test_where.py")
+NEWEST_ONLY = (
+    "plugin",
+    "reconcile",
+    "verify",
+    "watch",
+    "alerts",
+    "cli/test_attacks.py",
+    "cli/test_main.py",
+    "cli/test_new.py",
+    "cli/test_where.py",
+)
 
 _numbers = itertools.count(1)
 
