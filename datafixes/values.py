@@ -167,7 +167,7 @@ def parse_accounts(text: str) -> Mapping[str, str]:
     accounts: dict[str, str] = {}
     for part in text.split(",") if text else ():
         name, _, secret = (piece.strip() for piece in part.partition("="))
-        if not name or not secret or name in accounts:
+        if not name or name in accounts or not re.fullmatch(r"[\w/+=.@:-]+", secret):
             raise ValueError(form)
         accounts[name] = secret
     return MappingProxyType(accounts)

@@ -87,7 +87,7 @@ def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
     if "service" in skip:
         raise click.UsageError("--redeploy and --skip service do not go together.")
     in_pipeline = bool(pipeline_of(os.environ)[0] or os.environ.get("CI"))
-    if not yes and (in_pipeline or not sys.stdin.isatty()):
+    if not yes and (in_pipeline or sys.stdin is None or not sys.stdin.isatty()):
         raise click.UsageError("--redeploy asks first, and here is nobody to ask: add --yes.")
 
 

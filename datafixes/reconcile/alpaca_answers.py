@@ -66,6 +66,9 @@ def text(row: dict[str, Json], name: str) -> str:
     return value
 
 
+_TOO_MUCH = Decimal(10) ** 15
+
+
 def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
     """An exact number that must be there; Alpaca writes them as text."""
     value = row.get(name)
@@ -76,7 +79,7 @@ def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
         except InvalidOperation:
             pass
         else:
-            if exact.is_finite():
+            if exact.is_finite() and abs(exact) < _TOO_MUCH:
                 return exact
     raise NoAnswer(f"{name}{about and f' of {about}'} is {shown}: not a number")
 
@@ -132,9 +135,13 @@ def _listed(row: dict[str, Json]) -> Listed:
         raise NoAnswer(
             f"{symbol}: a quantity of {quantity} and the side {str(side)[:20]!r} do not go together"
         )
+    if not quantity:
+        raise NoAnswer(f"lists {symbol} with a quantity of zero")
     signed = quantity if side == "long" else -abs(quantity)
-    worth = None if row.get("market_value") is None else number(row, "market_value", str(symbol))
     entry = number(row, "avg_entry_price", str(symbol))
+    size = 100 if isinstance(symbol, Option) else 1
+    given = row.get("market_value") is not None
+    worth = number(row, "market_value", str(symbol)) if given else signed * entry * size
     return Listed(BrokerPosition(symbol, signed, entry), worth)
 
 

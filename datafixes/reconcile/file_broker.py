@@ -22,6 +22,7 @@ _COLUMNS = ("account", "symbol", "quantity")
 class _Content:
     positions: dict[str, list[BrokerPosition]] = field(default_factory=dict)
     fills: dict[str, list[Fill]] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
     read_at: dt.datetime = dt.datetime.min
 
 
@@ -83,6 +84,9 @@ class FileBroker:
                     _add(content, row, place, seen)
                 except NoAnswer as error:
                     raise NoAnswer(f"{place}: {error.why}") from None
+            for account in sorted(content.empty):
+                if content.positions[account]:
+                    raise NoAnswer(f"says that {account} holds nothing, and what it holds")
         except NoAnswer as error:
             raise NoAnswer(f"{self.path} {error.why}") from None
         return content
@@ -94,6 +98,7 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
         raise NoAnswer("no account")
     if not any(value for name, value in row.items() if name != "account"):
         content.positions.setdefault(account, [])
+        content.empty.add(account)
         return
     symbol = _symbol(row.get("symbol", ""))
     quantity = _number(row, "quantity")
@@ -110,6 +115,8 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
 
 
 def _csv_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    if text and not text.endswith(("\n", "\r")):
+        raise NoAnswer("ends in the middle of a line")  # a number that was cut off is another number
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] = []
     try:
@@ -144,7 +151,7 @@ def _header(cells: Sequence[str]) -> list[str]:
 def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     try:
         # As they are written: a number that became a float is not the same any more.
-        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise NoAnswer(f"line {error.lineno}: is not JSON: {error.msg}") from None
     except RecursionError:
@@ -157,6 +164,17 @@ def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
         for index, part in enumerate(parts):
             place = f"{name}[{index}]"
             yield place, _json_row(name, {"account": part} if name == "empty" else part, place)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a name that is there twice, nobody can tell which one counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise NoAnswer(
+            f"line 1: the name {next(name for name in names if names.count(name) > 1)!r} is there twice"
+        )
+    return found
 
 
 def _json_row(name: str, part: Any, place: str) -> dict[str, str]:

@@ -242,11 +242,23 @@ def _difference(
 def _holds_too_many(rows: Sequence[BookPosition], broker: Decimal) -> bool:
     """Whether some of the rows are the broker's position, and the others say the same again."""
     quantities = {row.quantity for row in rows}
+    if broker in quantities and len(quantities) > 1:
+        # Rows of several sizes: one of them alone must be the answer, and no others together.
+        smaller = [row.quantity for row in rows if row.quantity != broker]
+        return broker not in _sums(smaller) if len(smaller) <= 12 else False
     if broker in quantities:
         return len(rows) > 1
     # Rows of one size, more of them than there are at the broker.
     [one, *others] = quantities
     return not others and any(one * count == broker for count in range(1, len(rows)))
+
+
+def _sums(quantities: Sequence[Decimal]) -> set[Decimal]:
+    """What some of them make together."""
+    found = {_NONE}
+    for quantity in quantities:
+        found |= {one + quantity for one in found}
+    return found - {_NONE}
 
 
 def _moved(found: Sequence[Difference]) -> list[Difference]:

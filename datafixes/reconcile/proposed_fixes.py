@@ -21,7 +21,11 @@ _OPEN = "status IN ('open', 'closing')"
 _CLOSED = "status = 'closed'"
 _SYMBOL = "coalesce(option_symbol, ticker)"
 # An id alone is no proof of identity: the book makes its phantoms anew, and the ids move on.
-_IDENTITY = {"symbol": _SYMBOL, "account": "account_name", "quantity": "quantity", "opened": "entry_time"}
+_SIDE = "CASE WHEN lower(side) IN ('short', 'sell') THEN 'short' ELSE 'long' END"
+_IDENTITY = {
+    "symbol": _SYMBOL, "account": "account_name", "side": _SIDE, "quantity": "quantity", "opened": "entry_time",
+    "entry": "entry_price",
+}  # fmt: skip
 # What the Position Manager writes every minute into a row that is open.
 _HOUSEKEEPING = (
     "current_price", "current_pnl_dollars", "current_pnl_percent", "last_checked_at", "check_count", "updated_at",
@@ -179,8 +183,9 @@ def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     # Somebody may have told the book meanwhile.
     alone = (
         f"(SELECT count(*) FROM {literal.qualified(target.schema, target.table)} AS other WHERE other.{_OPEN}"
-        f" AND other.account_name = {book}.account_name AND coalesce(other.option_symbol, other.ticker)"
-        f" = coalesce({book}.option_symbol, {book}.ticker)) = 1"
+        f" AND other.account_name = {book}.account_name"
+        " AND upper(replace(coalesce(other.option_symbol, other.ticker), ' ', ''))"
+        f" = upper(coalesce({book}.option_symbol, {book}.ticker))) = 1"
     )
     evidence = tuple(
         f"{one.difference.account} {one.difference.symbol}: the broker has {number(one.difference.broker)}"
@@ -246,14 +251,20 @@ def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
     return Update(target.table, set=values, where=_OPEN, schema=target.schema)
 
 
+def _side(row: BookRow) -> str:
+    return "short" if row.position.quantity < 0 else "long"
+
+
 def _named(rows: Iterable[BookRow], target: Target, *, already: str = "", ensure: str = "") -> Rows:
     """The rows as the book showed them."""
     expect = {
         row.position.id: (
             row.written,
             row.position.account,
+            _side(row),
             int(abs(row.position.quantity)),
             row.position.opened_at and target.time("entry_time", row.position.opened_at),
+            row.position.entry_price,
         )
         for row in sorted(rows, key=lambda row: row.position.id)
     }
@@ -279,12 +290,13 @@ def _still_there(rows: Sequence[BookRow], target: Target) -> str:
     """The condition that the rows to keep are still what makes the others superfluous."""
     kept = ", ".join(
         f"({row.position.id}, {literal.text(row.written)}, {literal.text(row.position.account)},"
-        f" {int(abs(row.position.quantity))})"
+        f" {int(abs(row.position.quantity))}, {literal.text(_side(row))})"
         for row in sorted(rows, key=lambda row: row.position.id)
     )
     return (
         f"(SELECT count(*) FROM {literal.qualified(target.schema, target.table)} AS kept WHERE kept.{_OPEN}"
-        f" AND (kept.id, coalesce(kept.option_symbol, kept.ticker), kept.account_name, kept.quantity) IN ({kept}))"
+        f" AND (kept.id, coalesce(kept.option_symbol, kept.ticker), kept.account_name, kept.quantity,"
+        f" {_SIDE.replace('side', 'kept.side')}) IN ({kept}))"
         f" = {len(rows)}"
     )
 

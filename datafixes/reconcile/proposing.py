@@ -78,7 +78,7 @@ def propose(findings: Findings, kinds: Collection[str], revision: str) -> Propos
         if one is None:
             continue
         choice = _choice(one, findings, rows, whole=not pending)
-        if why := _why_not(choice):
+        if why := _why_not(choice) or _may_be_elsewhere(one, findings):
             left.append(f"{_told(one)}: {why}")
         else:
             chosen[one.kind].append(choice)
@@ -128,6 +128,14 @@ def _why_not(choice: Chosen) -> str:
     if one.kind == "missing" and choice.entry_price is None:
         return "the broker does not say at which price it was opened"
     return ""
+
+
+def _may_be_elsewhere(one: Difference, findings: Findings) -> str:
+    """A phantom is one only where every account answered: the position may stand in the one that did not."""
+    unknown = findings.found.comparison.unknown
+    if one.kind != "phantom" or not unknown:
+        return ""
+    return f"the broker may hold it in {' or '.join(unknown)}, of which nothing is known"
 
 
 def _told(one: Difference) -> str:

@@ -53,9 +53,10 @@ def _of_account(account: str, rows: int, bad: Sequence[UnreadableRow], compariso
     if doubts:
         return Line(name_of(account), "unknown", f"{open_rows}; {some(doubts)}", _MORE)
     waiting = [f"{one.symbol} ({one.why})" for one in comparison.unsettled if one.account == account]
-    settled = f"; not settled yet: {some(waiting)}" if waiting else ""
-    equal = "the broker holds the same" if rows or waiting else "the broker holds nothing either"
-    return Line(name_of(account), "green", f"{open_rows}, {equal}{settled}")
+    if waiting:
+        return Line(name_of(account), "unknown", f"{open_rows}; not settled yet: {some(waiting)}", _MORE)
+    equal = "the broker holds the same" if rows else "the broker holds nothing either"
+    return Line(name_of(account), "green", f"{open_rows}, {equal}")
 
 
 def _words(found: Sequence[Difference]) -> Iterable[str]:

@@ -99,7 +99,7 @@ def read_state(path: Path) -> tuple[State, str]:
         return State(fresh=True), ""
     except OSError as error:
         return State(fresh=True), f"{path} cannot be read: {error.strerror or error}"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return State(fresh=True), f"{path} is no state of a watch: {type(error).__name__}: {error}"
 
 

@@ -117,11 +117,11 @@ def test_a_row_that_cannot_be_compared_counts_and_is_not_green() -> None:
     assert "row 40 cannot be compared: no symbol" in tiny.evidence
 
 
-def test_what_is_not_settled_is_told_and_not_red() -> None:
+def test_what_is_not_settled_is_told_and_neither_red_nor_green() -> None:
     found = Comparison((), (Unsettled("large", parse_symbol("SPY"), (30,), "an order is in flight"),))
     [line] = check_book(BOOK, found)
     assert (line.colour, line.evidence.endswith("not settled yet: SPY (an order is in flight)")) == (
-        "green",
+        "unknown",
         True,
     )
 
