@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +180,18 @@ def _raised(error: BaseException, what: str) -> DatafixError:
     return DatafixError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What Alembic logs of each step is told here; what migrations print is for people, and stdout is for the plan."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _: None) -> Plan:
     """Run an upgrade or downgrade, keep nothing, and return what it did.
 
@@ -202,17 +214,12 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
     making.watch.identities = {
         name for one in fixes_of(scripts) for table in one.fix.tables for name in table.identity
     }
-    # What Alembic logs of each step is told here; env.py's own logging would come after.
-    disabled = logging.root.manager.disable
-    logging.disable(logging.INFO)
     try:
-        # What migrations print is for people; stdout is for the plan.
-        with redirect_stdout(sys.stderr), environment:
+        with _quietly(), environment:
             scripts.run_env()
     except _Ended:
         pass
     finally:
-        logging.disable(disabled)
         del config.attributes[WATCHER]
     return Plan(
         "downgrade" if wish.downgrade else "upgrade",
