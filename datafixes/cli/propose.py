@@ -81,8 +81,8 @@ def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
 def _findings(project: Project, broker: Broker, found: Reconciliation, kinds: Sequence[str]) -> Findings:
     from datafixes.reconcile.book_source import alembic_versions, book_columns, book_table, lambda_of
     from datafixes.reconcile.pending import pending_of
-    from datafixes.reconcile.proposed_fixes import Target
     from datafixes.reconcile.proposing import Findings
+    from datafixes.reconcile.target import Target
 
     schema, table = book_table(project.settings)
     columns, at = book_columns(project), alembic_versions(project)

@@ -14,6 +14,7 @@ from datafixes.reconcile.closing import Exit, closing_fills, exit_of, exit_price
 from datafixes.reconcile.evidence import exit_told, moment, number, positions, row_told, rows_are
 from datafixes.reconcile.positions import BrokerPosition, Difference, Fill
 from datafixes.reconcile.symbols import Option, Symbol
+from datafixes.reconcile.target import Target
 from datafixes.rows import Rows
 from datafixes.script import literal
 
@@ -32,34 +33,6 @@ _HOUSEKEEPING = (
     "peak_price", "trailing_stop_price",
 )  # fmt: skip
 _KEPT = Decimal("0.0001")  # what the book's prices keep
-
-
-@dataclass(frozen=True)
-class Target:
-    """The table that is the book, as a fix needs to know it.
-
-    Attributes:
-        schema: its schema.
-        table: its name.
-        columns: by name of a column, its type.
-        audit: the audit table.
-        audit_schema: its schema.
-    """
-
-    schema: str
-    table: str
-    columns: Mapping[str, str]
-    audit: str
-    audit_schema: str
-
-    def time(self, column: str, moment: dt.datetime) -> dt.datetime:
-        """A moment as a value for a column: in UTC, with a zone where the column has one."""
-        utc = moment.astimezone(dt.UTC)
-        return utc if self.has_zone(column) else utc.replace(tzinfo=None)
-
-    def has_zone(self, column: str) -> bool:
-        """Whether a column of times has a zone."""
-        return "with time zone" in self.columns.get(column, "")
 
 
 @dataclass(frozen=True)

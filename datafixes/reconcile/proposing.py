@@ -11,9 +11,10 @@ from datafixes.reconcile import proposed_fixes as fixes
 from datafixes.reconcile.book import BookRow
 from datafixes.reconcile.pending import Pending
 from datafixes.reconcile.positions import Difference, Fill, Known
-from datafixes.reconcile.proposed_fixes import Chosen, ProposedFix, Seen, Target
+from datafixes.reconcile.proposed_fixes import Chosen, ProposedFix, Seen
 from datafixes.reconcile.reconciling import Reconciliation
 from datafixes.reconcile.symbols import Symbol
+from datafixes.reconcile.target import Target
 
 KINDS = ("phantom", "duplicate", "quantity", "missing")
 """What can be proposed, in the order in which a revision does it."""
