@@ -6,7 +6,7 @@ from typing import Any
 import click
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import known_tables, run_of, the_schema
+from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.changes import View
 from datafixes.declared import nearest
@@ -20,11 +20,6 @@ def schema_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--schema", metavar="NAME", help="The schema of the ledger, where there are several."
     )(command)
-
-
-def ledger_of(connection: Connection, schema: str | None) -> str:
-    """The schema of the ledger; see `the_schema`."""
-    return the_schema(connection, schema)
 
 
 def the_table(connection: Connection, schema: str, wanted: str) -> str:

@@ -2,8 +2,8 @@
 
 import click
 
-from datafixes.audit.history import history, known_fixes
-from datafixes.cli.asking import ledger_of, schema_option
+from datafixes.audit.history import history, known_fixes, the_schema
+from datafixes.cli.asking import schema_option
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.declared import nearest
@@ -26,7 +26,7 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Show all runs of all fixes, newest first: what ran, who ran it, what became of it."""
     with where.project().reading() as connection:
-        ledger = ledger_of(connection, schema)
+        ledger = the_schema(connection, schema)
         runs = history(connection, ledger, limit=limit, fix=fix)
         if fix is not None and not runs:
             raise DatafixError(

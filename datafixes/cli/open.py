@@ -2,8 +2,8 @@
 
 import click
 
-from datafixes.audit.history import OpenFix, open_fixes
-from datafixes.cli.asking import ledger_of, schema_option
+from datafixes.audit.history import OpenFix, open_fixes, the_schema
+from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
@@ -27,7 +27,7 @@ def command(where: Where, no_try: bool, schema: str | None, form: str, output: s
     """
     project = where.project()
     with project.reading() as connection:
-        found = open_fixes(connection, ledger_of(connection, schema))
+        found = open_fixes(connection, the_schema(connection, schema))
     declared = [] if no_try else _declared(project)
     tried = [(fix, *((None, "") if no_try else _try(project, fix, declared))) for fix in found]
     show(

@@ -1,10 +1,12 @@
 """``datafixes report``."""
 
+from typing import Any
+
 import click
 
-from datafixes.cli.asking import ledger_of, read_run, schema_option
-from datafixes.cli.output import FORMATS, show, view_of, view_options
-from datafixes.cli.project_options import Where, pass_where
+from datafixes.cli.asking import schema_option
+from datafixes.cli.output import FORMATS, view_options
+from datafixes.cli.show import command as show_run
 
 
 @click.command(epilog="Example: datafixes report 1 --output run-1.html")
@@ -15,19 +17,7 @@ from datafixes.cli.project_options import Where, pass_where
     "--format", "form", type=click.Choice(FORMATS), default="html", show_default=True, help="How it looks."
 )
 @click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")
-@pass_where
-def command(  # noqa: PLR0913 - one for each option
-    where: Where,
-    run: int,
-    schema: str | None,
-    rows: int | None,
-    mask: tuple[str, ...],
-    form: str,
-    output: str | None,
-) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, **asked: Any) -> None:
     """Write one RUN as a page: a single file for people who have no database. It loads nothing from anywhere."""
-    project = where.project()
-    with project.reading() as connection:
-        ledger = ledger_of(connection, schema)
-        document, value = read_run(connection, ledger, run, view_of(project.settings, rows, mask, form))
-    show(document, value, form, output)
+    ctx.invoke(show_run, **asked)

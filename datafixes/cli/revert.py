@@ -3,10 +3,10 @@
 import click
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import RunOfHistory, history, open_fixes, run_of
+from datafixes.audit.history import RunOfHistory, history, open_fixes, run_of, the_schema
 from datafixes.audit.later import later_fixes
 from datafixes.changes import View
-from datafixes.cli.asking import ledger_of, schema_option
+from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.declared import fix_named
@@ -46,9 +46,9 @@ def command(  # noqa: PLR0913 - one for each option
     declared = fix_named(project.fixes(), fix).fix
     chosen = None if rows is None else chosen_keys(declared, rows)
     with project.reading() as connection:
-        run = _run_to_undo(connection, ledger_of(connection, schema), fix, undoes)
+        run = _run_to_undo(connection, the_schema(connection, schema), fix, undoes)
         later = later_fixes(
-            connection, ledger_of(connection, schema), run, None if chosen is None else chosen.texts
+            connection, the_schema(connection, schema), run, None if chosen is None else chosen.texts
         )
     if later and on_conflict is None:
         for one in later:

@@ -2,8 +2,8 @@
 
 import click
 
-from datafixes.audit.history import near_keys, row_history
-from datafixes.cli.asking import ledger_of, schema_option, the_table
+from datafixes.audit.history import near_keys, row_history, the_schema
+from datafixes.cli.asking import schema_option, the_table
 from datafixes.cli.output import format_options, show, view_of
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import DatafixError
@@ -33,7 +33,7 @@ def command(  # noqa: PLR0913 - one for each option
     project = where.project()
     view = view_of(project.settings, None, mask, form)
     with project.reading() as connection:
-        ledger = ledger_of(connection, schema)
+        ledger = the_schema(connection, schema)
         target = the_table(connection, ledger, table)
         changes = row_history(connection, ledger, target, key, view)
         if not changes:

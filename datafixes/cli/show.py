@@ -2,7 +2,8 @@
 
 import click
 
-from datafixes.cli.asking import ledger_of, read_run, schema_option
+from datafixes.audit.history import the_schema
+from datafixes.cli.asking import read_run, schema_option
 from datafixes.cli.output import format_options, show, view_of, view_options
 from datafixes.cli.project_options import Where, pass_where
 
@@ -25,6 +26,6 @@ def command(  # noqa: PLR0913 - one for each option
     """Show one RUN, row by row: each changed column, before and after."""
     project = where.project()
     with project.reading() as connection:
-        ledger = ledger_of(connection, schema)
+        ledger = the_schema(connection, schema)
         document, value = read_run(connection, ledger, run, view_of(project.settings, rows, mask, form))
     show(document, value, form, output)

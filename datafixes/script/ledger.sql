@@ -16,15 +16,24 @@ BEGIN
 END
 $engine$;
 
--- The last application of a fix, by the ledger: the truth about fixes, whatever alembic_version says (B31). NULL where it
--- is not in force.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_in_force(fix jsonb)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_last_application(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     last jsonb;
 BEGIN
     EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
                          ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
+    RETURN last;
+END
+$engine$;
+
+-- The last application of a fix, by the ledger: the truth about fixes, whatever alembic_version says (B31). NULL where it
+-- is not in force.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_in_force(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    last jsonb := pg_temp.datafix_last_application(fix);
+BEGIN
     RETURN CASE WHEN last ->> 'outcome' <> 'not_applicable' AND pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) IS NULL THEN last END;
 END
 $engine$;
@@ -41,8 +50,7 @@ BEGIN
                            AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
                          ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision;
     IF wanted IS NULL AND NOT fix ? 'undoes' THEN       -- applied outside of Alembic, or by a revision that had another id
-        EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
-                             ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted;
+        wanted := pg_temp.datafix_last_application(fix);
     END IF;
     RETURN wanted;
 END

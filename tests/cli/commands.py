@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import os
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import resources
 from typing import Any
@@ -38,11 +37,6 @@ def answer(project: Project | None, *arguments: str, code: int = 0) -> Any:
     value = json.loads(ran.out)
     jsonschema.validate(value, schema())
     return value
-
-
-def wide_terminal() -> dict[str, str]:
-    """The environment of a process whose output is not cut."""
-    return {**os.environ, "COLUMNS": "200"}
 
 
 def schema() -> Any:
