@@ -77,14 +77,19 @@ class Insert:
         table: the target's name, exactly as it is in the catalog.
         rows: the rows, each a mapping column -> value or ``sql("expression")``. All name the same columns.
         schema: the target's schema.
+        where: a condition that tells the database that the rows are for. Where it does not hold the fix is
+            ``not_applicable``, or with ``Rows(required=True)`` a refusal: without it, every fresh, test and staging
+            database gets the rows too.
     """
 
     table: str
     rows: Sequence[Mapping[str, Value | sql]]
     schema: str = "public"
+    where: str = ""
 
     def __post_init__(self) -> None:
         check_identifiers(self.schema, self.table)
+        check_text("where", self.where)
         if not self.rows:
             raise DeclarationError(f"Insert into {self.table}: rows is empty, so nothing would be inserted.")
         columns = list(self.rows[0])
@@ -210,7 +215,7 @@ class DataFix:
         return fingerprint(
             {
                 "name": self.name,
-                "change": {"kind": self.kind, **vars(self.change)},
+                "change": {"kind": self.kind, **_deciding(self.change)},
                 "rows": vars(self.rows),
                 "audit": [self.schema_of_audit, self.audit],
                 "housekeeping": sorted(self.housekeeping),
@@ -218,6 +223,12 @@ class DataFix:
                 "fire_triggers": self.fire_triggers,
             }
         )
+
+
+def _deciding(change: Change) -> dict[str, Any]:
+    """What of a change decides what it does. An Insert without a condition counts as it did before there were any."""
+    unsaid = isinstance(change, Insert) and not change.where
+    return {name: value for name, value in vars(change).items() if not (unsaid and name == "where")}
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:

@@ -77,6 +77,7 @@ SETTINGS: tuple[Setting, ...] = (
          "large=ops-pipeline/alpaca,tiny=ops-pipeline/alpaca/tiny"),
     _row("broker_url", "paper, live, or a URL", parse_text, "paper"),
     _row("broker_timeout", "how long one answer of the broker may take", Duration.parse, "10s"),
+    _row("broker_file_age", "how old a file of positions may be; 0 is no limit", Duration.parse, "1d"),
     _row("grace", "how long a position that was just opened or closed is unsettled", Duration.parse, "5min"),
     _row("book", "how the book is read: postgres, or lambda:NAME", parse_text, "postgres"),
     _row("book_table", "the table that is the book", parse_text, "public.active_positions"),
@@ -124,6 +125,7 @@ class Settings:
         broker_accounts: by name of an account, the secret with its keys.
         broker_url: `paper`, `live` or a URL.
         broker_timeout: how long one answer of the broker may take.
+        broker_file_age: how old a file of positions may be; zero is no limit.
         grace: how long a position that was just opened or closed is unsettled.
         book: `postgres`, or `lambda:` and the function's name.
         book_table: the table that is the book, with its schema.
@@ -159,6 +161,7 @@ class Settings:
     broker_accounts: Mapping[str, str]
     broker_url: str
     broker_timeout: Duration
+    broker_file_age: Duration
     grace: Duration
     book: str
     book_table: str

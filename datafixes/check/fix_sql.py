@@ -18,6 +18,7 @@ from datafixes.expressions import check_text, lacks_zone
 _CONDITIONS: dict[str, tuple[tuple[str, int | None], ...]] = {
     "Update": (("where", 2),),
     "Delete": (("where", 1),),
+    "Insert": (("where", 3),),
     "Rows": (("already", None), ("ensure", None)),
     "Table": (("ensure", 9),),
     "RecordedFix": (("ensure", None),),

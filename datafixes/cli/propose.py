@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from datafixes.cli.main import FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:
     from datafixes.project import Project
-    from datafixes.reconcile.broker import Broker
-    from datafixes.reconcile.positions import Fill
     from datafixes.reconcile.proposing import Findings, Proposal
     from datafixes.reconcile.reconciling import Reconciliation
 
@@ -38,9 +35,8 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
     cannot be compared; what is known is proposed nevertheless.
     """
-    from datafixes.reconcile.brokers import (
-        open_broker,
-    )  # what it needs takes its time, and --help does not need it
+    from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
+    from datafixes.reconcile.gathering import gather
     from datafixes.reconcile.reconciling import reconcile
     from datafixes.report.reconcile import summary
 
@@ -55,7 +51,8 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     _tell_doubts(found)
     _tell_others(found, kinds)
     if any(one.kind in kinds for one in found.comparison.differences):
-        _propose(project, _findings(project, broker, found, kinds), kinds, (rev_id, head))
+        findings = gather(project, broker, found, kinds, lambda line: click.echo(line, err=True))
+        _propose(project, findings, kinds, (rev_id, head))
     else:
         click.echo("Nothing to propose, so nothing was written.", err=True)
     return OK if found.is_certain else FAILED
@@ -76,67 +73,6 @@ def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
         count = sum(one.kind == kind for one in found.comparison.differences)
         how = f"propose them with {options[kind]}" if kind in options else "for a person to decide"
         click.echo(f"Not asked for: {count} of kind {kind} ({how})", err=True)
-
-
-def _findings(project: Project, broker: Broker, found: Reconciliation, kinds: Sequence[str]) -> Findings:
-    from datafixes.reconcile.book_source import alembic_versions, book_columns, book_table, lambda_of
-    from datafixes.reconcile.pending import pending_of
-    from datafixes.reconcile.proposing import Findings
-    from datafixes.reconcile.target import Target
-
-    schema, table = book_table(project.settings)
-    columns, at = book_columns(project), alembic_versions(project)
-    pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
-    audit_schema, audit = _audit_table(project, schema, table)
-    if function := lambda_of(project.settings):
-        click.echo(
-            f"The book was read through the Lambda {function}, which answers SELECT only: alembic upgrade needs the "
-            "database itself.",
-            err=True,
-        )
-    fills = _fills(broker, found) if "phantom" in kinds else {}
-    return Findings(found, Target(schema, table, columns, audit, audit_schema), fills, pending)
-
-
-def _fills(broker: Broker, found: Reconciliation) -> Mapping[str, Sequence[Fill]]:
-    """By account, what the broker did in the symbols of its phantoms since they were opened."""
-    rows = {row.position.id: row.position for row in found.book.rows}
-    fills = {}
-    for account in found.answers:
-        phantoms = [
-            one for one in found.comparison.differences if one.kind == "phantom" and one.account == account
-        ]
-        opened = [time for one in phantoms for id_ in one.rows if (time := rows[id_].opened_at)]
-        if opened:
-            fills[account] = broker.fills(account, {one.symbol for one in phantoms}, after=min(opened))
-    return fills
-
-
-def _audit_table(project: Project, schema: str, table: str) -> tuple[str, str]:
-    """Where the copies go: as the database says, or where it cannot be asked, as the revisions say."""
-    from datafixes.drafting.copies import copies_of, planned_audit_tables
-    from datafixes.drafting.survey import see_as_a_run, table_seen
-    from datafixes.reconcile.book_source import lambda_of
-
-    if lambda_of(project.settings):
-        planned = [one for target, one in planned_audit_tables(project.scripts) if target == (schema, table)]
-        copies = planned[-1] if planned else None
-    else:
-        with project.reading() as connection:
-            see_as_a_run(connection)
-            copies = copies_of(connection, project.scripts, table_seen(connection, schema, table), None)
-    if copies is None or copies.state == "missing":
-        raise DatafixError(
-            f"{schema}.{table} has no audit table, and no revision makes one.",
-            hint=f'Make it first, in a revision: op.create_audit_table("{table}", name="{table}_audit")',
-        )
-    if copies.state == "outgrown":
-        click.echo(
-            f"{copies.schema}.{copies.name} lacks {', '.join(copies.missing)}: bring it to shape first with "
-            f'op.update_audit_table("{table}", name="{copies.name}").',
-            err=True,
-        )
-    return copies.schema, copies.name
 
 
 def _propose(

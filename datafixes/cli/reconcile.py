@@ -19,9 +19,7 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
     Exit code 0: equal. 3: there are differences. 1: an account is unknown, because the broker did not answer in full,
     or rows of the book cannot be compared.
     """
-    from datafixes.reconcile.brokers import (
-        open_broker,
-    )  # what it needs takes its time, and --help does not need it
+    from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
     from datafixes.reconcile.reconciling import reconcile
     from datafixes.report.reconcile import document_of_reconciliation, reconciliation_as_json
 

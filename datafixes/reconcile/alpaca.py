@@ -19,7 +19,7 @@ from datafixes.reconcile.alpaca_orders import (
 )
 from datafixes.reconcile.broker import NoAnswer
 from datafixes.reconcile.credentials import Keys, NoKeys, read_keys
-from datafixes.reconcile.positions import Answer, Fill, Known, Unknown
+from datafixes.reconcile.positions import NOT_IN_SETTINGS, Answer, Fill, Known, Unknown
 from datafixes.reconcile.symbols import Symbol
 from datafixes.settings import Settings
 from datafixes.values import masked
@@ -29,12 +29,14 @@ _LONGEST_ORDER = dt.timedelta(days=91)
 """Orders are found by the day on which they were submitted, and may be filled up to 90 days later."""
 _AT_ONCE = 100
 """How many symbols one question names: they stand in its URL."""
+_LOOKS = 2
+"""How often an account is read that contradicts itself."""
 
 
 class AlpacaBroker:
     """The accounts of the settings at Alpaca.
 
-    Keys, and the number of the account that they open, are read once for each account; again after a refusal.
+    Keys are read once for each account; again after a refusal.
     """
 
     def __init__(self, settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -43,23 +45,24 @@ class AlpacaBroker:
         self._url = _url(settings)
         self._sleep = sleep
         self._keys: dict[str, Keys] = {}
-        self._numbers: dict[str, str] = {}
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
         """See `Broker.positions`."""
         if account not in self._settings.broker_accounts:
-            return Unknown("the settings do not know this account")
+            return NOT_IN_SETTINGS
         try:
             with self._line(account) as line:
                 return self._read(account, line, _aware(since))
         except NoAnswer as error:
             return Unknown(error.why)
 
-    def fills(self, account: str, symbols: Collection[Symbol], *, after: dt.datetime) -> Sequence[Fill]:
+    def fills(
+        self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
+    ) -> Sequence[Fill] | Unknown:
         """See `Broker.fills`."""
         names = sorted(map(str, symbols))
         if account not in self._settings.broker_accounts:
-            return []
+            return NOT_IN_SETTINGS
         try:
             with self._line(account) as line:
                 rows = [
@@ -70,55 +73,43 @@ class AlpacaBroker:
                     )
                 ]
                 return closing_fills(read_orders(rows), symbols, _aware(after))
-        except NoAnswer:
-            return []
+        except NoAnswer as error:
+            return Unknown(error.why)
 
     def _read(self, account: str, line: Line, since: dt.datetime) -> Answer:
-        about = self._open(account, line)
-        # In this order, so that whatever happens in between shows: what ends after the first question is in flight, and
-        # what is filled before the last one was filled lately.
-        orders = read_orders(line.orders("open"))
-        listed = read_positions(line.positions())
-        closed = read_orders(line.orders("closed", since))
-        filled = symbols_of_fills(line.fills(since))
-        read_at = dt.datetime.now(dt.UTC)
-        if contradiction(about, listed):
-            # Something may have been bought or sold between the two answers.
+        why = ""
+        for _ in range(_LOOKS):
             about = self._open(account, line)
+            # In this order, so that whatever happens in between shows: what ends after the first question is in flight,
+            # and what is filled before the last one was filled lately.
+            orders = read_orders(line.orders("open"))
+            listed = read_positions(line.positions())
+            closed = read_orders(line.orders("closed", since))
+            filled = symbols_of_fills(line.fills(since))
+            read_at = dt.datetime.now(dt.UTC)
             if why := contradiction(about, listed):
-                raise NoAnswer(why)
-        positions = [one.position for one in listed]
-        return Known(
-            positions,
-            in_flight(orders, positions),
-            filled_since([*orders, *closed], since) | filled,
-            read_at,
-            f"Alpaca {urlsplit(self._url).netloc}, account {about.shown}",
-        )
+                continue  # something may have been bought or sold between the two answers
+            positions = [one.position for one in listed]
+            return Known(
+                positions,
+                in_flight(orders, positions),
+                filled_since([*orders, *closed], since) | filled,
+                read_at,
+                f"Alpaca {urlsplit(self._url).netloc}, account {about.shown}",
+                identity=about.number,
+                proven=bool(self._keys[account].account_number),
+            )
+        raise NoAnswer(why)
 
-    def _open(self, account: str, line: Line, *, attempts: int = 4) -> Account:
-        """What the account says about itself, if it is the right one and no other name's."""
-        about = read_account(line.account(attempts=attempts))
-        self._numbers[account] = about.number
+    def _open(self, account: str, line: Line) -> Account:
+        """What the account says about itself, if it is the one that the keys are for."""
+        about = read_account(line.account())
         expected = self._keys[account].account_number
         if expected and expected != about.number:
             raise NoAnswer(
                 f"{self._keys[account].origin} opens account {about.shown}, and names …{expected[-4:]} itself"
             )
-        for other in self._settings.broker_accounts:
-            if other != account and self._number_of(other) == about.number:
-                raise NoAnswer(f"its keys and those of {other} open the same account, {about.shown}")
         return about
-
-    def _number_of(self, account: str) -> str:
-        """The number of another account; empty where it cannot be had, which contradicts nobody."""
-        if account not in self._numbers:
-            try:
-                with self._line(account) as line:
-                    self._numbers[account] = read_account(line.account(attempts=1)).number
-            except NoAnswer:
-                return ""
-        return self._numbers[account]
 
     @contextmanager
     def _line(self, account: str) -> Iterator[Line]:
@@ -135,7 +126,6 @@ class AlpacaBroker:
         except NoAnswer as error:
             if error.denied:
                 self._keys.pop(account, None)
-                self._numbers.pop(account, None)
             raise
         finally:
             line.close()

@@ -16,6 +16,7 @@ Json = Any
 CRYPTO = "crypto"
 """How the asset class of what is neither a stock nor an option begins."""
 _CENT = Decimal("0.01")
+_LEEWAY = Decimal("0.2")
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def symbol_of(row: dict[str, Json]) -> Symbol:
 def contradiction(account: Account, listed: Sequence[Listed]) -> str:
     """Why the list cannot be the account's; an empty string where it can.
 
-    The two are read one after the other, and prices move in between: only less than half, or more than twice, is a
-    contradiction. Options may be missing from the account's figure, so that only stocks can be too much.
+    The two are read one after the other, and prices move in between: a fifth less or more is none. Options may be
+    missing from the account's figure, so that only stocks can be too much.
     """
     for side, sign, said in (("long", 1, account.long), ("short", -1, account.short)):
         ours = [one for one in listed if one.position.quantity * sign > 0]
@@ -180,6 +181,6 @@ def contradiction(account: Account, listed: Sequence[Listed]) -> str:
             Decimal(0),
         )
         whole = all(one.worth is not None for one in ours)
-        if (whole and worth + _CENT < said / 2) or stocks > said * 2 + 1:
+        if (whole and worth + _CENT < said * (1 - _LEEWAY)) or stocks * (1 - _LEEWAY) > said + 1:
             return f"the account says that its {side} positions are worth {said:,.2f}, and lists {worth:,.2f}"
     return ""

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from datafixes.reconcile.positions import Answer, Fill
+from datafixes.reconcile.positions import Answer, Fill, Unknown
 from datafixes.reconcile.symbols import Symbol
 
 
@@ -19,8 +19,10 @@ class Broker(Protocol):
             since: symbols of which something was filled since then are told apart (`Known.closed_lately`).
         """
 
-    def fills(self, account: str, symbols: Collection[Symbol], *, after: dt.datetime) -> Sequence[Fill]:
-        """What orders did in these symbols since then, oldest first; empty where the broker cannot say.
+    def fills(
+        self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
+    ) -> Sequence[Fill] | Unknown:
+        """What orders did in these symbols since then, oldest first, or why that is not known.
 
         What is known to have opened a position is left out. The rest may have closed one: a sale closes a long
         position, a purchase a short one.

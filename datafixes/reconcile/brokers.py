@@ -1,5 +1,6 @@
 """The broker that the settings name."""
 
+import datetime as dt
 from pathlib import Path
 
 from datafixes.reconcile.alpaca import AlpacaBroker
@@ -16,4 +17,7 @@ def open_broker(settings: Settings) -> Broker:
         SettingError: broker_url is no URL, or one that would send the keys in the clear.
     """
     kind, _, path = settings.broker.partition(":")
-    return FileBroker(Path(path).expanduser()) if kind == "file" else AlpacaBroker(settings)
+    if kind != "file":
+        return AlpacaBroker(settings)
+    limit = settings.broker_file_age.milliseconds
+    return FileBroker(Path(path).expanduser(), dt.timedelta(milliseconds=limit) if limit else None)

@@ -1,12 +1,10 @@
 """The evidence of a proposal in words: what the book showed, and what the broker said about it."""
 
 import datetime as dt
-from collections.abc import Sequence
 from decimal import Decimal
 
-from datafixes.reconcile.book import BookRow
-from datafixes.reconcile.closing import Exit
-from datafixes.reconcile.positions import Fill
+from datafixes.reconcile.book_row import BookRow
+from datafixes.reconcile.closing import Closing, Exit
 
 
 def row_told(row: BookRow, what: str) -> str:
@@ -17,15 +15,16 @@ def row_told(row: BookRow, what: str) -> str:
     return f"{one.id} {one.account} {row.written}: {number(one.quantity)}{since}{price}; {what}"
 
 
-def exit_told(true: Exit | None, fills: Sequence[Fill]) -> str:
+def exit_told(true: Exit | None, closing: Closing) -> str:
     """How a phantom was closed, as far as the broker says so."""
-    if not fills:
-        return "no closing fill is known: a neutral exit"
     told = ", ".join(
         f"order {fill.order_id}: {number(fill.quantity)} at {number(fill.price)}, {moment(fill.filled_at)}"
-        for fill in fills
+        for fill in closing.fills
     )
-    return f"closed by {told}" if true else f"a neutral exit, because these do not add up to it: {told}"
+    if true:
+        return f"closed by {told}"
+    why = closing.doubt or "the book does not say at which price it began"
+    return f"a neutral exit: {why}{f': {told}' if told else ''}"
 
 
 def moment(time: dt.datetime) -> str:

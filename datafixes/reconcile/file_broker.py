@@ -4,7 +4,7 @@ import csv
 import datetime as dt
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -16,6 +16,7 @@ from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
 _COLUMNS = ("account", "symbol", "quantity")
 """A CSV file must have these. Others: entry_price; and for fills filled_at, price, order_id."""
+_TOO_MUCH = Decimal(10) ** 15
 
 
 @dataclass
@@ -36,9 +37,13 @@ class FileBroker:
 
     Attributes:
         path: the file; it is JSON when its name ends in .json.
+        oldest: what was written longer ago says nothing about now; None for no limit.
+        now: the time.
     """
 
     path: Path
+    oldest: dt.timedelta | None = None
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
         """See `Broker.positions`. A file with one bad line says nothing about any account."""
@@ -46,6 +51,8 @@ class FileBroker:
             content = self._read()
         except NoAnswer as error:
             return Unknown(error.why)
+        if self.oldest is not None and (age := self.now() - content.read_at) > self.oldest:
+            return Unknown(f"{self.path} was written {_ago(age)} ago: too old to say what is held now")
         if account not in content.positions:
             return Unknown(f"{self.path} does not say what this account holds, nor that it holds nothing")
         return Known(
@@ -57,12 +64,14 @@ class FileBroker:
             source=f"file {self.path}",
         )
 
-    def fills(self, account: str, symbols: Collection[Symbol], *, after: dt.datetime) -> Sequence[Fill]:
+    def fills(
+        self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
+    ) -> Sequence[Fill] | Unknown:
         """See `Broker.fills`."""
         try:
             fills = self._read().fills.get(account, [])
-        except NoAnswer:
-            return []
+        except NoAnswer as error:
+            return Unknown(error.why)
         ours = (fill for fill in fills if fill.symbol in symbols and fill.filled_at >= _aware(after))
         return sorted(ours, key=lambda fill: (fill.filled_at, fill.order_id))
 
@@ -201,8 +210,8 @@ def _number(row: Mapping[str, str], name: str) -> Decimal:
         value = Decimal(text if "_" not in text else "")
     except InvalidOperation:
         raise NoAnswer(f"{name} {text!r} is not a number") from None
-    if not value.is_finite():
-        raise NoAnswer(f"{name} {text!r} is not a number")
+    if not value.is_finite() or abs(value) >= _TOO_MUCH:
+        raise NoAnswer(f"{name} {text!r} is not a number that a position can have")
     return value
 
 
@@ -211,6 +220,17 @@ def _moment(text: str) -> dt.datetime:
         return _aware(dt.datetime.fromisoformat(text))
     except ValueError:
         raise NoAnswer(f"filled_at {text!r} is not a date and time such as 2026-02-13T15:04:05Z") from None
+
+
+def _ago(age: dt.timedelta) -> str:
+    hours = int(age.total_seconds()) // 3600
+    return (
+        f"{hours // 24} days"
+        if hours >= 48
+        else f"{hours} hours"
+        if hours >= 2
+        else f"{int(age.total_seconds()) // 60} minutes"
+    )
 
 
 def _aware(moment: dt.datetime) -> dt.datetime:

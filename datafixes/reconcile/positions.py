@@ -1,8 +1,7 @@
-"""Compares the book with the broker. Pure: no database, no network, no clock of its own."""
+"""What the book and the broker say about positions, and how the two may differ: values and nothing else."""
 
 import datetime as dt
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -14,7 +13,7 @@ Kind = Literal["phantom", "missing", "quantity", "side", "duplicate", "account"]
 rows for one position; the broker has it in another account."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BookPosition:
     """A row of the book that says a position is held.
 
@@ -35,7 +34,7 @@ class BookPosition:
     entry_price: Decimal | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BrokerPosition:
     """A position that the broker holds.
 
@@ -79,6 +78,8 @@ class Known:
         closed_lately: symbols of which something was filled within the grace period.
         read_at: when the broker was asked.
         source: from where, for the evidence.
+        identity: what tells this account from any other at the broker; empty where nothing does.
+        proven: the settings say which identity it must have, and it has it.
     """
 
     positions: Sequence[BrokerPosition]
@@ -86,6 +87,8 @@ class Known:
     closed_lately: frozenset[Symbol] = frozenset()
     read_at: dt.datetime | None = None
     source: str = ""
+    identity: str = ""
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class Unknown:
 
 
 Answer = Known | Unknown
+
+NOT_IN_SETTINGS = Unknown("the settings do not know this account")
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Unsettled:
-    """A position that is just being opened or closed: no difference yet."""
+    """Book and broker differ, and something excuses it: a position that is just being opened or closed."""
 
     account: str
     symbol: Symbol
@@ -150,145 +155,3 @@ class Comparison:
     unsettled: tuple[Unsettled, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
     equal: int = 0
-
-
-_NONE = Decimal(0)
-
-
-def compare(
-    book: Iterable[BookPosition], broker: Mapping[str, Answer], *, now: dt.datetime, grace: dt.timedelta
-) -> Comparison:
-    """Compare every row that is open in the book with what the broker holds.
-
-    Args:
-        book: the rows, of all accounts.
-        broker: the broker's answer for each account. An account of the book that is missing here is unknown.
-        now: when the broker was asked.
-        grace: rows that were opened later than this before the answer are unsettled.
-    """
-    rows: dict[str, dict[Symbol, list[BookPosition]]] = defaultdict(lambda: defaultdict(list))
-    for row in book:
-        rows[row.account][row.symbol].append(row)
-    answers = {
-        account: broker.get(account, Unknown("the settings do not know this account"))
-        for account in {*rows, *broker}
-    }
-    known = {account: answer for account, answer in answers.items() if isinstance(answer, Known)}
-    unknown = {
-        account: answer.why for account, answer in sorted(answers.items()) if isinstance(answer, Unknown)
-    }
-    held = {account: _held(answer) for account, answer in known.items()}
-    found: list[Difference] = []
-    unsettled: list[Unsettled] = []
-    equal = 0
-    for account in sorted(known):
-        # A file of positions may be older than this comparison: what was opened since cannot be in it.
-        since = min(now, known[account].read_at or now) - grace
-        for symbol in sorted({*rows[account], *held[account]}, key=str):
-            mine = sorted(rows[account][symbol], key=lambda row: row.id)
-            if why := _why_unsettled(mine, symbol, known[account], since):
-                unsettled.append(Unsettled(account, symbol, _ids(mine), why))
-                continue
-            difference = _difference(account, symbol, mine, held[account].get(symbol, _NONE))
-            if difference is None:
-                equal += 1
-            else:
-                found.append(difference)
-    return Comparison(tuple(_moved(found)), tuple(unsettled), unknown, equal)
-
-
-def _held(answer: Known) -> dict[Symbol, Decimal]:
-    held: dict[Symbol, Decimal] = defaultdict(Decimal)
-    for position in answer.positions:
-        held[position.symbol] += position.quantity
-    return {symbol: quantity for symbol, quantity in held.items() if quantity}
-
-
-def _ids(rows: Iterable[BookPosition]) -> tuple[int, ...]:
-    return tuple(row.id for row in rows)
-
-
-def _why_unsettled(rows: Sequence[BookPosition], symbol: Symbol, answer: Known, since: dt.datetime) -> str:
-    if symbol in answer.in_flight:
-        return "an order is in flight"
-    if symbol in answer.closed_lately:
-        return "something was filled within the grace period"
-    if any(row.opened_at is not None and row.opened_at > since for row in rows):
-        return "opened within the grace period"
-    return ""
-
-
-def _difference(
-    account: str, symbol: Symbol, rows: Sequence[BookPosition], broker: Decimal
-) -> Difference | None:
-    """How one position differs; None where the rows together make up what the broker has."""
-    book = sum((row.quantity for row in rows), _NONE)
-    kind: Kind
-    if book == broker and (broker or not rows):
-        return None
-    if not rows:
-        kind = "missing"
-    elif not broker:
-        kind = "phantom"
-    elif book * broker < 0:
-        kind = "side"
-    elif _holds_too_many(rows, broker):
-        kind = "duplicate"
-    else:
-        kind = "quantity"
-    return Difference(kind, account, symbol, _ids(rows), book, broker)
-
-
-def _holds_too_many(rows: Sequence[BookPosition], broker: Decimal) -> bool:
-    """Whether some of the rows are the broker's position, and the others say the same again."""
-    quantities = {row.quantity for row in rows}
-    if broker in quantities and len(quantities) > 1:
-        # Rows of several sizes: one of them alone must be the answer, and no others together.
-        smaller = [row.quantity for row in rows if row.quantity != broker]
-        return broker not in _sums(smaller) if len(smaller) <= 12 else False
-    if broker in quantities:
-        return len(rows) > 1
-    # Rows of one size, more of them than there are at the broker.
-    [one, *others] = quantities
-    return not others and any(one * count == broker for count in range(1, len(rows)))
-
-
-def _sums(quantities: Sequence[Decimal]) -> set[Decimal]:
-    """What some of them make together."""
-    found = {_NONE}
-    for quantity in quantities:
-        found |= {one + quantity for one in found}
-    return found - {_NONE}
-
-
-def _moved(found: Sequence[Difference]) -> list[Difference]:
-    """A phantom in one account, and the same missing in exactly one other: the position is in the other account."""
-    missing: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
-    for one in found:
-        if one.kind == "missing":
-            missing[one.symbol, one.broker].append(one)
-    phantoms: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
-    for one in found:
-        if one.kind == "phantom":
-            phantoms[one.symbol, one.book].append(one)
-    moved = {
-        id(phantoms[key][0]): others[0]
-        for key, others in missing.items()
-        if len(others) == len(phantoms[key]) == 1
-    }
-    gone = {id(other) for other in moved.values()}
-    return [
-        Difference(
-            "account",
-            one.account,
-            one.symbol,
-            one.rows,
-            one.book,
-            moved[id(one)].broker,
-            moved[id(one)].account,
-        )
-        if id(one) in moved
-        else one
-        for one in found
-        if id(one) not in gone
-    ]

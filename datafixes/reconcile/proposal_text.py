@@ -174,7 +174,11 @@ def _change(change: Change) -> Group:
     schema = None if change.schema == "public" else Text(change.schema)
     if isinstance(change, Insert):
         return call(
-            "Insert", Text(change.table), rows=node_of([dict(row) for row in change.rows]), schema=schema
+            "Insert",
+            Text(change.table),
+            rows=node_of([dict(row) for row in change.rows]),
+            schema=schema,
+            where=_given(change.where),
         )
     values = node_of(dict(change.set)) if isinstance(change, Update) else None
     return call(

@@ -9,11 +9,12 @@ from decimal import Decimal
 
 from datafixes.expressions import Value, sql
 from datafixes.fix import Change, DataFix, Insert, Update
-from datafixes.reconcile.book import BookRow
-from datafixes.reconcile.closing import Exit, closing_fills, exit_of, exit_price
+from datafixes.reconcile.book_row import BookRow
+from datafixes.reconcile.closed_rows import ClosedRow
+from datafixes.reconcile.closing import Exit, closing_of, exit_of
 from datafixes.reconcile.evidence import exit_told, moment, number, positions, row_told, rows_are
-from datafixes.reconcile.positions import BrokerPosition, Difference, Fill
-from datafixes.reconcile.symbols import Option, Symbol
+from datafixes.reconcile.positions import BrokerPosition, Difference, Fill, Unknown
+from datafixes.reconcile.symbols import Option
 from datafixes.reconcile.target import Target
 from datafixes.rows import Rows
 from datafixes.script import literal
@@ -44,14 +45,14 @@ class Seen:
         revision: the id of the revision.
         read_at: when the broker was asked.
         broker: which one.
-        fills: by account and symbol, what it did.
+        witness: a condition that holds in the database of this book, and in no other.
     """
 
     target: Target
     revision: str
     read_at: dt.datetime
     broker: str
-    fills: Mapping[tuple[str, Symbol], Sequence[Fill]]
+    witness: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,16 @@ class Chosen:
         rows: the rows of the book, oldest first.
         held: what the broker has.
         read_at: when it said so.
-        whole: whether these are all rows of the position; of a part, no fill says how it was closed.
+        fills: what it did in the symbol of a phantom, or why that is not known.
+        closed: rows of the same position that are closed.
     """
 
     difference: Difference
     rows: tuple[BookRow, ...]
     held: tuple[BrokerPosition, ...]
     read_at: dt.datetime
-    whole: bool = True
+    fills: Sequence[Fill] | Unknown = ()
+    closed: tuple[ClosedRow, ...] = ()
 
     @property
     def entry_price(self) -> Decimal | None:
@@ -102,12 +105,11 @@ def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     evidence: list[str] = []
     for one in chosen:
         positions = [row.position for row in one.rows]
-        place = (one.difference.account, one.difference.symbol)
-        fills = closing_fills(one.difference, positions, seen.fills.get(place, ()) if one.whole else ())
-        price = exit_price(one.difference, fills)
+        closing = closing_of(one.difference, positions, one.fills, one.closed)
+        price = closing.price
         true = {row.id: exit_of(row, price) for row in positions} if price is not None else {}
         exits |= {id_: found for id_, found in true.items() if found is not None}
-        evidence += [row_told(row, exit_told(true.get(row.position.id), fills)) for row in one.rows]
+        evidence += [row_told(row, exit_told(true.get(row.position.id), closing)) for row in one.rows]
     rows = [row for one in chosen for row in one.rows]
     reason = f"{rows_are(len(rows))} open in the book, and not held by the broker ({_asked(seen)})."
     ensure = "" if exits else "exit_price = entry_price"
@@ -151,7 +153,8 @@ def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
 def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     """Add a row for every position that the broker alone has."""
     target = seen.target
-    change = Insert(target.table, rows=[_new_row(one, seen) for one in chosen], schema=target.schema)
+    rows = [_new_row(one, seen) for one in chosen]
+    change = Insert(target.table, rows=rows, schema=target.schema, where=seen.witness)
     book = literal.name(target.table)
     # Somebody may have told the book meanwhile.
     alone = (
@@ -166,8 +169,8 @@ def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         for one in chosen
     )
     reason = f"The broker holds {positions(len(chosen))} that the book does not have ({_asked(seen)})."
-    rows = Rows(key="id", expect=len(chosen), ensure=alone)
-    return ProposedFix(_fix("insert_missing", reason, change, rows, seen), evidence)
+    new = Rows(key="id", expect=len(chosen), ensure=alone)
+    return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence)
 
 
 def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
@@ -191,11 +194,14 @@ def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
 
 
 def _kept(one: Chosen) -> list[BookRow]:
-    """The oldest row that is what the broker has, or else as many of the oldest as make it up."""
+    """The oldest row that is what the broker has, or else the oldest of each size, or of one size, that make it up."""
     oldest = sorted(one.rows, key=lambda row: (_opened(row), row.position.id))
     whole = [row for row in oldest if row.position.quantity == one.difference.broker]
     if whole:
         return whole[:1]
+    sizes = {row.position.quantity: row for row in reversed(oldest)}
+    if sum(sizes) == one.difference.broker:
+        return list(sizes.values())
     return oldest[: int(one.difference.broker / oldest[0].position.quantity)]
 
 

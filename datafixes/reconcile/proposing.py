@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from datafixes.reconcile import proposed_fixes as fixes
-from datafixes.reconcile.book import BookRow
+from datafixes.reconcile.book_row import BookRow
+from datafixes.reconcile.closed_rows import ClosedRow
+from datafixes.reconcile.doubts import in_doubt
 from datafixes.reconcile.pending import Pending
-from datafixes.reconcile.positions import Difference, Fill, Known
+from datafixes.reconcile.positions import Difference, Fill, Known, Unknown
 from datafixes.reconcile.proposed_fixes import Chosen, ProposedFix, Seen
 from datafixes.reconcile.reconciling import Reconciliation
-from datafixes.reconcile.symbols import Symbol
 from datafixes.reconcile.target import Target
 
 KINDS = ("phantom", "duplicate", "quantity", "missing")
@@ -34,14 +35,18 @@ class Findings:
     Attributes:
         found: what was compared.
         target: the table that is the book.
-        fills: by account, what the broker did in the symbols of its phantoms.
+        fills: by account, what the broker did in the symbols of its phantoms, or why that is not known.
         pending: what revisions will change that have not run.
+        closed: rows of the phantoms' symbols that are closed.
+        witness: a condition that holds in the database of this book, and in no other; empty where there is none.
     """
 
     found: Reconciliation
     target: Target
-    fills: Mapping[str, Sequence[Fill]] = field(default_factory=dict)
+    fills: Mapping[str, Sequence[Fill] | Unknown] = field(default_factory=dict)
     pending: Pending = field(default_factory=Pending)
+    closed: Sequence[ClosedRow] = ()
+    witness: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ def propose(findings: Findings, kinds: Collection[str], revision: str) -> Propos
     chosen: dict[str, list[Chosen]] = {kind: [] for kind in KINDS if kind in kinds}
     left: list[str] = []
     waiting = Counter[str]()
-    rows = {row.position.id: row for row in findings.found.book.rows}
-    for difference in findings.found.comparison.differences:
+    found = findings.found
+    rows = {row.position.id: row for row in found.book.rows}
+    for difference in found.comparison.differences:
         if difference.kind not in chosen:
             continue
         one, pending = _beside(difference, findings.pending, rows)
@@ -79,15 +85,11 @@ def propose(findings: Findings, kinds: Collection[str], revision: str) -> Propos
         if one is None:
             continue
         choice = _choice(one, findings, rows, whole=not pending)
-        if why := _why_not(choice) or _may_be_elsewhere(one, findings):
+        if why := _why_not(choice, findings) or in_doubt(one, found.comparison, found.answers):
             left.append(f"{_told(one)}: {why}")
         else:
             chosen[one.kind].append(choice)
-    fills: dict[tuple[str, Symbol], list[Fill]] = defaultdict(list)
-    for account, told in findings.fills.items():
-        for fill in told:
-            fills[account, fill.symbol].append(fill)
-    seen = Seen(findings.target, revision, findings.found.read_at, findings.found.broker, fills)
+    seen = Seen(findings.target, revision, found.read_at, found.broker, findings.witness)
     made = tuple(_MAKERS[kind](choices, seen) for kind, choices in chosen.items() if choices)
     return Proposal(made, tuple(left), waiting)
 
@@ -114,12 +116,19 @@ def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *,
     answer = findings.found.answers[one.account]
     positions, read_at = (answer.positions, answer.read_at) if isinstance(answer, Known) else ((), None)
     held = tuple(position for position in positions if position.symbol == one.symbol)
+    # Of a part of a position, no fill says how it was closed.
+    fills = findings.fills.get(one.account, ()) if whole else ()
     return Chosen(
-        one, tuple(rows[id_] for id_ in one.rows), held, read_at or findings.found.read_at, whole=whole
+        one,
+        tuple(rows[id_] for id_ in one.rows),
+        held,
+        read_at or findings.found.read_at,
+        fills if isinstance(fills, Unknown) else [fill for fill in fills if fill.symbol == one.symbol],
+        tuple(row for row in findings.closed if (row.account, row.symbol) == (one.account, one.symbol)),
     )
 
 
-def _why_not(choice: Chosen) -> str:
+def _why_not(choice: Chosen, findings: Findings) -> str:
     """Why nothing can be proposed without a doubt; empty where something can."""
     one = choice.difference
     if one.kind in ("quantity", "missing") and one.broker % 1:
@@ -128,15 +137,9 @@ def _why_not(choice: Chosen) -> str:
         return "several rows make up this position, and nothing says which of them is wrong"
     if one.kind == "missing" and choice.entry_price is None:
         return "the broker does not say at which price it was opened"
+    if one.kind == "missing" and not findings.witness:
+        return "the book has no row at all by which its database could be told from another"
     return ""
-
-
-def _may_be_elsewhere(one: Difference, findings: Findings) -> str:
-    """A phantom is one only where every account answered: the position may stand in the one that did not."""
-    unknown = findings.found.comparison.unknown
-    if one.kind != "phantom" or not unknown:
-        return ""
-    return f"the broker may hold it in {' or '.join(unknown)}, of which nothing is known"
 
 
 def _told(one: Difference) -> str:

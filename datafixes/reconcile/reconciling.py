@@ -1,23 +1,30 @@
-"""One look at the book and at the broker, and what comes of comparing them."""
+"""One look at the book and at the broker, account by account, and what comes of comparing them."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from datafixes.errors import DatafixError
 from datafixes.reconcile.book import Book, read_book
-from datafixes.reconcile.positions import Answer, Comparison, Difference, Unsettled, compare
-from datafixes.reconcile.symbols import Symbol
+from datafixes.reconcile.closed_rows import read_closed
+from datafixes.reconcile.comparing import Compared, compare_account, together
+from datafixes.reconcile.doubts import MAY_BE_EXPLAINED, without_doubt
+from datafixes.reconcile.positions import (
+    NOT_IN_SETTINGS,
+    Answer,
+    Comparison,
+    Difference,
+    Known,
+    Unknown,
+    Unsettled,
+)
 
 if TYPE_CHECKING:
     from datafixes.project import Project
     from datafixes.reconcile.broker import Broker
-
-# What a row that cannot be read may explain: it may be the rest of what the broker has. A phantom stays a phantom.
-_MAY_BE_EXPLAINED = ("missing", "quantity", "side", "account")
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,12 @@ class Reconciliation:
 
     Attributes:
         comparison: the differences, and what is not known.
-        book: the book as it was read.
-        answers: what the broker said, by account.
+        book: the book as it was read; of the rows that can be compared, those that are not equal.
+        answers: what the broker said, by account; of the positions, those that are not equal.
         broker: which broker was asked, as the settings call it.
         read_at: when the look began.
         grace: how long a position that was just opened or closed is unsettled.
+        compared: by account that is known, what was found in it alone.
     """
 
     comparison: Comparison
@@ -39,6 +47,7 @@ class Reconciliation:
     broker: str
     read_at: dt.datetime
     grace: dt.timedelta
+    compared: Mapping[str, Compared] = field(default_factory=dict)
 
     @property
     def is_certain(self) -> bool:
@@ -62,27 +71,39 @@ class Reconciliation:
                 f"Neither the book nor the settings know an account {account}. Known: {known}."
             )
         found = self.comparison
-        book = replace(
-            self.book,
-            rows=tuple(row for row in self.book.rows if row.position.account == account),
-            # A row without an account may belong to this one.
-            unreadable=tuple(row for row in self.book.unreadable if row.account in (account, None)),
+        # A row without an account may belong to this one.
+        unreadable = tuple(row for row in self.book.unreadable if row.account in (account, None))
+        counts = {name: rows for name, rows in self.book.counts.items() if name in (account, "")}
+        rows = tuple(row for row in self.book.rows if row.position.account == account)
+        compared = {name: one for name, one in self.compared.items() if name == account}
+        comparison = Comparison(
+            tuple(one for one in found.differences if account in (one.account, one.elsewhere)),
+            tuple(one for one in found.unsettled if one.account == account),
+            {name: why for name, why in found.unknown.items() if name == account},
+            sum(one.equal for one in compared.values()),
         )
-        answers = {name: answer for name, answer in self.answers.items() if name == account}
-        alone = compare(book.positions, answers, now=self.read_at, grace=self.grace)
-        differences = tuple(one for one in found.differences if account in (one.account, one.elsewhere))
-        unsettled = tuple(one for one in found.unsettled if one.account == account)
-        unknown = {name: why for name, why in found.unknown.items() if name == account}
         return replace(
             self,
-            comparison=Comparison(differences, unsettled, unknown, alone.equal),
-            book=book,
-            answers=answers,
+            comparison=comparison,
+            book=replace(self.book, rows=rows, unreadable=unreadable, counts=counts),
+            answers={name: answer for name, answer in self.answers.items() if name == account},
+            compared=compared,
         )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was read and found of one account; what is equal is forgotten at once, however much it is."""
+
+    book: Book
+    answer: Answer
+    compared: Compared | None = None
 
 
 def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = None) -> Reconciliation:
     """Read the book, ask the broker about every account of the settings, and compare.
+
+    One account after the other: more accounts need no more memory.
 
     Args:
         project: its settings, and its database.
@@ -95,53 +116,55 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
     settings = project.settings
     read_at = now or dt.datetime.now(dt.UTC)
     grace = dt.timedelta(milliseconds=settings.grace.milliseconds)
-    book = read_book(project)
-    answers = {
-        account: broker.positions(account, since=read_at - grace) for account in settings.broker_accounts
-    }
-    found = compare(book.positions, answers, now=read_at, grace=grace)
-    return Reconciliation(without_doubt(found, book, answers), book, answers, settings.broker, read_at, grace)
+    parts = {account: _part(project, broker, account, read_at, grace) for account in settings.broker_accounts}
+    parts = _no_two_alike(parts)
+    others = read_book(project, but=settings.broker_accounts)
+    answers = {account: part.answer for account, part in parts.items()}
+    book = _joined([*(part.book for part in parts.values()), others])
+    compared = {account: part.compared for account, part in parts.items() if part.compared}
+    unknown = {account: NOT_IN_SETTINGS.why for account in others.counts if account}
+    unknown |= {account: answer.why for account, answer in answers.items() if isinstance(answer, Unknown)}
+    found = together(compared, unknown)
+    explained = {one.symbol for one in found.differences if one.kind in MAY_BE_EXPLAINED}
+    asked_at = [answer.read_at for answer in answers.values() if isinstance(answer, Known) and answer.read_at]
+    closed = read_closed(project, explained, min([read_at, *asked_at]) - grace)
+    found = without_doubt(found, book, answers, closed)
+    return Reconciliation(found, book, answers, settings.broker, read_at, grace, compared)
 
 
-def without_doubt(found: Comparison, book: Book, answers: Mapping[str, Answer]) -> Comparison:
-    """Take a difference for unsettled where a row that could not be compared may be the reason for it.
-
-    Args:
-        found: what a comparison of the other rows found.
-        book: the book.
-        answers: what the broker said; rows of any other account could not be compared either.
-    """
-    doubts = _Doubts(book, answers)
-    differences: list[Difference] = []
-    unsettled = list(found.unsettled)
-    for one in found.differences:
-        if row := doubts.about(one):
-            why = f"row {row} of the book cannot be compared"
-            unsettled.append(Unsettled(one.account, one.symbol, one.rows, why))
-        else:
-            differences.append(one)
-    unsettled.sort(key=lambda one: (one.account, str(one.symbol)))
-    return replace(found, differences=tuple(differences), unsettled=tuple(unsettled))
+def _part(project: Project, broker: Broker, account: str, read_at: dt.datetime, grace: dt.timedelta) -> _Part:
+    # The book first: what changes in between shows at the broker, as an order in flight or filled lately.
+    book = read_book(project, account=account)
+    answer = broker.positions(account, since=read_at - grace)
+    if isinstance(answer, Unknown):
+        return _Part(book.only(()), answer)
+    found = compare_account(account, book.positions, answer, now=read_at, grace=grace)
+    shown: list[Difference | Unsettled] = [*found.differences, *found.unsettled]
+    symbols = {one.symbol for one in shown}
+    positions = tuple(one for one in answer.positions if one.symbol in symbols)
+    return _Part(
+        book.only({id_ for one in shown for id_ in one.rows}), replace(answer, positions=positions), found
+    )
 
 
-class _Doubts:
-    """Which rows could not be compared, by what is known of them."""
+def _no_two_alike(parts: Mapping[str, _Part]) -> dict[str, _Part]:
+    """Where two names open one account, nobody knows whose it is: both are unknown."""
+    names: dict[str, list[str]] = {}
+    for account, part in parts.items():
+        if isinstance(part.answer, Known) and part.answer.identity:
+            names.setdefault(part.answer.identity, []).append(account)
+    checked = dict(parts)
+    for alike in names.values():
+        for account in alike if len(alike) > 1 else ():
+            others = " and ".join(name for name in alike if name != account)
+            why = f"its keys and those of {others} open the same account"
+            checked[account] = _Part(parts[account].book.only(()), Unknown(why))
+    return checked
 
-    def __init__(self, book: Book, answers: Mapping[str, Answer]) -> None:
-        self._rows: dict[tuple[str | None, Symbol | None], int] = {}
-        for row in book.unreadable:
-            self._rows.setdefault((row.account if row.account in answers else None, row.symbol), row.id)
-        for position in book.positions:
-            if position.account not in answers:
-                self._rows.setdefault((None, position.symbol), position.id)
 
-    def about(self, one: Difference) -> int | None:
-        """A row that may be the reason for a difference."""
-        accounts = [account for account in (one.account, one.elsewhere) if account]
-        for account in accounts:
-            if (row := self._rows.get((account, one.symbol))) is not None:
-                return row
-        if one.kind in _MAY_BE_EXPLAINED:
-            places = [(account, None) for account in accounts] + [(None, one.symbol), (None, None)]
-            return next((self._rows[place] for place in places if place in self._rows), None)
-        return None
+def _joined(books: Sequence[Book]) -> Book:
+    """Several parts of a book as one."""
+    rows = sorted((row for book in books for row in book.rows), key=lambda row: row.position.id)
+    unreadable = sorted((row for book in books for row in book.unreadable), key=lambda row: row.id)
+    counts = {account: rows for book in books for account, rows in book.counts.items()}
+    return replace(books[0], rows=tuple(rows), unreadable=tuple(unreadable), counts=counts)

@@ -105,7 +105,7 @@ def _named(table: PlannedTable) -> Changes:
 def _outcome(planned: PlannedRun) -> str:
     run = planned.run
     if run.outcome == "not_applicable":
-        return "not_applicable: none of the expected rows exists here, so nothing changes"
+        return "not_applicable: nothing that the fix was written for is here, so nothing changes"
     told = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,
             "skipped": run.rows_skipped or None, "overwritten": run.rows_overwritten or None}  # fmt: skip
     return f"{run.outcome}: " + ", ".join(f"{n} {word}" for word, n in told.items() if n is not None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datafixes.reconcile.evidence import number
-from datafixes.reconcile.positions import Answer, Difference, Known
+from datafixes.reconcile.positions import Difference, Known
 from datafixes.reconcile.reconciling import Reconciliation
 from datafixes.report.document import Document, Fact, Grid, Section, State
 from datafixes.report.runs import counted, moment
@@ -55,19 +55,14 @@ def summary(found: Reconciliation) -> str:
 
 
 def _rows(found: Reconciliation) -> int:
-    return len(found.book.rows) + len(found.book.unreadable)
+    return sum(found.book.counts.values())
 
 
 def _account(found: Reconciliation, account: str) -> tuple[str, State]:
-    rows = sum(row.position.account == account for row in found.book.rows)
-    told = f"{counted(rows, 'row')} in the book"
+    told = f"{counted(found.book.counts.get(account, 0), 'row')} in the book"
     if account in found.comparison.unknown:
         return f"unknown: {found.comparison.unknown[account]}; {told}", "bad"
-    return f"{told}, {counted(_held(found.answers[account]), 'position')} at the broker", ""
-
-
-def _held(answer: Answer) -> int:
-    return len(answer.positions) if isinstance(answer, Known) else 0
+    return f"{told}, {counted(found.compared[account].held, 'position')} at the broker", ""
 
 
 def _sections(found: Reconciliation) -> tuple[Section, ...]:
@@ -167,7 +162,7 @@ def _account_as_json(found: Reconciliation, account: str) -> dict[str, Any]:
         "why": found.comparison.unknown.get(account),
         "read_at": _moment(known.read_at if known else None),
         "source": known.source if known else None,
-        "positions": len(known.positions) if known else None,
+        "positions": found.compared[account].held if known else None,
     }
 
 

@@ -217,6 +217,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
     return [
+        *_meant(change),
         "    -- The new rows, and which keys they got.",
         run(
             "EXECUTE",
@@ -229,6 +230,20 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",
         "",
         *_proof(fix, table),
+    ]
+
+
+def _meant(change: Insert) -> list[str]:
+    if not change.where.strip():
+        return []
+    question = run("EXECUTE", f"SELECT CASE WHEN {bracketed(change.where)} THEN 1 ELSE 0 END")
+    return [
+        "    -- Only in the database that the rows are for; anywhere else, the fix is not applicable.",
+        f"{question} INTO copied;",
+        f"    IF NOT pg_temp.datafix_is_meant(fix, copied = 1, {literal.text(change.where)}) THEN",
+        "        RETURN;",
+        "    END IF;",
+        "",
     ]
 
 

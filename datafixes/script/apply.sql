@@ -40,6 +40,22 @@ BEGIN
 END
 $engine$;
 
+-- Rows are to be inserted where a condition holds. Returns whether it does.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_is_meant(fix jsonb, holds boolean, condition text)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF holds THEN
+        RETURN true;
+    END IF;
+    IF (fix -> 'required')::boolean THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: the condition of its rows does not hold here: %s', fix ->> 'fix', condition), NULL,
+            'Nothing was inserted. Is this the database that the fix was written for?');
+    END IF;
+    PERFORM pg_temp.datafix_close(fix, 'not_applicable');
+    RETURN false;
+END
+$engine$;
+
 -- A number of rows was expected. Returns whether there is something to change; refuses any other number than the one
 -- the fix was written for.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_number(fix jsonb, copied bigint)

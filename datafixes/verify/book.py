@@ -1,9 +1,9 @@
 """The open positions of each account, book against broker."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from datafixes.reconcile.book import Book, UnreadableRow
+from datafixes.reconcile.book import Book
+from datafixes.reconcile.book_row import UnreadableRow
 from datafixes.reconcile.positions import Comparison, Difference
 from datafixes.verify.checklist import Line, some
 
@@ -13,9 +13,7 @@ _NO_ACCOUNT = "(no account)"
 
 def rows_of(book: Book) -> Mapping[str, int]:
     """By account, how many rows of the book are open, whether they can be compared or not."""
-    return Counter(
-        [row.position.account for row in book.rows] + [row.account or _NO_ACCOUNT for row in book.unreadable]
-    )
+    return {account or _NO_ACCOUNT: rows for account, rows in book.counts.items()}
 
 
 def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ()) -> tuple[Line, ...]:

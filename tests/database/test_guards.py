@@ -16,6 +16,7 @@ from datafixes.database.embedded import embedded_server
 from datafixes.errors import ChangeNotAsWanted, DeclarationError, Refused, RowsNotAsExpected, ShapeMismatch
 from datafixes.execution import execute
 from datafixes.expressions import Value
+from datafixes.fix import fingerprint
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script
@@ -415,3 +416,39 @@ def crash(data: Path) -> None:
     deadline = time.monotonic() + 20
     while (data / "postmaster.pid").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+# --- rows for one database
+
+
+def inserting(where: str, *, required: bool = False) -> DataFix:
+    return DataFix(
+        name="add", reason="test", change=Insert("positions", rows=[{"id": 9, "symbol": "X"}], where=where),
+        rows=Rows(key="id", expect=1, required=required), audit="positions_audit",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "where", ["EXISTS (SELECT FROM positions WHERE id = 77)", "NULL::boolean", "1 = 2 -- no"]
+)
+def test_rows_go_only_where_their_condition_holds(database: Database, where: str) -> None:
+    lay(database)
+    fixes.apply(database, inserting(where))
+    assert database.value("SELECT count(*) FROM positions") == 4
+    assert database.rows("SELECT outcome, rows_changed FROM datafix_run") == [("not_applicable", 0)]
+    told = "the condition of its rows does not hold here: "
+    refused(database, inserting(where, required=True), RowsNotAsExpected, told, "Is this the database")
+    fixes.apply(database, inserting("EXISTS (SELECT FROM positions WHERE id = 3 AND symbol = 'NOW')"))
+    assert database.value("SELECT symbol FROM positions WHERE id = 9") == "X"
+
+
+def test_an_insert_without_a_condition_keeps_its_fingerprint() -> None:
+    assert inserting("").fingerprint != inserting("true").fingerprint
+    content = {"table": "positions", "rows": [{"id": 9, "symbol": "X"}], "schema": "public"}
+    fix = inserting("")
+    assert fix.fingerprint == fingerprint(
+        {
+            "name": "add", "change": {"kind": "insert", **content}, "rows": vars(fix.rows), "audit": ["public", "positions_audit"],
+            "housekeeping": [], "may_differ": [], "fire_triggers": True,
+        }
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from datafixes.reconcile.alpaca_answers import contradiction, read_account, read
 from datafixes.reconcile.alpaca_orders import filled_since, in_flight, read_orders
 from datafixes.reconcile.broker import NoAnswer
 from datafixes.reconcile.brokers import open_broker
-from datafixes.reconcile.positions import BrokerPosition, Fill, Known, Unknown
+from datafixes.reconcile.positions import NOT_IN_SETTINGS, BrokerPosition, Fill, Known, Unknown
 from datafixes.reconcile.symbols import Symbol, parse_symbol
 from datafixes.settings import Settings
 from tests.reconcile.alpaca_server import (
@@ -301,22 +301,15 @@ def test_a_contradiction_that_passes_is_none(alpaca: Alpaca) -> None:
     assert known(alpaca).positions == []
 
 
-def test_the_same_account_behind_two_names_is_unknown_under_both(
-    alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KEYS_TINY", alpaca.secret("large"))
-    broker = AlpacaBroker(settings(alpaca))
-    for one, other in (("large", "tiny"), ("tiny", "large")):
-        answer = broker.positions(one, since=SINCE)
-        assert answer == Unknown(f"its keys and those of {other} open the same account, …1111")
-
-
 def test_keys_that_say_which_account_they_open_must_open_it(
     alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert not known(alpaca).proven
     named = json.loads(alpaca.secret("large")) | {"account_number": "PA3TINY2222"}
     monkeypatch.setenv("KEYS_LARGE", json.dumps(named))
     assert why(alpaca) == "environment KEYS_LARGE opens account …1111, and names …2222 itself"
+    monkeypatch.setenv("KEYS_LARGE", json.dumps(named | {"account_number": "PA3LARGE1111"}))
+    assert known(alpaca).proven
 
 
 def test_another_account_that_cannot_be_asked_contradicts_nobody(
@@ -458,9 +451,12 @@ def test_closing_fills(alpaca: Alpaca) -> None:
         Fill(parse_symbol(PUT), Decimal(2), Decimal("1.05"), NOW, part["id"]),
     ]
     assert broker.fills("large", wanted, after=opened.replace(tzinfo=None)) != []
-    assert broker.fills("large", [], after=opened) == broker.fills("huge", wanted, after=opened) == []
+    assert broker.fills("large", [], after=opened) == []
+    assert broker.fills("huge", wanted, after=opened) == NOT_IN_SETTINGS
     alpaca.fail("/orders", status(403))
-    assert broker.fills("large", wanted, after=opened) == []
+    refused = broker.fills("large", wanted, after=opened)
+    assert isinstance(refused, Unknown)
+    assert "does not accept the keys" in refused.why
 
 
 def test_ten_thousand_positions(alpaca: Alpaca) -> None:

@@ -9,8 +9,9 @@ import pytest
 from datafixes.errors import SettingError
 from datafixes.reconcile.alpaca_answers import read_positions
 from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.comparing import compare
 from datafixes.reconcile.file_broker import FileBroker
-from datafixes.reconcile.positions import BookPosition, BrokerPosition, Known, Unknown, compare
+from datafixes.reconcile.positions import BookPosition, BrokerPosition, Known, Unknown
 from datafixes.reconcile.symbols import parse_symbol
 from datafixes.settings import Settings
 from tests.reconcile.alpaca_server import position

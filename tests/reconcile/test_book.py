@@ -2,6 +2,7 @@
 
 import datetime as dt
 import time
+import tracemalloc
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,7 +12,9 @@ import pytest
 
 from datafixes.errors import DatafixError, SettingError
 from datafixes.project import Project
-from datafixes.reconcile.book import Book, BookRow, UnreadableRow, read_book
+from datafixes.reconcile.book import Book, read_book
+from datafixes.reconcile.book_row import BookRow
+from datafixes.reconcile.comparing import compare
 from datafixes.reconcile.positions import (
     Answer,
     BookPosition,
@@ -20,9 +23,8 @@ from datafixes.reconcile.positions import (
     Fill,
     Known,
     Unknown,
-    compare,
 )
-from datafixes.reconcile.reconciling import Reconciliation, reconcile, without_doubt
+from datafixes.reconcile.reconciling import Reconciliation, reconcile
 from datafixes.reconcile.symbols import Stock, Symbol, parse_symbol
 from datafixes.report.reconcile import document_of_reconciliation, summary
 from tests.projects import our_project
@@ -148,64 +150,12 @@ def test_two_accounts_of_ten_thousand_positions_take_less_than_two_seconds(book:
     assert len(found.comparison.differences) == 10 + 2 + 2
 
 
-def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookRow:
-    return BookRow(
-        BookPosition(id_, account, Stock(ticker), Decimal(quantity), NOW - dt.timedelta(days=1)), ticker
-    )
-
-
-def doubted(book: Book, answers: dict[str, Answer]) -> tuple[list[tuple[str, str, str]], list[str]]:
-    found = compare(book.positions, answers, now=NOW, grace=dt.timedelta(minutes=5))
-    found = without_doubt(found, book, answers)
-    return (
-        [(one.kind, one.account, str(one.symbol)) for one in found.differences],
-        [f"{one.account} {one.symbol}: {one.why}" for one in found.unsettled],
-    )
-
-
 QCOM, SPY = Stock("QCOM"), Stock("SPY")
 
 
-@pytest.mark.parametrize(
-    ("unreadable", "differences", "unsettled"),
-    [
-        pytest.param(
-            UnreadableRow(7, "large", QCOM, "zero"), {"spy", "now"}, ["QCOM"], id="the symbol in the account"
-        ),
-        pytest.param(
-            UnreadableRow(7, None, QCOM, "no account"), {"spy", "now"}, ["QCOM"], id="the symbol somewhere"
-        ),
-        pytest.param(
-            UnreadableRow(7, "large", None, "no symbol"),
-            {"now"},
-            ["QCOM", "SPY"],
-            id="anything in the account",
-        ),
-        pytest.param(UnreadableRow(7, None, None, "nothing"), {"now"}, ["QCOM", "SPY"], id="anything"),
-        pytest.param(UnreadableRow(7, "tiny", QCOM, "zero"), {"qcom", "spy", "now"}, [], id="elsewhere"),
-    ],
-)
-def test_nothing_is_a_difference_that_an_unreadable_row_may_explain(
-    unreadable: UnreadableRow, differences: set[str], unsettled: list[str]
-) -> None:
-    rows = (opened_row(1, "large", "SPY"), opened_row(2, "large", "NOW"))
-    held = Known([BrokerPosition(QCOM, Decimal(5)), BrokerPosition(SPY, Decimal(2))])
-    told = {
-        "qcom": ("missing", "large", "QCOM"), "spy": ("quantity", "large", "SPY"), "now": ("phantom", "large", "NOW")
-    }  # fmt: skip
-    found = doubted(Book(rows, (unreadable,), NOW, ""), {"large": held, "tiny": Known([])})
-    assert found == (
-        [told[name] for name in ("now", "qcom", "spy") if name in differences],
-        [f"large {symbol}: row 7 of the book cannot be compared" for symbol in unsettled],
-    )
-
-
-def test_a_row_of_an_account_that_nobody_knows_may_explain_a_missing_position() -> None:
-    rows = (opened_row(3, "Large", "QCOM", 5),)
-    answers: dict[str, Answer] = {"large": Known([BrokerPosition(QCOM, Decimal(5))])}
-    assert doubted(Book(rows, (), NOW, ""), answers) == (
-        [],
-        ["large QCOM: row 3 of the book cannot be compared"],
+def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookRow:
+    return BookRow(
+        BookPosition(id_, account, Stock(ticker), Decimal(quantity), NOW - dt.timedelta(days=1)), ticker
     )
 
 
@@ -218,7 +168,7 @@ def test_an_account_that_did_not_answer_is_unknown_and_casts_no_doubt_on_others(
     assert not found.is_certain
     assert summary(found) == "6 differences (6 phantom), 1 position equal, 1 account unknown."
     alone = found.only("large")
-    assert (alone.is_certain, alone.comparison.equal, len(alone.book.rows)) == (True, 1, 7)
+    assert (alone.is_certain, alone.comparison.equal, len(alone.book.rows)) == (True, 1, 6)
     assert not found.only("tiny").comparison.differences
     with pytest.raises(DatafixError, match=r"know an account larg\. Known: large, tiny"):
         found.only("larg")
@@ -240,3 +190,99 @@ def test_what_was_opened_since_the_broker_was_read_is_unsettled() -> None:
     old = {"large": Known([], read_at=NOW - dt.timedelta(hours=2))}
     found = compare([row], old, now=NOW, grace=dt.timedelta(minutes=5))
     assert (found.differences, found.unsettled[0].why) == ((), "opened within the grace period")
+
+
+@pytest.mark.parametrize("kept", ["open", "closed"])
+def test_what_the_book_closed_within_the_grace_period_is_not_missing_yet(book: Database, kept: str) -> None:
+    """Somebody told the book first, or the broker was read before: either way, look again."""
+    now = dt.datetime.now(dt.UTC)
+    times = {"closed_at": now - dt.timedelta(minutes=2), "status": kept}
+    book.execute(
+        new_row(id=90, ticker="BRK/B", quantity=3, **times),
+        new_row(id=91, ticker="IBM", status="closed", closed_at=now - dt.timedelta(minutes=9)),
+    )
+    held = [BrokerPosition(Stock("BRK.B"), Decimal(4)), BrokerPosition(Stock("IBM"), Decimal(1))]
+    found = reconcile(project_of(book), Holds({"large": Known(held), "tiny": Known([])})).comparison
+    told = {str(one.symbol): one.kind for one in found.differences if one.kind != "phantom"}
+    excused = {str(one.symbol): one.why for one in found.unsettled}
+    if kept == "closed":
+        assert (told, excused) == (
+            {"IBM": "missing"},
+            {"BRK.B": "row 90 of the book was closed within the grace period"},
+        )
+    else:
+        assert (told, excused) == ({"BRK.B": "quantity", "IBM": "missing"}, {})
+
+
+def test_two_names_for_one_account_are_both_unknown(book: Database) -> None:
+    one = Known([BrokerPosition(SPY, Decimal(2))], identity="PA1")
+    found = reconcile(project_of(book), Holds({"large": one, "tiny": one}))
+    assert found.comparison.unknown == {
+        "large": "its keys and those of tiny open the same account",
+        "tiny": "its keys and those of large open the same account",
+    }
+    assert (found.comparison.differences, found.comparison.equal, found.book.rows) == ((), 0, ())
+    other = Known([BrokerPosition(SPY, Decimal(2))], identity="PA2")
+    assert reconcile(project_of(book), Holds({"large": one, "tiny": other})).comparison.unknown == {}
+
+
+def test_a_row_that_is_opened_in_the_future_cannot_be_compared(book: Database) -> None:
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
+    book.execute(
+        new_row(id=92, entry_time=soon.replace(tzinfo=None)),  # clocks differ
+        new_row(id=93, entry_time=soon.replace(tzinfo=None) + dt.timedelta(hours=5)),
+    )
+    [row] = read_book(project_of(book)).unreadable
+    assert (row.id, row.why.startswith("its entry_time is in the future (20")) == (93, True)
+
+
+def test_ids_that_are_no_numbers_are_one_line(book: Database) -> None:
+    book.execute(
+        "CREATE TABLE noted AS SELECT * FROM active_positions",
+        "ALTER TABLE noted ALTER id TYPE text USING 'a' || id",
+    )
+    with pytest.raises(DatafixError) as caught:
+        read_book(project_of(book, "book_table=noted"))
+    assert caught.value.message == "The book public.noted has the id 'a13': its ids must be whole numbers."
+
+
+@dataclass(frozen=True)
+class HoldsTheSame:
+    """A broker that makes every answer anew, as one that is asked over the network does."""
+
+    count: int
+
+    def positions(self, account: str, *, since: dt.datetime) -> Answer:
+        return Known(
+            [BrokerPosition(parse_symbol(f"ABC260220P{n:08d}"), Decimal(1)) for n in range(1, self.count + 1)]
+        )
+
+    def fills(self, account: str, symbols: Collection[Symbol], *, after: dt.datetime) -> Sequence[Fill]:
+        return []
+
+
+def test_more_accounts_need_no_more_memory(book: Database) -> None:
+    accounts = [f"a{number}" for number in range(8)]
+    book.execute(
+        "DELETE FROM active_positions",
+        "INSERT INTO active_positions (account_name, ticker, option_symbol, instrument_type, strategy_type, side, quantity,"
+        " entry_price, entry_time) SELECT 'a' || a, 'ABC', 'ABC260220P' || lpad(n::text, 8, '0'), 'PUT', 'x', 'long', 1, 1,"
+        " '2026-01-01' FROM generate_series(0, 7) AS a, generate_series(1, 1500) AS n",
+    )
+
+    def peak(names: Sequence[str]) -> int:
+        settings = ",".join(f"{name}=env:NONE" for name in names)
+        book.execute(
+            f"UPDATE active_positions SET status = CASE WHEN account_name IN ({str(list(names))[1:-1]}) THEN 'open' ELSE 'closed' END"
+        )
+        project = project_of(book, f"broker_accounts={settings}")
+        tracemalloc.start()
+        try:
+            found = reconcile(project, HoldsTheSame(1500))
+            assert (found.comparison.equal, found.comparison.differences) == (1500 * len(names), ())
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(accounts[:1])  # what is loaded once
+    assert peak(accounts) < 1.3 * peak(accounts[:1])

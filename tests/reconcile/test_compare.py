@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datafixes.reconcile.comparing import compare
 from datafixes.reconcile.positions import (
     Answer,
     BookPosition,
@@ -21,7 +22,6 @@ from datafixes.reconcile.positions import (
     Known,
     Unknown,
     Unsettled,
-    compare,
 )
 from datafixes.reconcile.symbols import Stock, Symbol, parse_symbol
 
@@ -169,6 +169,30 @@ def test_a_position_that_is_just_being_opened_or_closed(answer: Known, minutes_a
     assert kinds(found) == [("phantom", "large", "QQQ", (3,))] + (
         [] if why else [("phantom", "large", "SPY", (1, 2))]
     )
+
+
+@pytest.mark.parametrize(
+    ("quantities", "broker", "kind"),
+    [
+        ((3, 2, 3, 2), 5, "duplicate"),
+        ((5, 3, 5), 8, "duplicate"),
+        ((-3, -2, -3), -5, "duplicate"),
+        ((3, 2, 3), 6, "quantity"),
+        ((3, 2), 4, "quantity"),
+    ],
+)
+def test_rows_of_several_sizes_that_say_a_position_again(
+    quantities: tuple[int, ...], broker: int, kind: str
+) -> None:
+    book = [row(number, SPY, str(many)) for number, many in enumerate(quantities)]
+    [one] = look(book, large=holds(SPY=str(broker))).differences
+    assert (one.kind, one.rows) == (kind, tuple(range(len(quantities))))
+
+
+def test_what_is_equal_is_settled_whatever_goes_on_in_it() -> None:
+    answer = replace(holds(SPY="5"), in_flight=frozenset([SPY]), closed_lately=frozenset([SPY]))
+    found = look([row(1, SPY, "5", minutes_ago=0)], large=answer)
+    assert (found.equal, found.unsettled, found.differences) == (1, (), ())
 
 
 def test_an_order_in_flight_for_a_position_that_the_book_has_not() -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_positions_and_fills(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     answer = ask(path, content)
     os.utime(path, (1_770_000_000, 1_770_000_000))
-    broker = open_broker(Settings.resolve({"broker": f"file:{path}"}, {}, {}))
+    broker = open_broker(Settings.resolve({"broker": f"file:{path}", "broker_file_age": "0"}, {}, {}))
     answer = broker.positions("large", since=SINCE)
     qcom = parse_symbol("QCOM")
     assert answer == Known(
@@ -172,4 +173,27 @@ def test_no_file(tmp_path: Path) -> None:
     assert broker.positions("large", since=SINCE) == Unknown(
         f"{tmp_path / 'none.csv'} cannot be read: No such file or directory"
     )
-    assert broker.fills("large", [SPY], after=SINCE) == []
+    assert broker.fills("large", [SPY], after=SINCE) == broker.positions("large", since=SINCE)
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes", "told"),
+    [
+        ("1d", 60 * 24 - 1, None),
+        ("1d", 60 * 24 * 3 + 5, "was written 3 days ago: too old to say what is held now"),
+        ("1d", 60 * 26, "was written 26 hours ago: too old to say what is held now"),
+        ("10min", 12, "was written 12 minutes ago: too old to say what is held now"),
+        ("0", 60 * 24 * 365, None),
+        ("1d", -60, None),
+    ],
+)
+def test_an_old_file_says_nothing_about_now(
+    tmp_path: Path, limit: str, minutes: int, told: str | None
+) -> None:
+    path = tmp_path / "held.csv"
+    path.write_text(CSV, "utf-8")
+    written = time.time() - minutes * 60
+    os.utime(path, (written, written))
+    broker = open_broker(Settings.resolve({"broker": f"file:{path}", "broker_file_age": limit}, {}, {}))
+    answer = broker.positions("large", since=SINCE)
+    assert getattr(answer, "why", None) == (told and f"{path} {told}")

@@ -4,19 +4,21 @@ import datetime as dt
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from datafixes.reconcile.closing import closing_fills, exit_of, exit_price
-from datafixes.reconcile.positions import BookPosition, Difference, Fill
+from datafixes.reconcile.closing import closing_of, exit_of
+from datafixes.reconcile.file_broker import FileBroker
+from datafixes.reconcile.positions import BookPosition, Difference, Fill, Unknown
 from datafixes.reconcile.symbols import Stock, parse_symbol
 from tests.cli.commands import datafixes
 from tests.projects import Project
 from tests.reconcile.books import PHANTOMS, REAL, Trader, new_row, trader
 from tests.reconcile.lambda_server import NAME, lambdas, on
-from tests.servers import Database
+from tests.servers import Database, Server
 
 BOOK = "public.active_positions"
 
@@ -54,7 +56,10 @@ def test_the_loop_closes_and_opens_again(book: Trader) -> None:
     text = path.read_text("utf-8")
     named = '16:("QCOM","large","long",5,dt.datetime(2026,2,2,16,20),'
     assert named in "".join(text.split())
-    assert "#   16 large QCOM: 5 since 2026-02-02 16:20:00 UTC at 148.0000; no closing fill is known" in text
+    assert (
+        "#   16 large QCOM: 5 since 2026-02-02 16:20:00 UTC at 148.0000; a neutral exit: no closing fill is known"
+        in text
+    )
     assert "The broker, account tiny: file " in " ".join(text.split())
     assert datafixes(book.project, "plan").code == 0
     assert book.database.dump()[BOOK] == before
@@ -91,7 +96,7 @@ def test_proposing_twice_gives_the_same_file(book: Trader) -> None:
     assert book.written() == [path.name, "017_reconcile_phantoms_missing.py"]
     upgraded(book)
     found = book.found(code=0)
-    assert (found["equal"], len(found["unsettled"])) == (3, 1)
+    assert (found["equal"], len(found["unsettled"])) == (4, 0)
 
 
 def test_what_was_never_asked_for_is_not_proposed(book: Trader) -> None:
@@ -144,6 +149,71 @@ def test_a_closing_fill_gives_the_true_price_and_any_doubt_the_neutral_one(book:
     assert book.project.alembic("downgrade", "015").code == 0
 
 
+def test_a_fill_that_may_have_closed_another_row_gives_no_price(book: Trader) -> None:
+    fills = [
+        fill("QCOM", "-5", "150", "o-1"),
+        fill("NOW", "-4", "104", "o-2"),
+        fill("CRM260227P00200000", "-1", "9", "o-3"),
+    ]
+    book.hold(fills=fills)
+    closed = {"status": "closed", "entry_time": "2026-02-02 15:00"}
+    book.database.execute(
+        new_row(id=70, ticker="QCOM", quantity=5, closed_at="2026-02-03 15:00:02", **closed),
+        new_row(
+            id=71, ticker="NOW", quantity=4, closed_at="2026-02-02 15:30", **closed
+        ),  # before it was opened
+        new_row(
+            id=72,
+            ticker="CRM",
+            option_symbol="CRM260227P00200000",
+            instrument_type="PUT",
+            account_name="tiny",
+            closed_at="2026-02-03 15:00",
+            **closed,
+        ),
+    )
+    text = " ".join(proposed(book, "--phantoms").read_text("utf-8").replace("\n#", " ").split())
+    assert "a neutral exit: row 70 of the book, closed since, may be what these closed: order o-1" in text
+    assert ("closed by order o-2" in text, "closed by order o-3" in text) == (True, True)
+
+
+def test_missing_positions_go_into_the_database_of_this_book_and_no_other(
+    book: Trader, server: Server
+) -> None:
+    book.hold([*REAL, {"account": "large", "symbol": "IBM", "quantity": "3", "entry_price": "1"}])
+    path = proposed(book, "--missing")
+    text = " ".join(path.read_text("utf-8").split())
+    assert "EXISTS (SELECT FROM public.active_positions WHERE id = 33 AND account_name = 'tiny'" in text
+    with server.database("elsewhere") as fresh:
+        ran = replace(book.project, database=fresh).alembic("upgrade", "head")
+        assert (ran.code, "insert_missing_016: not applicable here" in ran.err) == (0, True), ran.err
+        assert fresh.value("SELECT count(*) FROM active_positions") == 0
+    book.database.execute("UPDATE active_positions SET status = 'closed' WHERE id = 33")
+    upgraded(book)
+    assert book.rows("ticker, quantity", "strategy_type = 'reconciled'") == [("IBM", 3)]
+
+
+def test_nothing_is_inserted_into_a_book_without_a_row(book: Trader) -> None:
+    book.database.execute("DELETE FROM active_positions")
+    ran = book.run("propose", "--missing")
+    assert (ran.code, book.written()) == (0, [])
+    assert "the book has no row at all by which its database could be told from another" in ran.err
+
+
+def test_a_broker_that_is_silent_about_fills_is_told_and_its_exits_are_neutral(
+    book: Trader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object, **__: object) -> Unknown:
+        return Unknown("it answers 500")
+
+    monkeypatch.setattr(FileBroker, "fills", silent)
+    ran = book.run("propose", "--phantoms")
+    told = "How the phantoms of large were closed is not known, so their exits are neutral: it answers 500"
+    assert (ran.code, told in ran.err) == (0, True), ran.err
+    text = " ".join(Path(ran.out.strip()).read_text("utf-8").replace("\n#", " ").split())
+    assert "a neutral exit: the broker did not say how it was closed (it answers 500)" in text
+
+
 def test_all_kinds_at_once_go_up_and_come_back(book: Trader) -> None:
     execute = book.database.execute
     execute(
@@ -174,8 +244,6 @@ def test_all_kinds_at_once_go_up_and_come_back(book: Trader) -> None:
     upgraded(book)
     found = datafixes(book.project, *book.broker, "-x", "grace=0", "reconcile", "--format", "json")
     assert (found.code, json.loads(found.out)["equal"]) == (0, 9)
-    # A row that was just inserted is like any that was just opened.
-    assert len(book.found(code=0)["unsettled"]) == 2
     # Of the duplicates, the oldest stays, whatever its number; or as many of them as there are at the broker.
     assert book.rows("id", "id IN (51, 52, 53, 54, 55, 56) AND status = 'open'") == [(53,), (54,), (55,)]
     assert book.rows("quantity, side", "id IN (57, 58)") == [(9, "long"), (6, "short")]
@@ -372,7 +440,7 @@ def closed(quantity: int, *fills: tuple[int, str, int]) -> Decimal | None:
         Fill(Stock("QCOM"), Decimal(n), Decimal(price), OPENED + dt.timedelta(days=days), f"o{number}")
         for number, (n, price, days) in enumerate(fills)
     ]
-    return exit_price(one, closing_fills(one, [row], given))
+    return closing_of(one, [row], given, ()).price
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,25 @@ def test_the_book_is_the_same_as_from_postgresql_page_by_page_and_however_much_i
     assert all(sql.startswith("SELECT ") for sql in account.asked)
 
 
-def test_an_empty_book_is_asked_for_once(account: Lambdas) -> None:
-    account.functions[NAME] = lambda _: answer([])
-    assert read_book(THROUGH_LAMBDA).rows == ()
-    assert len(account.asked) == 1
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [
+        ([{"rows": 0}], ""),
+        ([{"rows": 7}], "The Lambda answered no rows, and counts 7."),
+        ([], "The Lambda answered no rows, and counts none at all."),
+    ],
+)
+def test_an_empty_book_is_believed_only_when_it_is_counted(
+    account: Lambdas, counted: list[dict[str, Any]], told: str
+) -> None:
+    account.functions[NAME] = lambda sql: answer(counted if "LIMIT" not in sql else [])
+    if told:
+        with pytest.raises(DatafixError) as caught:
+            read_book(THROUGH_LAMBDA)
+        assert caught.value.message == told
+    else:
+        assert read_book(THROUGH_LAMBDA).rows == ()
+    assert len(account.asked) == 2
 
 
 def row(**values: Any) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
+from botocore.exceptions import ProfileNotFound
 
 from datafixes.audit.history import OpenFix, RunOfHistory
-from datafixes.reconcile.book import Book, BookRow, UnreadableRow
+from datafixes.reconcile.book import Book
+from datafixes.reconcile.book_row import BookRow, UnreadableRow
 from datafixes.reconcile.positions import BookPosition, Comparison, Difference, Unsettled
 from datafixes.reconcile.symbols import parse_symbol
 from datafixes.settings import Settings
+from datafixes.verify.aws import Aws, NotAsked, _not_asked
 from datafixes.verify.book import check_book, rows_of
 from datafixes.verify.checklist import Checklist, Colour, Line
-from datafixes.verify.identity import accounts_of, check_identity
+from datafixes.verify.identity import accounts_of, check_identity, look_at_identity
 from datafixes.verify.ledger import Entry, Wanted, check_entry
-from datafixes.verify.service import check_service
-from datafixes.verify.service_log import Log, check_log
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
 SETTINGS = Settings.resolve({}, {}, {})
@@ -49,6 +49,9 @@ FAILED = replace(
         (Entry([], [NOT_HERE]), Wanted("close", 0), "green", "not applicable"),
         (Entry([], [], ["close"]), Wanted("clsoe"), "red", "it knows no fix clsoe. Did you mean close?"),
         (Entry([]), Wanted(), "red", "no fix is in force"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=2)), Wanted(), "green", "7 rows changed"),
+        (Entry([OPEN], [RUN], newest=replace(FAILED, fix="next")), Wanted(), "red", "the newest run, 3, is next: failed, and not finished: 1 of 7 rows cannot"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=4, fix="next", outcome="started")), Wanted(), "red", "next: started, and not finished"),
         (None, Wanted(), "red", "there is no ledger"),
     ],
 )  # fmt: skip
@@ -64,7 +67,7 @@ def row(number: int, account: str, symbol: str) -> BookRow:
     return BookRow(BookPosition(number, account, parse_symbol(symbol), Decimal(1)), symbol)
 
 
-BOOK = Book((row(28, "large", "NOW"), row(30, "large", "SPY")), (), AT, "x")
+BOOK = Book((row(28, "large", "NOW"), row(30, "large", "SPY")), (), AT, "x", {"large": 2})
 PHANTOM = Difference("phantom", "large", parse_symbol("QCOM"), (16,), Decimal("5.00"), Decimal(0))
 
 
@@ -126,128 +129,6 @@ def test_what_is_not_settled_is_told_and_neither_red_nor_green() -> None:
     )
 
 
-# The log.
-
-
-def log(*messages: str) -> Log:
-    seen = Log()
-    for second, message in enumerate(messages):
-        seen.take({"timestamp": AT.timestamp() * 1000 + second * 1000, "message": message})
-    return seen
-
-
-def colours(
-    seen: Log, book: dict[str, int] | None = None, fixed_at: dt.datetime | None = None
-) -> tuple[Line, Line]:
-    errors, count = check_log(seen, SETTINGS, {"large": 3} if book is None else book, fixed_at)
-    return errors, count
-
-
-def test_log_is_green() -> None:
-    errors, count = colours(log("Checking 10 open positions...", "INFO Checking 3 open positions", "done"))
-    assert (errors.colour, count.colour) == ("green", "green")
-    assert (
-        "none of the 3 known errors in 3 events in the last 10min of /ecs/ops-pipeline/position-manager-service"
-        in errors.evidence
-    )
-    assert count.evidence == '"Checking 3 open positions" at 16:08:01 UTC, as many as the book has (large 3)'
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "alpaca: position does not exist",
-        '{"message":"Position Does Not Exist: QCOM"}',
-        "WARN No position found for symbol NOW",
-        "ERROR CLOSING POSITION 16: HTTP 404",
-    ],
-)
-def test_log_with_a_known_error_is_red(message: str) -> None:
-    errors, count = colours(log("Checking 3 open positions", message, "Checking 3 open positions"))
-    assert (errors.colour, count.colour) == ("red", "green")
-    assert message in errors.evidence
-    assert "once in" in errors.evidence
-
-
-def test_no_event_proves_nothing() -> None:
-    errors, count = colours(Log(), {})
-    assert (errors.colour, count.colour) == ("red", "red")
-    assert "silence proves nothing" in errors.evidence
-
-
-def test_the_newest_number_counts_in_whatever_order_it_comes() -> None:
-    seen = log("Checking 3 open positions")
-    seen.take({"timestamp": (AT.timestamp() - 60) * 1000, "message": "Checking 10 open positions"})
-    assert colours(seen)[1].colour == "green"
-    line = colours(log("Checking 3 open positions", "checking 10 open positions"), {"large": 2, "tiny": 1})[1]
-    assert (line.colour, line.evidence) == (
-        "red", '"Checking 10 open positions" at 16:08:01 UTC; the book has 3 (large 2, tiny 1)',
-    )  # fmt: skip
-    assert colours(log("started"))[1].evidence.startswith('no "Checking N open positions" among 1 event ')
-
-
-def test_a_book_that_is_not_known_makes_the_number_unknown() -> None:
-    assert [line.colour for line in check_log(log("Checking 3 open positions"), SETTINGS, None, None)] == [
-        "green",
-        "unknown",
-    ]
-
-
-def test_a_log_that_was_not_read_to_its_end_is_not_green() -> None:
-    seen = log("Checking 3 open positions")
-    seen.whole = False
-    assert [line.colour for line in colours(seen)] == ["unknown", "unknown"]
-    seen.take({"timestamp": 1, "message": "error closing position"})
-    assert [line.colour for line in colours(seen)] == ["red", "unknown"]
-
-
-def test_errors_from_before_the_fix_go_by() -> None:
-    seen = log("error closing position 16")
-    assert "older than the fix" in colours(seen, fixed_at=AT + dt.timedelta(minutes=1))[0].hint
-    assert colours(seen, fixed_at=AT - dt.timedelta(minutes=1))[0].hint == ""
-
-
-def test_no_secret_of_the_log_is_repeated() -> None:
-    errors, _ = colours(log("error closing position, postgresql://ops:HIDDEN@db/book\n" + "x" * 1000))
-    assert "HIDDEN" not in errors.evidence
-    assert len(errors.evidence) < 500
-
-
-# The service.
-
-SERVICE = {
-    "status": "ACTIVE", "taskDefinition": "arn:aws:ecs:us-west-2:123456789012:task-definition/pm:8", "desiredCount": 1,
-    "runningCount": 1, "deployments": [{"id": "d1", "status": "PRIMARY", "rolloutState": "COMPLETED"}],
-}  # fmt: skip
-PRIMARY = SERVICE["deployments"][0]  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("change", "colour", "words"),
-    [
-        ({}, "green", "pm:8, 1 of 1 running, the deployment is complete"),
-        ({"taskDefinition": "a/pm:10"}, "green", "pm:10"),
-        ({"taskDefinition": "a/pm:7"}, "red", "revision 8 or newer is wanted"),
-        ({"taskDefinition": ""}, "red", "revision 8 or newer is wanted"),
-        ({"runningCount": 0}, "red", "0 of 1 running: 1 are to run"),
-        ({"runningCount": 2}, "red", "2 of 1 running"),
-        ({"runningCount": 0, "desiredCount": 0}, "red", "nothing is to run"),
-        ({"deployments": [PRIMARY, {"id": "d0", "status": "ACTIVE"}]}, "red", "1 older deployments still run"),
-        ({"deployments": []}, "red", "0 primary deployments"),
-        ({"deployments": [{**PRIMARY, "rolloutState": "FAILED", "rolloutStateReason": "no task starts."}]}, "red", "the deployment is FAILED (no task starts)"),
-        ({"deployments": [{"id": "d1", "status": "PRIMARY"}]}, "green", "complete"),
-    ],
-)  # fmt: skip
-def test_service(change: dict[str, Any], colour: Colour, words: str) -> None:
-    line = check_service({**SERVICE, **change}, 8)
-    assert (line.colour, words in line.evidence) == (colour, True), line.evidence
-
-
-def test_the_deployment_that_was_begun_is_the_one_that_counts() -> None:
-    assert check_service(SERVICE, 8, "d1").colour == "green"
-    assert "the new deployment has not begun" in check_service(SERVICE, 8, "d2").evidence
-
-
 # Identity, and all together.
 
 
@@ -262,6 +143,43 @@ def test_another_account_is_red_and_waiting_does_not_change_it() -> None:
     given = Settings.resolve({"ecs_cluster": "arn:aws:ecs:us-west-2:222222222222:cluster/c"}, {}, {})
     assert accounts_of(given, None) == {"ecs_cluster": "222222222222"}
     assert accounts_of(SETTINGS, "3") == {"--aws-account": "3"}
+
+
+class Asked(Aws):
+    """An AWS that gives no credentials, or does not say whose they are."""
+
+    def __init__(self, code: str, reads: bool) -> None:
+        super().__init__("us-west-2")
+        self.code, self.reads = code, reads
+
+    def has_credentials(self) -> bool:
+        if not self.reads:
+            raise NotAsked("why", self.code)
+        return True
+
+    def ask(self, service: str, operation: str, /, **arguments: object) -> None:
+        raise NotAsked("why", self.code)
+
+
+@pytest.mark.parametrize(
+    ("code", "reads", "lasting"),
+    [
+        ("ProfileNotFound", False, True),
+        ("MetadataRetrievalError", False, False),
+        ("UnauthorizedSSOTokenError", True, True),
+        ("ExpiredToken", True, True),
+        ("EndpointConnectionError", True, False),
+    ],
+)
+def test_only_credentials_that_stay_bad_end_the_wait(code: str, reads: bool, lasting: bool) -> None:
+    line = look_at_identity(Asked(code, reads), {})
+    assert (line.colour, line.lasting) == ("unknown", lasting)
+
+
+def test_the_name_of_a_failure_is_known() -> None:
+    error = ProfileNotFound(profile="nobody")
+    assert _not_asked(error).code == "ProfileNotFound"
+    assert str(_not_asked(error)) == "The config profile (nobody) could not be found"
 
 
 def test_a_checklist_is_as_good_as_its_worst_line() -> None:

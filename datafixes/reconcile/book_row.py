@@ -1,0 +1,132 @@
+"""One row of the book: what it says, or what is wrong with it. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from datafixes.reconcile.positions import BookPosition
+from datafixes.reconcile.symbols import NoSymbol, Stock, Symbol, parse_symbol
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
+_KINDS = ("STOCK", "CALL", "PUT")
+_TOO_MUCH = Decimal(10) ** 15
+
+
+@dataclass(frozen=True, slots=True)
+class BookRow:
+    """A row of the book.
+
+    Attributes:
+        position: what it says.
+        written: the symbol as the row has it.
+    """
+
+    position: BookPosition
+    written: str
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A row that cannot be compared.
+
+    Attributes:
+        id: the row.
+        account: its account, where it has one.
+        symbol: its symbol, where it can be read.
+        why: what is wrong with it.
+    """
+
+    id: int
+    account: str | None
+    symbol: Symbol | None
+    why: str
+
+
+def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | UnreadableRow:
+    """A row, or what is wrong with it.
+
+    Args:
+        values: by name of a column.
+        latest: what is said to be opened later than this cannot be true.
+    """
+    wrong: list[str] = []
+    account, written = values["account_name"], _written(values)
+    if not account:
+        wrong.append("it has no account")
+    symbol = _symbol(values, written, wrong)
+    side = _SIDES.get(str(values["side"]).strip().lower())
+    if side is None:
+        wrong.append(f"its side is {_shown(values['side'])}: neither long (buy) nor short (sell)")
+    quantity = _quantity(values["quantity"], wrong)
+    price = _number(values["entry_price"])
+    if price is None and values["entry_price"] is not None:
+        wrong.append(f"its entry_price is {_shown(values['entry_price'])}")
+    opened_at = _moment(values["entry_time"], wrong)
+    if opened_at is not None and opened_at > latest:
+        wrong.append(f"its entry_time is in the future ({opened_at:%Y-%m-%d %H:%M:%S} UTC)")
+    number = int(values["id"])
+    if wrong or symbol is None or side is None or quantity is None:
+        return UnreadableRow(number, account or None, symbol, "; ".join(wrong))
+    return BookRow(BookPosition(number, account, symbol, quantity * side, opened_at, price), written)
+
+
+def _written(values: Mapping[str, Any]) -> str:
+    """The symbol as a fix names it: coalesce(option_symbol, ticker)."""
+    symbol = values["option_symbol"]
+    return str(values["ticker"] if symbol is None else symbol)
+
+
+def _symbol(values: Mapping[str, Any], written: str, wrong: list[str]) -> Symbol | None:
+    try:
+        symbol = parse_symbol(written)
+    except NoSymbol as error:
+        wrong.append(error.message)
+        return None
+    kind = str(values["instrument_type"]).strip().upper()
+    means = "STOCK" if isinstance(symbol, Stock) else {"C": "CALL", "P": "PUT"}[symbol.right]
+    if kind in _KINDS and kind != means:
+        wrong.append(f"its instrument_type is {kind}, and {written} is a {means}")
+        return None
+    return symbol
+
+
+def _quantity(value: Any, wrong: list[str]) -> Decimal | None:
+    quantity = _number(value)
+    if quantity is None:
+        wrong.append(f"its quantity is {_shown(value)}")
+    elif quantity == 0:
+        wrong.append("its quantity is zero")
+    elif quantity < 0:
+        wrong.append(f"its quantity is negative ({quantity.normalize():f}): the side says which way it goes")
+    elif quantity % 1:
+        wrong.append(f"its quantity is a fraction ({quantity.normalize():f})")
+    else:
+        return quantity
+    return None
+
+
+def _number(value: Any) -> Decimal | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number) < _TOO_MUCH else None
+
+
+def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:
+    if value is None:
+        return None
+    try:
+        return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(value)) * 1_000_000))
+    except (ArithmeticError, ValueError):
+        wrong.append(f"its entry_time is {_shown(value)} seconds from 1970")
+        return None
+
+
+def _shown(value: Any) -> str:
+    return "NULL" if value is None else repr(value)
