@@ -10,6 +10,7 @@ import click
 
 from datafixes.cli.main import FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
+from datafixes.values import parse_text
 
 if TYPE_CHECKING:
     from datafixes.project import Project
@@ -47,22 +48,27 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     if account is not None:
         found = found.only(account)
     kinds = [kind for option, kind in _KINDS.items() if asked[option]]
-    click.echo(summary(found), err=True)
+    _say(summary(found))
     _tell_doubts(found)
     _tell_others(found, kinds)
     if any(one.kind in kinds for one in found.comparison.differences):
-        findings = gather(project, broker, found, kinds, lambda line: click.echo(line, err=True))
+        findings = gather(project, broker, found, kinds, _say)
         _propose(project, findings, kinds, (rev_id, head))
     else:
-        click.echo("Nothing to propose, so nothing was written.", err=True)
+        _say("Nothing to propose, so nothing was written.")
     return OK if found.is_certain else FAILED
+
+
+def _say(line: str) -> None:
+    """Chatter, on one line whatever an account is called."""
+    click.echo(parse_text(line), err=True)
 
 
 def _tell_doubts(found: Reconciliation) -> None:
     for account, why in found.comparison.unknown.items():
-        click.echo(f"Account {account} is unknown, so nothing is proposed for it: {why}", err=True)
+        _say(f"Account {account} is unknown, so nothing is proposed for it: {why}")
     for row in found.book.unreadable:
-        click.echo(f"Row {row.id} of the book cannot be compared: {row.why}", err=True)
+        _say(f"Row {row.id} of the book cannot be compared: {row.why}")
 
 
 def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
@@ -72,7 +78,7 @@ def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
     for kind in others:
         count = sum(one.kind == kind for one in found.comparison.differences)
         how = f"propose them with {options[kind]}" if kind in options else "for a person to decide"
-        click.echo(f"Not asked for: {count} of kind {kind} ({how})", err=True)
+        _say(f"Not asked for: {count} of kind {kind} ({how})")
 
 
 def _propose(
@@ -86,22 +92,23 @@ def _propose(
 
     first = propose(findings, kinds, "0")
     for line in first.left:
-        click.echo(f"Left alone: {line}", err=True)
+        _say(f"Left alone: {line}")
     for revision, count in first.waiting.items():
-        click.echo(
-            f"Revision {revision} is there already for {count} of these, and has not run yet.", err=True
+        _say(
+            f"Revision {revision} is there already for {count} of these, and has not run yet: run it, or delete it and"
+            " propose anew."
         )
         click.echo(str(findings.pending.paths[revision]))
     if not first.fixes:
         if not first.waiting:
-            click.echo("Nothing to propose, so nothing was written.", err=True)
+            _say("Nothing to propose, so nothing was written.")
         return
     place = _place(project, first, chosen)
     fixes = propose(findings, kinds, place.revision).fixes
     text = revision_text(place, fixes, findings.found, house_of(place.path.parent), first.left)
     write_revision(place, text)
     click.echo(str(place.path))
-    click.echo("Next: read it, then datafixes check and plan.", err=True)
+    _say("Next: read it, then datafixes check and plan.")
 
 
 def _place(project: Project, proposal: Proposal, chosen: tuple[str | None, str | None]) -> Any:

@@ -25,6 +25,14 @@ _TRAILED = (
     " trailing_stop_price = greatest(coalesce(peak_price, entry_price), %s)"
     " - 0.25 * (greatest(coalesce(peak_price, entry_price), %s) - entry_price) WHERE id = %s"
 )
+_OPENED = (
+    "INSERT INTO active_positions (account_name, ticker, instrument_type, strategy_type, side, quantity, entry_price, entry_time)"
+    " VALUES ('large', 'TMP', 'STOCK', 'day_trade', 'long', 1, 10, now()) RETURNING id"
+)
+_CLOSED = (
+    "UPDATE active_positions SET status = 'closed', close_reason = 'trailing_stop', closed_at = now(), exit_price = %s,"
+    " current_pnl_dollars = (%s - entry_price) * quantity, updated_at = now() WHERE id = %s"
+)
 HELD = (28, 29, 30)
 """What the broker has: for the others it finds no price, and says that the position does not exist."""
 
@@ -36,6 +44,7 @@ class PositionManager:
     Attributes:
         checked: by row, how many of its updates of the counter the database accepted.
         prices: by row, the last price that it wrote.
+        closed: by row that it opened itself, the price at which it closed it.
         errors: what went wrong, if anything did.
         rounds: how many rounds it did.
     """
@@ -45,6 +54,7 @@ class PositionManager:
     checked: Counter[int] = field(default_factory=Counter)
     prices: dict[int, Decimal] = field(default_factory=dict)
     peaks: dict[int, Decimal] = field(default_factory=dict)
+    closed: dict[int, Decimal] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     rounds: int = 0
     ends: threading.Event = field(default_factory=threading.Event)
@@ -58,6 +68,7 @@ class PositionManager:
                     with connection.cursor() as cursor:
                         for account in ("large", "tiny"):
                             self._account(cursor, account)
+                        self._open_and_close(cursor)
                     self.rounds += 1
                     self.ends.wait(0.01)
         except Exception as error:
@@ -76,6 +87,15 @@ class PositionManager:
                     cursor.execute(_TRAILED, (price, price, price, row))
                     self.peaks[row] = max(self.peaks.get(row, entry), price)
             self.checked[row] += cursor.rowcount
+
+    def _open_and_close(self, cursor: Any) -> None:
+        cursor.execute(_OPENED)
+        [row] = cursor.fetchone()
+        price = Decimal(self.rounds % 7) + 5
+        cursor.execute(_CLOSED, (price, price, row))
+        if cursor.rowcount != 1:
+            self.errors.append(f"row {row} could not be closed")
+        self.closed[row] = price
 
     def wait_for(self, rounds: int) -> None:
         """Until it did so many rounds more."""

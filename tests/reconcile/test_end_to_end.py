@@ -14,7 +14,7 @@ from tests.reconcile.position_manager import HELD, working
 from tests.servers import Database
 
 BOOK = (ROOT / "tests/fixtures/book.sql").read_text("ascii")
-COUNTS = "SELECT id, check_count FROM active_positions ORDER BY id"
+COUNTS = "SELECT id, check_count FROM active_positions WHERE ticker <> 'TMP' ORDER BY id"
 
 
 def copied(directory: Path, database: Database) -> Project:
@@ -36,12 +36,14 @@ def test_the_position_manager_works_on_while_the_fix_comes_and_goes(database: Da
     at(project, "013")
     database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
     before = dict(database.rows(COUNTS))
-    untouched = "SELECT id, status, close_reason, closed_at, exit_price FROM active_positions ORDER BY id"
+    untouched = (
+        "SELECT id, status, close_reason, closed_at, exit_price FROM active_positions WHERE ticker <> 'TMP' ORDER BY id"
+    )
     states = database.rows(untouched)
     with working(database, trails=True) as manager:
         at(project, "head")
         assert database.value(
-            "SELECT count(*) FROM active_positions WHERE status IN ('open', 'closing')"
+            "SELECT count(*) FROM active_positions WHERE status IN ('open', 'closing') AND ticker <> 'TMP'"
         ) == len(HELD)
         manager.wait_for(5)
         ran = project.alembic("downgrade", "014")
@@ -58,6 +60,7 @@ def test_the_position_manager_works_on_while_the_fix_comes_and_goes(database: Da
     ):
         assert (price, peak) == (manager.prices[row], manager.peaks[row])
         assert stop == peak - (peak - entry) / 4
+    assert closed_by(database) == manager.closed
 
 
 def test_an_old_position_manager_does_not_notice_the_new_columns(database: Database) -> None:
@@ -76,6 +79,17 @@ def test_an_old_position_manager_does_not_notice_the_new_columns(database: Datab
                 assert told.code == 0, told.err
     assert manager.errors == []
     assert dict(database.rows(COUNTS)) == {row: count + manager.checked[row] for row, count in before.items()}
+    assert closed_by(database) == manager.closed
+
+
+def closed_by(database: Database) -> dict[int, Any]:
+    """What the Position Manager opened and closed, with the price: all of it, and each as it closed it."""
+    return dict(
+        database.rows(
+            "SELECT id, CASE WHEN status = 'closed' AND close_reason = 'trailing_stop' THEN exit_price END"
+            " FROM active_positions WHERE ticker = 'TMP' ORDER BY id"
+        )
+    )
 
 
 def test_phantoms_and_duplicates_are_found_proposed_planned_closed_and_stay_closed(

@@ -14,6 +14,7 @@ from datafixes.reconcile import book as book_module
 from datafixes.reconcile.book import read_book
 from datafixes.reconcile.query_lambda import query
 from datafixes.settings import Settings
+from tests.cli.commands import datafixes
 from tests.projects import our_project
 from tests.reconcile.books import BOOK, new_row
 from tests.reconcile.lambda_server import NAME, Lambdas, Reply, answer, lambdas, on
@@ -172,3 +173,12 @@ def test_a_fix_is_never_sent_through_it(account: Lambdas, statement: str) -> Non
         == f"The Lambda {NAME} answers SELECT only: it can serve datafixes reconcile and never a fix."
     )
     assert account.asked == []
+
+
+def test_whoever_names_the_lambda_for_a_fix_is_told_what_it_can_do(database: Database) -> None:
+    said = "is a Lambda, which answers SELECT only: it serves reconcile, never a fix."
+    ran = our_project(database).alembic("-x", f"url=lambda:{NAME}", "upgrade", "head")
+    assert (ran.code != 0, said in ran.err) == (True, True), ran.err
+    for command in ("plan", "history"):
+        told = datafixes(None, "-x", f"url=lambda:{NAME}", command)
+        assert (told.code, told.out, said in told.err) == (2, "", True), told.err
