@@ -116,13 +116,15 @@ def _pages(ask: Ask, table: str, where: str) -> Iterator[Mapping[str, Any]]:
     last: int | None = None
     while True:
         more = "" if last is None else f" AND id > {last}"
-        select = _SELECT.format(table=table, more=", count(*) OVER () AS rows_left", where=f"{where}{more}")
+        and_that = f", count(*) OVER () AS rows_left, {_hides(table)} AS hides"
+        select = _SELECT.format(table=table, more=and_that, where=f"{where}{more}")
         rows = list(ask(f"{select}\n LIMIT {_PAGE}"))
         left = 0
         for row in rows:
             number = _whole(row.get("id"))
             if not row.keys() >= _COLUMNS or number is None or (last is not None and number <= last):
                 raise DatafixError(f"The Lambda did not answer what it was asked: {_start(row)}")
+            _check_sees_all(row)
             last, left = number, _whole(row.get("rows_left")) or 0
             yield row
         if rows and left < len(rows):
@@ -135,12 +137,27 @@ def _pages(ask: Ask, table: str, where: str) -> Iterator[Mapping[str, Any]]:
 
 def _check_empty(ask: Ask, table: str, where: str) -> None:
     """No rows may be an answer that was lost on the way: whoever counts them must find none."""
-    [count] = [
-        _whole(row.get("rows")) for row in ask(f"SELECT count(*) AS rows FROM {table} WHERE {where}")
-    ] or [None]
+    select = f"SELECT count(*) AS rows, {_hides(table)} AS hides FROM {table} WHERE {where}"
+    count = None
+    for row in ask(select):
+        _check_sees_all(row)
+        count = _whole(row.get("rows"))
     if count != 0:
         raise DatafixError(
             f"The Lambda answered no rows, and counts {'none at all' if count is None else count}."
+        )
+
+
+def _hides(table: str) -> str:
+    return f"pg_catalog.row_security_active(CAST({literal.text(table)} AS regclass))"
+
+
+def _check_sees_all(row: Mapping[str, Any]) -> None:
+    """A role from which a policy hides rows sees another book than there is."""
+    if row.get("hides"):
+        raise DatafixError(
+            "Row security hides rows of the book from the role that the Lambda reads with.",
+            hint="It needs to own the table, or BYPASSRLS.",
         )
 
 

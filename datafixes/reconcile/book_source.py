@@ -21,7 +21,14 @@ Ask = Callable[[str], Iterator[Mapping[str, Any]]]
 
 _DEFAULT_LAMBDA = "ops-pipeline-db-query"
 _AT_ONCE = 1000  # rows
-_NO_TABLE_OR_COLUMN = ("42P01", "42703", "3F000")
+_NO_SUCH_BOOK = "Bring the database up to date with alembic upgrade head, or name another table: -x book_table=SCHEMA.TABLE"
+_HINTS = {
+    "42P01": _NO_SUCH_BOOK,
+    "42703": _NO_SUCH_BOOK,
+    "3F000": _NO_SUCH_BOOK,
+    "42501": "The role needs SELECT on it, and where row security hides rows, to own it or BYPASSRLS.",
+}
+"""What to do about an SQLSTATE."""
 
 
 def book_table(settings: Settings) -> tuple[str, str]:
@@ -62,6 +69,8 @@ def asking(project: Project) -> Iterator[Ask]:
         yield lambda select: iter(query(project.settings, function, select))
         return
     with project.reading() as connection:
+        # Rows that a policy hides are no proof that there are none: PostgreSQL refuses to read then.
+        connection.exec_driver_sql("SET LOCAL row_security = off")
         yield lambda select: _stream(connection, select, project.settings)
 
 
@@ -100,12 +109,12 @@ def _stream(connection: Connection, select: str, settings: Settings) -> Iterator
         for row in found.mappings():
             yield dict(row)
     except DBAPIError as error:
-        if sqlstate(error) not in _NO_TABLE_OR_COLUMN:
+        hint = _HINTS.get(sqlstate(error))
+        if hint is None:
             raise
         diagnosis: Any = getattr(error.orig, "diag", None)
         words = getattr(diagnosis, "message_primary", None) or str(error.orig)
         raise DatafixError(
             f"The book {settings.book_table} cannot be read: {' '.join(words.split())}",
-            hint="Bring the database up to date with alembic upgrade head, or name another table: "
-            "-x book_table=SCHEMA.TABLE",
+            hint=hint,
         ) from None

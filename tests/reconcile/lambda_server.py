@@ -35,12 +35,12 @@ def answer(rows: list[dict[str, Any]], /, **more: Any) -> Reply:
     return Reply(json.dumps({"statusCode": 200, "body": json.dumps(body, default=str)}).encode())
 
 
-def on(database: Database, *, at_most: int | None = None) -> Function:
+def on(database: Database, *, at_most: int | None = None, role: str = "postgres") -> Function:
     """A Lambda that runs the statement as a role that only reads, and may cut what it found without a word."""
 
     def run(sql: str) -> Reply:
         with (
-            closing(database.connect()) as connection,
+            closing(database.connect(role)) as connection,
             connection.cursor(cursor_factory=RealDictCursor) as cursor,
         ):
             connection.set_session(readonly=True)

@@ -29,6 +29,7 @@ from datafixes.reconcile.symbols import Stock, Symbol, parse_symbol
 from datafixes.report.reconcile import document_of_reconciliation, summary
 from tests.projects import our_project
 from tests.reconcile.books import BOOK, new_row
+from tests.reconcile.lambda_server import NAME, lambdas, on
 from tests.servers import Database
 
 NOW = dt.datetime(2026, 2, 4, tzinfo=dt.UTC)
@@ -286,3 +287,25 @@ def test_more_accounts_need_no_more_memory(book: Database) -> None:
 
     peak(accounts[:1])  # what is loaded once
     assert peak(accounts) < 1.3 * peak(accounts[:1])
+
+
+def test_rows_that_row_security_hides_are_no_proof_that_there_are_none(
+    book: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"clerk_{book.name}"
+    book.execute(
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON active_positions TO {role}",
+        "ALTER TABLE active_positions ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY tiny ON active_positions USING (account_name = 'tiny')",
+    )
+    directly = Project.read(flags=(f"url={book.url_for(role)}",))
+    with pytest.raises(DatafixError) as caught:
+        read_book(directly, account="large")
+    assert "row-level security policy" in caught.value.message
+    assert "BYPASSRLS" in caught.value.hint
+    with lambdas(monkeypatch) as account:
+        account.functions[NAME] = on(book, role=role)
+        for name in ("large", "tiny"):
+            with pytest.raises(DatafixError, match="Row security hides rows of the book from the role"):
+                read_book(Project.read(flags=(f"book=lambda:{NAME}",)), account=name)

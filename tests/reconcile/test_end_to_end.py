@@ -36,9 +36,7 @@ def test_the_position_manager_works_on_while_the_fix_comes_and_goes(database: Da
     at(project, "013")
     database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
     before = dict(database.rows(COUNTS))
-    untouched = (
-        "SELECT id, status, close_reason, closed_at, exit_price FROM active_positions WHERE ticker <> 'TMP' ORDER BY id"
-    )
+    untouched = "SELECT id, status, close_reason, closed_at, exit_price FROM active_positions WHERE ticker <> 'TMP' ORDER BY id"
     states = database.rows(untouched)
     with working(database, trails=True) as manager:
         at(project, "head")

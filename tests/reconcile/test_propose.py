@@ -84,7 +84,9 @@ def test_proposing_twice_gives_the_same_file(book: Trader) -> None:
     text = path.read_bytes()
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out) == (0, f"{path}\n")
-    assert "Revision 016 is there already for 7 of these, and has not run yet: run it, or delete it" in ran.err
+    assert (
+        "Revision 016 is there already for 7 of these, and has not run yet: run it, or delete it" in ran.err
+    )
     assert (book.written(), path.read_bytes()) == ([path.name], text)
     # What is new goes into a revision of its own, and both run.
     book.database.execute(new_row(id=60))
@@ -375,7 +377,9 @@ def test_what_015_will_do_is_not_proposed_before_it_ran(book: Trader) -> None:
     book.database.execute(new_row(id=80))
     ran = book.run("propose", "--phantoms")
     assert ran.code == 0, ran.err
-    assert "Revision 015 is there already for 7 of these, and has not run yet: run it, or delete it" in ran.err
+    assert (
+        "Revision 015 is there already for 7 of these, and has not run yet: run it, or delete it" in ran.err
+    )
     fix = Path(ran.out.splitlines()[-1]).read_text("utf-8")
     assert "expect={80: (" in fix
     upgraded(book)
