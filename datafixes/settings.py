@@ -89,7 +89,8 @@ SETTINGS: tuple[Setting, ...] = (
     _row("task_revision", "the oldest revision of its task definition that will do", parse_number, "8"),
     _row("alert_topic", "the SNS topic for alerts", parse_text, ""),
     _row("alert_webhook", "a URL that takes alerts as JSON", parse_text, ""),
-    _row("unknown_limit", "how long an account may be unknown before that is an alert", Duration.parse, "15min"),
+    _row("unknown_limit", "how long an account may be unknown, or a position not settled", Duration.parse,
+         "15min"),
     _row("watch_every", "how often the watch looks", Duration.parse, "5min"),
     Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
             parse_policies, "", ("DATAFIXES_ON_CONFLICT",)),
@@ -136,7 +137,7 @@ class Settings:
         task_revision: the oldest revision of its task definition that will do.
         alert_topic: the SNS topic for alerts, or an empty string.
         alert_webhook: a URL that takes alerts, or an empty string.
-        unknown_limit: how long an account may be unknown before that is an alert.
+        unknown_limit: how long an account may be unknown, or a position not settled, before that is an alert.
         watch_every: how often the watch looks.
         on_conflict: by name of a fix, what its revert does with rows that changed since.
         plan: the digests of a plan, one for each run; empty: nothing was planned.

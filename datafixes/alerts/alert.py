@@ -1,18 +1,35 @@
 """What an alert says, and what it takes to be told one."""
 
 import datetime as dt
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
-from datafixes.values import masked
+from datafixes.values import masked, parse_text
 
-Event = Literal["appeared", "changed", "gone", "unknown", "known", "failed", "recovered"]
-"""Differences that appeared, changed or went away; accounts that are unknown, or known again; the job itself failed, or
-works again."""
+Event = Literal[
+    "appeared",
+    "changed",
+    "gone",
+    "restless",
+    "unknown",
+    "known",
+    "unsettled",
+    "settled",
+    "failed",
+    "recovered",
+]
+"""Differences that appeared, changed or went away, or do so again and again; accounts that are unknown, or known
+again; positions that do not settle, or did; the job itself failed, or works again."""
 
 MOST_LINES = 50
-"""How many lines people are shown; programs get all of them."""
+"""How many lines people are shown; programs get more of them."""
+
+LARGEST = 200_000
+"""How many characters of JSON all lines and facts may be: logs, topics and webhooks cut or refuse more than 256 KiB."""
+
+_LONGEST_LINE = 500
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,7 @@ class Alert:
         source: which book and which broker it is about.
         lines: one for each difference or account.
         facts: the same for programs, in JSON's own types.
+        left_out: how many more there are of both, where that would be too large.
     """
 
     event: Event
@@ -34,12 +52,13 @@ class Alert:
     source: str = ""
     lines: tuple[str, ...] = ()
     facts: tuple[Mapping[str, Any], ...] = ()
+    left_out: int = 0
 
     def text(self) -> str:
         """For people: the title, the source, and as many lines as somebody reads."""
-        shown = list(self.lines[:MOST_LINES])
-        if len(self.lines) > MOST_LINES:
-            shown.append(f"... and {len(self.lines) - MOST_LINES} more")
+        shown = [_shown(line) for line in self.lines[:MOST_LINES]]
+        if more := len(self.lines) + self.left_out - len(shown):
+            shown.append(f"... and {more} more")
         when = self.at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         about = f"{self.source}, {when}" if self.source else when
         return masked("\n".join([self.title, *shown, about]))
@@ -54,8 +73,9 @@ class Alert:
             "text": self.text(),
             "at": self.at.astimezone(dt.UTC).isoformat(),
             "source": masked(self.source),
-            "lines": [masked(line) for line in self.lines],
-            "facts": [_masked_values(fact) for fact in self.facts],
+            "lines": [masked(_shown(line)) for line in self.lines],
+            "facts": [_fit_to_tell(fact) for fact in self.facts],
+            "left_out": self.left_out,
         }
 
     @classmethod
@@ -74,11 +94,34 @@ class Alert:
             str(value["source"]),
             tuple(str(line) for line in value["lines"]),
             tuple(dict(fact) for fact in value["facts"]),
+            int(value.get("left_out", 0)),
         )
 
 
-def _masked_values(fact: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: masked(value) if isinstance(value, str) else value for name, value in fact.items()}
+def fitting(alert: Alert) -> Alert:
+    """The same with as many lines and facts as an alert can carry."""
+    size = 0
+    for number, (line, fact) in enumerate(zip(alert.lines, alert.facts, strict=False)):
+        size += len(json.dumps([_shown(line), _fit_to_tell(fact)]))
+        if size > LARGEST:
+            left_out = alert.left_out + len(alert.lines) - number
+            return replace(alert, lines=alert.lines[:number], facts=alert.facts[:number], left_out=left_out)
+    return alert
+
+
+def _shown(line: str) -> str:
+    """A line as it may stand in a terminal and a mail: nothing in it moves the cursor or turns the text round."""
+    clean = parse_text(line)
+    return clean if len(clean) <= _LONGEST_LINE else clean[: _LONGEST_LINE - 3] + "..."
+
+
+def _fit_to_tell(value: Any) -> Any:
+    """Without passwords, and in texts that everybody can read: halves of characters are none."""
+    if isinstance(value, str):
+        return masked(value.encode(errors="replace").decode())
+    if isinstance(value, Mapping):
+        return {name: _fit_to_tell(one) for name, one in value.items()}
+    return value
 
 
 class Sink(Protocol):

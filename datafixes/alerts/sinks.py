@@ -1,9 +1,14 @@
 """All sinks together: a broken one stops nothing, is told of once, and gets later what it missed."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from datafixes.alerts.alert import Alert, Sink
+from datafixes.alerts.aside import aside, is_done
 from datafixes.alerts.log import LogSink
 from datafixes.alerts.sns import SnsSink
 from datafixes.alerts.webhook import WebhookSink
@@ -12,6 +17,11 @@ from datafixes.values import masked
 
 MOST_WAITING = 100
 """How many alerts are kept for a sink that does not take them; the newest ones are."""
+
+_SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+_LONGEST = 15.0
+"""Seconds: less than the 30 after which a container that was told to end is killed."""
 
 Waiting = Mapping[str, tuple[Alert, ...]]
 """By name of a sink, the alerts that it has not taken, oldest first."""
@@ -31,9 +41,14 @@ def sinks_of(settings: Settings) -> list[Sink]:
     return sinks
 
 
-def hiding(settings: Settings) -> Callable[[str], str]:
+def hiding(settings: Settings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
     """What makes a text fit to be told: on one line, without passwords, and without what the settings hold of them."""
-    secrets = {settings.alert_webhook, *_parts_of(settings.alert_webhook), *_password_of(settings.url)}
+    secrets = {
+        settings.alert_webhook,
+        *_parts_of(settings.alert_webhook),
+        *_password_of(settings.url),
+        *_secrets_of(settings, environment or {}),
+    }
     known = sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)
 
     def hide(text: str) -> str:
@@ -42,6 +57,23 @@ def hiding(settings: Settings) -> Callable[[str], str]:
         return masked(" ".join(text.split()))
 
     return hide
+
+
+def _secrets_of(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """What the environment holds: of libpq, of AWS, and the keys of the broker."""
+    found = [environment.get(name, "") for name in _SECRET_VARIABLES]
+    for place in settings.broker_accounts.values():
+        content = environment.get(place.removeprefix("env:"), "") if place.startswith("env:") else ""
+        try:
+            keys = json.loads(content or "{}")
+        except ValueError:
+            found.append(content.strip())
+            continue
+        if isinstance(keys, Mapping):
+            found += [
+                key.strip() for name in ("api_key", "secret_key") if isinstance(key := keys.get(name), str)
+            ]
+    return found
 
 
 def _parts_of(url: str) -> list[str]:
@@ -68,39 +100,74 @@ class Sinks:
         sinks: where to.
         say: takes what people should know about the sinks themselves; never fails.
         hide: makes a text fit to be told.
+        limit: how many seconds a sink may take for one alert.
     """
 
-    def __init__(self, sinks: Sequence[Sink], say: Callable[[str], None], hide: Callable[[str], str]) -> None:
-        self._sinks, self._say, self._hide = sinks, say, hide
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        say: Callable[[str], None],
+        hide: Callable[[str], str],
+        limit: float = _LONGEST,
+    ) -> None:
+        self._sinks, self._say, self._hide, self._limit = sinks, say, hide, limit
         self._broken: set[str] = set()
+        self._late: dict[str, _Sending] = {}
 
-    def deliver(self, alerts: Sequence[Alert], waiting: Waiting) -> dict[str, tuple[Alert, ...]]:
-        """Deliver what waited and what is new, in this order.
+    def queued(self, alerts: Sequence[Alert], waiting: Waiting) -> Waiting:
+        """What waits for each sink, with what is new behind it."""
+        queues = {sink.name: (*waiting.get(sink.name, ())[-MOST_WAITING:], *alerts) for sink in self._sinks}
+        return {name: queue for name, queue in queues.items() if queue}
 
-        Returns:
-            by name of a sink, what it did not take: to be given to the next call.
+    def deliver(self, waiting: Waiting) -> Iterator[Waiting]:
+        """Deliver what waits, oldest first, to each sink in turn; one that fails gets no more this time.
+
+        Yields:
+            after each attempt what still waits: whoever keeps that tells nothing twice, and may stop there.
         """
-        left = {
-            sink.name: self._deliver(sink, [*waiting.get(sink.name, ()), *alerts]) for sink in self._sinks
-        }
-        return {name: alerts[-MOST_WAITING:] for name, alerts in left.items() if alerts}
+        left = dict(waiting)
+        ready = [sink for sink in self._sinks if left.get(sink.name)]
+        while ready:
+            for sink in ready:
+                left[sink.name] = self._after_next(sink, left[sink.name])
+                yield {name: queue for name, queue in left.items() if queue}
+            ready = [sink for sink in ready if left[sink.name] and sink.name not in self._broken]
 
-    def _deliver(self, sink: Sink, alerts: list[Alert]) -> tuple[Alert, ...]:
-        for number, alert in enumerate(alerts):
-            try:
-                sink.send(alert)
-            except Exception as error:  # whatever a sink does wrong is not the job's fault
-                self._say_broken(sink.name, error)
-                return tuple(alerts[number:])
-        if alerts and sink.name in self._broken:
+    def _after_next(self, sink: Sink, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
+        """What waits for a sink after one attempt."""
+        late = self._late.pop(sink.name, None)
+        if late is not None and late.did_not_fail():
+            # It may have arrived: to send it again would tell it twice.
+            sending, patience = late, 0.0
+        else:
+            sending, patience = _Sending(queue[0], aside(partial(sink.send, queue[0]))), self._limit
+        error: BaseException | None
+        if is_done(sending.future, patience):
+            error = sending.future.exception()
+        else:
+            self._late[sink.name] = sending
+            error = TimeoutError(f"it does not take one within {self._limit:g}s")
+        if error is not None:
+            self._say_broken(sink.name, error)
+            return queue[-MOST_WAITING:]
+        if sink.name in self._broken:
             self._broken.remove(sink.name)
             self._say(f"The {sink.name} takes alerts again.")
-        return ()
+        return queue[1:] if queue[0] == sending.alert else queue
 
-    def _say_broken(self, name: str, error: Exception) -> None:
+    def _say_broken(self, name: str, error: BaseException) -> None:
         if name not in self._broken:
             self._broken.add(name)
             why = self._hide(str(error)) or type(error).__name__
             self._say(
                 f"The {name} does not take alerts: {why}. They are kept and tried again, the newest {MOST_WAITING}."
             )
+
+
+@dataclass(frozen=True)
+class _Sending:
+    alert: Alert
+    future: "Future[None]"
+
+    def did_not_fail(self) -> bool:
+        return not self.future.done() or self.future.exception() is None

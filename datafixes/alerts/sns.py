@@ -53,7 +53,7 @@ class SnsSink:
         import boto3
         from botocore.config import Config
 
-        config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 2})
+        config = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2})
         return boto3.session.Session(region_name=self._region).client("sns", config=config)
 
 

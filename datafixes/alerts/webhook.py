@@ -2,20 +2,26 @@
 
 import base64
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable
-from http.client import HTTPException
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from datafixes.alerts.alert import Alert
 from datafixes.errors import SettingError
 
-_TIMEOUT = 5.0
+_TIMEOUT = 4.0
+_LONGEST = 12.0
+"""Seconds for all attempts with their pauses."""
 _PAUSES = (0.5, 2.0)
 """How long to wait before the second and the third attempt, where the answer does not say."""
-_LONGEST_PAUSE = 10.0
+_LONGEST_PAUSE = 5.0
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -43,7 +49,6 @@ class WebhookSink:
         if not fine:
             raise SettingError("alert_webhook is no URL that begins with http:// or https://.")
         self._parts, self._pause = parts, pause
-        self._open = build_opener(_NoRedirect).open
 
     def send(self, alert: Alert) -> None:
         """Post it; three attempts at most, where another one can help.
@@ -52,21 +57,28 @@ class WebhookSink:
             NotDelivered: none of them worked.
         """
         body = json.dumps(alert.as_json()).encode()
+        until = time.monotonic() + _LONGEST
         for pause in (*_PAUSES, None):
             why, again = self._post(body)
             if not why:
                 return
-            if pause is None or again is None:
+            wait = min(again or pause or 0, _LONGEST_PAUSE)
+            if pause is None or again is None or time.monotonic() + wait + _TIMEOUT > until:
                 raise NotDelivered(f"{self._parts.hostname}: {why}")
-            self._pause(min(again or pause, _LONGEST_PAUSE))
+            self._pause(wait)
 
     def _post(self, body: bytes) -> tuple[str, float | None]:
         """What went wrong, if anything, and after how many seconds to try again: 0 where nobody said, None never."""
         request = Request(_without_user(self._parts), data=body, headers=_headers(self._parts), method="POST")
+        connections = _Connections()
+        # A limit of the socket is one for each byte.
+        cut = threading.Timer(_TIMEOUT, connections.cut)
+        cut.daemon = True
+        cut.start()
         try:
-            with self._open(request, timeout=_TIMEOUT) as answer:
-                answer.read(1024)
-                return "", None
+            # The status says all: the rest is not read.
+            build_opener(_NoRedirect, connections).open(request, timeout=_TIMEOUT).close()
+            return "", None
         except HTTPError as error:
             with error:
                 # The answer's own words might repeat what was sent.
@@ -74,7 +86,31 @@ class WebhookSink:
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             told = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
+            if connections.was_cut:
+                return f"it does not answer within {_TIMEOUT:g}s", 0
             return told or f"it does not answer ({type(reason).__name__})", 0
+        finally:
+            cut.cancel()
+
+
+class _Connections(HTTPHandler, HTTPSHandler):
+    """Opens connections as usual, and can cut the last one from another thread."""
+
+    was_cut = False
+    _last: HTTPConnection | None = None
+
+    def do_open(self, http_class: Callable[..., HTTPConnection], *request: Any, **more: Any) -> Any:
+        def opened(*about: Any, **more: Any) -> HTTPConnection:
+            self._last = http_class(*about, **more)
+            return self._last
+
+        return super().do_open(opened, *request, **more)
+
+    def cut(self) -> None:
+        self.was_cut = True
+        if self._last is not None and self._last.sock is not None:
+            with suppress(OSError):
+                self._last.sock.shutdown(socket.SHUT_RDWR)
 
 
 class _NoRedirect(HTTPRedirectHandler):

@@ -98,6 +98,8 @@ def main() -> None:
 
 def run(arguments: list[str] | None) -> int:
     """Run the command line and return the exit code; what went wrong is one line on stderr."""
+    if sys.stdout is None:  # closed from the start: nobody wants to read
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     try:
         code = cli.main(arguments, prog_name="datafixes", standalone_mode=False)
         sys.stdout.flush()

@@ -16,7 +16,9 @@ from datafixes.errors import SettingError
 
 if TYPE_CHECKING:
     from datafixes.project import Project
+    from datafixes.settings import Settings
     from datafixes.watch.ending import Ending
+    from datafixes.watch.moment import Limits
     from datafixes.watch.watching import Job
 
 _SHORTEST = 1000
@@ -29,13 +31,15 @@ _SHORTEST = 1000
 def command(where: Where, once: bool, state: str | None) -> int:
     """Compare the book with the broker every few minutes, and alert when something is new.
 
-    There is an alert when differences appear, change or go away, when an account is unknown for longer than
-    unknown_limit, and when the comparison itself fails or works again. Alerts are lines of JSON on stdout, and go to
-    alert_topic and alert_webhook where these are set. How often it looks is watch_every. SIGTERM ends it.
+    There is an alert when differences appear, change or go away, when an account is unknown or a position not settled
+    for longer than unknown_limit, and when the comparison itself fails or works again. Alerts are lines of JSON on
+    stdout, and go to alert_topic and alert_webhook where these are set. How often it looks is watch_every. SIGTERM ends
+    it. While another watch has the same state, it waits; --once gives up after some seconds.
 
     \b
     Exit code with --once, 0: equal. 3: there are differences.
-    1: an account is unknown, rows cannot be compared, or the comparison failed.
+    1: an account is unknown, rows cannot be compared, the comparison
+    failed, or another watch is at work.
     """
     from datafixes.watch.changes import Failure  # boto3 and SQLAlchemy take their time
     from datafixes.watch.ending import Ended, Ending
@@ -67,19 +71,27 @@ def _job(project: Project, state: str | None, ending: Ending) -> Job:
     from datafixes.watch.watching import Job, look_of, source_of
 
     settings = project.settings
-    hide = hiding(settings)
+    hide = hiding(settings, os.environ)
     open_broker(settings)  # what is wrong with the settings is said at once, and not as an alert
     return Job(
         # Anew in each round: keys may have changed meanwhile.
         look=lambda: look_of(reconcile(project, open_broker(settings))),
         sinks=Sinks(sinks_of(settings), _say, hide),
         path=Path(state) if state else default_path(settings, os.environ),
-        limit=dt.timedelta(seconds=settings.unknown_limit.seconds),
+        limits=_limits(settings),
         source=source_of(settings),
         hide=hide,
         say=_say,
-        interruptible=ending.interruptible,
+        ending=ending,
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    from datafixes.watch.moment import Limits
+
+    limit = dt.timedelta(seconds=settings.unknown_limit.seconds)
+    # Within the grace period it is no wonder that a position is not settled.
+    return Limits(limit, max(limit, dt.timedelta(seconds=settings.grace.seconds)))
 
 
 def _say(line: str) -> None:

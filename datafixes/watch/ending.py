@@ -16,6 +16,11 @@ class Ending:
     def __init__(self) -> None:
         self._asked = self._interruptible = False
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody did."""
+        return self._asked
+
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
         """Heed the signal while the context lasts. Only the main thread can."""

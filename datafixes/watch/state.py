@@ -1,9 +1,11 @@
 """What the watch remembers between rounds: a file that can be lost, and then the present differences are told again."""
 
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +18,9 @@ from datafixes.reconcile.positions import Difference
 from datafixes.settings import Settings
 
 _VERSION = 1
+
+Place = tuple[str, str]
+"""An account and a symbol."""
 
 
 @dataclass(frozen=True, order=True)
@@ -49,7 +54,7 @@ class Seen:
         return cls(one.account, str(one.symbol), one.kind, tuple(one.rows), book, broker, one.elsewhere)
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> Place:
         """What makes it the same difference as before, whatever has changed about it."""
         return self.account, self.symbol
 
@@ -70,15 +75,34 @@ class Away:
 
 
 @dataclass(frozen=True)
+class Restless:
+    """A position whose difference changed lately.
+
+    Attributes:
+        times: when that was told, within the last hour.
+        since: since when it is as it is.
+        held: whether it changed so often that it is not told.
+        told: what was told of it last.
+    """
+
+    times: tuple[dt.datetime, ...]
+    since: dt.datetime
+    held: bool = False
+    told: Seen | None = None
+
+
+@dataclass(frozen=True)
 class State:
     """All that is remembered.
 
     Attributes:
-        seen: the differences that were told.
+        seen: the differences of the last round.
         unknown: the accounts of which nothing is known.
         failing: whether the job itself fails.
         waiting: by name of a sink, alerts that it has not taken.
         fresh: nothing was remembered: since when something is so cannot be known.
+        unsettled: the positions that are not settled.
+        restless: the positions that changed lately.
     """
 
     seen: tuple[Seen, ...] = ()
@@ -86,11 +110,15 @@ class State:
     failing: Away | None = None
     waiting: Mapping[str, tuple[Alert, ...]] = field(default_factory=dict)
     fresh: bool = False
+    unsettled: Mapping[Place, Away] = field(default_factory=dict)
+    restless: Mapping[Place, Restless] = field(default_factory=dict)
 
 
 def read_state(path: Path) -> tuple[State, str]:
     """What the file holds, or nothing and what is wrong with it; a file that is not there is in order."""
     try:
+        if wrong := _why_not_ours(path):
+            return State(fresh=True), f"{path} {wrong}"
         value = json.loads(path.read_text("utf-8"))
         if value["version"] != _VERSION:
             raise ValueError(f"its version is {value['version']!r}")
@@ -103,6 +131,17 @@ def read_state(path: Path) -> tuple[State, str]:
         return State(fresh=True), f"{path} is no state of a watch: {type(error).__name__}: {error}"
 
 
+def _why_not_ours(path: Path) -> str:
+    """Why a file is not to be believed: it could say that everything was told already."""
+    if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
+        return "is no regular file"
+    # Only where everybody may put files: on volumes they seem to belong to many a user.
+    is_foreign = os.lstat(path).st_uid not in (os.geteuid(), 0)
+    if is_foreign and os.stat(path.parent).st_mode & stat.S_ISVTX:
+        return "belongs to somebody else, in a directory for everybody"
+    return ""
+
+
 def write_state(path: Path, state: State) -> None:
     """Write the file: to the side first, then renamed, so that nobody ever reads half of it.
 
@@ -110,6 +149,7 @@ def write_state(path: Path, state: State) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_replaceable(path)
     side = ""
     try:
         with tempfile.NamedTemporaryFile(
@@ -124,6 +164,16 @@ def write_state(path: Path, state: State) -> None:
             if side:
                 os.unlink(side)
         raise
+
+
+def _check_replaceable(path: Path) -> None:
+    """A device or a pipe must not become a file; root could do that to /dev/null."""
+    with suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory")
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def default_path(settings: Settings, environment: Mapping[str, str]) -> Path:
@@ -149,6 +199,14 @@ def _value(state: State) -> dict[str, Any]:
         "seen": [asdict(one) for one in state.seen],
         "unknown": {account: _away_value(away) for account, away in state.unknown.items()},
         "failing": None if state.failing is None else _away_value(state.failing),
+        "unsettled": [
+            {"account": account, "symbol": symbol, **_away_value(away)}
+            for (account, symbol), away in state.unsettled.items()
+        ],
+        "restless": [
+            {"account": account, "symbol": symbol, **_restless_value(one)}
+            for (account, symbol), one in state.restless.items()
+        ],
         "waiting": {name: [alert.as_json() for alert in alerts] for name, alerts in state.waiting.items()},
     }
 
@@ -157,18 +215,52 @@ def _away_value(away: Away) -> dict[str, Any]:
     return {"since": away.since.isoformat(), "why": away.why, "told": away.told}
 
 
+def _restless_value(one: Restless) -> dict[str, Any]:
+    return {
+        "times": [time.isoformat() for time in one.times],
+        "since": one.since.isoformat(),
+        "held": one.held,
+        "told": None if one.told is None else asdict(one.told),
+    }
+
+
 def _state(value: Mapping[str, Any]) -> State:
     failing = value["failing"]
     return State(
-        tuple(sorted(Seen(**{**one, "rows": tuple(one["rows"])}) for one in value["seen"])),
+        tuple(sorted(map(_seen, value["seen"]))),
         {account: _away(one) for account, one in value["unknown"].items()},
         None if failing is None else _away(failing),
         {name: tuple(map(Alert.from_json, alerts)) for name, alerts in value["waiting"].items()},
+        # Files of before do not have it.
+        unsettled={_place(one): _away(one) for one in value.get("unsettled", ())},
+        restless={_place(one): _restless(one) for one in value.get("restless", ())},
+    )
+
+
+def _place(value: Mapping[str, Any]) -> Place:
+    return str(value["account"]), str(value["symbol"])
+
+
+def _seen(value: Mapping[str, Any]) -> Seen:
+    return Seen(**{**value, "rows": tuple(value["rows"])})
+
+
+def _restless(value: Mapping[str, Any]) -> Restless:
+    told = value["told"]
+    return Restless(
+        tuple(map(_time, value["times"])),
+        _time(value["since"]),
+        bool(value["held"]),
+        None if told is None else _seen(told),
     )
 
 
 def _away(value: Mapping[str, Any]) -> Away:
-    since = dt.datetime.fromisoformat(value["since"])
-    if since.tzinfo is None:
+    return Away(_time(value["since"]), str(value["why"]), bool(value["told"]))
+
+
+def _time(text: str) -> dt.datetime:
+    time = dt.datetime.fromisoformat(text)
+    if time.tzinfo is None:
         raise ValueError("a time has no zone")
-    return Away(since, str(value["why"]), bool(value["told"]))
+    return time

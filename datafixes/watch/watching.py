@@ -5,21 +5,32 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datafixes.alerts.aside import aside, is_done
 from datafixes.alerts.sinks import Sinks
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
-from datafixes.watch.changes import Failure, Look, Moment, after_round
-from datafixes.watch.state import Seen, State, read_state, write_state
+from datafixes.watch.changes import Failure, Look, after_round
+from datafixes.watch.ending import Ending
+from datafixes.watch.lock import alone_with
+from datafixes.watch.memory import Memory
+from datafixes.watch.moment import Limits, Moment
+from datafixes.watch.state import Seen, State
 
 if TYPE_CHECKING:
     from datafixes.reconcile.reconciling import Reconciliation
 
 _LONGEST_REASON = 500
+_LONGEST_LOOK = 600.0
+_LONGEST_TELLING = 60.0
+_LONGEST_FAREWELL = 5.0
+"""Seconds."""
+_TRIES = 5
+_TOO_SLOW = Failure(f"The comparison does not end within {_LONGEST_LOOK / 60:g} minutes")
 
 
 def _now() -> dt.datetime:
@@ -49,89 +60,142 @@ class Job:
         look: compares the book with the broker; may raise anything.
         sinks: take the alerts.
         path: where the state is kept.
-        limit: how long an account may be unknown.
+        limits: what counts as long.
         source: which book and which broker.
         hide: makes a text fit to be told.
         say: takes a line about how it goes.
         clock: the time.
-        interruptible: around what may be broken off at any moment.
+        ending: how somebody asks it to end.
     """
 
     look: Callable[[], Look]
     sinks: Sinks
     path: Path
-    limit: dt.timedelta
+    limits: Limits
     source: str
     hide: Callable[[str], str]
     say: Callable[[str], None]
     clock: Clock = Clock()
-    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
+    ending: Ending = field(default_factory=Ending)
 
 
 def look_once(job: Job) -> Look | Failure:
     """One round of its own, for cron and scheduled tasks.
 
-    Where nothing is remembered, nobody can know for how long an account has been unknown: that is told at once.
+    Raises:
+        AtWork: another watch has the state, and keeps it.
     """
-    state = _remembered(job)
-    found, after = _round(job, state, dt.timedelta(0) if state.fresh else job.limit)
-    _remember(job, after)
-    return found
+    tries = iter(range(_TRIES))
+    with alone_with(job.path, job.say, lambda: _waited(job) and next(tries, None) is not None):
+        memory = Memory(job.path, job.say)
+        state = memory.read()
+        found = _Eyes(job).look()
+        limits = job.limits.without_memory() if state.fresh else job.limits
+        _tell(job, memory, _after(job, state, found, limits), _LONGEST_TELLING)
+        return found
 
 
 def keep_looking(job: Job, every: float) -> None:
     """Round after round, until something like `Ended` is raised.
 
+    Where another watch has the state, this one stands by, and takes over when that one ends: so a service can be
+    deployed anew.
+
     Args:
         job: what to do.
         every: seconds from the beginning of a round to the next; a round that takes longer leaves some out.
     """
-    state = _remembered(job)
-    writable = True
-    while True:
-        began = job.clock.seconds()
-        _, state = _round(job, state, job.limit)
-        writable = _remember(job, state, quiet=not writable)
-        with job.interruptible():
-            job.clock.wait(every - (job.clock.seconds() - began) % every)
+    with alone_with(job.path, job.say, _standing_by(job)):
+        memory, eyes = Memory(job.path, job.say), _Eyes(job)
+        state = memory.read()
+        while True:
+            began = job.clock.seconds()
+            after = _after(job, state, eyes.look(), job.limits)
+            state = _tell(job, memory, after, min(_LONGEST_TELLING, every / 2))
+            with job.ending.interruptible():
+                job.clock.wait(every - (job.clock.seconds() - began) % every)
 
 
-def _remembered(job: Job) -> State:
-    state, wrong = read_state(job.path)
-    if wrong:
-        job.say(f"What was told before is not known: {wrong}. All present differences are told again.")
-    return state
-
-
-def _remember(job: Job, state: State, *, quiet: bool = False) -> bool:
-    """Write the state; where that does not work the job goes on from memory."""
-    try:
-        write_state(job.path, state)
-    except OSError as error:
-        if not quiet:
-            why = error.strerror or str(error)
-            job.say(f"The state cannot be written to {job.path}: {why}. After a restart all is told again.")
-        return False
+def _waited(job: Job) -> bool:
+    with job.ending.interruptible():
+        job.clock.wait(1)
     return True
 
 
-def _round(job: Job, state: State, limit: dt.timedelta) -> tuple[Look | Failure, State]:
-    with job.interruptible():
-        found = _found(job)
-    after, alerts = after_round(state, found, Moment(job.clock.now(), limit, job.source))
+def _standing_by(job: Job) -> Callable[[], bool]:
+    told = False
+
+    def again() -> bool:
+        nonlocal told
+        if not told:
+            job.say(f"Another watch is at work with {job.path}. This one waits until it ends.")
+            told = True
+        return _waited(job)
+
+    return again
+
+
+def _after(job: Job, state: State, found: Look | Failure, limits: Limits) -> State:
+    """What is so after a round, with what is to be told."""
+    after, alerts = after_round(state, found, Moment(job.clock.now(), limits, job.source))
     job.say(_summary(found))
-    return found, replace(after, waiting=job.sinks.deliver(alerts, state.waiting), fresh=False)
+    return replace(after, waiting=job.sinks.queued(alerts, state.waiting), fresh=False)
 
 
-def _found(job: Job) -> Look | Failure:
-    try:
-        found = job.look()
-    except DatafixError as error:
-        return Failure(job.hide(error.one_line())[:_LONGEST_REASON])
-    except Exception as error:  # the job has to be there when the cause is gone
-        return Failure(f"{type(error).__name__}: {job.hide(str(error))}"[:_LONGEST_REASON])
-    unknown = {a: job.hide(why)[:_LONGEST_REASON] for a, why in found.comparison.unknown.items()}
-    return replace(found, comparison=replace(found.comparison, unknown=unknown))
+def _tell(job: Job, memory: Memory, state: State, seconds: float) -> State:
+    """Deliver for so many seconds, or until the end is asked for; what is left waits for the next round.
+
+    Each alert that went out is remembered before the next one goes.
+    """
+    memory.keep(state)
+    until = job.clock.seconds() + seconds
+    for left in job.sinks.deliver(state.waiting):
+        if left != state.waiting:
+            state = replace(state, waiting=left)
+            memory.keep(state)
+        if job.ending.asked or job.clock.seconds() >= until:
+            break
+    return state
+
+
+class _Eyes:
+    """Looks in a thread of its own: a database that says nothing more must not keep the job from ending or telling."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._late: Future[Look] | None = None
+
+    def look(self) -> Look | Failure:
+        """What one round finds.
+
+        Raises:
+            Ended: somebody asked for it meanwhile.
+        """
+        if self._late is not None and not self._late.done():
+            return _TOO_SLOW
+        self._late = None
+        looking = aside(self._job.look)
+        try:
+            with self._job.ending.interruptible():
+                if not is_done(looking, _LONGEST_LOOK):
+                    self._late = looking
+                    return _TOO_SLOW
+        except BaseException:
+            # Most end by themselves at once, and leave nothing open.
+            is_done(looking, _LONGEST_FAREWELL)
+            raise
+        return self._made_fit(looking)
+
+    def _made_fit(self, looking: Future[Look]) -> Look | Failure:
+        hide = self._job.hide
+        try:
+            found = looking.result()
+        except DatafixError as error:
+            return Failure(hide(error.one_line())[:_LONGEST_REASON])
+        except Exception as error:  # the job has to be there when the cause is gone
+            return Failure(f"{type(error).__name__}: {hide(str(error))}"[:_LONGEST_REASON])
+        unknown = {a: hide(why)[:_LONGEST_REASON] for a, why in found.comparison.unknown.items()}
+        return replace(found, comparison=replace(found.comparison, unknown=unknown))
 
 
 def _summary(found: Look | Failure) -> str:

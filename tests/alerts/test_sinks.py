@@ -1,12 +1,13 @@
 """All sinks together: a broken one stops nothing, is told of once, and gets later what it missed."""
 
 import datetime as dt
+import threading
 from dataclasses import dataclass, field
 
 import pytest
 
 from datafixes.alerts.alert import Alert
-from datafixes.alerts.sinks import MOST_WAITING, Sinks, hiding, sinks_of
+from datafixes.alerts.sinks import MOST_WAITING, Sinks, Waiting, hiding, sinks_of
 from datafixes.errors import SettingError
 from datafixes.settings import Settings
 
@@ -30,6 +31,12 @@ def alerts(*titles: str) -> list[Alert]:
     return [Alert("appeared", title, dt.datetime(2026, 2, 3, tzinfo=dt.UTC)) for title in titles]
 
 
+def told(sinks: Sinks, new: list[Alert], waiting: Waiting) -> Waiting:
+    """A round without a limit."""
+    waiting = sinks.queued(new, waiting)
+    return [waiting, *sinks.deliver(waiting)][-1]
+
+
 def settings(**flags: str) -> Settings:
     return Settings.resolve(flags, {}, {})
 
@@ -39,9 +46,9 @@ def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:
     good, bad = Kept("log"), Kept("webhook", broken=True)
     hide = hiding(settings(alert_webhook=WEBHOOK, url="postgresql://ops:D0SECRET@db/book"))
     sinks = Sinks([bad, good], said.append, hide)
-    waiting = sinks.deliver(alerts("1", "2"), {})
-    waiting = sinks.deliver(alerts("3"), waiting)
-    waiting = sinks.deliver([], waiting)
+    waiting = told(sinks, alerts("1", "2"), {})
+    waiting = told(sinks, alerts("3"), waiting)
+    waiting = told(sinks, [], waiting)
     assert good.taken == ["1", "2", "3"]
     assert [alert.title for alert in waiting["webhook"]] == ["1", "2", "3"]
     assert set(waiting) == {"webhook"}
@@ -49,22 +56,22 @@ def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:
     assert said[0].startswith("The webhook does not take alerts: no way to")
     assert "SECRET" not in said[0]
     bad.broken = False
-    assert sinks.deliver(alerts("4"), waiting) == {}
+    assert told(sinks, alerts("4"), waiting) == {}
     assert bad.taken == ["1", "2", "3", "4"]
     assert said[1:] == ["The webhook takes alerts again."]
     bad.broken = True
-    sinks.deliver(alerts("5"), {})
+    told(sinks, alerts("5"), {})
     assert len(said) == 3
 
 
 def test_no_more_is_kept_than_somebody_would_read() -> None:
     sinks = Sinks([Kept("webhook", broken=True)], lambda _: None, str)
-    waiting = sinks.deliver(alerts(*map(str, range(MOST_WAITING + 5))), {})
+    waiting = told(sinks, alerts(*map(str, range(MOST_WAITING + 5))), {})
     assert [alert.title for alert in waiting["webhook"]] == [str(n) for n in range(5, MOST_WAITING + 5)]
 
 
 def test_what_waits_for_a_sink_that_is_gone_is_let_go() -> None:
-    assert Sinks([Kept("log")], lambda _: None, str).deliver([], {"webhook": tuple(alerts("1"))}) == {}
+    assert told(Sinks([Kept("log")], lambda _: None, str), [], {"webhook": tuple(alerts("1"))}) == {}
 
 
 def test_the_settings_say_which_there_are() -> None:
@@ -90,3 +97,89 @@ def test_the_password_of_the_database_and_the_webhook_are_hidden_wherever_they_a
     assert "SECRET" not in told
     assert "\n" not in told
     assert hiding(settings())("nothing to hide") == "nothing to hide"
+
+
+def test_the_keys_and_passwords_of_the_environment_are_hidden_too() -> None:
+    environment = {
+        "PGPASSWORD": "P0SECRET", "AWS_SESSION_TOKEN": "T0SECRET", "KEYS": '{"api_key": "A0SECRET", "secret_key": "B0SECRET"}',
+        "BAD": "C0SECRET, not JSON",
+    }  # fmt: skip
+    hide = hiding(settings(broker_accounts="large=env:KEYS,tiny=env:BAD,other=secret"), environment)
+    assert "SECRET" not in hide("P0SECRET T0SECRET A0SECRET B0SECRET C0SECRET, not JSON")
+
+
+@dataclass
+class Slow:
+    """Takes each alert, when it may."""
+
+    name: str = "slow"
+    may: threading.Event = field(default_factory=threading.Event)
+    taken: list[str] = field(default_factory=list)
+    fails: bool = False
+
+    def send(self, alert: Alert) -> None:
+        assert self.may.wait(30)
+        if self.fails:
+            raise OSError("no")
+        self.taken.append(alert.title)
+
+
+def test_a_sink_that_takes_too_long_holds_up_no_other_and_is_told_nothing_twice() -> None:
+    said: list[str] = []
+    slow, good = Slow(), Kept("log")
+    sinks = Sinks([slow, good], said.append, str, limit=0.1)
+    waiting = told(sinks, alerts("1", "2"), {})
+    waiting = told(sinks, alerts("3"), waiting)
+    assert good.taken == ["1", "2", "3"]
+    assert [alert.title for alert in waiting["slow"]] == ["1", "2", "3"]
+    assert said == [
+        "The slow does not take alerts: it does not take one within 0.1s. "
+        "They are kept and tried again, the newest 100."
+    ]
+    slow.may.set()
+    while not slow.taken:
+        threading.Event().wait(0.01)
+    assert told(sinks, [], waiting) == {}
+    assert slow.taken == ["1", "2", "3"]
+
+
+def test_what_failed_after_all_is_sent_again() -> None:
+    slow = Slow(fails=True)
+    sinks = Sinks([slow], lambda _: None, str, limit=0.1)
+    waiting = told(sinks, alerts("1"), {})
+    slow.may.set()
+    threading.Event().wait(0.2)
+    slow.fails = False
+    assert told(sinks, [], waiting) == {}
+    assert slow.taken == ["1"]
+
+
+def test_an_alert_that_arrived_late_and_waits_no_more_takes_no_other_with_it() -> None:
+    slow = Slow()
+    sinks = Sinks([slow], lambda _: None, str, limit=0.1)
+    waiting = told(sinks, alerts("late"), {})
+    waiting = told(sinks, alerts(*map(str, range(MOST_WAITING))), waiting)
+    slow.may.set()
+    while not slow.taken:
+        threading.Event().wait(0.01)
+    assert told(sinks, [], waiting) == {}
+    assert slow.taken == ["late", *map(str, range(MOST_WAITING))]
+
+
+def test_each_sink_gets_one_in_turn() -> None:
+    order: list[str] = []
+
+    @dataclass
+    class Noted:
+        name: str
+
+        def send(self, alert: Alert) -> None:
+            order.append(self.name + alert.title)
+
+    sinks = Sinks([Noted("a"), Noted("b")], lambda _: None, str)
+    left = [
+        {name: len(queue) for name, queue in waiting.items()}
+        for waiting in sinks.deliver(sinks.queued(alerts("1", "2"), {}))
+    ]
+    assert order == ["a1", "b1", "a2", "b2"]
+    assert left == [{"a": 1, "b": 2}, {"a": 1, "b": 1}, {"b": 1}, {}]

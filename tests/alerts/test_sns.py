@@ -46,6 +46,6 @@ def test_a_subscriber_gets_the_alert(cloud: Cloud, monkeypatch: pytest.MonkeyPat
 def test_a_topic_that_is_not_there_is_a_broken_sink(cloud: Cloud) -> None:
     said: list[str] = []
     sinks = Sinks([SnsSink("arn:aws:sns:us-west-2:123456789012:gone")], said.append, str)
-    waiting = sinks.deliver([Alert("gone", "1 difference", AT)], {})
+    [waiting] = sinks.deliver(sinks.queued([Alert("gone", "1 difference", AT)], {}))
     assert len(waiting["SNS topic"]) == 1
     assert "NotFound" in said[0]

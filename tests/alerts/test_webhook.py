@@ -2,10 +2,15 @@
 
 import datetime as dt
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from datafixes.alerts import webhook
 from datafixes.alerts.alert import Alert
 from datafixes.alerts.webhook import NotDelivered, WebhookSink
 from datafixes.errors import SettingError
@@ -52,7 +57,7 @@ def test_the_server_may_say_when_within_reason(receiver: Receiver, pauses: list[
     WebhookSink(receiver.url, pauses.append).send(ALERT)
     receiver.answers, receiver.headers = [429], {"Retry-After": "3600"}
     WebhookSink(receiver.url, pauses.append).send(ALERT)
-    assert pauses == [3.0, 10.0]
+    assert pauses == [3.0, 5.0]
 
 
 @pytest.mark.parametrize(("code", "attempts"), [(400, 1), (404, 1), (302, 1), (500, 3)])
@@ -85,3 +90,55 @@ def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(SettingError) as caught:
         WebhookSink(url)
     assert "SECRET" not in caught.value.one_line()
+
+
+@contextmanager
+def dripping(first: bytes) -> Iterator[str]:
+    """A server that answers `first`, and then for ever a byte at a time."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.wfile.write(first)
+            with suppress(OSError):
+                while not over.wait(0.05):
+                    self.wfile.write(b"x")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/T0SECRET"
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_an_answer_byte_by_byte_has_its_end(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "_TIMEOUT", 0.3)
+    with dripping(b"HTTP/1.") as url:
+        began = time.monotonic()
+        with pytest.raises(NotDelivered, match=r"^127\.0\.0\.1: it does not answer within 0\.3s$"):
+            WebhookSink(url, pauses.append).send(ALERT)
+        assert time.monotonic() - began < 3
+    # Where the status is there, all is said.
+    with dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n") as url:
+        began = time.monotonic()
+        WebhookSink(url, pauses.append).send(ALERT)
+        assert time.monotonic() - began < 0.3
+
+
+def test_all_attempts_together_have_an_end(
+    receiver: Receiver, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "_LONGEST", 4.4)
+    receiver.answers = [500] * 5
+    with pytest.raises(NotDelivered):
+        WebhookSink(receiver.url, pauses.append).send(ALERT)
+    # Half a second and four for another attempt do not fit any more.
+    assert (len(receiver.requests), pauses) == (1, [])

@@ -3,20 +3,27 @@
 import datetime as dt
 import json
 import os
+import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from datafixes.alerts.alert import Alert
 from datafixes.settings import Settings
-from datafixes.watch.state import Away, Seen, State, default_path, read_state, write_state
+from datafixes.watch.state import Away, Restless, Seen, State, default_path, read_state, write_state
 
 AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
 STATE = State(
     (Seen("large", "QCOM", "phantom", (16, 41), "5", "0"),),
     {"tiny": Away(AT, "it answers 500", True)},
     Away(AT, "the database does not answer", True),
-    {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",)),)},
+    {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",), left_out=7),)},
+    unsettled={("large", "SPY"): Away(AT, "an order is in flight", True)},
+    restless={
+        ("large", "NOW"): Restless((AT, AT), AT, True, Seen("large", "NOW", "phantom", (2,), "5", "0")),
+        ("tiny", "NOW"): Restless((AT,), AT),
+    },
 )
 
 
@@ -87,3 +94,47 @@ def test_each_book_and_broker_has_a_file_of_its_own(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("os.getuid", lambda: somebody)
     (tmp_path / f"datafixes-{os.getuid()}").mkdir()
     assert path({}).parent != tmp_path / f"datafixes-{os.getuid()}"
+
+
+def test_a_file_of_before_is_read_without_what_it_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "watch.json"
+    write_state(path, STATE)
+    value = json.loads(path.read_text("utf-8"))
+    del value["unsettled"], value["restless"]
+    del value["waiting"]["webhook"][0]["left_out"]
+    path.write_text(json.dumps(value), "utf-8")
+    alert = replace(STATE.waiting["webhook"][0], left_out=0)
+    assert read_state(path) == (replace(STATE, unsettled={}, restless={}, waiting={"webhook": (alert,)}), "")
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path: Path) -> None:
+    target, link = tmp_path / "precious", tmp_path / "watch.json"
+    target.write_text("precious", "utf-8")
+    link.symlink_to(target)
+    write_state(link, STATE)
+    assert target.read_text("utf-8") == "precious"
+    assert read_state(link) == (STATE, "")
+
+
+def test_a_pipe_a_device_and_a_directory_stay_what_they_are(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert read_state(pipe) == (State(fresh=True), f"{pipe} is no regular file")
+    for path in (pipe, tmp_path, Path(os.devnull)):
+        with pytest.raises(OSError, match=r"directory|no regular file"):
+            write_state(path, STATE)
+    assert os.listdir(tmp_path) == ["pipe"]
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_what_somebody_else_left_in_a_directory_for_everybody_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "watch.json"
+    write_state(path, STATE)
+    os.chown(path, 12345, -1) if os.geteuid() == 0 else pytest.skip("only root can give files away")
+    assert read_state(path) == (STATE, "")  # on volumes files seem to belong to many a user
+    tmp_path.chmod(0o1777)
+    state, wrong = read_state(path)
+    assert state == State(fresh=True)
+    assert "belongs to somebody else" in wrong

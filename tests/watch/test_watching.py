@@ -1,76 +1,17 @@
 """The job through hours of trouble, on a clock that does not wait."""
 
-import datetime as dt
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datafixes.alerts.alert import Alert
-from datafixes.alerts.sinks import Sinks, hiding
 from datafixes.errors import DatabaseUnreachable
-from datafixes.reconcile.positions import Comparison, Difference
-from datafixes.reconcile.symbols import parse_symbol
+from datafixes.reconcile.positions import Comparison
 from datafixes.settings import Settings
 from datafixes.watch.changes import Failure, Look
-from datafixes.watch.ending import Ended
-from datafixes.watch.watching import Clock, Job, keep_looking, look_once, source_of
-
-START = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
-PHANTOM = Difference("phantom", "large", parse_symbol("QCOM"), (16,), Decimal(5), Decimal(0))
-FOUND = Look(Comparison((PHANTOM,)))
-AWAY = Look(Comparison((), unknown={"large": "it answers 500", "tiny": "it answers 500"}))
-
-
-@dataclass
-class World:
-    """What happens in each round, and what comes of it."""
-
-    path: Path
-    rounds: Iterator[Callable[[], Look] | Look]
-    seconds: float = 0.0
-    looks: list[float] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    told: list[tuple[float, str]] = field(default_factory=list)
-    slow: float = 0.0
-    sink_broken: bool = False
-    name: str = "webhook"
-
-    def look(self) -> Look:
-        self.looks.append(self.seconds)
-        self.seconds += self.slow
-        one = next(self.rounds, None)
-        if one is None:
-            raise Ended
-        return one() if callable(one) else one
-
-    def send(self, alert: Alert) -> None:
-        if self.sink_broken:
-            raise OSError("no way")
-        self.told.append((self.seconds, alert.event))
-
-    def wait(self, seconds: float) -> None:
-        self.seconds += seconds
-
-    @property
-    def job(self) -> Job:
-        settings = Settings.resolve({"url": "postgresql://ops:HIDDEN@db/book"}, {}, {})
-        clock = Clock(lambda: START + dt.timedelta(seconds=self.seconds), lambda: self.seconds, self.wait)
-        hide = hiding(settings)
-        sinks = Sinks([self], self.said.append, hide)
-        limit = dt.timedelta(minutes=15)
-        return Job(self.look, sinks, self.path, limit, source_of(settings), hide, self.said.append, clock)
-
-    def run(self, every: float = 300) -> None:
-        with pytest.raises(Ended):
-            keep_looking(self.job, every)
-
-
-def world(path: Path, *rounds: Callable[[], Look] | Look) -> World:
-    return World(path / "watch.json", iter(rounds))
+from datafixes.watch.watching import look_once, source_of
+from tests.watch.world import AWAY, FOUND, world
 
 
 def database_away() -> Look:
