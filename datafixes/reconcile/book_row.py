@@ -11,9 +11,9 @@ from typing import Any
 from datafixes.reconcile.positions import BookPosition
 from datafixes.reconcile.symbols import NoSymbol, Stock, Symbol, parse_symbol
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
 _KINDS = ("STOCK", "CALL", "PUT")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TOO_MUCH = Decimal(10) ** 15
 
 
@@ -122,10 +122,19 @@ def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:
     if value is None:
         return None
     try:
-        return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(value)) * 1_000_000))
+        return moment_of(value)
     except (ArithmeticError, ValueError):
         wrong.append(f"its entry_time is {_shown(value)} seconds from 1970")
         return None
+
+
+def moment_of(seconds: Any) -> dt.datetime:
+    """A time that was asked for as seconds from 1970, which no session's settings change; exact to the microsecond.
+
+    Raises:
+        ArithmeticError, ValueError: that is no time.
+    """
+    return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(seconds)) * 1_000_000))
 
 
 def _shown(value: Any) -> str:

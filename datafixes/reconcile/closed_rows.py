@@ -5,18 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from datafixes.errors import DatafixError
 from datafixes.project import Project
+from datafixes.reconcile.book_row import moment_of
 from datafixes.reconcile.book_source import asking, book_table
 from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 from datafixes.script import literal
 
 _AT_ONCE = 500
 """How many symbols one question names."""
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 # Symbols as datafixes writes them: in capitals, a class of shares after a dot, no spaces in an option's. A time without
 # a zone is one of UTC, whatever the session's is.
@@ -76,5 +75,5 @@ def _read(rows: Sequence[Mapping[str, Any]]) -> Iterator[ClosedRow]:
             symbol = parse_symbol(str(row["symbol"]))
         except NoSymbol:
             continue  # then it is not one of those that were asked for
-        closed_at = _EPOCH + dt.timedelta(microseconds=int(Decimal(str(row["closed_at"])) * 1_000_000))
+        closed_at = moment_of(row["closed_at"])
         yield ClosedRow(int(row["id"]), row["account_name"], symbol, closed_at)

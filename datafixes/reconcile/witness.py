@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from datafixes.reconcile.book_row import moment_of
 from datafixes.reconcile.book_source import asking
 from datafixes.reconcile.target import Target
 from datafixes.script import literal
@@ -13,7 +12,6 @@ from datafixes.script import literal
 if TYPE_CHECKING:
     from datafixes.project import Project
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 _NEWEST = """
 SELECT id, account_name, coalesce(option_symbol, ticker) AS symbol,
@@ -34,7 +32,7 @@ def witness_of(project: Project, target: Target) -> str:
     table = literal.qualified(target.schema, target.table)
     with asking(project) as ask:
         for row in ask(_NEWEST.format(table=table)):
-            opened = _EPOCH + dt.timedelta(microseconds=int(Decimal(str(row["entry_time"])) * 1_000_000))
+            opened = moment_of(row["entry_time"])
             kind = "timestamptz" if target.has_zone("entry_time") else "timestamp"
             values = {
                 "id": str(int(row["id"])),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from datafixes.cli import main
 from tests.alerts.receiver import receiving
 from tests.cli.commands import datafixes
 from tests.projects import Project, Ran, our_project
@@ -19,12 +18,11 @@ BOOK = Path(__file__).parents[1] / "fixtures/book.sql"
 HELD = (
     "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
 )
-RUN = "from datafixes.cli import main; main.COMMANDS.setdefault('watch', ''); main.main()"
+RUN = "from datafixes.cli import main; main.main()"
 
 
 @pytest.fixture
 def project(database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setitem(main.COMMANDS, "watch", "")
     project = our_project(database)
     assert project.alembic("upgrade", "014").code == 0
     database.psql(BOOK.read_text("utf-8"), "-v", "ON_ERROR_STOP=1")
@@ -93,7 +91,6 @@ def test_a_row_that_cannot_be_compared_is_told(project: Project, tmp_path: Path)
 def test_settings_that_mean_nothing_are_said_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], words: str
 ) -> None:
-    monkeypatch.setitem(main.COMMANDS, "watch", "")
     ran = datafixes(None, *settings(tmp_path, **given), "watch")
     assert (ran.code, words in ran.err, "SECRET" in ran.err) == (2, True, False)
 

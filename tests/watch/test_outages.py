@@ -1,15 +1,13 @@
 """A real server that is stopped and started, a broker that fails and heals: the service stays, and says each once."""
 
 import json
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.test_killed_server import OwnServer
+from tests.faults.own_server import OwnServer, own_server
 from tests.projects import our_project
 from tests.reconcile import alpaca_server
 from tests.reconcile.alpaca_server import Alpaca
@@ -21,14 +19,8 @@ BOOK = Path(__file__).parents[1] / "fixtures/book.sql"
 
 @pytest.fixture
 def own(server: Server) -> Iterator[OwnServer]:
-    # A directory whose sockets have a short enough path.
-    directory = Path(tempfile.mkdtemp(prefix="df-")).resolve()
-    running = OwnServer(directory, server.version)
-    try:
+    with own_server(server.version) as running:
         yield running
-    finally:
-        running.kill(signal.SIGINT)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
