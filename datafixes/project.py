@@ -124,9 +124,9 @@ class Project:
                 f"SET LOCAL statement_timeout = '{self.settings.statement_timeout}'",
                 *PINNED,
             )
-            for statement in statements:
-                connection.exec_driver_sql(statement)
             try:
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
                 yield connection
             except DBAPIError as error:
                 raise failure(error, "the question") from error

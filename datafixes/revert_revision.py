@@ -7,30 +7,10 @@ from datafixes.errors import DatafixError
 from datafixes.placing import Place
 from datafixes.recorded import Fix
 from datafixes.reverting import Revert
+from datafixes.revision_text import Parts, revision_text
+from datafixes.source import House, quoted
 
-_TEXT = '''\
-"""Revert {fix}: {what} revision {undoes} did.
-
-Revision ID: {revision}
-Revises: {down}
-Create Date: {created}
-"""
-
-from alembic import op
-
-revision = {revision_literal}
-down_revision = {down_literal}
-branch_labels = None
-depends_on = None
-
-
-def upgrade() -> None:
-    op.revert_datafix({arguments})
-
-
-def downgrade() -> None:
-    op.revert_datafix({fix_literal})
-'''
+_HOUSE = House()
 
 
 @dataclass(frozen=True)
@@ -68,51 +48,40 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
     return Chosen(values, texts)
 
 
-def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
+def revert_revision(place: Place, fix: Fix, how: Revert, house: House = _HOUSE) -> str:
     """The text of the revision.
 
     Args:
         place: its id and what it stands on.
         fix: the fix that it undoes.
         how: the revision whose run is undone, which rows, and what is done about conflicts.
+        house: what the project's formatter wants.
     """
-    arguments = [_quoted(fix.name), f"revision={_quoted(how.undoes)}"]
+    arguments = [quoted(fix.name), f"revision={quoted(how.undoes)}"]
     if how.rows is not None:
         arguments.append(f"rows={_rows(fix, how.rows)}")
     if how.on_conflict != "refuse":
-        arguments.append(f"on_conflict={_quoted(how.on_conflict)}")
-    return _TEXT.format(
-        fix=fix.name,
-        what="some of what" if how.rows is not None else "what",
-        undoes=how.undoes,
-        revision=place.revision,
-        down=place.down_revision,
-        created=place.created.isoformat(sep=" ", timespec="seconds"),
-        arguments=", ".join(arguments),
-        fix_literal=_quoted(fix.name),
-        revision_literal=_quoted(place.revision),
-        down_literal=_quoted(place.down_revision or ""),
+        arguments.append(f"on_conflict={quoted(how.on_conflict)}")
+    what = "some of what" if how.rows is not None else "what"
+    parts = Parts(
+        f"Revert {fix.name}: {what} revision {how.undoes} did",
+        up=f"    op.revert_datafix({', '.join(arguments)})",
+        down=f"    op.revert_datafix({quoted(fix.name)})",
     )
+    return revision_text(place, parts, house)
 
 
 def _rows(fix: Fix, chosen: dict[str, list[tuple[str, ...]]]) -> str:
     by_table = {table: f"[{', '.join(_key(key, keys) for key in keys)}]" for table, keys in chosen.items()}
     if len(fix.tables) == 1:
         return next(iter(by_table.values()))
-    return "{" + ", ".join(f"{_quoted(table)}: {keys}" for table, keys in by_table.items()) + "}"
+    return "{" + ", ".join(f"{quoted(table)}: {keys}" for table, keys in by_table.items()) + "}"
 
 
 def _key(key: tuple[str, ...], keys: Sequence[tuple[str, ...]]) -> str:
     # Numbers where all are: PostgreSQL reads a list by one type.
     parts = [
-        part if all(str(one[n]).isdecimal() and str(int(one[n])) == one[n] for one in keys) else _quoted(part)
+        part if all(str(one[n]).isdecimal() and str(int(one[n])) == one[n] for one in keys) else quoted(part)
         for n, part in enumerate(key)
     ]
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
-
-
-def _quoted(text: str) -> str:
-    """A Python literal, in double quotes as formatters want it."""
-    return (
-        '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
-    )

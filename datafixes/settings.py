@@ -17,8 +17,8 @@ from datafixes.values import (
     parse_application,
     parse_attempts,
     parse_broker,
+    parse_definition,
     parse_digests,
-    parse_number,
     parse_patterns,
     parse_policies,
     parse_prefix,
@@ -86,7 +86,8 @@ SETTINGS: tuple[Setting, ...] = (
     _row("log_window", "how far back that log is read", Duration.parse, "10min"),
     _row("ecs_cluster", "where its service runs", parse_text, "ops-pipeline-cluster"),
     _row("ecs_service", "its service", parse_text, "position-manager-service"),
-    _row("task_revision", "the oldest revision of its task definition that will do", parse_number, "8"),
+    _row("task_revision", "the oldest revision of its task definition that will do: 8, or FAMILY:8",
+         parse_definition, "8"),
     _row("alert_topic", "the SNS topic for alerts", parse_text, ""),
     _row("alert_webhook", "a URL that takes alerts as JSON", parse_text, ""),
     _row("unknown_limit", "how long an account may be unknown, or a position not settled", Duration.parse,
@@ -134,7 +135,7 @@ class Settings:
         log_window: how far back that log is read.
         ecs_cluster: where its service runs.
         ecs_service: its service.
-        task_revision: the oldest revision of its task definition that will do.
+        task_revision: the oldest revision of its task definition that will do: `8`, or `FAMILY:8`.
         alert_topic: the SNS topic for alerts, or an empty string.
         alert_webhook: a URL that takes alerts, or an empty string.
         unknown_limit: how long an account may be unknown, or a position not settled, before that is an alert.
@@ -170,7 +171,7 @@ class Settings:
     log_window: Duration
     ecs_cluster: str
     ecs_service: str
-    task_revision: int
+    task_revision: str
     alert_topic: str
     alert_webhook: str
     unknown_limit: Duration

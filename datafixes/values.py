@@ -78,6 +78,13 @@ def _without_password(match: re.Match[str]) -> str:
     return f"{before}{user}@" if match["password"] is None else f"{before}{user}:***@"
 
 
+def parse_definition(text: str) -> str:
+    """`8`, or `FAMILY:8`: a revision of a task definition, of any family or of this one."""
+    if not re.fullmatch(r"([A-Za-z0-9_-]{1,255}:)?[1-9][0-9]{0,8}", text):
+        raise ValueError("write a revision such as 8, or FAMILY:8")
+    return text
+
+
 def parse_text(text: str) -> str:
     """Any text, on one line."""
     return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
@@ -171,10 +178,3 @@ def parse_accounts(text: str) -> Mapping[str, str]:
             raise ValueError(form)
         accounts[name] = secret
     return MappingProxyType(accounts)
-
-
-def parse_number(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise ValueError("write a whole number, 1 or more")
-    return int(text)

@@ -86,7 +86,7 @@ def _propose(
 ) -> None:
     """Write the revision, or say why not."""
     from datafixes.placing import write_revision
-    from datafixes.reconcile.proposal_text import revision_text
+    from datafixes.reconcile.proposal_text import proposal_text
     from datafixes.reconcile.proposing import propose
     from datafixes.source import house_of
 
@@ -105,7 +105,7 @@ def _propose(
         return
     place = _place(project, first, chosen)
     fixes = propose(findings, kinds, place.revision).fixes
-    text = revision_text(place, fixes, findings.found, house_of(place.path.parent), first.left)
+    text = proposal_text(place, fixes, findings.found, house_of(place.path.parent), first.left)
     write_revision(place, text)
     click.echo(str(place.path))
     _say("Next: read it, then datafixes check and plan.")

@@ -16,6 +16,7 @@ from datafixes.project import Project
 from datafixes.recorded import Fix
 from datafixes.revert_revision import chosen_keys, revert_revision
 from datafixes.reverting import Revert
+from datafixes.source import house_of
 
 
 @click.command(epilog="Example: datafixes revert close_phantom_positions --rows 16,24")
@@ -63,7 +64,7 @@ def command(  # noqa: PLR0913 - one for each option
     if refused := _try(project, declared, how):
         return _told(refused, View(masks=project.settings.mask))
     place = place_for(project.scripts, f"revert {fix}", revision=rev_id, on=head)
-    write_revision(place, revert_revision(place, declared, how))
+    write_revision(place, revert_revision(place, declared, how, house_of(place.path.parent)))
     click.echo(str(place.path))
     click.echo("It was tried, and all rows can be given back. Next: datafixes plan", err=True)
     return OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ from datafixes.values import Duration
 if TYPE_CHECKING:
     from datafixes.verify.checklist import Checklist
     from datafixes.verify.ledger import Wanted
+    from datafixes.verify.service import Deployment
     from datafixes.verify.verifying import Question
+
+INTERRUPTED = 130
 
 _PARTS = ("ledger", "broker", "logs", "service")
 
@@ -31,8 +35,8 @@ def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Du
     """A length of time; ``10m`` is ten minutes too."""
     try:
         return None if text is None else Duration.parse(re.sub(r"(?<=\d)\s*m$", "min", text.strip()))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time: write 90s, 10m or 1h.") from None
 
 
 @click.command(epilog="Example: datafixes verify --expect-rows 7 --wait 10m")
@@ -71,15 +75,32 @@ def command(  # noqa: PLR0913 - one for each option
     Exit code 0: all is green. 3: something is red.
     1: something could not be looked at.
     """
+    _check_skip(skip, fix is not None or expect_rows is not None)
     if redeploy:
         _check_may_redeploy(skip, yes)
     question = _question(where, skip, aws_account)
     question = replace(question, wanted=_wanted(fix, expect_rows, schema))
-    if redeploy:
-        question = replace(question, deployment=_redeploy(question, yes))
-    found = _look(question, wait)
+    try:
+        if redeploy:
+            question = replace(question, deployment=_redeploy(question, yes))
+        found = _look(question, wait)
+    except KeyboardInterrupt:
+        if question.deployment is None:
+            raise
+        click.echo(
+            "Interrupted: the deployment that was begun goes on. Look: datafixes verify --wait 10m", err=True
+        )
+        return INTERRUPTED
     show(lambda: document_of_checklist(found), lambda: checklist_as_json(found), form, output)
     return OK if found.is_green else DIFFERENT if found.is_red else FAILED
+
+
+def _check_skip(skip: tuple[str, ...], of_ledger: bool) -> None:
+    """Nothing is green because nobody looked."""
+    if set(skip) == set(_PARTS):
+        raise click.UsageError("Nothing is left to look at: leave out fewer parts.")
+    if of_ledger and "ledger" in skip:
+        raise click.UsageError("--fix and --expect-rows ask the ledger, and --skip ledger leaves it out.")
 
 
 def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
@@ -115,8 +136,8 @@ def _wanted(fix: str | None, rows: int | None, schema: str | None) -> Wanted:
     return Wanted(fix, rows, schema)
 
 
-def _redeploy(question: Question, yes: bool) -> str:
-    """Begin a new deployment, after showing whose service that is; its id."""
+def _redeploy(question: Question, yes: bool) -> Deployment:
+    """Begin a new deployment, after showing whose service that is."""
     from datafixes.verify.service import redeploy
     from datafixes.verify.verifying import identity_line
 
@@ -127,11 +148,21 @@ def _redeploy(question: Question, yes: bool) -> str:
     if identity is not None:
         click.echo(identity.evidence, err=True)
     asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
-    if not yes and not click.confirm(asked, err=True):
+    if not yes and not _confirmed(asked):
         raise DatafixError("No new deployment was begun, as answered.")
-    deployment = redeploy(question.aws, settings)
-    click.echo(f"Began {deployment or 'a new deployment'} of {settings.ecs_service}.", err=True)
+    try:
+        deployment = redeploy(question.aws, settings)
+    except KeyboardInterrupt:
+        click.echo("Interrupted: whether the new deployment was begun is not known.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    click.echo(f"Began {deployment.id or 'a new deployment'} of {settings.ecs_service}.", err=True)
     return deployment
+
+
+def _confirmed(asked: str) -> bool:
+    # Older versions of click write the last character of a question to stdout whatever they are told.
+    with redirect_stdout(sys.stderr):
+        return click.confirm(asked, err=True)
 
 
 def _look(question: Question, wait: Duration | None) -> Checklist:

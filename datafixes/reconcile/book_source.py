@@ -21,7 +21,9 @@ Ask = Callable[[str], Iterator[Mapping[str, Any]]]
 
 _DEFAULT_LAMBDA = "ops-pipeline-db-query"
 _AT_ONCE = 1000  # rows
-_NO_SUCH_BOOK = "Bring the database up to date (alembic upgrade head), or name another: -x book_table=SCHEMA.TABLE"
+_NO_SUCH_BOOK = (
+    "Bring the database up to date (alembic upgrade head), or name another: -x book_table=SCHEMA.TABLE"
+)
 _HINTS = {
     "42P01": _NO_SUCH_BOOK,
     "42703": _NO_SUCH_BOOK,

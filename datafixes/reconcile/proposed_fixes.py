@@ -18,6 +18,7 @@ from datafixes.reconcile.symbols import Option
 from datafixes.reconcile.target import Target
 from datafixes.rows import Rows
 from datafixes.script import literal
+from datafixes.values import parse_application
 
 _OPEN = "status IN ('open', 'closing')"
 _CLOSED = "status = 'closed'"
@@ -286,4 +287,4 @@ def _case(values: Mapping[int, Decimal | int], otherwise: str = "") -> str:
 
 
 def _asked(seen: Seen) -> str:
-    return f"{seen.broker}, {moment(seen.read_at)}"
+    return f"{parse_application(seen.broker)}, {moment(seen.read_at)}"

@@ -6,12 +6,15 @@ from typing import Any
 
 from datafixes.values import masked
 
+DENIED = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
+"""What AWS answers to whoever may not ask: waiting changes nothing."""
+
 
 class NotAsked(Exception):
     """AWS did not say. The text says why, in one line.
 
     Attributes:
-        code: AWS's own code for it, or an empty string.
+        code: AWS's own code for it, or the name of what the client raised.
     """
 
     def __init__(self, why: str, code: str = "") -> None:
@@ -84,4 +87,4 @@ def _not_asked(error: Any) -> NotAsked:
     told = getattr(error, "response", {}).get("Error", {})
     code, words = told.get("Code", ""), told.get("Message", "") or str(error)
     plain = masked(" ".join(re.sub(r"<[^>]*>", " ", words).split()))
-    return NotAsked(f"{code}: {plain}" if code else plain, code)
+    return NotAsked(f"{code}: {plain}" if code else plain, code or type(error).__name__)

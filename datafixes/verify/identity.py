@@ -11,7 +11,12 @@ NAME = "AWS identity"
 
 _ARN = re.compile(r"arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
 # Credentials that AWS does not take: waiting makes them no better.
-_REFUSED = ("ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "AccessDenied")
+_REFUSED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AccessDenied",
+            "NoCredentialsError", "PartialCredentialsError", "UnauthorizedSSOTokenError", "SSOTokenLoadError",
+            "TokenRetrievalError")  # fmt: skip
+# What the client says on the way to credentials that may be there in a moment.
+_PASSING = ("CredentialRetrievalError", "MetadataRetrievalError", "EndpointConnectionError", "ConnectTimeoutError",
+            "ReadTimeoutError", "ConnectionClosedError", "HTTPClientError")  # fmt: skip
 _NO_CREDENTIALS = "Set AWS_PROFILE or log in; without AWS: --skip logs --skip service"
 
 
@@ -27,7 +32,8 @@ def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
             evidence = "no credentials (looked at the environment, the profile, and the role of this machine)"
             return Line(NAME, "unknown", evidence, _NO_CREDENTIALS, lasting=True)
     except NotAsked as error:
-        return Line(NAME, "unknown", f"no credentials: {error}", _NO_CREDENTIALS, lasting=True)
+        lasting = error.code not in _PASSING
+        return Line(NAME, "unknown", f"no credentials: {error}", _NO_CREDENTIALS, lasting)
     try:
         caller = aws.ask("sts", "get_caller_identity")
     except NotAsked as error:

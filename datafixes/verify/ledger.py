@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 NAME = "Ledger"
 
+# A run in one transaction leaves nothing when it fails; one in batches leaves these.
+_UNFINISHED = ("started", "failed")
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -49,11 +52,13 @@ class Entry:
         in_force: the fixes in force, newest first.
         runs: the runs of the fix that is wanted, newest first.
         known: the names of all fixes.
+        newest: the newest run of all, where no fix was named.
     """
 
     in_force: Sequence[OpenFix]
     runs: Sequence[RunOfHistory] = ()
     known: Sequence[str] = ()
+    newest: RunOfHistory | None = None
 
 
 def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
@@ -68,7 +73,9 @@ def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
     in_force = open_fixes(connection, schema)
     fix = wanted.fix or (in_force[0].fix if in_force else None)
     runs = history(connection, schema, limit=20, fix=fix) if fix else []
-    return Entry(in_force, runs, known_fixes(connection, schema) if wanted.fix and not runs else ())
+    if wanted.fix:
+        return Entry(in_force, runs, () if runs else known_fixes(connection, schema))
+    return Entry(in_force, runs, newest=next(iter(history(connection, schema, limit=1)), None))
 
 
 def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
@@ -76,6 +83,8 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
     if entry is None:
         evidence = "there is no ledger (datafix_run) in this database: no fix ever ran here"
         return Line(NAME, "red", evidence, "Check which database this is: datafixes where")
+    if entry.newest is not None and entry.newest.outcome in _UNFINISHED:
+        return _unfinished(entry.newest)
     if not entry.runs:
         if wanted.fix:
             return Line(NAME, "red", f"it knows no fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
@@ -87,6 +96,14 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
     run = next((one for one in entry.runs if one.run_id == here.run_id), None)
     evidence = f"{fix}: applied, {_rows(here.rows_changed)} changed{_more(run, here)}{_when(here)}"
     return _counted(evidence, here.rows_changed, wanted)
+
+
+def _unfinished(run: RunOfHistory) -> Line:
+    """The newest run of all came to no end: an older fix in force says nothing about this deploy."""
+    evidence = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}, and not finished"
+    if run.error:
+        evidence += f": {' '.join(run.error.split())}"
+    return Line(NAME, "red", evidence, f"datafixes show {run.run_id}; look at another fix: --fix NAME")
 
 
 def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:

@@ -1,27 +1,81 @@
 """The ECS service: which task definition runs, and whether its deployment is over."""
 
+import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
-from datafixes.verify.aws import Aws, NotAsked
+from datafixes.verify.aws import DENIED, Aws, NotAsked
 from datafixes.verify.checklist import Line
 
 NAME = "ECS service"
 
 _MISSING = ("ClusterNotFoundException", "ServiceNotFoundException")
-_REVISION = re.compile(r":(\d+)$")
+_DEFINITION = re.compile(r"(?:(?P<family>[\w-]+):)?(?P<revision>\d+)", re.ASCII)
 
 
-def look_at_service(aws: Aws, settings: Settings, deployment: str = "") -> Line:
+@dataclass(frozen=True)
+class Definition:
+    """The task definition that is wanted.
+
+    Attributes:
+        revision: the oldest revision that will do.
+        family: its family, or an empty string where any will do.
+    """
+
+    revision: int
+    family: str = ""
+
+    def missing_in(self, definition: str) -> str:
+        """What is wrong with ``FAMILY:REVISION``, or an empty text."""
+        found = _DEFINITION.fullmatch(definition)
+        family, revision = (found["family"] or "", int(found["revision"])) if found else ("", 0)
+        if found and revision >= self.revision and self.family in ("", family):
+            return ""
+        return f"revision {self.revision} or newer{f' of {self.family}' if self.family else ''} is wanted"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment of the service.
+
+    Attributes:
+        id: ECS's name for it.
+        began: when it was begun, by ECS's clock, where ECS says so.
+    """
+
+    id: str = ""
+    began: dt.datetime | None = None
+
+
+def wanted_definition(settings: Settings) -> Definition:
+    """The setting ``task_revision``: ``8``, or ``FAMILY:8``.
+
+    Raises:
+        DatafixError: it is neither.
+    """
+    text = str(settings.task_revision)
+    found = _DEFINITION.fullmatch(text)
+    if not found:
+        raise DatafixError(f"task_revision is {text!r}: write a revision such as 8, or FAMILY:8")
+    return Definition(int(found["revision"]), found["family"] or "")
+
+
+def look_at_service(
+    aws: Aws, settings: Settings, begun: Deployment | None = None
+) -> tuple[Line, Deployment | None]:
     """Ask ECS about the service.
 
     Args:
         aws: where to ask.
         settings: which service, and what is wanted of it.
-        deployment: the deployment that must be the one that runs, where one was just begun.
+        begun: the deployment that must be the one that runs, where one was just begun.
+
+    Returns:
+        the line, and the deployment that runs, where there is one.
     """
     try:
         answer = aws.ask(
@@ -29,68 +83,119 @@ def look_at_service(aws: Aws, settings: Settings, deployment: str = "") -> Line:
         )
     except NotAsked as error:
         if error.code in _MISSING:
-            return _missing(settings, str(error))
-        return Line(NAME, "unknown", str(error))
+            return _missing(settings, str(error)), None
+        denied = error.code in DENIED
+        hint = "These credentials need ecs:DescribeServices" if denied else ""
+        return Line(NAME, "unknown", str(error), hint, lasting=denied), None
     found = answer.get("services", [])
     if not found or found[0].get("status") == "INACTIVE":
         why = [str(one.get("reason")) for one in answer.get("failures", [])] or ["INACTIVE"]
-        return _missing(settings, ", ".join(why))
-    return check_service(found[0], settings.task_revision, deployment)
+        return _missing(settings, ", ".join(why)), None
+    return check_service(found[0], wanted_definition(settings), begun), _primary(found[0])
 
 
 def _missing(settings: Settings, why: str) -> Line:
-    evidence = f"there is no service {settings.ecs_service} in the cluster {settings.ecs_cluster}: {why}"
+    place = f"the cluster {settings.ecs_cluster}, {settings.aws_region}"
+    evidence = f"there is no service {settings.ecs_service} in {place}: {why}"
     hint = "Another one: -x ecs_cluster=NAME -x ecs_service=NAME"
     return Line(NAME, "red", evidence, hint)
 
 
-def check_service(service: Mapping[str, Any], revision: int, deployment: str = "") -> Line:
+def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deployment | None = None) -> Line:
     """Whether a service, as ECS describes it, runs what is wanted and nothing else.
 
     Args:
         service: one of the answer's services.
-        revision: the oldest revision of its task definition that will do.
-        deployment: as for `look_at_service`.
+        wanted: its task definition.
+        begun: as for `look_at_service`.
     """
-    definition = str(service.get("taskDefinition", "")).rpartition("/")[2]
+    definition = _name(service)
     running, desired = int(service.get("runningCount", 0)), int(service.get("desiredCount", 0))
     evidence = f"{definition or 'no task definition'}, {running} of {desired} running"
-    found = _REVISION.search(definition)
-    wrong = [] if found and int(found[1]) >= revision else [f"revision {revision} or newer is wanted"]
+    controller = service.get("deploymentController", {}).get("type", "ECS")
+    if controller != "ECS":
+        told = f"{evidence}; {controller} deploys it, and whether that is over cannot be told"
+        return Line(NAME, "unknown", told, "Look there, and leave it out here: --skip service", lasting=True)
+    wrong = [missing] if (missing := wanted.missing_in(definition)) else []
+    if (status := service.get("status", "ACTIVE")) != "ACTIVE":
+        wrong.append(f"the service is {status}")
+    wrong += _running(running, desired, int(service.get("pendingCount", 0)))
+    wrong += _unsettled(service.get("deployments", ()), definition, begun)
+    if not wrong:
+        return Line(NAME, "green", f"{evidence}, the deployment is complete")
+    under_way = any(one.get("rolloutState") == "IN_PROGRESS" for one in service.get("deployments", ()))
+    return Line(
+        NAME, "red", f"{evidence}: {'; '.join(wrong)}", "It is under way: --wait 10m" if under_way else ""
+    )
+
+
+def _name(described: Mapping[str, Any]) -> str:
+    """``FAMILY:REVISION`` of a service or a deployment."""
+    return str(described.get("taskDefinition", "")).rpartition("/")[2]
+
+
+def _running(running: int, desired: int, pending: int) -> list[str]:
+    wrong = []
     if desired == 0:
         wrong.append("nothing is to run")
     elif running != desired:
-        wrong.append(f"{desired} are to run")
-    wrong += _unsettled(service.get("deployments", ()), deployment)
-    if wrong:
-        return Line(NAME, "red", f"{evidence}: {'; '.join(wrong)}")
-    return Line(NAME, "green", f"{evidence}, the deployment is complete")
+        wrong.append("fewer than are to run" if running < desired else "more than are to run")
+    if pending:
+        wrong.append(f"{pending} still starting")
+    return wrong
 
 
-def _unsettled(deployments: Sequence[Mapping[str, Any]], wanted: str) -> list[str]:
+def _unsettled(
+    deployments: Sequence[Mapping[str, Any]], definition: str, begun: Deployment | None
+) -> list[str]:
     """What shows that a deployment is not over, or not the one that is wanted."""
     primary = [one for one in deployments if one.get("status") == "PRIMARY"]
     wrong = []
     if len(primary) != 1:
         wrong.append(f"{len(primary)} primary deployments")
-    if len(deployments) > len(primary):
-        wrong.append(f"{len(deployments) - len(primary)} older deployments still run")
+    if older := len(deployments) - len(primary):
+        wrong.append(f"{older} older deployment{' still runs' if older == 1 else 's still run'}")
     for one in primary:
-        # Services that something other than ECS deploys have no such state.
+        # Services behind a Classic Load Balancer have no such state.
         state = one.get("rolloutState", "COMPLETED")
         if state != "COMPLETED":
-            reason = str(one.get("rolloutStateReason", "")).rstrip(".")
-            wrong.append(f"the deployment is {state}" + (f" ({reason})" if reason else ""))
-        if wanted and one.get("id") != wanted:
-            wrong.append("the new deployment has not begun")
+            wrong.append(f"the deployment is {state}{_why(one)}")
+        if (own := _name(one) or definition) != definition:
+            wrong.append(f"the deployment is of {own}")
+        if begun is not None and begun.id and one.get("id") != begun.id:
+            wrong.append(_another(one, begun))
     return wrong
 
 
-def redeploy(aws: Aws, settings: Settings) -> str:
+def _another(primary: Mapping[str, Any], begun: Deployment) -> str:
+    created = primary.get("createdAt")
+    if created is None or begun.began is None or created <= begun.began:
+        return "the new deployment has not begun"
+    return (
+        f"the deployment {begun.id} was replaced by {primary.get('id')}: somebody else's, or ECS rolled back"
+    )
+
+
+def _why(deployment: Mapping[str, Any]) -> str:
+    said = [str(deployment.get("rolloutStateReason", "")).rstrip(".")]
+    if failed := int(deployment.get("failedTasks", 0)):
+        said.append(f"{failed} task{'' if failed == 1 else 's'} failed to start")
+    told = "; ".join(filter(None, said))
+    return f" ({told})" if told else ""
+
+
+def _primary(service: Mapping[str, Any]) -> Deployment | None:
+    for one in service.get("deployments", ()):
+        if one.get("status") == "PRIMARY":
+            return Deployment(str(one.get("id", "")), one.get("createdAt"))
+    return None
+
+
+def redeploy(aws: Aws, settings: Settings) -> Deployment:
     """Force a new deployment of the service.
 
     Returns:
-        the id of the deployment that was begun.
+        the deployment that was begun.
 
     Raises:
         DatafixError: ECS does not do it.
@@ -104,6 +209,8 @@ def redeploy(aws: Aws, settings: Settings) -> str:
             forceNewDeployment=True,
         )
     except NotAsked as error:
-        raise DatafixError(f"No new deployment of {settings.ecs_service} was begun: {error}") from None
-    begun = answer["service"].get("deployments", [])
-    return next((str(one.get("id", "")) for one in begun if one.get("status") == "PRIMARY"), "")
+        hint = "These credentials need ecs:UpdateService" if error.code in DENIED else ""
+        raise DatafixError(
+            f"No new deployment of {settings.ecs_service} was begun: {error}", hint=hint
+        ) from None
+    return _primary(answer["service"]) or Deployment()

@@ -1,4 +1,4 @@
-"""What the log of the service says: no known error, and the right number of positions."""
+"""Reads the log of the service: known errors, and how many positions it said it checks."""
 
 import datetime as dt
 import re
@@ -7,56 +7,125 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datafixes.settings import Settings
-from datafixes.values import masked
-from datafixes.verify.aws import Aws, NotAsked
-from datafixes.verify.checklist import Line
-
-ERRORS_NAME, COUNT_NAME = "Log: errors", "Log: positions checked"
+from datafixes.values import masked, parse_text
+from datafixes.verify.aws import Aws
 
 BAD_SIGNS = ("position does not exist", "no position found for symbol", "error closing position")
 """What the log must be free of, in whatever case."""
 
-_CHECKING = re.compile(r"\bchecking\s+(\d+)\s+open\s+positions?\b", re.IGNORECASE)
+_BAD = re.compile("|".join(map(re.escape, BAD_SIGNS)), re.IGNORECASE)
+_CHECKING = re.compile(r"\bchecking\s+(\d[\d,_]*)\s+open\s+positions?\b", re.IGNORECASE)
+# Colours, and what stands for white space in JSON: both hide where a word begins.
+_COLOUR = re.compile(r"(?:\x1b|\\{1,8}u001[bB])\[[\d;]{0,20}m")
+_ESCAPED = re.compile(r"\\{1,8}[nrt]")
 # Each page holds up to 1 MB or 10,000 events, and some are empty.
 _MOST_PAGES = 200
-_GONE = "ResourceNotFoundException"
+_SHOWN, _LOOKED_AT = 200, 4_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """A line that says how many positions are checked.
+
+    Attributes:
+        time: when, in milliseconds.
+        number: how many.
+        stream: the stream that it stands in; each task of a service has its own.
+    """
+
+    time: int
+    number: int
+    stream: str
+
+
+@dataclass
+class Stream:
+    """One stream.
+
+    Attributes:
+        first: the time of its first event, in milliseconds.
+        newest: its newest check.
+        before: the one before that.
+    """
+
+    first: int
+    newest: Check | None = None
+    before: Check | None = None
+
+    def take(self, check: Check) -> None:
+        """Keep the two newest, in whatever order they come."""
+        if self.newest is None or check.time >= self.newest.time:
+            self.newest, self.before = check, self.newest
+        elif self.before is None or check.time >= self.before.time:
+            self.before = check
 
 
 @dataclass
 class Log:
-    """What was seen in the log so far; it holds no more than a line of each kind.
+    """What was seen in the log so far; it holds no more than a few lines of each stream.
 
     Attributes:
         events: how many events there were.
-        bad: by sign, how often it was there.
-        newest_bad: the newest line with a sign, and its time in milliseconds.
-        checking: the newest number of positions, and its time in milliseconds.
+        bad: by sign, in how many of them it was.
+        newest_bad: the newest event with a sign, and its time in milliseconds; as the service wrote it.
+        streams: by name, what each stream said.
         whole: everything was read.
     """
 
     events: int = 0
     bad: dict[str, int] = field(default_factory=dict)
     newest_bad: tuple[int, str] | None = None
-    checking: tuple[int, int] | None = None
+    streams: dict[str, Stream] = field(default_factory=dict)
     whole: bool = True
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Look at one more event."""
         message, time = str(event.get("message", "")), int(event.get("timestamp", 0))
+        name = str(event.get("logStreamName", ""))
         self.events += 1
-        lower = message.lower()
-        signs = [sign for sign in BAD_SIGNS if sign in lower]
+        stream = self.streams.setdefault(name, Stream(time))
+        stream.first = min(stream.first, time)
+        text = _plain(message)
+        signs = {found[0].lower() for found in _BAD.finditer(text)}
         for sign in signs:
             self.bad[sign] = self.bad.get(sign, 0) + 1
         if signs and (self.newest_bad is None or time >= self.newest_bad[0]):
-            self.newest_bad = time, _short(message)
-        found = _CHECKING.search(message)
-        if found and (self.checking is None or time >= self.checking[0]):
-            self.checking = time, int(found[1])
+            self.newest_bad = time, message
+        if numbers := _CHECKING.findall(text):
+            stream.take(Check(time, int(re.sub("[,_]", "", numbers[-1])), name))
+
+    @property
+    def newest(self) -> Check | None:
+        """The newest check of all."""
+        found = [one.newest for one in self.streams.values() if one.newest is not None]
+        return max(found, key=lambda one: one.time, default=None)
+
+    @property
+    def beside(self) -> list[Check]:
+        """The newest checks of the other streams that spoke after the last but one of the newest stream."""
+        newest = self.newest
+        before = self.streams[newest.stream].before if newest else None
+        if newest is None or before is None:
+            return []
+        others = (one.newest for name, one in self.streams.items() if name != newest.stream)
+        return [one for one in others if one is not None and one.time > before.time]
 
 
-def _short(message: str) -> str:
-    return masked(" ".join(message.split()))[:200]
+def excerpt(message: str) -> str:
+    """The part of an event that holds a known error, on one line and without secrets."""
+    text = " ".join(_plain(message).split())
+    text = parse_text(masked(_around(text, _LOOKED_AT)))
+    return _around(text, _SHOWN)
+
+
+def _around(text: str, length: int) -> str:
+    found = _BAD.search(text)
+    begin = found.start() - length // 2 if found and len(text) > length else 0
+    return text[max(0, begin) :][:length]
+
+
+def _plain(message: str) -> str:
+    return _ESCAPED.sub(" ", _COLOUR.sub("", message))
 
 
 def read_log(aws: Aws, settings: Settings, now: dt.datetime) -> Log:
@@ -72,12 +141,11 @@ def read_log(aws: Aws, settings: Settings, now: dt.datetime) -> Log:
 
 
 def _events(aws: Aws, settings: Settings, now: dt.datetime, log: Log) -> Iterator[Mapping[str, Any]]:
-    end = int(now.timestamp() * 1000)
     by_arn = settings.log_group.startswith("arn:")
+    # No end: where this machine's clock is behind, the newest lines would be missing.
     wanted: dict[str, Any] = {
         "logGroupIdentifier" if by_arn else "logGroupName": settings.log_group.removesuffix(":*"),
-        "startTime": end - settings.log_window.milliseconds,
-        "endTime": end + 1,
+        "startTime": int(now.timestamp() * 1000) - settings.log_window.milliseconds,
     }
     for _ in range(_MOST_PAGES):
         page = aws.ask("logs", "filter_log_events", **wanted)
@@ -87,80 +155,3 @@ def _events(aws: Aws, settings: Settings, now: dt.datetime, log: Log) -> Iterato
             return
         wanted["nextToken"] = token
     log.whole = False
-
-
-def check_log(
-    log: Log, settings: Settings, book: Mapping[str, int] | None, fixed_at: dt.datetime | None
-) -> tuple[Line, ...]:
-    """The two lines about the log.
-
-    Args:
-        log: what was read.
-        settings: which log that was, and how much of it.
-        book: by account, how many rows of the book are open; None where nobody knows.
-        fixed_at: when the fix finished: what is older may be told by waiting.
-    """
-    where = f"in the last {settings.log_window} of {settings.log_group}"
-    if not log.events:
-        quiet = f"no event at all {where}: silence proves nothing"
-        hint = "Does the service run, and is this its log? Another one: -x log_group=NAME"
-        return Line(ERRORS_NAME, "red", quiet, hint), Line(COUNT_NAME, "red", quiet)
-    return _errors(log, where, fixed_at), _count(log, where, book)
-
-
-def _errors(log: Log, where: str, fixed_at: dt.datetime | None) -> Line:
-    if log.bad and log.newest_bad:
-        time, line = log.newest_bad
-        signs = ", ".join(f'"{sign}" {_times(number)}' for sign, number in sorted(log.bad.items()))
-        before = fixed_at is not None and time < fixed_at.timestamp() * 1000
-        hint = (
-            "All of that is older than the fix: look again when it has gone by, or --wait 15m"
-            if before
-            else ""
-        )
-        return Line(ERRORS_NAME, "red", f"{signs} {where}; the newest at {_at(time)}: {line}", hint)
-    if not log.whole:
-        return _too_much(ERRORS_NAME, log, where)
-    return Line(ERRORS_NAME, "green", f"none of the {len(BAD_SIGNS)} known errors in {_counted(log)} {where}")
-
-
-def _count(log: Log, where: str, book: Mapping[str, int] | None) -> Line:
-    if not log.whole:
-        return _too_much(COUNT_NAME, log, where)
-    if log.checking is None:
-        return Line(COUNT_NAME, "red", f'no "Checking N open positions" among {_counted(log)} {where}')
-    time, number = log.checking
-    said = f'"Checking {number} open positions" at {_at(time)}'
-    if book is None:
-        return Line(COUNT_NAME, "unknown", f"{said}; what the book has is not known")
-    total = sum(book.values())
-    each = ", ".join(f"{account} {rows}" for account, rows in sorted(book.items())) or "none"
-    if number != total:
-        return Line(COUNT_NAME, "red", f"{said}; the book has {total} ({each})")
-    return Line(COUNT_NAME, "green", f"{said}, as many as the book has ({each})")
-
-
-def _too_much(name: str, log: Log, where: str) -> Line:
-    evidence = f"more than {_counted(log)} {where}, not all of which were read"
-    return Line(name, "unknown", evidence, "Read less: -x log_window=2min")
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
-
-def _counted(log: Log) -> str:
-    return f"{log.events} event{'' if log.events == 1 else 's'}"
-
-
-def _at(milliseconds: int) -> str:
-    return f"{dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC):%H:%M:%S UTC}"
-
-
-def not_read(error: NotAsked, settings: Settings) -> tuple[Line, ...]:
-    """The lines of a log that could not be read. That there is none is an answer."""
-    if error.code == _GONE:
-        evidence = f"there is no log group {settings.log_group} in this account and region"
-        hint = "Another one: -x log_group=NAME"
-        return Line(ERRORS_NAME, "red", evidence, hint), Line(COUNT_NAME, "red", evidence)
-    return tuple(Line(name, "unknown", str(error)) for name in (ERRORS_NAME, COUNT_NAME))

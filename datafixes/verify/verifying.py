@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from datafixes.errors import DatafixError
-from datafixes.verify import ledger, service_log
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.errors import ConnectionLost, DatafixError
+from datafixes.execution import failure
+from datafixes.verify import ledger, log_lines, service_log
 from datafixes.verify.aws import Aws, NotAsked
 from datafixes.verify.book import check_book, rows_of
 from datafixes.verify.checklist import Checklist, Line
@@ -16,7 +20,8 @@ from datafixes.verify.identity import NAME as IDENTITY
 from datafixes.verify.identity import accounts_of, look_at_identity
 from datafixes.verify.ledger import Entry, Wanted
 from datafixes.verify.service import NAME as SERVICE
-from datafixes.verify.service import look_at_service
+from datafixes.verify.service import Deployment, look_at_service
+from datafixes.verify.since import Since
 
 if TYPE_CHECKING:
     from datafixes.project import Project
@@ -28,7 +33,7 @@ BOOK = "Positions"
 PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": (ledger.NAME,),
     "broker": (BOOK,),
-    "logs": (service_log.ERRORS_NAME, service_log.COUNT_NAME),
+    "logs": (log_lines.ERRORS_NAME, log_lines.COUNT_NAME),
     "service": (SERVICE,),
 }
 """What can be left out, and the lines that are missing then."""
@@ -56,7 +61,7 @@ class Question:
     wanted: Wanted = field(default_factory=Wanted)
     skip: frozenset[str] = frozenset()
     account: str | None = None
-    deployment: str = ""
+    deployment: Deployment | None = None
     aws: Aws = field(default_factory=lambda: Aws(""))
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
@@ -67,15 +72,16 @@ def look(question: Question) -> Checklist:
     entry, ledger_line = _ledger(question)
     rows, book_lines = _book(question)
     asks = identity is None or identity.colour == "green"
-    logs = _logs(question, rows, ledger.finished_at(entry)) if asks else _not_asked("logs", question)
-    service = _service(question) if asks else _not_asked("service", question)
+    service, deployed_at = _service(question) if asks else (_not_asked("service", question), None)
+    since = Since(ledger.finished_at(entry), deployed_at)
+    logs = _logs(question, rows, since) if asks else _not_asked("logs", question)
     first = () if identity is None else (identity,)
     return Checklist((*first, ledger_line, *book_lines, *logs, *service))
 
 
 def identity_line(question: Question) -> Line | None:
     """Whose credentials these are; None where nothing is asked of AWS."""
-    if {"logs", "service"} <= question.skip:
+    if {"logs", "service"} <= question.skip and question.account is None:
         return None
     return look_at_identity(question.aws, accounts_of(question.project.settings, question.account))
 
@@ -90,11 +96,23 @@ def _not_asked(part: str, question: Question) -> tuple[Line, ...]:
     return tuple(Line(name, "unknown", f"not asked: see {IDENTITY}") for name in PARTS[part])
 
 
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """A database that goes away in the middle of a question is something that could not be looked at."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatafixError(failure(error, "the question").message) from None
+    except ConnectionLost as error:
+        # Its hint is for whoever migrates.
+        raise DatafixError(error.message) from None
+
+
 def _ledger(question: Question) -> tuple[Entry | None, Line]:
     if "ledger" in question.skip:
         return None, _skipped("ledger")[0]
     try:
-        with question.project.reading() as connection:
+        with _in_words(), question.project.reading() as connection:
             entry = ledger.read_entry(connection, question.wanted)
     except DatafixError as error:
         return None, ledger.not_read(error)
@@ -107,7 +125,8 @@ def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...
         return (None if "logs" in question.skip else _rows(question)), _skipped("broker")
     settings = question.project.settings
     try:
-        found = question.reconcile(question.project)
+        with _in_words():
+            found = question.reconcile(question.project)
     except DatafixError as error:
         return _rows(question), (Line(BOOK, "unknown", error.message, error.hint),)
     return rows_of(found.book), check_book(found.book, found.comparison, settings.broker_accounts)
@@ -116,25 +135,28 @@ def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...
 def _rows(question: Question) -> Mapping[str, int] | None:
     """The book by itself: whoever counts its rows needs no broker."""
     try:
-        return rows_of(question.read_book(question.project))
+        with _in_words():
+            return rows_of(question.read_book(question.project))
     except DatafixError:
         return None
 
 
-def _logs(
-    question: Question, rows: Mapping[str, int] | None, fixed_at: dt.datetime | None
-) -> tuple[Line, ...]:
+def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> tuple[Line, ...]:
     settings = question.project.settings
     if "logs" in question.skip:
         return _skipped("logs")
     try:
         log = service_log.read_log(question.aws, settings, question.now())
     except NotAsked as error:
-        return service_log.not_read(error, settings)
-    return service_log.check_log(log, settings, rows, fixed_at)
+        return log_lines.not_read(error, settings)
+    return log_lines.check_log(log, settings, rows, since)
 
 
-def _service(question: Question) -> tuple[Line, ...]:
+def _service(question: Question) -> tuple[tuple[Line, ...], dt.datetime | None]:
+    """The line about the service, and when the deployment that should run was begun."""
     if "service" in question.skip:
-        return _skipped("service")
-    return (look_at_service(question.aws, question.project.settings, question.deployment),)
+        return _skipped("service"), None
+    begun = question.deployment
+    line, runs = look_at_service(question.aws, question.project.settings, begun)
+    times = [one.began for one in (begun, runs) if one is not None and one.began is not None]
+    return (line,), max(times, default=None)

@@ -43,6 +43,8 @@ def look_until_green(
         elapsed = patience.clock() - began
         left = patience.seconds - elapsed
         if found.is_final or left <= 0:
+            if left > 0 and not found.is_green:
+                say(f"No longer waited for: {_lasting(found)}")
             return found
         progress = _progress(found)
         if progress != told or patience.clock() - told_at >= _TELL_EVERY:
@@ -54,6 +56,10 @@ def look_until_green(
 def _progress(found: Checklist) -> str:
     waiting = [f"{line.name} {line.colour}" for line in found.lines if line.colour in ("red", "unknown")]
     return f"{found.counts()} ({', '.join(waiting)})"
+
+
+def _lasting(found: Checklist) -> str:
+    return ", ".join(f"{line.name} will not change by itself" for line in found.lines if line.lasting)
 
 
 def _clock(seconds: float) -> str:

@@ -113,6 +113,7 @@ def test_a_row_that_cannot_be_compared_counts_and_is_not_green() -> None:
             UnreadableRow(40, "tiny", None, "no symbol"),
             UnreadableRow(41, None, None, "no account"),
         ),
+        counts={"large": 2, "tiny": 1, "": 1},
     )
     assert rows_of(book) == {"large": 2, "tiny": 1, "(no account)": 1}
     nobody, large, tiny = check_book(book, Comparison(()), ["large", "tiny"])

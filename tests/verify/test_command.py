@@ -1,22 +1,23 @@
 """``datafixes verify`` against a real database, a file as the broker, and an AWS of this machine."""
 
-import datetime as dt
 import io
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psycopg2
 import pytest
 
 from datafixes.cli import main
-from datafixes.settings import Settings
-from datafixes.verify.aws import Aws
-from datafixes.verify.service_log import Log, read_log
+from datafixes.verify import waiting
+from datafixes.verify.aws import Aws, NotAsked
 from tests.alerts.aws import Cloud, enter, running_cloud
 from tests.cli.commands import datafixes
 from tests.projects import Project, our_project
@@ -178,7 +179,7 @@ def test_the_service(deploy: Deploy) -> None:
     )
     assert "revision" not in deploy.verify(*skip, code=3, task_revision="7")["ECS service"][1]
     gone = deploy.verify(*skip, code=3, ecs_service="other")["ECS service"]
-    assert gone == ("red", f"there is no service other in the cluster {CLUSTER}: MISSING")
+    assert gone == ("red", f"there is no service other in the cluster {CLUSTER}, us-west-2: MISSING")
 
 
 def test_credentials_are_said_first(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +223,206 @@ def test_a_database_that_does_not_answer_is_not_green(deploy: Deploy) -> None:
         "ECS service": "skipped",
     }  # fmt: skip
     assert "HIDDEN" not in str(lines)
-    assert deploy.verify(
-        *skip, "--skip", "broker", "--skip", "ledger", code=0, url="postgresql://127.0.0.1:1/b"
+
+
+def test_nothing_is_green_because_nobody_looked() -> None:
+    parts = [part for name in ("ledger", "broker", "logs", "service") for part in ("--skip", name)]
+    ran = datafixes(None, "verify", *parts)
+    assert (ran.code, "Nothing is left to look at" in ran.err) == (2, True)
+    for option in (("--expect-rows", "7"), ("--fix", "close")):
+        ran = datafixes(None, "verify", "--skip", "ledger", *option)
+        assert (ran.code, "--skip ledger leaves it out" in ran.err) == (2, True)
+
+
+def test_a_line_of_the_log_that_is_older_than_the_fix_proves_nothing(deploy: Deploy) -> None:
+    deploy.log("Checking 3 open positions")
+    time.sleep(0.01)
+    assert deploy.project.alembic("upgrade", "head").code == 0
+    colour, evidence = deploy.verify(*NO_SERVICE, code=3)["Log: positions checked"]
+    assert (colour, "is older than the fix, of 20" in evidence) == ("red", True)
+    without = deploy.verify(*NO_SERVICE, "--skip", "ledger", code=0)
+    assert without["Log: positions checked"][0] == "green"
+    time.sleep(0.01)
+    deploy.log("Checking 3 open positions")
+    assert deploy.verify(*NO_SERVICE, code=0)["Log: positions checked"][0] == "green"
+
+
+def test_a_line_of_the_log_that_is_older_than_the_deployment_proves_nothing(deploy: Deploy) -> None:
+    deploy.project.alembic("upgrade", "head")
+    deploy.service()
+    time.sleep(0.01)
+    deploy.log("Checking 3 open positions", "error closing position 16")
+    found = {line["name"]: line for line in deploy.json("--redeploy", "--yes", code=3)["lines"]}
+    count = found["Log: positions checked"]
+    assert (count["colour"], "is older than the deployment, of 20" in count["evidence"]) == ("red", True)
+    assert found["Log: errors"]["hint"].startswith("All of that is older than the deployment, of 20")
+    # Who looks again later, without --redeploy, is told the same.
+    assert deploy.verify(code=3)["Log: positions checked"] == (count["colour"], count["evidence"])
+    deploy.log("Checking 3 open positions")
+    assert deploy.verify(code=3)["Log: positions checked"][0] == "green"
+
+
+def test_a_run_that_came_to_no_end_is_not_covered_by_an_older_fix(deploy: Deploy, database: Database) -> None:
+    deploy.project.alembic("upgrade", "head")
+    skip = ("--skip", "logs", "--skip", "service")
+    assert deploy.verify(*skip, code=0)["Ledger"][0] == "green"
+    database.psql(
+        "INSERT INTO datafix_run (fix, revision, direction, outcome, reason, fingerprint)"
+        " VALUES ('close_stuck', '016', 'apply', 'failed', 'r', 'f')",
+        "-v",
+        "ON_ERROR_STOP=1",
     )
+    colour, evidence = deploy.verify(*skip, code=3)["Ledger"]
+    assert (colour, "is close_stuck: failed, and not finished" in evidence) == ("red", True)
+    assert deploy.verify(*skip, "--fix", "close_phantom_positions", code=0)["Ledger"][0] == "green"
+
+
+def test_the_account_is_looked_at_where_it_was_asked_for(deploy: Deploy) -> None:
+    skip = ("--skip", "logs", "--skip", "service", "--skip", "broker", "--aws-account", "999999999999")
+    assert deploy.verify(*skip, code=3)["AWS identity"][0] == "red"
+
+
+@dataclass
+class Pauses:
+    """What happens in the pauses between two looks, one after the other; no pause takes any time."""
+
+    events: list[Callable[[], object]]
+    seconds: float = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        if self.events:
+            self.events.pop(0)()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    pauses = Pauses([])
+    patience = partial(waiting.Patience, clock=lambda: pauses.seconds, sleep=pauses.sleep)
+    monkeypatch.setattr(waiting, "Patience", patience)
+    return pauses
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_wait_ends_with_the_line_that_appears(deploy: Deploy, pauses: Pauses) -> None:
+    deploy.project.alembic("upgrade", "head")
+    time.sleep(0.01)
+    pauses.events += [
+        lambda: deploy.log("starting"),
+        lambda: deploy.log("Checking 10 open positions"),
+        lambda: deploy.log("Checking 3 open positions"),
+        interrupt,
+    ]
+    ran = datafixes(
+        deploy.project, "-x", f"broker=file:{deploy.held}", "verify", *NO_SERVICE, "--wait", "10m"
+    )
+    assert (ran.code, pauses.seconds) == (0, 15)
+    said = ran.err.splitlines()
+    assert said[0].startswith("0:00 of 10:00: ")
+    assert "(Log: errors red, Log: positions checked red)" in said[0]
+    assert "(Log: positions checked red)" in said[1]
+    assert len(said) == 2
+
+
+def test_wait_outlives_a_database_that_goes_away(deploy: Deploy, pauses: Pauses) -> None:
+    deploy.project.alembic("upgrade", "head")
+
+    def allow(connections: bool) -> None:
+        database = deploy.project.database
+        server = psycopg2.connect(host=database.socket_directory, dbname="postgres", user="postgres")
+        server.autocommit = True
+        with closing(server), server.cursor() as cursor:
+            cursor.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS {connections}')
+
+    held = deploy.held.read_text()
+    deploy.held.write_text("account,symbol,quantity\n")
+    pauses.events += [
+        lambda: allow(False),
+        lambda: deploy.held.write_text(held),
+        lambda: allow(True),
+        interrupt,
+    ]
+    skip = ("--skip", "logs", "--skip", "service")
+    try:
+        ran = datafixes(deploy.project, "-x", f"broker=file:{deploy.held}", "verify", *skip, "--wait", "10m")
+    finally:
+        allow(True)
+    assert ran.code == 0, ran.out + ran.err
+    assert "(Ledger unknown, Positions unknown)" in ran.err
+
+
+def test_wait_outlives_an_aws_that_goes_away(
+    deploy: Deploy, pauses: Pauses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy.project.alembic("upgrade", "head")
+    time.sleep(0.01)
+    deploy.log("Checking 3 open positions")
+    asked = Aws.ask
+
+    def away(aws: Aws, service: str, operation: str, /, **arguments: Any) -> Any:
+        if pauses.seconds < 10:
+            raise NotAsked("Could not connect to the endpoint URL", "EndpointConnectionError")
+        return asked(aws, service, operation, **arguments)
+
+    monkeypatch.setattr(Aws, "ask", away)
+    ran = datafixes(
+        deploy.project, "-x", f"broker=file:{deploy.held}", "verify", *NO_SERVICE, "--wait", "10m"
+    )
+    assert (ran.code, pauses.seconds) == (0, 10)
+    assert "AWS identity unknown" in ran.err
+
+
+def test_wait_can_be_interrupted(deploy: Deploy, pauses: Pauses) -> None:
+    verify = ("-x", f"broker=file:{deploy.held}", "verify", "--skip", "logs", "--wait", "10m")
+    pauses.events.append(interrupt)
+    ran = datafixes(deploy.project, *verify)
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err.endswith("Interrupted: nothing was changed.\n")
+    deploy.service()
+    pauses.events.append(interrupt)
+    ran = datafixes(deploy.project, *verify, "--redeploy", "--yes")
+    assert (ran.code, ran.out) == (130, "")
+    # That would not be true.
+    assert "nothing was changed" not in ran.err
+    assert ran.last_line.startswith("Interrupted: the deployment that was begun goes on.")
+
+
+def test_an_interrupted_redeploy_does_not_say_that_nothing_was_changed(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Aws.ask
+
+    def ask(aws: Aws, service: str, operation: str, /, **arguments: Any) -> Any:
+        if operation == "update_service":
+            raise KeyboardInterrupt
+        return asked(aws, service, operation, **arguments)
+
+    monkeypatch.setattr(Aws, "ask", ask)
+    ran = datafixes(deploy.project, "verify", "--redeploy", "--yes")
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.last_line == "Interrupted: whether the new deployment was begun is not known."
+
+
+@pytest.mark.parametrize("time", ["-5m", "ten", "10", "", "10m5s", "1h30", "30d"])
+def test_a_time_that_is_none(time: str) -> None:
+    ran = datafixes(None, "verify", "--wait", time)
+    assert (ran.code, f"{time!r} is no time: write 90s, 10m or 1h" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"), [("0", 0), ("90s", 90), ("10m", 600), ("10 m", 600), ("1.5min", 90), ("1h", 3600)]
+)
+def test_wait_takes_as_long_as_it_was_told(
+    time: str, seconds: int, pauses: Pauses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    skip = ("--skip", "logs", "--skip", "service", "--skip", "broker")
+    ran = datafixes(None, "-x", "url=postgresql://127.0.0.1:1/book", "verify", *skip, "--wait", time)
+    assert (ran.code, pauses.seconds) == (1, seconds)
+    assert len(ran.err.splitlines()) == seconds // 30
 
 
 def test_a_broker_that_does_not_answer_is_not_green(deploy: Deploy) -> None:
@@ -283,44 +481,18 @@ def test_redeploy_asks_first(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) ->
     assert (other.code, "No new deployment was begun: another account" in other.err) == (1, True)
     assert datafixes(deploy.project, *redeploy, "--skip", "service", "--yes").code == 2
     assert begun() == first
+    for answer, code in (("\n", 1), ("", 130), ("what\nN\n", 1)):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        answered = datafixes(deploy.project, *redeploy)
+        assert (answered.code, answered.out) == (code, "")
+    assert begun() == first
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    answered = datafixes(deploy.project, *redeploy, "--skip", "logs")
+    assert (answered.code, begun() == first) == (3, False)
+    assert answered.out.startswith("Verify")
+    first = begun()
+    monkeypatch.setenv("CI", "1")
     done = datafixes(deploy.project, *redeploy, "--yes", "--skip", "logs")
     assert begun() != first
     assert done.code == 3
     assert f"Began {begun()} of position-manager-service" in done.err
-
-
-class Pages(Aws):
-    """A log of many pages."""
-
-    def __init__(self, pages: list[dict[str, Any]]) -> None:
-        super().__init__("us-west-2")
-        self.pages, self.asked = pages, list[dict[str, Any]]()
-
-    def ask(self, service: str, operation: str, /, **arguments: Any) -> Any:
-        self.asked.append(arguments)
-        return self.pages[min(len(self.asked), len(self.pages)) - 1]
-
-
-def read(pages: list[dict[str, Any]], **flags: str) -> tuple[Log, Pages]:
-    aws = Pages(pages)
-    return read_log(aws, Settings.resolve(flags, {}, {}), dt.datetime(2026, 2, 3, tzinfo=dt.UTC)), aws
-
-
-def test_every_page_of_the_log_is_read_also_after_an_empty_one() -> None:
-    event = {"timestamp": 1, "message": "error closing position"}
-    pages: list[dict[str, Any]] = [
-        {"events": [], "nextToken": "1"},
-        {"events": [event] * 3, "nextToken": "2"},
-        {"events": [event]},
-    ]
-    log, aws = read(pages, log_window="2min", log_group="arn:aws:logs:us-west-2:123456789012:log-group:x:*")
-    assert (log.events, log.bad, log.whole) == (4, {"error closing position": 4}, True)
-    assert [asked.get("nextToken") for asked in aws.asked] == [None, "1", "2"]
-    assert aws.asked[0]["endTime"] - aws.asked[0]["startTime"] == 120_001
-    assert aws.asked[0]["logGroupIdentifier"].endswith(":log-group:x")
-
-
-def test_a_log_without_end_is_left_and_said_so() -> None:
-    pages = [{"events": [], "nextToken": str(n)} for n in range(1000)]
-    log, aws = read(pages)
-    assert (log.whole, len(aws.asked)) == (False, 200)
