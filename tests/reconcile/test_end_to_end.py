@@ -1,11 +1,13 @@
 """The bug and its repair, end to end: a real client, a real database, and the Position Manager at work meanwhile."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.alerts.aws import Cloud, enter, running_cloud
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project, our_project
 from tests.reconcile.alpaca_server import Alpaca, accounts, running
@@ -97,7 +99,8 @@ def test_phantoms_and_duplicates_are_found_proposed_planned_closed_and_stay_clos
     project = copied(tmp_path, database)
     at(project, "014")
     database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
-    with running(Alpaca(**accounts())) as broker:
+    with running(Alpaca(**accounts())) as broker, running_cloud() as aws:
+        cloud = enter(aws, monkeypatch)
         broker.accounts["large"].hold(QCOM260220P00145000="1", NOW260220P00110000="1", SPY="2")
         monkeypatch.setenv("DATAFIXES_BROKER_URL", broker.url)
         monkeypatch.setenv("DATAFIXES_BROKER_ACCOUNTS", "large=env:KEYS_LARGE,tiny=env:KEYS_TINY")
@@ -124,11 +127,11 @@ def test_phantoms_and_duplicates_are_found_proposed_planned_closed_and_stay_clos
         ran = project.alembic("-x", f"plan={plan['digest']}", "upgrade", "head")
         assert ran.code == 0, ran.err
         assert _differences(project, code=0) == []
-        held = broker_file(tmp_path)
-        green = datafixes(
-            project, "-x", f"broker=file:{held}", "verify", "--skip", "logs", "--skip", "service"
+        log(cloud, "Checking 3 open positions")
+        green = answer(
+            project, "verify", "--skip", "service", "--fix", "close_phantoms_015", "--expect-rows", "7"
         )
-        assert green.code == 0, green.out + green.err
+        assert [line["colour"] for line in green["lines"]] == ["green"] * 6 + ["skipped"], green
         assert project.alembic("downgrade", "014").code == 0
         assert len(_differences(project)) == 8
 
@@ -146,9 +149,10 @@ def _differences(project: Project, code: int = 3) -> list[dict[str, Any]]:
     return found
 
 
-def broker_file(directory: Path) -> Path:
-    path = directory / "held.csv"
-    path.write_text(
-        "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
-    )
-    return path
+def log(cloud: Cloud, *messages: str) -> None:
+    """What the Position Manager says."""
+    logs, group = cloud.client("logs"), "/ecs/ops-pipeline/position-manager-service"
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="task")
+    events = [{"timestamp": int(time.time() * 1000), "message": message} for message in messages]
+    logs.put_log_events(logGroupName=group, logStreamName="task", logEvents=events)
