@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from datafixes.reconcile.proposing import Findings, Proposal
     from datafixes.reconcile.reconciling import Reconciliation
 
-_KINDS = {"phantoms": "phantom", "duplicates": "duplicate", "missing": "missing", "quantities": "quantity"}
-
 
 @click.command(epilog="Example: datafixes propose --phantoms    Then: datafixes plan")
 @click.option("--phantoms", is_flag=True, help="Close what the book alone has.")
@@ -39,7 +37,7 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
     from datafixes.reconcile.gathering import gather
     from datafixes.reconcile.reconciling import reconcile
-    from datafixes.report.reconcile import summary
+    from datafixes.report.reconcile import PROPOSED_WITH, summary
 
     project = where.project()
     project.heads()  # where there is no project, that is said first
@@ -47,7 +45,7 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     found = reconcile(project, broker)
     if account is not None:
         found = found.only(account)
-    kinds = [kind for option, kind in _KINDS.items() if asked[option]]
+    kinds = [kind for kind, option in PROPOSED_WITH.items() if asked[option.removeprefix("--")]]
     _say(summary(found))
     _tell_doubts(found)
     _tell_others(found, kinds)
@@ -73,11 +71,14 @@ def _tell_doubts(found: Reconciliation) -> None:
 
 def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
     """Say which differences nobody asked for, and how to."""
-    options = {kind: f"--{option}" for option, kind in _KINDS.items()}
+    from datafixes.report.reconcile import PROPOSED_WITH
+
     others = dict.fromkeys(one.kind for one in found.comparison.differences if one.kind not in kinds)
     for kind in others:
         count = sum(one.kind == kind for one in found.comparison.differences)
-        how = f"propose them with {options[kind]}" if kind in options else "for a person to decide"
+        how = (
+            f"propose them with {PROPOSED_WITH[kind]}" if kind in PROPOSED_WITH else "for a person to decide"
+        )
         _say(f"Not asked for: {count} of kind {kind} ({how})")
 
 

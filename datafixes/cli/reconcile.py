@@ -21,13 +21,16 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
     """
     from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
     from datafixes.reconcile.reconciling import reconcile
-    from datafixes.report.reconcile import document_of_reconciliation, reconciliation_as_json
+    from datafixes.report.reconcile import PROPOSED_WITH, document_of_reconciliation, reconciliation_as_json
 
     project = where.project()
     found = reconcile(project, open_broker(project.settings))
     if account is not None:
         found = found.only(account)
     show(lambda: document_of_reconciliation(found), lambda: reconciliation_as_json(found), form, output)
+    kinds = {one.kind for one in found.comparison.differences}
+    if options := [option for kind, option in PROPOSED_WITH.items() if kind in kinds]:
+        click.echo(f"Next: datafixes propose {' '.join(options)}", err=True)
     if not found.is_certain:
         return FAILED
     return DIFFERENT if found.comparison.differences else OK

@@ -22,6 +22,15 @@ MEANING: Mapping[str, str] = {
 """What each kind of difference means, in the order in which they are told."""
 
 
+PROPOSED_WITH: Mapping[str, str] = {
+    "phantom": "--phantoms",
+    "duplicate": "--duplicates",
+    "missing": "--missing",
+    "quantity": "--quantities",
+}
+"""The option of ``datafixes propose`` for each kind that can be proposed."""
+
+
 def document_of_reconciliation(found: Reconciliation) -> Document:
     """What an operator reads."""
     state: State = "bad" if found.comparison.differences or not found.is_certain else "good"

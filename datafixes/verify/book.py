@@ -7,7 +7,7 @@ from datafixes.reconcile.book_row import UnreadableRow
 from datafixes.reconcile.positions import Comparison, Difference
 from datafixes.verify.checklist import Line, some
 
-_MORE = "datafixes reconcile"
+_MORE = "More: datafixes reconcile"
 _NO_ACCOUNT = "(no account)"
 
 

@@ -88,7 +88,7 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
     if not entry.runs:
         if wanted.fix:
             return Line(NAME, "red", f"it knows no fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
-        return Line(NAME, "red", "no fix is in force", "datafixes history")
+        return Line(NAME, "red", "no fix is in force", "More: datafixes history")
     fix = entry.runs[0].fix
     here = next((one for one in entry.in_force if one.fix == fix), None)
     if here is None:
@@ -103,7 +103,7 @@ def _unfinished(run: RunOfHistory) -> Line:
     evidence = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}, and not finished"
     if run.error:
         evidence += f": {' '.join(run.error.split())}"
-    return Line(NAME, "red", evidence, f"datafixes show {run.run_id}; look at another fix: --fix NAME")
+    return Line(NAME, "red", evidence, f"More: datafixes show {run.run_id}; look at another fix: --fix NAME")
 
 
 def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:
@@ -115,7 +115,7 @@ def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:
             return Line(NAME, "green", evidence)
     if run.error:
         evidence += f": {' '.join(run.error.split())}"
-    return Line(NAME, "red", evidence, f"datafixes show {run.run_id}")
+    return Line(NAME, "red", evidence, f"More: datafixes show {run.run_id}")
 
 
 def _counted(evidence: str, changed: int | None, wanted: Wanted) -> Line:

@@ -44,7 +44,7 @@ def test_an_equal_book_is_fine_in_every_form(book: Trader) -> None:
         f"UPDATE active_positions SET status = 'closed' WHERE id IN ({str(PHANTOMS)[1:-1]})"
     )
     ran = book.run("reconcile")
-    assert (ran.code, ran.out.splitlines()[1]) == (0, "✓ No difference, 3 positions equal.")
+    assert (ran.code, ran.out.splitlines()[1], ran.err) == (0, "✓ No difference, 3 positions equal.", "")
     for form in ("markdown", "html", "json"):
         ran = book.run("reconcile", "--format", form)
         assert (ran.code, "Infinity" in ran.out, bool(ran.out)) == (0, False, True)
@@ -83,6 +83,9 @@ def test_every_kind_of_difference_names_all_of_its_rows(book: Trader) -> None:
     assert summary in " ".join(told.split())
     assert "duplicate  large            BBB     6     2       2, 3, 4" in told
     assert "large, not tiny" in told
+    assert book.run("reconcile").err == (
+        "Next: datafixes propose --phantoms --duplicates --missing --quantities\n"
+    )
     assert kinds(book.found("--account", "tiny", code=3)) == [("account", "large", "EEE", "5", "5", [7])]
 
 

@@ -83,7 +83,7 @@ def test_a_difference_is_red_where_it_is() -> None:
     large, tiny = check_book(BOOK, Comparison((PHANTOM,)), ["large", "tiny"])
     assert (large.colour, tiny.colour) == ("red", "green")
     assert "1 different: QCOM phantom row 16 (book 5, broker 0)" in large.evidence
-    assert large.hint == "datafixes reconcile"
+    assert large.hint == "More: datafixes reconcile"
     moved = replace(PHANTOM, kind="account", broker=Decimal(5), elsewhere="tiny")
     assert [line.colour for line in check_book(BOOK, Comparison((moved,)), ["large", "tiny"])] == [
         "red",
