@@ -174,7 +174,7 @@ def parse_accounts(text: str) -> Mapping[str, str]:
     accounts: dict[str, str] = {}
     for part in text.split(",") if text else ():
         name, _, secret = (piece.strip() for piece in part.partition("="))
-        if not name or name in accounts or not re.fullmatch(r"[\w/+=.@:-]+", secret):
+        if not name or name in accounts or not re.fullmatch(r"(env:|arn:[\w:-]+:)?[\w/+=.@-]+", secret):
             raise ValueError(form)
         accounts[name] = secret
     return MappingProxyType(accounts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
 @click.option("--duplicates", is_flag=True, help="Close what it has more than once, but for the oldest row.")
 @click.option("--missing", is_flag=True, help="Insert what the broker alone has.")
 @click.option("--quantities", is_flag=True, help="Correct quantities to the broker's.")
-@click.option("--account", metavar="NAME", help="Only for this account.")
+@click.option("--account", metavar="NAME", help="Only for this account; all are compared.")
+@click.option("--trust-keys", is_flag=True, help="All keys open the accounts they are named for.")
 @click.option("--rev-id", metavar="ID", help="The id of the revision.")
 @click.option("--head", metavar="REVISION", help="What to stand on, where heads are several.")
 @pass_where
-def command(where: Where, /, account: str | None, rev_id: str | None, head: str | None, **asked: bool) -> int:
+def command(
+    where: Where,
+    /,
+    account: str | None,
+    trust_keys: bool,
+    rev_id: str | None,
+    head: str | None,
+    **asked: bool,
+) -> int:
     """Turn differences between book and broker into one revision for review.
 
     It reads, and writes a file: what is in it happens with alembic upgrade. Nothing is proposed from doubt, and
@@ -43,14 +53,15 @@ def command(where: Where, /, account: str | None, rev_id: str | None, head: str 
     project.heads()  # where there is no project, that is said first
     broker = open_broker(project.settings)
     found = reconcile(project, broker)
-    if account is not None:
-        found = found.only(account)
+    shown = found if account is None else found.only(account)
     kinds = [kind for kind, option in PROPOSED_WITH.items() if asked[option.removeprefix("--")]]
     _say(summary(found))
     _tell_doubts(found)
-    _tell_others(found, kinds)
-    if any(one.kind in kinds for one in found.comparison.differences):
-        findings = gather(project, broker, found, kinds, _say)
+    _tell_others(shown, kinds)
+    if any(one.kind in kinds for one in shown.comparison.differences):
+        findings = gather(project, broker, shown, kinds, _say)
+        # What stands in another account may be what this one lacks: all of it is judged.
+        findings = replace(findings, found=found, account=account or "", trusted=trust_keys)
         _propose(project, findings, kinds, (rev_id, head))
     else:
         _say("Nothing to propose, so nothing was written.")

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from datafixes.errors import SettingError
-from datafixes.reconcile.alpaca_answers import Account, contradiction, read_account, read_positions
+from datafixes.reconcile.alpaca_answers import Account, apart, contradiction, read_account, read_positions
 from datafixes.reconcile.alpaca_client import Line, check_installed
 from datafixes.reconcile.alpaca_orders import (
     closing_fills,
@@ -80,6 +80,7 @@ class AlpacaBroker:
         why = ""
         for _ in range(_LOOKS):
             about = self._open(account, line)
+            proven = bool(self._keys[account].account_number)
             # In this order, so that whatever happens in between shows: what ends after the first question is in flight,
             # and what is filled before the last one was filled lately.
             orders = read_orders(line.orders("open"))
@@ -87,6 +88,10 @@ class AlpacaBroker:
             closed = read_orders(line.orders("closed", since))
             filled = symbols_of_fills(line.fills(since))
             read_at = dt.datetime.now(dt.UTC)
+            if skew := apart(line.date, read_at):
+                raise NoAnswer(
+                    f"the clock of this machine and Alpaca's are {skew} apart: what is lately, nobody knows"
+                )
             if why := contradiction(about, listed):
                 continue  # something may have been bought or sold between the two answers
             positions = [one.position for one in listed]
@@ -95,9 +100,10 @@ class AlpacaBroker:
                 in_flight(orders, positions),
                 filled_since([*orders, *closed], since) | filled,
                 read_at,
-                f"Alpaca {urlsplit(self._url).netloc}, account {about.shown}",
+                f"Alpaca {urlsplit(self._url).netloc}, account {about.shown}"
+                + (", the one that its secret names" if proven else ""),
                 identity=about.number,
-                proven=bool(self._keys[account].account_number),
+                proven=proven,
             )
         raise NoAnswer(why)
 

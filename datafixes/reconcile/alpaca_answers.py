@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from datafixes.reconcile.broker import NoAnswer
@@ -16,6 +17,8 @@ Json = Any
 CRYPTO = "crypto"
 """How the asset class of what is neither a stock nor an option begins."""
 _CENT = Decimal("0.01")
+_SKEW = 60
+"""Seconds by which clocks may differ: less than the grace period is meant for."""
 _LEEWAY = Decimal("0.2")
 
 
@@ -67,7 +70,7 @@ def text(row: dict[str, Json], name: str) -> str:
     return value
 
 
-_TOO_MUCH = Decimal(10) ** 15
+_TOO_MANY_DIGITS = 15
 
 
 def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
@@ -80,7 +83,7 @@ def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
         except InvalidOperation:
             pass
         else:
-            if exact.is_finite() and abs(exact) < _TOO_MUCH:
+            if exact.is_finite() and exact.adjusted() < _TOO_MANY_DIGITS:
                 return exact
     raise NoAnswer(f"{name}{about and f' of {about}'} is {shown}: not a number")
 
@@ -92,6 +95,16 @@ def moment(row: dict[str, Json], name: str) -> dt.datetime:
     except ValueError:
         raise NoAnswer(f"{name} is {str(row[name])[:40]!r}: not a date and time") from None
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def apart(date: str, now: dt.datetime) -> str:
+    """By how much two clocks differ, where that is too much; empty where it is not, or nobody says."""
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        return ""
+    seconds = abs((theirs.replace(tzinfo=theirs.tzinfo or dt.UTC) - now).total_seconds())
+    return f"{seconds:.0f}s" if seconds > _SKEW else ""
 
 
 def read_account(answer: Json) -> Account:

@@ -77,6 +77,8 @@ class Line:
         self._sleep = sleep
         self._until = time.monotonic() + timeout * _CONVERSATION if timeout else None
         self._client: TradingClient | None = None
+        self.date = ""
+        """When Alpaca gave its last answer, as its header says."""
 
     def close(self) -> None:
         """Hang up."""
@@ -215,6 +217,7 @@ class Line:
         """Everything but 200 is an error here, a redirection too."""
         code = response.status_code
         if code == 200:
+            self.date = response.headers.get("Date", "")
             return
         said = self._words(response)
         if code in (401, 403):

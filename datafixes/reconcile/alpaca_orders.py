@@ -79,7 +79,7 @@ def _order(row: dict[str, Json]) -> Order:
         if filled and row.get("filled_avg_price")
         else None,
         changed_at=moment(row, ended) if ended else None,
-        guards=row.get("order_class") in _GROUPS or row.get("type") in _STOPS,
+        guards=str(row.get("order_class")) in _GROUPS or str(row.get("type")) in _STOPS,
         opens=str(row.get("position_intent") or "").endswith("_to_open"),
     )
 
@@ -133,7 +133,7 @@ def symbols_of_fills(rows: Iterable[dict[str, Json]]) -> frozenset[Symbol]:
 def closing_fills(orders: Iterable[Order], symbols: Collection[Symbol], after: dt.datetime) -> list[Fill]:
     """What orders did since then in these symbols, without those that are known to have opened a position."""
     fills = [
-        Fill(order.symbol, order.filled, order.price, order.changed_at, order.id)
+        Fill(order.symbol, order.filled, order.price, order.changed_at, order.id, order.status == "filled")
         for order in orders
         if order.symbol in symbols
         and not order.opens

@@ -16,16 +16,25 @@ from datafixes.reconcile.positions import BookPosition
 from datafixes.script import literal
 from datafixes.values import masked
 
+_SKEW = dt.timedelta(minutes=1)
+"""By how much clocks may differ, whatever the grace period is."""
 _PAGE = 5000  # rows; what a Lambda answers may have 6 MB
 _COLUMNS = {
-    "id", "account_name", "ticker", "option_symbol", "instrument_type", "side", "quantity", "entry_price", "entry_time",
+    "id", "account_name", "ticker", "option_symbol", "instrument_type", "side", "status", "quantity", "entry_price",
+    "entry_time",
 }  # fmt: skip
-_OPEN = "status IN ('open', 'closing')"
+_OPEN = "CAST(status AS text) IN ('open', 'closing')"
+# What the book may mean by open, and nobody would find.
+_ODD = (
+    "(status IS NULL OR lower(btrim(CAST(status AS text))) IN ('open', 'closing')"
+    " AND CAST(status AS text) NOT IN ('open', 'closing'))"
+)
 
 # Texts and seconds: neither depends on the session's settings, and no driver or JSON on the way rounds them.
 _SELECT = """
-SELECT id, account_name, ticker, option_symbol, instrument_type, side, CAST(quantity AS text) AS quantity,
-       CAST(entry_price AS text) AS entry_price, CAST(extract(epoch FROM entry_time) AS text) AS entry_time{more}
+SELECT id, account_name, ticker, option_symbol, instrument_type, side, CAST(status AS text) AS status,
+       CAST(quantity AS text) AS quantity, CAST(entry_price AS text) AS entry_price,
+       CAST(extract(epoch FROM entry_time) AS text) AS entry_time{more}
   FROM {table}
  WHERE {where}
  ORDER BY id
@@ -66,22 +75,22 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
 
     Args:
         project: where the book is.
-        account: only of this account, if one is named.
-        but: of all accounts but these; rows without an account are among them.
+        account: only of this account, if one is named; and only with just these statuses.
+        but: of all accounts but these; rows without an account are among them, and those of any account with a status
+            that is nearly one of the two, or none.
 
     Raises:
         DatafixError: the database, or the Lambda, does not answer in full; or there is no such table.
     """
     settings = project.settings
     schema, name = book_table(settings)
-    table = literal.qualified(schema, name)
     function = lambda_of(settings)
     read_at = dt.datetime.now(dt.UTC)
-    latest = read_at + dt.timedelta(milliseconds=settings.grace.milliseconds)
+    latest = read_at + max(dt.timedelta(milliseconds=settings.grace.milliseconds), _SKEW)
     rows: list[BookRow] = []
     unreadable: list[UnreadableRow] = []
     with asking(project) as ask:
-        for values in _found(ask, table, _which(account, but), is_lambda=bool(function)):
+        for values in _found(ask, (schema, name), _which(account, but), is_lambda=bool(function)):
             if _whole(values["id"]) is None:
                 raise DatafixError(
                     f"The book {schema}.{name} has the id {values['id']!r}: its ids must be whole numbers."
@@ -101,23 +110,23 @@ def _which(account: str, but: Collection[str]) -> str:
         return f"{_OPEN} AND account_name = {literal.text(account)}"
     if but:
         names = ", ".join(literal.text(name) for name in but)
-        return f"{_OPEN} AND (account_name IS NULL OR account_name NOT IN ({names}))"
-    return _OPEN
+        return f"({_OPEN} AND (account_name IS NULL OR account_name NOT IN ({names})) OR {_ODD})"
+    return f"({_OPEN} OR {_ODD})"
 
 
-def _found(ask: Ask, table: str, where: str, *, is_lambda: bool) -> Iterator[Mapping[str, Any]]:
+def _found(ask: Ask, table: tuple[str, str], where: str, *, is_lambda: bool) -> Iterator[Mapping[str, Any]]:
     if not is_lambda:
-        return ask(_SELECT.format(table=table, more="", where=where))
+        return ask(_SELECT.format(table=literal.qualified(*table), more="", where=where))
     return _pages(ask, table, where)
 
 
-def _pages(ask: Ask, table: str, where: str) -> Iterator[Mapping[str, Any]]:
+def _pages(ask: Ask, table: tuple[str, str], where: str) -> Iterator[Mapping[str, Any]]:
     """All rows through the Lambda, which answers no more than some megabytes, and may cut answers by itself."""
     last: int | None = None
     while True:
         more = "" if last is None else f" AND id > {last}"
-        and_that = f", count(*) OVER () AS rows_left, {_hides(table)} AS hides"
-        select = _SELECT.format(table=table, more=and_that, where=f"{where}{more}")
+        and_that = f", count(*) OVER () AS rows_left, {_hides(*table)} AS hides"
+        select = _SELECT.format(table=literal.qualified(*table), more=and_that, where=f"{where}{more}")
         rows = list(ask(f"{select}\n LIMIT {_PAGE}"))
         left = 0
         for row in rows:
@@ -135,9 +144,11 @@ def _pages(ask: Ask, table: str, where: str) -> Iterator[Mapping[str, Any]]:
             return
 
 
-def _check_empty(ask: Ask, table: str, where: str) -> None:
+def _check_empty(ask: Ask, table: tuple[str, str], where: str) -> None:
     """No rows may be an answer that was lost on the way: whoever counts them must find none."""
-    select = f"SELECT count(*) AS rows, {_hides(table)} AS hides FROM {table} WHERE {where}"
+    select = (
+        f"SELECT count(*) AS rows, {_hides(*table)} AS hides FROM {literal.qualified(*table)} WHERE {where}"
+    )
     count = None
     for row in ask(select):
         _check_sees_all(row)
@@ -148,16 +159,21 @@ def _check_empty(ask: Ask, table: str, where: str) -> None:
         )
 
 
-def _hides(table: str) -> str:
-    return f"pg_catalog.row_security_active(CAST({literal.text(table)} AS regclass))"
+def _hides(schema: str, name: str) -> str:
+    """Whether a role may see less of the book than there is; of a view nobody knows what is beneath it."""
+    return (
+        "(SELECT pg_catalog.row_security_active(c.oid) OR c.relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class AS c"
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        f" WHERE n.nspname = {literal.text(schema)} AND c.relname = {literal.text(name)})"
+    )
 
 
 def _check_sees_all(row: Mapping[str, Any]) -> None:
     """A role from which a policy hides rows sees another book than there is."""
     if row.get("hides"):
         raise DatafixError(
-            "Row security hides rows of the book from the role that the Lambda reads with.",
-            hint="It needs to own the table, or BYPASSRLS.",
+            "The book is a view, or row security hides rows of it from the role that the Lambda reads with.",
+            hint="Name the table itself (book_table); and let the role own it, or have BYPASSRLS.",
         )
 
 

@@ -14,7 +14,7 @@ from datafixes.reconcile.symbols import NoSymbol, Stock, Symbol, parse_symbol
 _SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
 _KINDS = ("STOCK", "CALL", "PUT")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TOO_MUCH = Decimal(10) ** 15
+_TOO_MANY_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
     """
     wrong: list[str] = []
     account, written = values["account_name"], _written(values)
+    if values["status"] not in ("open", "closing"):
+        wrong.append(f"its status is {_shown(values['status'])}: not open, closing or closed")
     if not account:
         wrong.append("it has no account")
     symbol = _symbol(values, written, wrong)
@@ -89,7 +91,10 @@ def _symbol(values: Mapping[str, Any], written: str, wrong: list[str]) -> Symbol
         return None
     kind = str(values["instrument_type"]).strip().upper()
     means = "STOCK" if isinstance(symbol, Stock) else {"C": "CALL", "P": "PUT"}[symbol.right]
-    if kind in _KINDS and kind != means:
+    if kind not in _KINDS:
+        wrong.append(f"its instrument_type is {_shown(values['instrument_type'])}: not STOCK, CALL or PUT")
+        return None
+    if kind != means:
         wrong.append(f"its instrument_type is {kind}, and {written} is a {means}")
         return None
     return symbol
@@ -115,7 +120,7 @@ def _number(value: Any) -> Decimal | None:
         number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and abs(number) < _TOO_MUCH else None
+    return number if number.is_finite() and number.adjusted() < _TOO_MANY_DIGITS else None
 
 
 def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:

@@ -78,11 +78,13 @@ def asking(project: Project) -> Iterator[Ask]:
 
 def book_columns(project: Project) -> dict[str, str]:
     """The columns of the book, each with its type as SQL writes it."""
-    table = literal.text(literal.qualified(*book_table(project.settings)))
+    schema, table = map(literal.text, book_table(project.settings))
     select = (
         "SELECT CAST(a.attname AS text) AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type"
-        f" FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = pg_catalog.to_regclass({table})"
-        " AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+        " FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        f" WHERE n.nspname = {schema} AND c.relname = {table} AND a.attnum > 0 AND NOT a.attisdropped"
+        " ORDER BY a.attnum"
     )
     with asking(project) as ask:
         return {str(row["name"]): str(row["type"]) for row in ask(select)}

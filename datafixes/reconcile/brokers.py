@@ -3,6 +3,7 @@
 import datetime as dt
 from pathlib import Path
 
+from datafixes.errors import SettingError
 from datafixes.reconcile.alpaca import AlpacaBroker
 from datafixes.reconcile.broker import Broker
 from datafixes.reconcile.file_broker import FileBroker
@@ -20,4 +21,8 @@ def open_broker(settings: Settings) -> Broker:
     if kind != "file":
         return AlpacaBroker(settings)
     limit = settings.broker_file_age.milliseconds
-    return FileBroker(Path(path).expanduser(), dt.timedelta(milliseconds=limit) if limit else None)
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingError(f"broker is {settings.broker!r} ({settings.origins['broker']}): {error}") from None
+    return FileBroker(file, dt.timedelta(milliseconds=limit) if limit else None)

@@ -1,7 +1,7 @@
 """Compares the book with the broker. Pure: no database, no network, no clock of its own."""
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -20,6 +20,8 @@ from datafixes.reconcile.positions import (
 from datafixes.reconcile.symbols import Symbol
 
 _NONE = Decimal(0)
+_MOST_SUMS = 10_000
+"""So many different sizes are no duplicates of one position."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,42 @@ def compare_account(
         difference = _difference(account, symbol, mine, held.get(symbol, _NONE))
         if difference is None:
             equal += 1
-        elif why := _why_unsettled(mine, symbol, answer, since):
-            unsettled.append(Unsettled(account, symbol, difference.rows, why))
+        elif symbol in answer.in_flight:
+            unsettled.append(_excused(difference, "an order is in flight"))
+        elif symbol in answer.closed_lately:
+            unsettled.append(_excused(difference, "something was filled within the grace period"))
         else:
-            found.append(difference)
+            certain, waiting = _by_age(difference, mine, since)
+            found += certain
+            unsettled += waiting
     return Compared(tuple(found), tuple(unsettled), equal, len(held))
+
+
+def _excused(one: Difference, why: str) -> Unsettled:
+    return Unsettled(one.account, one.symbol, one.rows, why)
+
+
+def _by_age(
+    one: Difference, rows: Sequence[BookPosition], since: dt.datetime
+) -> tuple[list[Difference], list[Unsettled]]:
+    """What is certain of a difference, and what a row that was just opened excuses.
+
+    Rows that stand there longer and are more than the broker has are too many, whatever was opened since: a book that
+    makes its phantoms anew every five minutes would otherwise always look as if it had just begun.
+    """
+    young = [row for row in rows if row.opened_at is not None and row.opened_at > since]
+    if not young:
+        return [one], []
+    waiting = Unsettled(
+        one.account, one.symbol, tuple(row.id for row in young), "opened within the grace period"
+    )
+    old = [row for row in rows if row not in young]
+    book = sum((row.quantity for row in old), _NONE)
+    too_many = abs(book) > abs(one.broker) or book * one.broker < 0
+    if not book or not too_many or any(row.quantity * book < 0 for row in young):
+        return [], [Unsettled(one.account, one.symbol, one.rows, waiting.why)]
+    difference = _difference(one.account, one.symbol, old, one.broker)
+    return ([difference] if difference else []), [waiting]
 
 
 def together(compared: Mapping[str, Compared], unknown: Mapping[str, str]) -> Comparison:
@@ -116,16 +149,6 @@ def _held(answer: Known) -> dict[Symbol, Decimal]:
     return {symbol: quantity for symbol, quantity in held.items() if quantity}
 
 
-def _why_unsettled(rows: Sequence[BookPosition], symbol: Symbol, answer: Known, since: dt.datetime) -> str:
-    if symbol in answer.in_flight:
-        return "an order is in flight"
-    if symbol in answer.closed_lately:
-        return "something was filled within the grace period"
-    if any(row.opened_at is not None and row.opened_at > since for row in rows):
-        return "opened within the grace period"
-    return ""
-
-
 def _difference(
     account: str, symbol: Symbol, rows: Sequence[BookPosition], broker: Decimal
 ) -> Difference | None:
@@ -149,26 +172,34 @@ def _difference(
 
 def _holds_too_many(rows: Sequence[BookPosition], broker: Decimal) -> bool:
     """Whether some of the rows are the broker's position, and the others say the same again."""
-    quantities = {row.quantity for row in rows}
-    if len(quantities) < len(rows) and sum(quantities, _NONE) == broker:
-        return True
-    if broker in quantities and len(quantities) > 1:
-        # Rows of several sizes: one of them alone must be the answer, and no others together.
-        smaller = [row.quantity for row in rows if row.quantity != broker]
-        return broker not in _sums(smaller) if len(smaller) <= 12 else False
-    if broker in quantities:
-        return len(rows) > 1
-    # Rows of one size, more of them than there are at the broker.
-    [one, *others] = quantities
-    return not others and any(one * count == broker for count in range(1, len(rows)))
+    parts = parts_of([row.quantity for row in rows], broker)
+    return parts is not None and parts.total() < len(rows)
 
 
-def _sums(quantities: Sequence[Decimal]) -> set[Decimal]:
-    """What some of them make together."""
-    found = {_NONE}
-    for quantity in quantities:
-        found |= {one + quantity for one in found}
-    return found - {_NONE}
+def parts_of(quantities: Iterable[Decimal], whole: Decimal) -> Counter[Decimal] | None:
+    """How many of each size make up a whole; None where none do, or where several choices would.
+
+    A size that is negative where the whole is not is no part of it: nothing is then.
+    """
+    sizes = Counter(quantities)
+    if any(size * whole <= 0 for size in sizes):
+        return None
+    # By sum, the choices that make it: one is kept, and that there are more.
+    found: dict[Decimal, tuple[Counter[Decimal], bool]] = {_NONE: (Counter(), True)}
+    for size, count in sizes.items():
+        longer: dict[Decimal, tuple[Counter[Decimal], bool]] = {}
+        for total, (choice, is_only) in found.items():
+            for number in range(count + 1):
+                reached = total + size * number
+                if abs(reached) > abs(whole):
+                    break
+                only = is_only and reached not in longer
+                longer[reached] = choice + Counter({size: number}), only
+        if len(longer) > _MOST_SUMS:
+            return None
+        found = longer
+    choice, is_only = found.get(whole, (Counter(), False))
+    return choice if is_only else None
 
 
 def _moved(found: Sequence[Difference]) -> list[Difference]:

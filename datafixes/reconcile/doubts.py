@@ -1,10 +1,10 @@
 """Differences that may be none, because of a row that was not compared. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from datafixes.reconcile.book import Book
-from datafixes.reconcile.closed_rows import ClosedRow
+from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import Answer, Comparison, Difference, Known, Unsettled
 from datafixes.reconcile.symbols import Symbol
 
@@ -13,7 +13,7 @@ MAY_BE_EXPLAINED = ("missing", "quantity", "side", "account")
 
 
 def without_doubt(
-    found: Comparison, book: Book, answers: Mapping[str, Answer], closed: Iterable[ClosedRow] = ()
+    found: Comparison, book: Book, answers: Mapping[str, Answer], others: Iterable[OtherRow] = ()
 ) -> Comparison:
     """Take a difference for unsettled where a row that was not compared may be the reason for it.
 
@@ -21,9 +21,9 @@ def without_doubt(
         found: what a comparison of the other rows found.
         book: the book.
         answers: what the broker said; rows of any other account could not be compared.
-        closed: rows that were closed within the grace period: the broker may have been asked before.
+        others: rows that are not open, and may have been when the broker was asked.
     """
-    doubts = _Doubts(book, answers, closed)
+    doubts = _Doubts(book, answers, others)
     differences: list[Difference] = []
     unsettled = list(found.unsettled)
     for one in found.differences:
@@ -35,42 +35,47 @@ def without_doubt(
     return replace(found, differences=tuple(differences), unsettled=tuple(unsettled))
 
 
-def in_doubt(one: Difference, found: Comparison, answers: Mapping[str, Answer]) -> str:
+def in_doubt(
+    one: Difference, found: Comparison, answers: Mapping[str, Answer], *, trusted: bool = False
+) -> str:
     """Why nothing should be proposed for a difference, certain as it looks; empty where something can be.
 
-    A phantom is one only where every account answered: the position may stand in the one that did not. And keys that
-    nothing proves to be those of their account may be another's.
+    What one account lacks may stand in another: in one that did not answer, or in one that differs in the same symbol.
+    And keys that nothing proves to be those of their account may be another's.
+
+    Args:
+        one: the difference.
+        found: everything that was found, in all accounts.
+        answers: what the broker said.
+        trusted: somebody said that all keys open the accounts that they are named for.
     """
-    silent = [account for account in found.unknown if account in answers]
-    if one.kind == "phantom" and found.unknown:
-        return f"the broker may hold it in {' or '.join(found.unknown)}, of which nothing is known"
+    if one.kind in ("phantom", "missing"):
+        if found.unknown:
+            return f"it may stand in {' or '.join(found.unknown)}, of which nothing is known"
+        if others := _others(one, found):
+            return f"{' and '.join(others)} differs in it too, or is not settled: it may be the same position"
     answer = answers.get(one.account)
-    if not isinstance(answer, Known) or answer.proven or not answer.identity:
-        return ""
-    prove = 'put "account_number" beside them'
-    if silent:
-        return f"nothing proves its keys, and they may be those of {' or '.join(silent)}: {prove}"
-    if other := _crossed(found.differences).get(one.account):
-        return f"the keys of {one.account} and {other} may have changed places: {prove}"
+    if isinstance(answer, Known) and answer.identity and not answer.proven and not trusted:
+        return 'nothing proves that its keys open this account: put "account_number" beside them, or --trust-keys'
     return ""
 
 
-def _crossed(differences: Sequence[Difference]) -> dict[str, str]:
-    """Accounts of which each holds what the book has in the other: as if their keys had changed places."""
-    moved = {(one.account, one.elsewhere) for one in differences if one.elsewhere}
-    found = {account: other for account, other in moved if (other, account) in moved}
-    numbers = {(one.account, one.symbol): (one.book, one.broker) for one in differences}
-    for (account, symbol), (book, broker) in numbers.items():
-        for other in {one.account for one in differences if one.symbol == symbol} - {account}:
-            if broker and numbers[other, symbol] == (broker, book):
-                found[account] = other
-    return found
+def _others(one: Difference, found: Comparison) -> list[str]:
+    """Other accounts that have too much of what one lacks: at the broker for a phantom, else in the book."""
+    lacks = one.book - one.broker
+    accounts = {
+        other.account
+        for other in found.differences
+        if other.symbol == one.symbol and (other.broker - other.book) * lacks > 0
+    }
+    accounts |= {other.account for other in found.unsettled if other.symbol == one.symbol}
+    return sorted(accounts - {one.account})
 
 
 class _Doubts:
     """Which rows were not compared, by what is known of them, and why not."""
 
-    def __init__(self, book: Book, answers: Mapping[str, Answer], closed: Iterable[ClosedRow]) -> None:
+    def __init__(self, book: Book, answers: Mapping[str, Answer], others: Iterable[OtherRow]) -> None:
         self._rows: dict[tuple[str | None, Symbol | None], str] = {}
         cannot = "row {} of the book cannot be compared"
         for row in book.unreadable:
@@ -79,10 +84,9 @@ class _Doubts:
         for position in book.positions:
             if position.account not in answers:
                 self._rows.setdefault((None, position.symbol), cannot.format(position.id))
-        self._closed = {
-            (row.account, row.symbol): f"row {row.id} of the book was closed within the grace period"
-            for row in closed
-        }
+        self._others: dict[Symbol, list[OtherRow]] = {}
+        for other in others:
+            self._others.setdefault(other.symbol, []).append(other)
 
     def about(self, one: Difference) -> str:
         """Why a difference may be none; empty where nothing says so."""
@@ -92,8 +96,8 @@ class _Doubts:
                 return why
         if one.kind not in MAY_BE_EXPLAINED:
             return ""
-        for account in accounts:
-            if why := self._closed.get((account, one.symbol)):
-                return why
+        for other in self._others.get(one.symbol, ()):
+            if any(other.is_in(account) for account in accounts):
+                return f"{other.told}{' within the grace period' if other.closed_at else ''}"
         places = [(account, None) for account in accounts] + [(None, one.symbol), (None, None)]
         return next((self._rows[place] for place in places if place in self._rows), "")

@@ -23,7 +23,7 @@ def exit_told(true: Exit | None, closing: Closing) -> str:
     )
     if true:
         return f"closed by {told}"
-    why = closing.doubt or "the book does not say at which price it began"
+    why = closing.doubt or "the book does not say what it began with, or of how many shares it is"
     return f"a neutral exit: {why}{f': {told}' if told else ''}"
 
 

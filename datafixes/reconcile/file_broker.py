@@ -4,6 +4,7 @@ import csv
 import datetime as dt
 import io
 import json
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -16,7 +17,10 @@ from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
 _COLUMNS = ("account", "symbol", "quantity")
 """A CSV file must have these. Others: entry_price; and for fills filled_at, price, order_id."""
-_TOO_MUCH = Decimal(10) ** 15
+_TURNS = ("side", "direction", "position_side")
+"""Columns that would turn the meaning of a quantity; others that are not known are left alone."""
+_SKEW = dt.timedelta(minutes=5)
+_TOO_MANY_DIGITS = 15
 
 
 @dataclass
@@ -27,9 +31,9 @@ class _Content:
     read_at: dt.datetime = dt.datetime.min
 
 
-@dataclass(frozen=True)
+@dataclass
 class FileBroker:
-    """The positions in a CSV or JSON file, which is read anew each time.
+    """The positions in a CSV or JSON file, which is read once: all accounts stand in the same one.
 
     CSV: the columns account, symbol, quantity, and entry_price where it is known. A row with nothing but an account
     says that it holds nothing. A row with filled_at, price and order_id is a fill. JSON: the same as an object of
@@ -44,6 +48,7 @@ class FileBroker:
     path: Path
     oldest: dt.timedelta | None = None
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    _content: _Content | None = None
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
         """See `Broker.positions`. A file with one bad line says nothing about any account."""
@@ -51,8 +56,11 @@ class FileBroker:
             content = self._read()
         except NoAnswer as error:
             return Unknown(error.why)
-        if self.oldest is not None and (age := self.now() - content.read_at) > self.oldest:
+        age = self.now() - content.read_at
+        if self.oldest is not None and age > self.oldest:
             return Unknown(f"{self.path} was written {_ago(age)} ago: too old to say what is held now")
+        if -age > _SKEW:
+            return Unknown(f"{self.path} was written in the future, {_ago(-age)} from now")
         if account not in content.positions:
             return Unknown(f"{self.path} does not say what this account holds, nor that it holds nothing")
         return Known(
@@ -76,8 +84,15 @@ class FileBroker:
         return sorted(ours, key=lambda fill: (fill.filled_at, fill.order_id))
 
     def _read(self) -> _Content:
+        if self._content is None:
+            self._content = self._anew()
+        return self._content
+
+    def _anew(self) -> _Content:
         try:
-            changed_at = self.path.stat().st_mtime
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise NoAnswer(f"{self.path} is no file")
             text = self.path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise NoAnswer(f"{self.path} cannot be read: {error.strerror}") from None
@@ -85,7 +100,7 @@ class FileBroker:
             raise NoAnswer(f"{self.path} is not UTF-8 (byte {error.start})") from None
         rows = _json_rows(text) if self.path.suffix.lower() == ".json" else _csv_rows(text)
         # When the file was written is as new as what it says can be.
-        content = _Content(read_at=dt.datetime.fromtimestamp(changed_at, dt.UTC))
+        content = _Content(read_at=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC))
         seen: dict[tuple[str, Symbol], str] = {}
         try:
             for place, row in rows:
@@ -116,10 +131,14 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
             Fill(symbol, quantity, _number(row, "price"), _moment(row["filled_at"]), _order_id(row))
         )
         return
+    if row.get("price") or row.get("order_id"):
+        raise NoAnswer("it has a price or an order_id, as a fill has, and no filled_at")
     if (account, symbol) in seen:
         raise NoAnswer(f"{symbol} of {account} stands on {seen[account, symbol]} already")
     seen[account, symbol] = place
     entry = _number(row, "entry_price") if row.get("entry_price") else None
+    if entry is not None and entry <= 0:
+        raise NoAnswer(f"entry_price {row['entry_price']!r} is not a price")
     content.positions.setdefault(account, []).append(BrokerPosition(symbol, quantity, entry))
 
 
@@ -151,10 +170,16 @@ def _header(cells: Sequence[str]) -> list[str]:
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise NoAnswer(f"line 1: no column {' and no column '.join(missing)}")
+    if turned := [name for name in columns if name in _TURNS]:
+        raise NoAnswer(f"line 1: {_no_side(turned[0])}")
     twice = {name for name in columns if name and columns.count(name) > 1}
     if twice:
         raise NoAnswer(f"line 1: the column {min(twice)} is there twice")
     return columns
+
+
+def _no_side(name: str) -> str:
+    return f"{name!r} is not read: a short position has a negative quantity"
 
 
 def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -189,6 +214,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _json_row(name: str, part: Any, place: str) -> dict[str, str]:
     if not isinstance(part, dict) or not all(isinstance(value, str | None) for value in part.values()):
         raise NoAnswer(f"{place}: is not an object with plain values")
+    if turned := [key for key in part if key.lower() in _TURNS]:
+        raise NoAnswer(f"{place}: {_no_side(turned[0])}")
     row = {key: (value or "").strip() for key, value in part.items()}
     if name != "empty" and not row.get("symbol"):
         raise NoAnswer(f"{place}: no symbol")
@@ -210,7 +237,7 @@ def _number(row: Mapping[str, str], name: str) -> Decimal:
         value = Decimal(text if "_" not in text else "")
     except InvalidOperation:
         raise NoAnswer(f"{name} {text!r} is not a number") from None
-    if not value.is_finite() or abs(value) >= _TOO_MUCH:
+    if not value.is_finite() or value.adjusted() >= _TOO_MANY_DIGITS:
         raise NoAnswer(f"{name} {text!r} is not a number that a position can have")
     return value
 

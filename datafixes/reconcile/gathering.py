@@ -10,7 +10,7 @@ from datafixes.drafting.copies import copies_of, planned_audit_tables
 from datafixes.drafting.survey import see_as_a_run, table_seen
 from datafixes.errors import DatafixError
 from datafixes.reconcile.book_source import alembic_versions, book_columns, book_table, lambda_of
-from datafixes.reconcile.closed_rows import ClosedRow, read_closed
+from datafixes.reconcile.other_rows import OtherRow, read_others
 from datafixes.reconcile.pending import pending_of
 from datafixes.reconcile.positions import Difference, Fill, Unknown
 from datafixes.reconcile.proposing import Findings
@@ -52,14 +52,14 @@ def gather(
             "database itself."
         )
     target = Target(schema, table, columns, audit, audit_schema)
-    fills, closed = _closings(project, broker, found, say) if "phantom" in kinds else ({}, ())
+    fills, others = _closings(project, broker, found, say) if "phantom" in kinds else ({}, ())
     witness = witness_of(project, target) if "missing" in kinds else ""
-    return Findings(found, target, fills, pending, closed, witness)
+    return Findings(found, target, fills, pending, others, witness=witness)
 
 
 def _closings(
     project: Project, broker: Broker, found: Reconciliation, say: Callable[[str], None]
-) -> tuple[Mapping[str, Sequence[Fill] | Unknown], Sequence[ClosedRow]]:
+) -> tuple[Mapping[str, Sequence[Fill] | Unknown], Sequence[OtherRow]]:
     """What the broker did in the symbols of the phantoms since they were opened, and what the book closed there."""
     rows = {row.position.id: row.position for row in found.book.rows}
     fills: dict[str, Sequence[Fill] | Unknown] = {}
@@ -80,7 +80,7 @@ def _closings(
         fills[account] = told
         asked += phantoms
         since.append(min(opened))
-    return fills, read_closed(project, {one.symbol for one in asked}, min(since)) if since else ()
+    return fills, read_others(project, {one.symbol for one in asked}, min(since)) if since else ()
 
 
 def _audit_table(project: Project, schema: str, table: str, say: Callable[[str], None]) -> tuple[str, str]:

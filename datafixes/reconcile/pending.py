@@ -10,9 +10,10 @@ from typing import Any
 from datafixes.declared import FixOfRevision
 from datafixes.errors import DatafixError
 from datafixes.fix import DataFix, Insert
+from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
-Held = tuple[str, str]
-"""An account and a symbol, as the book writes them."""
+Held = tuple[str, Symbol | str]
+"""An account and what is in it; a text where that is no symbol."""
 
 
 @dataclass(frozen=True)
@@ -104,5 +105,9 @@ def _changed(one: FixOfRevision, book: tuple[str, str]) -> tuple[set[int], set[H
 
 
 def _held(row: Mapping[str, Any]) -> Held:
-    symbol = row.get("option_symbol")
-    return str(row.get("account_name")), str(row.get("ticker") if symbol is None else symbol)
+    written = row.get("option_symbol")
+    text = str(row.get("ticker") if written is None else written)
+    try:
+        return str(row.get("account_name")), parse_symbol(text)
+    except NoSymbol:
+        return str(row.get("account_name")), text

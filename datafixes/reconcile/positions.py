@@ -59,6 +59,7 @@ class Fill:
         price: at which price on average.
         filled_at: when.
         order_id: the broker's number of the order.
+        is_whole: all of the order was filled, then; of a part, the time is the end of the order.
     """
 
     symbol: Symbol
@@ -66,6 +67,7 @@ class Fill:
     price: Decimal
     filled_at: dt.datetime
     order_id: str
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)

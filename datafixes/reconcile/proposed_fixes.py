@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,9 +11,11 @@ from decimal import Decimal
 from datafixes.expressions import Value, sql
 from datafixes.fix import Change, DataFix, Insert, Update
 from datafixes.reconcile.book_row import BookRow
-from datafixes.reconcile.closed_rows import ClosedRow
 from datafixes.reconcile.closing import Exit, closing_of, exit_of
+from datafixes.reconcile.comparing import parts_of
+from datafixes.reconcile.conditions import CLOSED, IDENTITY, OPEN, alone, closed_since, seen_row, still_there
 from datafixes.reconcile.evidence import exit_told, moment, number, positions, row_told, rows_are
+from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import BrokerPosition, Difference, Fill, Unknown
 from datafixes.reconcile.symbols import Option
 from datafixes.reconcile.target import Target
@@ -20,20 +23,12 @@ from datafixes.rows import Rows
 from datafixes.script import literal
 from datafixes.values import parse_application
 
-_OPEN = "status IN ('open', 'closing')"
-_CLOSED = "status = 'closed'"
-_SYMBOL = "coalesce(option_symbol, ticker)"
-# An id alone is no proof of identity: the book makes its phantoms anew, and the ids move on.
-_SIDE = "CASE WHEN lower(side) IN ('short', 'sell') THEN 'short' ELSE 'long' END"
-_IDENTITY = {
-    "symbol": _SYMBOL, "account": "account_name", "side": _SIDE, "quantity": "quantity", "opened": "entry_time",
-    "entry": "entry_price",
-}  # fmt: skip
 # What the Position Manager writes every minute into a row that is open.
 _HOUSEKEEPING = (
     "current_price", "current_pnl_dollars", "current_pnl_percent", "last_checked_at", "check_count", "updated_at",
     "peak_price", "trailing_stop_price",
 )  # fmt: skip
+_GOOD_FOR = dt.timedelta(days=1)
 _KEPT = Decimal("0.0001")  # what the book's prices keep
 
 
@@ -46,6 +41,7 @@ class Seen:
         revision: the id of the revision.
         read_at: when the broker was asked.
         broker: which one.
+        grace: how long a position that was just opened or closed is unsettled.
         witness: a condition that holds in the database of this book, and in no other.
     """
 
@@ -53,6 +49,7 @@ class Seen:
     revision: str
     read_at: dt.datetime
     broker: str
+    grace: dt.timedelta
     witness: str = ""
 
 
@@ -66,7 +63,7 @@ class Chosen:
         held: what the broker has.
         read_at: when it said so.
         fills: what it did in the symbol of a phantom, or why that is not known.
-        closed: rows of the same position that are closed.
+        others: rows of the same position that are not open.
     """
 
     difference: Difference
@@ -74,7 +71,7 @@ class Chosen:
     held: tuple[BrokerPosition, ...]
     read_at: dt.datetime
     fills: Sequence[Fill] | Unknown = ()
-    closed: tuple[ClosedRow, ...] = ()
+    others: tuple[OtherRow, ...] = ()
 
     @property
     def entry_price(self) -> Decimal | None:
@@ -106,15 +103,15 @@ def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     evidence: list[str] = []
     for one in chosen:
         positions = [row.position for row in one.rows]
-        closing = closing_of(one.difference, positions, one.fills, one.closed)
+        closing = closing_of(one.difference, positions, one.fills, one.others)
         price = closing.price
         true = {row.id: exit_of(row, price) for row in positions} if price is not None else {}
         exits |= {id_: found for id_, found in true.items() if found is not None}
         evidence += [row_told(row, exit_told(true.get(row.position.id), closing)) for row in one.rows]
     rows = [row for one in chosen for row in one.rows]
     reason = f"{rows_are(len(rows))} open in the book, and not held by the broker ({_asked(seen)})."
-    ensure = "" if exits else "exit_price = entry_price"
-    named = _named(rows, seen.target, already=_CLOSED, ensure=ensure)
+    ensure = "" if exits else "exit_price IS NOT DISTINCT FROM entry_price"
+    named = _named(rows, seen.target, already=CLOSED, ensure=ensure)
     fix = _fix("close_phantoms", reason, _closed(exits, seen.target), named, seen)
     return ProposedFix(fix, tuple(evidence))
 
@@ -125,13 +122,15 @@ def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     kept: list[BookRow] = []
     evidence: list[str] = []
     for one in chosen:
-        keeps = _kept(one)
+        keeps = kept_of(one)
         kept += keeps
         closed += [row for row in one.rows if row not in keeps]
         told = f"the broker has {number(one.difference.broker)}"
         evidence += [row_told(row, f"{told}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
     reason = f"{rows_are(len(closed))} in the book once more for what the broker holds once ({_asked(seen)})."
-    named = _named(closed, seen.target, already=_CLOSED, ensure=_still_there(kept, seen.target))
+    named = _named(
+        closed, seen.target, already=CLOSED, ensure=still_there([seen_row(row) for row in kept], seen.target)
+    )
     fix = _fix("close_duplicates", reason, _closed({}, seen.target), named, seen)
     return ProposedFix(fix, tuple(evidence))
 
@@ -141,36 +140,32 @@ def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     rows = [row for one in chosen for row in one.rows]
     wanted = {one.rows[0].position.id: int(abs(one.difference.broker)) for one in chosen}
     quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
-    change = Update(seen.target.table, set={"quantity": quantity}, where=_OPEN, schema=seen.target.schema)
+    change = Update(seen.target.table, set={"quantity": quantity}, where=OPEN, schema=seen.target.schema)
     evidence = (
         row_told(row, f"the broker has {number(one.difference.broker)}") for one in chosen for row in one.rows
     )
     reason = f"{rows_are(len(rows))} in the book with another quantity than the broker's ({_asked(seen)})."
-    return ProposedFix(
-        _fix("correct_quantities", reason, change, _named(rows, seen.target), seen), tuple(evidence)
-    )
+    named = _named(rows, seen.target, ensure=alone(seen.target))
+    return ProposedFix(_fix("correct_quantities", reason, change, named, seen), tuple(evidence))
 
 
 def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     """Add a row for every position that the broker alone has."""
     target = seen.target
     rows = [_new_row(one, seen) for one in chosen]
-    change = Insert(target.table, rows=rows, schema=target.schema, where=seen.witness)
-    book = literal.name(target.table)
-    # Somebody may have told the book meanwhile.
-    alone = (
-        f"(SELECT count(*) FROM {literal.qualified(target.schema, target.table)} AS other WHERE other.{_OPEN}"
-        f" AND other.account_name = {book}.account_name"
-        " AND upper(replace(coalesce(other.option_symbol, other.ticker), ' ', ''))"
-        f" = upper(coalesce({book}.option_symbol, {book}.ticker))) = 1"
-    )
+    read_at = min(one.read_at for one in chosen)
+    # What the broker held is no reason to insert a position days later: then it is proposed anew.
+    until = (read_at + _GOOD_FOR).replace(microsecond=0)
+    where = f"{seen.witness} AND now() < timestamptz {literal.text(until.astimezone(dt.UTC).isoformat(' '))}"
+    change = Insert(target.table, rows=rows, schema=target.schema, where=where)
     evidence = tuple(
         f"{one.difference.account} {one.difference.symbol}: the broker has {number(one.difference.broker)}"
         f" at {', '.join(number(held.entry_price) for held in one.held if held.entry_price is not None)}"
         for one in chosen
     )
     reason = f"The broker holds {positions(len(chosen))} that the book does not have ({_asked(seen)})."
-    new = Rows(key="id", expect=len(chosen), ensure=alone)
+    ensure = f"{alone(target)} AND NOT {closed_since(target, read_at - seen.grace)}"
+    new = Rows(key="id", expect=len(chosen), ensure=ensure)
     return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence)
 
 
@@ -194,16 +189,14 @@ def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
     }
 
 
-def _kept(one: Chosen) -> list[BookRow]:
-    """The oldest row that is what the broker has, or else the oldest of each size, or of one size, that make it up."""
-    oldest = sorted(one.rows, key=lambda row: (_opened(row), row.position.id))
-    whole = [row for row in oldest if row.position.quantity == one.difference.broker]
-    if whole:
-        return whole[:1]
-    sizes = {row.position.quantity: row for row in reversed(oldest)}
-    if sum(sizes) == one.difference.broker:
-        return list(sizes.values())
-    return oldest[: int(one.difference.broker / oldest[0].position.quantity)]
+def kept_of(one: Chosen) -> list[BookRow]:
+    """The rows of a duplicate that make up what the broker has: of each size, the oldest."""
+    parts = parts_of([row.position.quantity for row in one.rows], one.difference.broker) or Counter()
+    kept: list[BookRow] = []
+    for size, count in parts.items():
+        rows = [row for row in one.rows if row.position.quantity == size]
+        kept += sorted(rows, key=lambda row: (_opened(row), row.position.id))[:count]
+    return kept
 
 
 def _opened(row: BookRow) -> dt.datetime:
@@ -228,27 +221,20 @@ def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
             ("current_pnl_percent", "percent", "0"),
         ):
             values[column] = sql(_case({id_: getattr(one, field) for id_, one in exits.items()}, otherwise))
-    return Update(target.table, set=values, where=_OPEN, schema=target.schema)
-
-
-def _side(row: BookRow) -> str:
-    return "short" if row.position.quantity < 0 else "long"
+    return Update(target.table, set=values, where=OPEN, schema=target.schema)
 
 
 def _named(rows: Iterable[BookRow], target: Target, *, already: str = "", ensure: str = "") -> Rows:
     """The rows as the book showed them."""
     expect = {
-        row.position.id: (
-            row.written,
-            row.position.account,
-            _side(row),
-            int(abs(row.position.quantity)),
-            row.position.opened_at and target.time("entry_time", row.position.opened_at),
-            row.position.entry_price,
-        )
+        row.position.id: (*seen_row(row)[1:], _opened_at(row, target), row.position.entry_price)
         for row in sorted(rows, key=lambda row: row.position.id)
     }
-    return Rows(key="id", identity=_IDENTITY, expect=expect, already=already, ensure=ensure)
+    return Rows(key="id", identity=IDENTITY, expect=expect, already=already, ensure=ensure)
+
+
+def _opened_at(row: BookRow, target: Target) -> dt.datetime | None:
+    return row.position.opened_at and target.time("entry_time", row.position.opened_at)
 
 
 def _fix(name: str, reason: str, change: Change, rows: Rows, seen: Seen) -> DataFix:
@@ -263,21 +249,6 @@ def _fix(name: str, reason: str, change: Change, rows: Rows, seen: Seen) -> Data
         housekeeping=[one for one in _HOUSEKEEPING if one in target.columns]
         if isinstance(change, Insert)
         else (),
-    )
-
-
-def _still_there(rows: Sequence[BookRow], target: Target) -> str:
-    """The condition that the rows to keep are still what makes the others superfluous."""
-    kept = ", ".join(
-        f"({row.position.id}, {literal.text(row.written)}, {literal.text(row.position.account)},"
-        f" {int(abs(row.position.quantity))}, {literal.text(_side(row))})"
-        for row in sorted(rows, key=lambda row: row.position.id)
-    )
-    return (
-        f"(SELECT count(*) FROM {literal.qualified(target.schema, target.table)} AS kept WHERE kept.{_OPEN}"
-        f" AND (kept.id, coalesce(kept.option_symbol, kept.ticker), kept.account_name, kept.quantity,"
-        f" {_SIDE.replace('side', 'kept.side')}) IN ({kept}))"
-        f" = {len(rows)}"
     )
 
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from datafixes.reconcile import proposed_fixes as fixes
 from datafixes.reconcile.book_row import BookRow
-from datafixes.reconcile.closed_rows import ClosedRow
 from datafixes.reconcile.doubts import in_doubt
+from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.pending import Pending
 from datafixes.reconcile.positions import Difference, Fill, Known, Unknown
 from datafixes.reconcile.proposed_fixes import Chosen, ProposedFix, Seen
@@ -19,6 +19,9 @@ from datafixes.reconcile.target import Target
 
 KINDS = ("phantom", "duplicate", "quantity", "missing")
 """What can be proposed, in the order in which a revision does it."""
+
+_SAME_PRICE = Decimal("0.01")
+"""Prices that differ by no more than this part are the same."""
 
 _MAKERS: Mapping[str, Callable[[Sequence[Chosen], Seen], ProposedFix]] = {
     "phantom": fixes.close_phantoms,
@@ -37,7 +40,9 @@ class Findings:
         target: the table that is the book.
         fills: by account, what the broker did in the symbols of its phantoms, or why that is not known.
         pending: what revisions will change that have not run.
-        closed: rows of the phantoms' symbols that are closed.
+        others: rows of the phantoms' symbols that are not open.
+        account: the only account for which something is to be proposed; empty for all.
+        trusted: somebody said that all keys open the accounts that they are named for.
         witness: a condition that holds in the database of this book, and in no other; empty where there is none.
     """
 
@@ -45,7 +50,9 @@ class Findings:
     target: Target
     fills: Mapping[str, Sequence[Fill] | Unknown] = field(default_factory=dict)
     pending: Pending = field(default_factory=Pending)
-    closed: Sequence[ClosedRow] = ()
+    others: Sequence[OtherRow] = ()
+    account: str = ""
+    trusted: bool = False
     witness: str = ""
 
 
@@ -78,30 +85,32 @@ def propose(findings: Findings, kinds: Collection[str], revision: str) -> Propos
     found = findings.found
     rows = {row.position.id: row for row in found.book.rows}
     for difference in found.comparison.differences:
-        if difference.kind not in chosen:
+        if difference.kind not in chosen or (findings.account and difference.account != findings.account):
             continue
         one, pending = _beside(difference, findings.pending, rows)
         waiting.update(pending)
         if one is None:
             continue
         choice = _choice(one, findings, rows, whole=not pending)
-        if why := _why_not(choice, findings) or in_doubt(one, found.comparison, found.answers):
+        if why := _why_not(choice, findings) or in_doubt(
+            one, found.comparison, found.answers, trusted=findings.trusted
+        ):
             left.append(f"{_told(one)}: {why}")
         else:
             chosen[one.kind].append(choice)
-    seen = Seen(findings.target, revision, found.read_at, found.broker, findings.witness)
+    seen = Seen(findings.target, revision, found.read_at, found.broker, found.grace, findings.witness)
     made = tuple(_MAKERS[kind](choices, seen) for kind, choices in chosen.items() if choices)
     return Proposal(made, tuple(left), waiting)
 
 
 def _beside(
     one: Difference, pending: Pending, rows: Mapping[int, BookRow]
-) -> tuple[Difference | None, set[str]]:
+) -> tuple[Difference | None, list[str]]:
     """What is left of a difference beside what revisions will do that have not run yet, and these revisions."""
     if one.kind == "missing":
-        revision = pending.inserted.get((one.account, str(one.symbol)))
-        return (one, set()) if revision is None else (None, {revision})
-    revisions = {pending.rows[row] for row in one.rows if row in pending.rows}
+        revision = pending.inserted.get((one.account, one.symbol))
+        return (one, []) if revision is None else (None, [revision])
+    revisions = sorted({pending.rows[row] for row in one.rows if row in pending.rows})
     if not revisions:
         return one, revisions
     rest = tuple(row for row in one.rows if row not in pending.rows)
@@ -122,9 +131,9 @@ def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *,
         one,
         tuple(rows[id_] for id_ in one.rows),
         held,
-        read_at or findings.found.read_at,
+        min(read_at or findings.found.read_at, findings.found.read_at),
         fills if isinstance(fills, Unknown) else [fill for fill in fills if fill.symbol == one.symbol],
-        tuple(row for row in findings.closed if (row.account, row.symbol) == (one.account, one.symbol)),
+        tuple(row for row in findings.others if row.symbol == one.symbol and row.is_in(one.account)),
     )
 
 
@@ -133,13 +142,46 @@ def _why_not(choice: Chosen, findings: Findings) -> str:
     one = choice.difference
     if one.kind in ("quantity", "missing") and one.broker % 1:
         return f"the broker has a fraction ({one.broker.normalize():f}), which the book does not keep"
-    if one.kind == "quantity" and len(one.rows) > 1:
+    makers: Mapping[str, Callable[[Chosen, Findings], str]] = {
+        "quantity": _no_quantity,
+        "missing": _no_insert,
+        "duplicate": _no_duplicate,
+    }
+    return makers[one.kind](choice, findings) if one.kind in makers else ""
+
+
+def _no_quantity(choice: Chosen, findings: Findings) -> str:
+    one = choice.difference
+    if len(one.rows) > 1:
         return "several rows make up this position, and nothing says which of them is wrong"
-    if one.kind == "missing" and choice.entry_price is None:
+    if choice.read_at < findings.found.read_at - findings.found.grace:
+        return "what the broker says is older than grace, and the book may have changed since"
+    entry, price = choice.rows[0].position.entry_price, choice.entry_price
+    if entry and price and abs(price - entry) > entry * _SAME_PRICE:
+        return f"the broker says that it was opened at {price.normalize():f}: a split, or another purchase"
+    return ""
+
+
+def _no_insert(choice: Chosen, findings: Findings) -> str:
+    if choice.entry_price is None:
         return "the broker does not say at which price it was opened"
-    if one.kind == "missing" and not findings.witness:
+    if choice.entry_price <= 0:
+        return f"the broker says that it was opened at {choice.entry_price.normalize():f}, which is no price"
+    if not findings.witness:
         return "the book has no row at all by which its database could be told from another"
     return ""
+
+
+def _no_duplicate(choice: Chosen, findings: Findings) -> str:
+    """Rows are the same position again where nothing tells them apart but their time."""
+    kept = fixes.kept_of(choice)
+    same = {(row.position.quantity, row.position.entry_price) for row in kept}
+    other = next(
+        (row for row in choice.rows if (row.position.quantity, row.position.entry_price) not in same), None
+    )
+    if other is None:
+        return ""
+    return f"row {other.position.id} is of another size or price than those that would stay"
 
 
 def _told(one: Difference) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from datafixes.errors import DatafixError
 from datafixes.reconcile.book import Book, read_book
-from datafixes.reconcile.closed_rows import read_closed
 from datafixes.reconcile.comparing import Compared, compare_account, together
 from datafixes.reconcile.doubts import MAY_BE_EXPLAINED, without_doubt
+from datafixes.reconcile.other_rows import read_others
 from datafixes.reconcile.positions import (
     NOT_IN_SETTINGS,
     Answer,
@@ -127,7 +127,7 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
     found = together(compared, unknown)
     explained = {one.symbol for one in found.differences if one.kind in MAY_BE_EXPLAINED}
     asked_at = [answer.read_at for answer in answers.values() if isinstance(answer, Known) and answer.read_at]
-    closed = read_closed(project, explained, min([read_at, *asked_at]) - grace)
+    closed = read_others(project, explained, min([read_at, *asked_at]) - grace)
     found = without_doubt(found, book, answers, closed)
     return Reconciliation(found, book, answers, settings.broker, read_at, grace, compared)
 

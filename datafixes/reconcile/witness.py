@@ -17,7 +17,8 @@ _NEWEST = """
 SELECT id, account_name, coalesce(option_symbol, ticker) AS symbol,
        CAST(extract(epoch FROM entry_time) AS text) AS entry_time
   FROM {table}
- WHERE account_name IS NOT NULL AND coalesce(option_symbol, ticker) IS NOT NULL AND entry_time IS NOT NULL
+ WHERE account_name IS NOT NULL AND coalesce(option_symbol, ticker) IS NOT NULL
+   AND extract(epoch FROM entry_time) BETWEEN 0 AND 4102444800
  ORDER BY id DESC
  LIMIT 1
 """.strip()

@@ -33,7 +33,9 @@ PROPOSED_WITH: Mapping[str, str] = {
 
 def document_of_reconciliation(found: Reconciliation) -> Document:
     """What an operator reads."""
-    state: State = "bad" if found.comparison.differences or not found.is_certain else "good"
+    state: State = "attention" if found.comparison.unsettled else "good"
+    if found.comparison.differences or not found.is_certain:
+        state = "bad"
     facts = (
         Fact("Book", f"{found.book.source}: {counted(_rows(found), 'row')} open or closing"),
         Fact("Broker", found.broker),

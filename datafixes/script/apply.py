@@ -217,6 +217,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
     return [
+        *(_lock(table) if change.where.strip() or fix.rows.ensure.strip() else []),
         *_meant(change),
         "    -- The new rows, and which keys they got.",
         run(
@@ -230,6 +231,14 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",
         "",
         *_proof(fix, table),
+    ]
+
+
+def _lock(table: str) -> list[str]:
+    return [
+        "    -- Nobody adds rows meanwhile: the conditions would not see them.",
+        f"    LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;",
+        "",
     ]
 
 

@@ -204,10 +204,11 @@ class Alpaca:
         """How often this path was asked."""
         return sum(one == path for _, one, _ in self.asked)
 
-    def secret(self, name: str) -> str:
-        """The keys of an account, as its secret holds them."""
+    def secret(self, name: str, *, number: bool = True) -> str:
+        """The keys of an account, as its secret holds them; with its number, which proves them, or without."""
         account = self.accounts[name]
-        return json.dumps({"api_key": account.api_key, "secret_key": account.secret_key})
+        keys = {"api_key": account.api_key, "secret_key": account.secret_key}
+        return json.dumps(keys | ({"account_number": account.number} if number else {}))
 
     def fault_for(self, path: str) -> Fault | None:
         """What goes wrong now."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -119,7 +120,10 @@ def test_positions_are_read_exactly(alpaca: Alpaca) -> None:
     assert answer.in_flight == answer.closed_lately == frozenset()
     assert answer.read_at is not None
     assert abs(answer.read_at - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
-    assert answer.source == f"Alpaca {alpaca.url.removeprefix('http://')}, account …1111"
+    assert (
+        answer.source
+        == f"Alpaca {alpaca.url.removeprefix('http://')}, account …1111, the one that its secret names"
+    )
 
 
 def test_an_account_that_holds_nothing_is_known(alpaca: Alpaca) -> None:
@@ -304,6 +308,7 @@ def test_a_contradiction_that_passes_is_none(alpaca: Alpaca) -> None:
 def test_keys_that_say_which_account_they_open_must_open_it(
     alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KEYS_LARGE", alpaca.secret("large", number=False))
     assert not known(alpaca).proven
     named = json.loads(alpaca.secret("large")) | {"account_number": "PA3TINY2222"}
     monkeypatch.setenv("KEYS_LARGE", json.dumps(named))
@@ -399,6 +404,16 @@ def test_more_orders_of_one_moment_than_a_page_holds(alpaca: Alpaca) -> None:
     assert "lists more than 500 orders of one moment" in why(alpaca)
 
 
+def test_a_clock_that_is_minutes_ahead_makes_nothing_known(
+    alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was filled a moment ago would look as if it was older than the grace period."""
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda _: "Wed, 04 Feb 2026 15:00:00 GMT")
+    assert "the clock of this machine and Alpaca's are " in why(alpaca)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda _: "no date")
+    assert known(alpaca).positions == []
+
+
 def test_what_was_filled_lately_is_told(alpaca: Alpaca) -> None:
     long_ago, lately = NOW - dt.timedelta(days=30), NOW - dt.timedelta(minutes=1)
     account = alpaca.accounts["large"]
@@ -448,7 +463,7 @@ def test_closing_fills(alpaca: Alpaca) -> None:
     wanted = [parse_symbol("NOW"), parse_symbol(PUT)]
     assert broker.fills("large", wanted, after=opened) == [
         Fill(parse_symbol("NOW"), Decimal(-7), Decimal("101.2345"), closed_at, sale["id"]),
-        Fill(parse_symbol(PUT), Decimal(2), Decimal("1.05"), NOW, part["id"]),
+        Fill(parse_symbol(PUT), Decimal(2), Decimal("1.05"), NOW, part["id"], is_whole=False),
     ]
     assert broker.fills("large", wanted, after=opened.replace(tzinfo=None)) != []
     assert broker.fills("large", [], after=opened) == []

@@ -79,7 +79,8 @@ def test_the_row_to_keep_is_still_of_that_side(book: Trader) -> None:
     assert book.rows("status", "id = 72") == [("open",)]
 
 
-def test_keys_in_the_place_of_their_name_are_not_shown() -> None:
+@pytest.mark.parametrize("secret", ['{"api_key": "AK", "secret_key": "HIDDEN"}', "AK:HIDDEN"])
+def test_keys_in_the_place_of_their_name_are_not_shown(secret: str) -> None:
     with pytest.raises(SettingError) as refused:
-        Settings.resolve({"broker_accounts": 'large={"api_key": "AK", "secret_key": "HIDDEN"}'}, {}, {})
+        Settings.resolve({"broker_accounts": f"large={secret}"}, {}, {})
     assert "HIDDEN" not in str(refused.value)

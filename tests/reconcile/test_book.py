@@ -26,6 +26,8 @@ from datafixes.reconcile.positions import (
 )
 from datafixes.reconcile.reconciling import Reconciliation, reconcile
 from datafixes.reconcile.symbols import Stock, Symbol, parse_symbol
+from datafixes.reconcile.target import Target
+from datafixes.reconcile.witness import witness_of
 from datafixes.report.reconcile import document_of_reconciliation, summary
 from tests.projects import our_project
 from tests.reconcile.books import BOOK, new_row
@@ -307,5 +309,54 @@ def test_rows_that_row_security_hides_are_no_proof_that_there_are_none(
     with lambdas(monkeypatch) as account:
         account.functions[NAME] = on(book, role=role)
         for name in ("large", "tiny"):
-            with pytest.raises(DatafixError, match="Row security hides rows of the book from the role"):
+            with pytest.raises(DatafixError, match="The book is a view, or row security hides rows of it"):
                 read_book(Project.read(flags=(f"book=lambda:{NAME}",)), account=name)
+
+
+@pytest.mark.parametrize("status", ["OPEN", " open ", "Closing", None])
+def test_a_status_that_is_nearly_open_cannot_be_compared(book: Database, status: str | None) -> None:
+    book.execute(
+        new_row(id=94, ticker="IBM", status=status), new_row(id=95, account_name="mid", status=status)
+    )
+    book.execute(new_row(id=96, ticker="IBM", status="expired"))
+    held = [BrokerPosition(Stock("IBM"), Decimal(1))]
+    found = reconcile(project_of(book), Holds({"large": Known(held), "tiny": Known([])}))
+    assert [(row.id, row.why.partition(":")[0]) for row in found.book.unreadable] == [
+        (94, "its status is " + ("NULL" if status is None else repr(status))),
+        (95, "its status is " + ("NULL" if status is None else repr(status))),
+    ]
+    assert "missing" not in {one.kind for one in found.comparison.differences}
+
+
+@pytest.mark.parametrize("kind", ["OPTION", "", "PUT"])
+def test_an_option_without_its_symbol_is_not_taken_for_the_stock(book: Database, kind: str) -> None:
+    book.execute(
+        new_row(id=94, ticker="IBM", instrument_type=kind, strike_price=5, expiration_date="2026-03-20")
+    )
+    [row] = read_book(project_of(book)).unreadable
+    assert (row.id, row.why.startswith("its instrument_type is ")) == (94, True)
+
+
+def test_a_book_that_makes_its_phantoms_anew_every_five_minutes_is_told(book: Database) -> None:
+    now = dt.datetime.now(dt.UTC)
+    book.execute(
+        "DELETE FROM active_positions",
+        *(new_row(id=n, ticker="IBM", entry_time=now - dt.timedelta(minutes=5 * n)) for n in range(30)),
+    )
+    found = reconcile(project_of(book), Holds({"large": Known([]), "tiny": Known([])})).comparison
+    assert [(one.kind, len(one.rows)) for one in found.differences] == [("phantom", 29)]
+    assert [one.rows for one in found.unsettled] == [(0,)]
+
+
+@pytest.mark.parametrize("time", ["infinity", "294276-12-31", "-infinity"])
+def test_times_that_python_does_not_have(book: Database, time: str) -> None:
+    book.execute(
+        new_row(id=94, ticker="IBM", status="closed", closed_at=time),
+        new_row(id=95, ticker="GE", entry_time=time),
+    )
+    held = [BrokerPosition(Stock("IBM"), Decimal(1))]
+    found = reconcile(project_of(book), Holds({"large": Known(held), "tiny": Known([])}))
+    assert [row.id for row in found.book.unreadable] == [95]
+    assert "IBM" not in {str(one.symbol) for one in found.comparison.differences if time != "-infinity"}
+    target = Target("public", "active_positions", {}, "a", "public")
+    assert "id = 94" in witness_of(project_of(book), target)

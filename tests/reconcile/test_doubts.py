@@ -1,6 +1,8 @@
 """What looks like a difference and may be none, and what looks certain and may be another account's."""
 
 import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -9,7 +11,8 @@ from datafixes.reconcile.book import Book
 from datafixes.reconcile.book_row import BookRow, UnreadableRow
 from datafixes.reconcile.comparing import compare
 from datafixes.reconcile.doubts import in_doubt, without_doubt
-from datafixes.reconcile.positions import Answer, BookPosition, BrokerPosition, Comparison, Known, Unknown
+from datafixes.reconcile.other_rows import OtherRow
+from datafixes.reconcile.positions import Answer, BookPosition, BrokerPosition, Known, Unknown
 from datafixes.reconcile.symbols import Stock
 
 NOW = dt.datetime(2026, 2, 4, tzinfo=dt.UTC)
@@ -89,36 +92,71 @@ ROWS = (
 )
 
 
-def doubts_of(large: Answer, tiny: Answer) -> dict[tuple[str, str, str], str]:
+def doubts_of(
+    large: Answer, tiny: Answer, *, trusted: bool = False, rows: Sequence[BookRow] = ROWS
+) -> dict[tuple[str, str, str], str]:
     answers = {"large": large, "tiny": tiny}
-    found: Comparison = compare([row.position for row in ROWS], answers, now=NOW, grace=dt.timedelta(0))
+    found = compare([row.position for row in rows], answers, now=NOW, grace=dt.timedelta(0))
     return {
-        (one.kind, one.account, str(one.symbol)): in_doubt(one, found, answers) for one in found.differences
+        (one.kind, one.account, str(one.symbol)): in_doubt(one, found, answers, trusted=trusted)
+        for one in found.differences
     }
 
 
-def test_keys_that_changed_places_are_noticed_and_nothing_is_proposed() -> None:
-    """Quantities alone would say that both accounts are wrong."""
-    found = doubts_of(held("A", SPY=1), held("B", SPY=10))
-    assert set(found) == {
-        ("quantity", "large", "SPY"), ("quantity", "tiny", "SPY"), ("phantom", "large", "QCOM"), ("phantom", "large", "NOW")
-    }  # fmt: skip
-    swapped = 'the keys of large and tiny may have changed places: put "account_number" beside them'
-    assert found["quantity", "large", "SPY"] == found["phantom", "large", "QCOM"] == swapped
-    # Proven keys, or a broker that has none, are believed.
+def test_nothing_is_proposed_with_keys_that_nothing_proves() -> None:
+    """Keys of another account look like a book that is all wrong, and no heuristic can tell."""
+    told = 'nothing proves that its keys open this account: put "account_number" beside them, or --trust-keys'
+    exchanged = doubts_of(held("A", SPY=1), held("B", SPY=10))
+    assert exchanged == dict.fromkeys(
+        [("quantity", "large", "SPY"), ("quantity", "tiny", "SPY"), ("phantom", "large", "QCOM"), ("phantom", "large", "NOW")],
+        told,
+    )  # fmt: skip
+    # Proven keys are believed, a broker that has none, and whoever says that they are right.
     assert set(doubts_of(held("A", proven=True, SPY=1), held("B", proven=True, SPY=10)).values()) == {""}
     assert set(doubts_of(held(SPY=1), held(SPY=10)).values()) == {""}
-    # One position in the other account is what it looks like.
-    one_way = doubts_of(held("A", SPY=10, NOW=8), held("B", SPY=1, QCOM=5))
-    assert one_way == {("account", "large", "QCOM"): "", ("quantity", "large", "NOW"): ""}
+    assert set(doubts_of(held("A", SPY=1), held("B", SPY=10), trusted=True).values()) == {""}
 
 
-def test_keys_that_nothing_proves_are_not_believed_while_another_account_is_silent() -> None:
+def test_what_one_account_lacks_may_stand_in_another() -> None:
+    # One that did not answer.
+    told = "it may stand in tiny, of which nothing is known"
     silent = Unknown("it answers 500")
-    told = 'nothing proves its keys, and they may be those of tiny: put "account_number" beside them'
-    assert doubts_of(held("A", SPY=9, NOW=7, QCOM=5), silent) == {("quantity", "large", "SPY"): told}
-    assert doubts_of(held("A", proven=True, SPY=9, NOW=7, QCOM=5), silent) == {
-        ("quantity", "large", "SPY"): ""
-    }
-    phantom = "the broker may hold it in tiny, of which nothing is known"
-    assert doubts_of(held("A", proven=True, SPY=10, NOW=7), silent) == {("phantom", "large", "QCOM"): phantom}
+    assert doubts_of(held(SPY=10, NOW=7, IBM=1), silent) == {
+        ("phantom", "large", "QCOM"): told, ("missing", "large", "IBM"): told
+    }  # fmt: skip
+    assert doubts_of(held(SPY=9, NOW=7, QCOM=5), silent) == {("quantity", "large", "SPY"): ""}
+    # One that has too much of it, at the broker for a phantom, in the book for what is missing.
+    told = "tiny differs in it too, or is not settled: it may be the same position"
+    found = doubts_of(held(SPY=10, NOW=7), held(SPY=1, QCOM=8))
+    assert found["phantom", "large", "QCOM"] == told
+    assert found["missing", "tiny", "QCOM"] == told.replace("tiny", "large")
+    # One that is not settled.
+    unsettled = replace(held(SPY=1, QCOM=5), in_flight=frozenset([Stock("QCOM")]))
+    assert doubts_of(held(SPY=10, NOW=7), unsettled) == {("phantom", "large", "QCOM"): told}
+    # Two phantoms of one symbol explain nothing to each other, nor does one that has too little.
+    rows = (*ROWS, opened_row(5, "tiny", "QCOM", 2))
+    assert set(doubts_of(held(SPY=10, NOW=7), held(SPY=1), rows=rows).values()) == {""}
+    assert set(doubts_of(held(SPY=10, NOW=7), held(SPY=1, QCOM=1), rows=rows).values()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("account", "status", "minutes", "why"),
+    [
+        ("large", "closed", 2, "row 9 of the book was closed within the grace period"),
+        (None, "closed", 2, "row 9 of the book was closed within the grace period"),
+        ("large", "closed", None, "row 9 of the book was closed"),
+        ("large", "pending", None, "row 9 of the book has the status pending"),
+        ("large", None, None, "row 9 of the book has the status NULL"),
+        ("tiny", "closed", 2, None),
+    ],
+)
+def test_a_row_that_is_not_open_may_explain_what_the_broker_has(
+    account: str | None, status: str | None, minutes: int | None, why: str | None
+) -> None:
+    closed_at = None if minutes is None else NOW - dt.timedelta(minutes=minutes)
+    other = OtherRow(9, account, Stock("IBM"), status, closed_at)
+    answers: dict[str, Answer] = {"large": held(IBM=3), "tiny": held()}
+    found = compare([], answers, now=NOW, grace=dt.timedelta(minutes=5))
+    found = without_doubt(found, Book((), (), NOW, ""), answers, [other])
+    assert [one.why for one in found.unsettled] == ([why] if why else [])
+    assert [one.kind for one in found.differences] == ([] if why else ["missing"])

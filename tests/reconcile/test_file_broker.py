@@ -184,7 +184,8 @@ def test_no_file(tmp_path: Path) -> None:
         ("1d", 60 * 26, "was written 26 hours ago: too old to say what is held now"),
         ("10min", 12, "was written 12 minutes ago: too old to say what is held now"),
         ("0", 60 * 24 * 365, None),
-        ("1d", -60, None),
+        ("1d", -4, None),
+        ("1d", -60, "was written in the future, 59 minutes from now"),
     ],
 )
 def test_an_old_file_says_nothing_about_now(

@@ -2,8 +2,11 @@
 
 import datetime as dt
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 
 from datafixes.reconcile.closing import closing_of, exit_of
 from datafixes.reconcile.file_broker import FileBroker
+from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import BookPosition, Difference, Fill, Unknown
 from datafixes.reconcile.symbols import Stock, parse_symbol
 from tests.cli.commands import datafixes
@@ -175,7 +179,9 @@ def test_a_fill_that_may_have_closed_another_row_gives_no_price(book: Trader) ->
         ),
     )
     text = " ".join(proposed(book, "--phantoms").read_text("utf-8").replace("\n#", " ").split())
-    assert "a neutral exit: row 70 of the book, closed since, may be what these closed: order o-1" in text
+    assert (
+        "a neutral exit: row 70 of the book, not open any more, may be what these closed: order o-1" in text
+    )
     assert ("closed by order o-2" in text, "closed by order o-3" in text) == (True, True)
 
 
@@ -193,6 +199,85 @@ def test_missing_positions_go_into_the_database_of_this_book_and_no_other(
     book.database.execute("UPDATE active_positions SET status = 'closed' WHERE id = 33")
     upgraded(book)
     assert book.rows("ticker, quantity", "strategy_type = 'reconciled'") == [("IBM", 3)]
+
+
+IBM = {"account": "large", "symbol": "IBM", "quantity": "3", "entry_price": "1"}
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        new_row(id=90, ticker="IBM", quantity=3, status="closed", closed_at="2030-01-01"),
+        new_row(id=90, ticker="IBM", quantity=3, status="closed", updated_at="2030-01-01"),
+        new_row(id=90, ticker="ibm", quantity=1),
+    ],
+)
+def test_a_position_that_the_book_learned_of_meanwhile_is_not_inserted(book: Trader, meanwhile: str) -> None:
+    book.hold([*REAL, IBM])
+    proposed(book, "--missing")
+    book.database.execute(meanwhile)
+    ran = book.project.alembic("upgrade", "head")
+    assert (ran.code != 0, "do not meet the post-condition" in ran.err) == (True, True), ran.err
+    assert book.rows("id", "upper(ticker) = 'IBM'") == [(90,)]
+
+
+def test_what_the_broker_held_is_no_reason_to_insert_it_days_later(book: Trader) -> None:
+    book.hold([*REAL, IBM])
+    path = proposed(book, "--missing")
+    text = path.read_text("utf-8")
+    [until] = re.findall(r"now\(\) < timestamptz '([^']+)'", text)
+    left = dt.datetime.fromisoformat(until) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(hours=23) < left < dt.timedelta(hours=24)
+    path.write_text(text.replace(until, "2026-02-04 15:00:00+00:00"), "utf-8")
+    ran = book.project.alembic("upgrade", "head")
+    assert (ran.code, "insert_missing_016: not applicable here" in ran.err) == (0, True), ran.err
+    # It is missing still, and can be proposed anew.
+    assert [one["kind"] for one in book.found(code=3)["differences"]].count("missing") == 1
+    assert proposed(book, "--missing") != path
+
+
+def test_a_second_row_of_a_position_stops_the_correction_of_the_first(book: Trader) -> None:
+    book.database.execute(new_row(id=90, ticker="QTY", quantity=7))
+    book.hold([*REAL, {"account": "large", "symbol": "QTY", "quantity": "9", "entry_price": "10"}])
+    proposed(book, "--quantities")
+    book.database.execute(new_row(id=91, ticker="QTY", quantity=2))
+    ran = book.project.alembic("upgrade", "head")
+    assert (ran.code != 0, "do not meet the post-condition" in ran.err) == (True, True), ran.err
+    assert book.rows("quantity", "ticker = 'QTY'") == [(7,), (2,)]
+
+
+def test_what_may_be_something_else_is_left_alone(book: Trader) -> None:
+    book.database.execute(
+        new_row(id=90, ticker="SPLIT", quantity=10, entry_price=100),
+        new_row(id=91, ticker="LOTS", quantity=5, entry_price=100),
+        new_row(id=92, ticker="LOTS", quantity=5, entry_price=120),
+        new_row(id=93, ticker="PART", quantity=5),
+        new_row(id=94, ticker="PART", quantity=3),
+    )
+    held = {"SPLIT": ("20", "50"), "LOTS": ("5", "120"), "PART": ("5", "10")}
+    book.hold(
+        [
+            *REAL,
+            *(
+                {"account": "large", "symbol": s, "quantity": n, "entry_price": p}
+                for s, (n, p) in held.items()
+            ),
+        ]
+    )
+    ran = book.run("propose", "--quantities", "--duplicates")
+    assert (ran.code, ran.out, book.written()) == (0, "", [])
+    for line in (
+        "quantity large SPLIT (row 90): the broker says that it was opened at 50: a split, or another purchase",
+        "duplicate large LOTS (rows 91, 92): row 92 is of another size or price than those that would stay",
+        "duplicate large PART (rows 93, 94): row 94 is of another size or price than those that would stay",
+    ):
+        assert line in ran.err
+    # What the book did since a file was written, it does not take back.
+    book.hold([*REAL, {"account": "large", "symbol": "SPLIT", "quantity": "20", "entry_price": "100"}])
+    written = time.time() - 20 * 3600
+    os.utime(book.project.directory / "held.json", (written, written))
+    ran = book.run("propose", "--quantities")
+    assert (ran.out, "what the broker says is older than grace" in ran.err) == ("", True), ran.err
 
 
 def test_nothing_is_inserted_into_a_book_without_a_row(book: Trader) -> None:
@@ -229,7 +314,12 @@ def test_all_kinds_at_once_go_up_and_come_back(book: Trader) -> None:
     )
     held = {"DUP": "2", "CUT": "2", "QTY": "9", "QTS": "-6", "BRK.B": "4", "AAPL1260220C00012500": "-3"}
     positions = [
-        {"account": "large", "symbol": symbol, "quantity": n, "entry_price": "1.123456"}
+        {
+            "account": "large",
+            "symbol": symbol,
+            "quantity": n,
+            "entry_price": "10" if "Q" in symbol else "1.123456",
+        }
         for symbol, n in held.items()
     ]
     book.hold([*REAL, *positions])
@@ -300,7 +390,7 @@ def test_rows_that_are_no_longer_as_they_were_seen_stop_the_whole_revision(
     )
     more = {"DUP": "1", "QTY": "9", "NEW": "4"}
     positions = [
-        {"account": "large", "symbol": symbol, "quantity": n, "entry_price": "1"}
+        {"account": "large", "symbol": symbol, "quantity": n, "entry_price": "10"}
         for symbol, n in more.items()
     ]
     book.hold([*REAL, *positions])
@@ -350,8 +440,7 @@ def test_nothing_is_proposed_from_doubt(book: Trader) -> None:
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", [])
     assert (
-        "Left alone: phantom large QCOM (row 16): the broker may hold it in other, of which nothing is known"
-        in ran.err
+        "Left alone: phantom large QCOM (row 16): it may stand in other, of which nothing is known" in ran.err
     )
 
 
@@ -361,10 +450,12 @@ def test_an_unknown_account_has_nothing_proposed_for_it(book: Trader) -> None:
     assert ran.code == 1
     assert "Account tiny is unknown, so nothing is proposed for it: " in ran.err
     assert (
-        "Left alone: phantom large QCOM (row 16): the broker may hold it in tiny, of which nothing is known"
-        in ran.err
+        "Left alone: phantom large QCOM (row 16): it may stand in tiny, of which nothing is known" in ran.err
     )
-    assert book.run("propose", "--phantoms", "--account", "tiny").code == 1
+    for account in ("tiny", "large"):
+        # What is asked for one account is judged by all of them.
+        ran = book.run("propose", "--phantoms", "--account", account)
+        assert (ran.code, ran.out) == (1, ""), ran.err
     assert book.written() == []
     # A position that stands in the account that did not answer is not closed in the other.
     book.hold([{"account": "large", "symbol": "SPY", "quantity": "2", "entry_price": "689.00"}], empty=())
@@ -447,6 +538,28 @@ def closed(quantity: int, *fills: tuple[int, str, int]) -> Decimal | None:
     return closing_of(one, [row], given, ()).price
 
 
+def test_several_rows_have_a_price_only_where_all_of_it_was_sold_after_the_last_was_opened() -> None:
+    rows = [
+        BookPosition(n, "large", Stock("QCOM"), Decimal(2), OPENED + dt.timedelta(days=n), Decimal(100))
+        for n in (0, 3)
+    ]
+    one = Difference("phantom", "large", Stock("QCOM"), (0, 3), Decimal(4), Decimal(0))
+    for days, price in ((4, Decimal(110)), (2, None)):
+        sales = [
+            Fill(Stock("QCOM"), Decimal(-2), Decimal(110), OPENED + dt.timedelta(days=d), "o")
+            for d in (days, 5)
+        ]
+        assert closing_of(one, rows, sales, ()).price == price
+    # An order of which the rest was canceled: when its part was filled, nobody says.
+    part = Fill(Stock("QCOM"), Decimal(-4), Decimal(110), OPENED + dt.timedelta(days=9), "o", is_whole=False)
+    assert closing_of(one, rows, [part], ()).price is None
+    for other, price in (
+        (OtherRow(8, "large", Stock("QCOM"), "closed", None), None),
+        (OtherRow(8, "large", Stock("QCOM"), "closed", OPENED - dt.timedelta(days=1)), Decimal(110)),
+    ):
+        assert closing_of(one, rows, [replace(part, is_whole=True)], [other]).price == price
+
+
 @pytest.mark.parametrize(
     ("quantity", "fills", "price"),
     [
@@ -457,6 +570,8 @@ def closed(quantity: int, *fills: tuple[int, str, int]) -> Decimal | None:
         (5, [(-6, "101", 1)], None),
         (5, [(5, "101", 1)], None),
         (5, [(-5, "101", 1), (5, "90", 2), (-5, "91", 3)], None),  # which of the two, nobody says
+        (5, [(-5, "12", 1), (5, "30", 2)], None),  # the incident: a short, and by hand back
+        (5, [(5, "100", 0), (-5, "101", 1)], "101"),  # its own purchase
         (5, [], None),
     ],
 )
@@ -475,5 +590,7 @@ def test_gain_and_loss_are_those_of_the_side_and_of_a_hundred_shares_for_an_opti
     assert (found.dollars, found.percent) == (Decimal(210), Decimal("25.6098"))
     for price in (None, Decimal(0)):
         assert exit_of(BookPosition(1, "large", Stock("A"), Decimal(1), OPENED, price), Decimal(5)) is None
+    adjusted = BookPosition(1, "large", parse_symbol("AAPL1260220C00012500"), Decimal(1), OPENED, Decimal(2))
+    assert exit_of(adjusted, Decimal(5)) is None
     cheap = BookPosition(1, "large", Stock("A"), Decimal(1), OPENED, Decimal("0.0001"))
     assert exit_of(cheap, Decimal(5)) is None

@@ -1,9 +1,11 @@
 """The book through the query Lambda: the same book, or one clear line, with the real boto3 over HTTP."""
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.reconcile import book as book_module
 from datafixes.reconcile.book import read_book
+from datafixes.reconcile.other_rows import read_others
 from datafixes.reconcile.query_lambda import query
+from datafixes.reconcile.symbols import Stock
 from datafixes.settings import Settings
 from tests.cli.commands import datafixes
 from tests.projects import our_project
@@ -80,7 +84,7 @@ def test_an_empty_book_is_believed_only_when_it_is_counted(
 def row(**values: Any) -> dict[str, Any]:
     return {
         "id": 1, "account_name": "large", "ticker": "QCOM", "option_symbol": None, "instrument_type": "STOCK",
-        "side": "long", "quantity": "5", "entry_price": "1", "entry_time": "0", "rows_left": 1, **values,
+        "side": "long", "status": "open", "quantity": "5", "entry_price": "1", "entry_time": "0", "rows_left": 1, **values,
     }  # fmt: skip
 
 
@@ -182,3 +186,28 @@ def test_whoever_names_the_lambda_for_a_fix_is_told_what_it_can_do(database: Dat
     for command in ("plan", "history"):
         told = datafixes(None, "-x", f"url=lambda:{NAME}", command)
         assert (told.code != 0, told.out, said in told.err) == (True, "", True), told.err
+
+
+def test_a_view_hides_who_may_see_what(account: Lambdas, database: Database) -> None:
+    assert our_project(database).alembic("upgrade", "013").code == 0
+    database.execute("CREATE VIEW seen AS SELECT * FROM active_positions")
+    account.functions[NAME] = on(database)
+    project = Project.read(flags=(f"book=lambda:{NAME}", "book_table=public.seen"))
+    with pytest.raises(DatafixError, match="The book is a view, or row security hides rows of it"):
+        read_book(project)
+
+
+def lost(counted: list[dict[str, Any]], sql: str) -> Reply:
+    """Of the rows none, and of their number what a test says."""
+    return answer(counted if "SELECT count" in sql else [])
+
+
+def test_closed_rows_that_were_lost_on_the_way_are_not_none(account: Lambdas) -> None:
+    since = dt.datetime(2026, 2, 3, tzinfo=dt.UTC)
+    for counted, told in (([{"total": 2}], "0 were answered of 2"), ([], "0 were answered of nobody knows")):
+        account.functions[NAME] = partial(lost, counted)
+        with pytest.raises(DatafixError, match=told):
+            read_others(THROUGH_LAMBDA, [Stock("IBM")], since)
+    account.functions[NAME] = partial(lost, [{"total": 0}])
+    assert read_others(THROUGH_LAMBDA, [Stock("IBM")], since) == []
+    assert read_others(THROUGH_LAMBDA, [], since) == []

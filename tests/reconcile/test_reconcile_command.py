@@ -1,5 +1,6 @@
 """``datafixes reconcile``: what it says, in every form, and the exit code."""
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ def test_an_unknown_account_and_a_row_that_cannot_be_compared_are_a_failure(book
     assert (ran.code, ran.err) == (
         1, "FAILED: Neither the book nor the settings know an account huge. Known: large, mid, tiny.\n"
     )  # fmt: skip
+
+
+def test_what_is_only_unsettled_is_no_difference_and_not_all_well(book: Trader) -> None:
+    book.database.execute(
+        f"UPDATE active_positions SET status = 'closed', closed_at = '2026-02-04' WHERE id IN ({str(PHANTOMS)[1:-1]})",
+        new_row(id=90, ticker="IBM", entry_time=dt.datetime.now(dt.UTC)),
+    )
+    ran = book.run("reconcile")
+    assert (ran.code, ran.out.splitlines()[1]) == (0, "! No difference, 3 positions equal, 1 unsettled.")
 
 
 def test_a_broker_that_does_not_answer_is_never_an_empty_one(book: Trader) -> None:
