@@ -16,8 +16,8 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
 
     It only reads. Settings say where: book, book_table, broker, broker_accounts, broker_url, grace (datafixes where).
 
-    Exit code 0: no difference. 3: there are differences. 1: an account is unknown, because the broker did not answer in full,
-    or rows of the book cannot be compared.
+    Exit code 0: no difference. 3: there are differences. 1: an account is unknown, because the broker did not answer in
+    full, or rows of the book cannot be compared.
     """
     from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
     from datafixes.reconcile.reconciling import reconcile
