@@ -1,11 +1,11 @@
 """datafixes: audited data fixes for Alembic and PostgreSQL that can be reversed from a snapshot."""
 
+from datafixes.declaration.expressions import sql
+from datafixes.declaration.fix import DataFix, Delete, Insert, Update
+from datafixes.declaration.recorded import RecordedFix
+from datafixes.declaration.rows import Rows
+from datafixes.declaration.table import Table
 from datafixes.errors import DatafixError
-from datafixes.expressions import sql
-from datafixes.fix import DataFix, Delete, Insert, Update
-from datafixes.recorded import RecordedFix
-from datafixes.rows import Rows
-from datafixes.table import Table
 
 __version__ = "0.1.0"
 

@@ -14,8 +14,8 @@ import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load
 from datafixes.database.connection import one_run_at_a_time, open_connection
 from datafixes.database.location import locate
 from datafixes.errors import DatafixError, sqlstate
-from datafixes.execution import failure
-from datafixes.running import settings_of
+from datafixes.running.execution import failure
+from datafixes.running.run import settings_of
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 
 _logger = logging.getLogger("alembic.datafixes")

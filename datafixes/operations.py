@@ -14,9 +14,9 @@ from alembic.util import CommandError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from datafixes.fix import DataFix
-    from datafixes.recorded import Fix, RecordedFix
-    from datafixes.recording import Body
+    from datafixes.declaration.fix import DataFix
+    from datafixes.declaration.recorded import Fix, RecordedFix
+    from datafixes.running.recording import Body
 
 
 def setup(plugin: Any) -> None:
@@ -175,42 +175,42 @@ class DropAuditTableOp(MigrateOperation):
 
 @Operations.implementation_for(ApplyDatafixOp)
 def _apply(operations: Operations, operation: ApplyDatafixOp) -> None:
-    from datafixes import running
+    from datafixes.running import run
 
-    running.apply(operations.migration_context, operation.fix)
+    run.apply(operations.migration_context, operation.fix)
 
 
 @Operations.implementation_for(RevertDatafixOp)
 def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
-    from datafixes import reverting, running
+    from datafixes.running import reverting, run
 
     how = reverting.Revert(operation.on_conflict, operation.revision or "", operation.rows)
-    running.revert(operations.migration_context, operation.fix, how)
+    run.revert(operations.migration_context, operation.fix, how)
 
 
 @Operations.implementation_for(CreateAuditTableOp)
 def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
-    from datafixes import running
+    from datafixes.running import run
 
-    running.create(operations.migration_context, operation.target, operation.audit)
+    run.create(operations.migration_context, operation.target, operation.audit)
 
 
 @Operations.implementation_for(RecordDatafixOp)
 def _record(operations: Operations, operation: RecordDatafixOp) -> AbstractContextManager[Body]:
-    from datafixes import recording
+    from datafixes.running import recording
 
     return recording.record(operations.migration_context, operation.fix)
 
 
 @Operations.implementation_for(UpdateAuditTableOp)
 def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
-    from datafixes import running
+    from datafixes.running import run
 
-    running.update(operations.migration_context, operation.target, operation.audit)
+    run.update(operations.migration_context, operation.target, operation.audit)
 
 
 @Operations.implementation_for(DropAuditTableOp)
 def _drop(operations: Operations, operation: DropAuditTableOp) -> None:
-    from datafixes import running
+    from datafixes.running import run
 
-    running.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)
+    run.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)

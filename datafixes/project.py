@@ -18,10 +18,10 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.images import PINNED
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
-from datafixes.declared import FixOfRevision, fixes_of
+from datafixes.declaration.declared import FixOfRevision, fixes_of
 from datafixes.errors import DatafixError
-from datafixes.execution import failure
-from datafixes.running import settings_of
+from datafixes.running.execution import failure
+from datafixes.running.run import settings_of
 from datafixes.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ Each call is a connection and a transaction of its own, as a migration's is. Wha
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from datafixes.execution import Attempts, execute
-from datafixes.fix import DataFix
-from datafixes.recorded import Fix, RecordedFix
+from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.running.execution import Attempts, execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits, Script

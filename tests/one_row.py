@@ -1,7 +1,7 @@
 """One table with one row that a fix changes: the least that shows what a copy keeps."""
 
 from datafixes import DataFix, Rows, Update, sql
-from datafixes.expressions import Value
+from datafixes.declaration.expressions import Value
 from tests.fixes import create_audit_table
 from tests.servers import Database
 

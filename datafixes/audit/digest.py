@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, run_of
 from datafixes.audit.images import TableOfRun, key_text, read_images, tables_of_run
-from datafixes.recorded import Fix
+from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 
 

@@ -4,7 +4,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
 from datafixes.audit.images import TableOfRun, tables_of_run
-from datafixes.recorded import Fix
+from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 from datafixes.script.tables import LEDGER
 

@@ -15,7 +15,7 @@ from datafixes.check.later import Facts, later_findings
 from datafixes.check.module import Module
 from datafixes.check.silencing import silence
 from datafixes.check.source import TOO_DEEP, Source, read_source
-from datafixes.declared import nearest
+from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError
 
 

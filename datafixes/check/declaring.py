@@ -9,7 +9,7 @@ from datafixes.check.following import strings_of, values_of
 from datafixes.check.module import Module, argument
 from datafixes.check.op_shapes import Table
 from datafixes.check.texts import texts_of
-from datafixes.table import KINDS
+from datafixes.declaration.table import KINDS
 
 _CLASSES = ("DataFix", "RecordedFix", "Rows", "Table", "Update", "Delete", "Insert", "sql")
 

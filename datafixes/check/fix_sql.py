@@ -11,8 +11,8 @@ from datafixes.check.op_shapes import statement_of
 from datafixes.check.sql_hazards import hazards_of, hazards_of_expression
 from datafixes.check.sql_reading import changes_in
 from datafixes.check.texts import Text, texts_of
+from datafixes.declaration.expressions import check_text, lacks_zone
 from datafixes.errors import DeclarationError
-from datafixes.expressions import check_text, lacks_zone
 
 # By class: the arguments that are one condition, with their places, and the one that holds values.
 _CONDITIONS: dict[str, tuple[tuple[str, int | None], ...]] = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from datafixes.check.sql_reading import Unreadable, statements_of
-from datafixes.expressions import lacks_zone
+from datafixes.declaration.expressions import lacks_zone
 
 Hazard = tuple[str, str]
 """A code and a sentence."""

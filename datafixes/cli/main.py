@@ -8,7 +8,7 @@ import click
 
 from datafixes import __version__
 from datafixes.cli.project_options import Where
-from datafixes.declared import nearest
+from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError, SettingError
 
 # By hand, in the order in which they are used. Each is imported when it is asked for.

@@ -14,8 +14,8 @@ from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:
     from datafixes.drafting.wish import Draft
-    from datafixes.placing import Place
     from datafixes.project import Project
+    from datafixes.revisions.placing import Place
 
 
 @click.command(epilog="Example: datafixes new close --table orders --set open=false --where id=9")
@@ -109,9 +109,9 @@ def _statements(file: str) -> str:
 
 def _write(project: Project, found: Draft, wish: Any, rev_id: str | None, head: str | None) -> list[Path]:
     """Write the revision, and before it those that it needs; all of them or none."""
-    from datafixes.placing import place_for, write_revision
-    from datafixes.revision import revision_of_audit_tables, revision_of_fix
-    from datafixes.source import house_of
+    from datafixes.revisions.new import revision_of_audit_tables, revision_of_fix
+    from datafixes.revisions.placing import place_for, write_revision
+    from datafixes.revisions.source import house_of
 
     written: list[Path] = []
     try:
@@ -150,7 +150,7 @@ def _fresh(project: Project) -> Project:
 
 def _place_below(project: Project, title: str, rev_id: str | None, head: str | None) -> Place:
     """The place for what the revision stands on; the id that was asked for is kept for the revision itself."""
-    from datafixes.placing import place_for
+    from datafixes.revisions.placing import place_for
 
     place = place_for(_fresh(project).scripts, title, on=head)
     if place.revision == rev_id:

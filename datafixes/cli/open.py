@@ -7,11 +7,11 @@ from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declared import FixOfRevision, fix_named
+from datafixes.declaration.declared import FixOfRevision, fix_named
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.report.runs import document_of_open, run_as_json
-from datafixes.reverting import Revert
+from datafixes.running.reverting import Revert
 
 
 @click.command(epilog="Example: datafixes open    In SQL, without trying: SELECT * FROM datafix_open;")
@@ -53,7 +53,7 @@ def _declared(project: Project) -> list[FixOfRevision]:
 
 def _try(project: Project, found: OpenFix, declared: list[FixOfRevision]) -> tuple[bool | None, str]:
     """Whether a fix can be reverted, and why not; None where that cannot be tried."""
-    from datafixes.trial import try_revert
+    from datafixes.plan.trial import try_revert
 
     try:
         fix = fix_named(declared, found.fix).fix

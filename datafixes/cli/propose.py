@@ -97,10 +97,10 @@ def _propose(
     project: Project, findings: Findings, kinds: Sequence[str], chosen: tuple[str | None, str | None]
 ) -> None:
     """Write the revision, or say why not."""
-    from datafixes.placing import write_revision
     from datafixes.reconcile.proposal_text import proposal_text
     from datafixes.reconcile.proposing import propose
-    from datafixes.source import house_of
+    from datafixes.revisions.placing import write_revision
+    from datafixes.revisions.source import house_of
 
     first = propose(findings, kinds, "0")
     for line in first.left:
@@ -125,8 +125,8 @@ def _propose(
 
 def _place(project: Project, proposal: Proposal, chosen: tuple[str | None, str | None]) -> Any:
     """The next number, or else an id that is the same for the same findings on the same revision."""
-    from datafixes.placing import place_for
     from datafixes.reconcile.proposal_text import slug_of
+    from datafixes.revisions.placing import place_for
 
     rev_id, head = chosen
     title = slug_of(proposal.fixes)

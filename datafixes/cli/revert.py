@@ -9,14 +9,14 @@ from datafixes.changes import View
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declared import fix_named
+from datafixes.declaration.declared import fix_named
+from datafixes.declaration.recorded import Fix
 from datafixes.errors import Conflicts, DatafixError
-from datafixes.placing import place_for, write_revision
 from datafixes.project import Project
-from datafixes.recorded import Fix
-from datafixes.revert_revision import chosen_keys, revert_revision
-from datafixes.reverting import Revert
-from datafixes.source import house_of
+from datafixes.revisions.placing import place_for, write_revision
+from datafixes.revisions.revert import chosen_keys, revert_revision
+from datafixes.revisions.source import house_of
+from datafixes.running.reverting import Revert
 
 
 @click.command(epilog="Example: datafixes revert close_phantom_positions --rows 16,24")
@@ -102,7 +102,7 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
 
 
 def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:
-    from datafixes.trial import try_revert
+    from datafixes.plan.trial import try_revert
 
     with project.connection() as connection:
         return try_revert(connection, fix, how, project.settings)

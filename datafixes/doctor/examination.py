@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datafixes.declared import FixOfRevision
+from datafixes.declaration.declared import FixOfRevision
 from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.finding import Finding, attention, bad
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions

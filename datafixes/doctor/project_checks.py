@@ -4,7 +4,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from datafixes.declared import FixOfRevision
+from datafixes.declaration.declared import FixOfRevision
 from datafixes.doctor.env_file import EnvFile, check_env, imports_the_operations, read_env
 from datafixes.doctor.finding import Finding, attention, bad, good
 

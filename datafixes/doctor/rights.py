@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
+from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix, RecordedFix
 from datafixes.doctor.finding import Finding, attention, bad, good
-from datafixes.fix import DataFix
-from datafixes.recorded import Fix, RecordedFix
 from datafixes.script.literal import text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 

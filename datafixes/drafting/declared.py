@@ -6,6 +6,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.changes import View
+from datafixes.declaration.expressions import Value, sql
+from datafixes.declaration.fix import DataFix, Delete, Update
+from datafixes.declaration.rows import Rows
 from datafixes.drafting.copies import copies_of
 from datafixes.drafting.given_values import values_given
 from datafixes.drafting.python_values import value_of
@@ -21,12 +24,9 @@ from datafixes.drafting.survey import (
 )
 from datafixes.drafting.wish import Draft, Wish, looked_at
 from datafixes.errors import DatafixError, sqlstate
-from datafixes.execution import failure
-from datafixes.expressions import Value, sql
-from datafixes.fix import DataFix, Delete, Update
 from datafixes.project import Project
-from datafixes.recording import check_statement
-from datafixes.rows import Rows
+from datafixes.running.execution import failure
+from datafixes.running.recording import check_statement
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 

@@ -7,10 +7,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import ask
+from datafixes.declaration.expressions import Value, lacks_zone, sql
 from datafixes.drafting.python_values import value_of
 from datafixes.drafting.survey import Column, TableSeen
 from datafixes.errors import DatafixError
-from datafixes.expressions import Value, lacks_zone, sql
 from datafixes.script.literal import text
 
 _PLAIN_NUMBER = re.compile(r"-?\d+(\.\d+)?")

@@ -6,16 +6,16 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 
 from datafixes.changes import View
+from datafixes.declaration.recorded import RecordedFix
+from datafixes.declaration.table import KINDS, Table
 from datafixes.drafting.copies import copies_of, is_taken
 from datafixes.drafting.rehearsal import Counts, Target, audit_schema_of, count_changes, recorded_changes
 from datafixes.drafting.survey import TableSeen, see_as_a_run, table_seen
 from datafixes.drafting.wish import Draft, Wish, looked_at
 from datafixes.errors import DatafixError
 from datafixes.project import Project
-from datafixes.recorded import RecordedFix
-from datafixes.recording import check_statement
+from datafixes.running.recording import check_statement
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
-from datafixes.table import KINDS, Table
 
 _COUNTED = "Only the owner of a table can record it: this is what PostgreSQL counted, statement by statement."
 

@@ -11,17 +11,17 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.history import ask
 from datafixes.audit.images import PINNED, TableOfRun, tables_of_run
 from datafixes.audit.queries import last_run
+from datafixes.declaration.recorded import RecordedFix
+from datafixes.declaration.table import Table
 from datafixes.drafting.python_values import value_of
 from datafixes.drafting.survey import MOST_NAMED, Column, TableSeen, identities_of
 from datafixes.errors import DatafixError, Refused
-from datafixes.execution import Attempts, execute, failure, limits_of
-from datafixes.recorded import RecordedFix
-from datafixes.rollback_only import rollback_only
+from datafixes.plan.rollback_only import rollback_only
+from datafixes.running.execution import Attempts, execute, failure, limits_of
 from datafixes.script.context import Context
 from datafixes.script.parameters import verbatim
 from datafixes.script.record import recording
 from datafixes.script.tables import AuditTable, create_script, update_script
-from datafixes.table import Table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
+from datafixes.declaration.recorded import Fix
 from datafixes.drafting.copies import Copies
 from datafixes.drafting.survey import TableSeen
 from datafixes.project import Project
-from datafixes.recorded import Fix
 from datafixes.values import masked
 
 

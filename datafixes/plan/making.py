@@ -20,14 +20,14 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.changes import View
-from datafixes.declared import fixes_of
+from datafixes.declaration.declared import fixes_of
 from datafixes.errors import DatafixError
-from datafixes.execution import failure
-from datafixes.migration import WATCHER
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal
+from datafixes.plan.rollback_only import rollback_only
 from datafixes.plan.watch import Watch
-from datafixes.rollback_only import rollback_only
-from datafixes.running import DatafixFailed
+from datafixes.running.execution import failure
+from datafixes.running.migration import WATCHER
+from datafixes.running.run import DatafixFailed
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -11,10 +11,10 @@ from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import last_run
 from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.changes import View
-from datafixes.declared import names_of_rows
-from datafixes.fix import DataFix
+from datafixes.declaration.declared import names_of_rows
+from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix
 from datafixes.plan.planned import PlannedRun, PlannedTable
-from datafixes.recorded import Fix
 
 
 @dataclass

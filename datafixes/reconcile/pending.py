@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datafixes.declared import FixOfRevision
+from datafixes.declaration.declared import FixOfRevision
+from datafixes.declaration.fix import DataFix, Insert
 from datafixes.errors import DatafixError
-from datafixes.fix import DataFix, Insert
 from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
 Held = tuple[str, Symbol | str]

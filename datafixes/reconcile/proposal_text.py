@@ -3,14 +3,14 @@
 import textwrap
 from collections.abc import Sequence
 
-from datafixes.fix import DataFix
-from datafixes.placing import Place
+from datafixes.declaration.fix import DataFix
 from datafixes.reconcile.evidence import moment
 from datafixes.reconcile.positions import Known
 from datafixes.reconcile.proposed_fixes import ProposedFix
 from datafixes.reconcile.reconciling import Reconciliation
-from datafixes.revision_text import Parts, Written, plain, revision_text
-from datafixes.source import House
+from datafixes.revisions.placing import Place
+from datafixes.revisions.source import House
+from datafixes.revisions.text import Parts, Written, plain, revision_text
 
 _MOST_ROWS = 200
 _LONGEST_SLUG = 40

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from datafixes.expressions import Value, sql
-from datafixes.fix import Change, DataFix, Insert, Update
+from datafixes.declaration.expressions import Value, sql
+from datafixes.declaration.fix import Change, DataFix, Insert, Update
+from datafixes.declaration.rows import Rows
 from datafixes.reconcile.book_row import BookRow
 from datafixes.reconcile.closing import Exit, closing_of, exit_of
 from datafixes.reconcile.comparing import parts_of
@@ -19,7 +20,6 @@ from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import BrokerPosition, Difference, Fill, Unknown
 from datafixes.reconcile.symbols import Option
 from datafixes.reconcile.target import Target
-from datafixes.rows import Rows
 from datafixes.script import literal
 from datafixes.values import parse_application
 

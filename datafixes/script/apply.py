@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from datafixes.expressions import sql
-from datafixes.fix import DataFix, Delete, Insert, Update
+from datafixes.declaration.expressions import sql
+from datafixes.declaration.fix import DataFix, Delete, Insert, Update
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from datafixes.expressions import Value
-from datafixes.recorded import Fix
+from datafixes.declaration.expressions import Value
+from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 
 

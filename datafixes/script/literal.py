@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from datafixes.expressions import Value, sql
+from datafixes.declaration.expressions import Value, sql
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 # Words that PostgreSQL reserves for functions and types, and SQLAlchemy's list leaves out.

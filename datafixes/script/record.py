@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datafixes.recorded import RecordedFix
+from datafixes.declaration.recorded import RecordedFix
+from datafixes.declaration.table import KINDS, Table
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.layout import bracketed, run
-from datafixes.table import KINDS, Table
 
 
 @dataclass(frozen=True)

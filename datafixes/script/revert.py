@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from datafixes.expressions import Value
-from datafixes.fix import DataFix
-from datafixes.recorded import Fix
+from datafixes.declaration.expressions import Value
+from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix
+from datafixes.declaration.table import Table
 from datafixes.script import literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.layout import run
-from datafixes.table import Table
 
 _BLOCK = """
 DECLARE

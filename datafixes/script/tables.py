@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datafixes.expressions import check_identifiers
+from datafixes.declaration.expressions import check_identifiers
 from datafixes.script import literal
 from datafixes.script.frame import Limits, Script, frame
 

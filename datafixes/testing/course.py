@@ -10,8 +10,8 @@ from functools import cached_property
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import RunOfHistory
+from datafixes.declaration.fix import DataFix
 from datafixes.errors import Conflicts, DatafixError
-from datafixes.fix import DataFix
 from datafixes.testing.checks import Failed, LeftOut, NothingToCheck, Report, Result
 from datafixes.testing.contents import (
     Contents,

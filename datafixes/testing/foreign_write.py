@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.images import PINNED, TableOfRun, changes_of_run, tables_of_run
 from datafixes.changes import Cell, Row, View
-from datafixes.recorded import Fix
+from datafixes.declaration.recorded import Fix
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim

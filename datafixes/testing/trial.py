@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import RunOfHistory, run_of
 from datafixes.audit.queries import last_run
-from datafixes.declared import nearest
+from datafixes.declaration.declared import nearest
+from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
-from datafixes.recorded import Fix
 from datafixes.testing.databases import Database, words_of
 from datafixes.testing.session import Session, Target
 from datafixes.testing.statements import failing_statement

@@ -16,7 +16,7 @@ from datafixes.audit.history import (
     open_fixes,
     the_schema,
 )
-from datafixes.declared import nearest
+from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError
 from datafixes.verify.checklist import Line
 

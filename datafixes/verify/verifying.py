@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import ConnectionLost, DatafixError
-from datafixes.execution import failure
+from datafixes.running.execution import failure
 from datafixes.verify import ledger, log_lines, service_log
 from datafixes.verify.aws import Aws, NotAsked
 from datafixes.verify.book import check_book, rows_of

@@ -8,9 +8,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from datafixes import sql
+from datafixes.declaration.fix import DataFix
 from datafixes.errors import ChangeNotAsWanted, LockNotAvailable, Refused, RowsNotAsExpected, ShapeMismatch
-from datafixes.execution import Attempts, execute
-from datafixes.fix import DataFix
+from datafixes.running.execution import Attempts, execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script

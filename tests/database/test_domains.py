@@ -3,8 +3,8 @@
 import pytest
 
 from datafixes import DataFix, Delete, Rows, Update
+from datafixes.declaration.expressions import Value
 from datafixes.errors import Refused
-from datafixes.expressions import Value
 from tests.fixes import apply, create_audit_table, revert
 from tests.one_row import fix_of, is_back, one_row
 from tests.servers import Database

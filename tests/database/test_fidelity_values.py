@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from datafixes import DataFix, Rows, Update, sql
+from datafixes.declaration.expressions import Value
 from datafixes.errors import Conflicts
-from datafixes.expressions import Value
 from tests.fixes import apply, create_audit_table, revert
 from tests.one_row import fix_of, is_back, one_row
 from tests.servers import Database

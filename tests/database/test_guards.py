@@ -13,10 +13,10 @@ from sqlalchemy.pool import NullPool
 
 from datafixes import DataFix, Insert, Rows, Update, sql
 from datafixes.database.embedded import embedded_server
+from datafixes.declaration.expressions import Value
+from datafixes.declaration.fix import fingerprint
 from datafixes.errors import ChangeNotAsWanted, DeclarationError, Refused, RowsNotAsExpected, ShapeMismatch
-from datafixes.execution import execute
-from datafixes.expressions import Value
-from datafixes.fix import fingerprint
+from datafixes.running.execution import execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script

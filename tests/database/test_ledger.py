@@ -96,7 +96,7 @@ def test_what_cannot_be_shown_does_not_undo_what_was_done(
     def fails(connection: Connection, *_: object) -> None:
         connection.exec_driver_sql("SELECT 1 / 0")
 
-    monkeypatch.setattr("datafixes.journal.changes_of_run", fails)
+    monkeypatch.setattr("datafixes.running.journal.changes_of_run", fails)
     ran = project.alembic("upgrade", "head")
     assert ran.code == 0
     assert "done, and what it did cannot be shown: division by zero" in ran.err

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from datafixes.errors import LockNotAvailable, Refused
-from datafixes.execution import Attempts, execute
+from datafixes.running.execution import Attempts, execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits

@@ -14,7 +14,7 @@ from datafixes.errors import (
     UnsafeTransaction,
     WrongTarget,
 )
-from datafixes.recording import check_statement
+from datafixes.running.recording import check_statement
 from tests import fixes
 from tests.servers import LEDGER, Database
 

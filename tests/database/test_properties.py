@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 
 from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
+from datafixes.declaration.expressions import Value
 from datafixes.errors import Conflicts, Refused
-from datafixes.expressions import Value
 from datafixes.script import literal
 from tests import fixes
 from tests.database.stories import Column, Key, Row, State, Write, changes, happen, judge

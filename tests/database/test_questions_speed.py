@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from datafixes.fix import DataFix, Update
-from datafixes.rows import Rows
+from datafixes.declaration.fix import DataFix, Update
+from datafixes.declaration.rows import Rows
 from tests.fixes import apply, create_audit_table
 from tests.servers import Database
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
-from datafixes.expressions import Value
+from datafixes.declaration.expressions import Value
 from tests import fixes
 from tests.database.type_matrix import Matrix
 from tests.servers import Database

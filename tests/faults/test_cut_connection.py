@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from datafixes.blockers import BlockerWatch
+from datafixes.running.blockers import BlockerWatch
 from tests.faults.deploys import (
     again,
     alone,
@@ -101,7 +101,7 @@ def test_the_second_connection_that_is_cut_while_nobody_looks_says_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As when the server goes: the watcher finds its connection dead when it closes it, and not while it asks.
-    monkeypatch.setattr("datafixes.blockers._INTERVAL", 60)
+    monkeypatch.setattr("datafixes.running.blockers._INTERVAL", 60)
     raised: list[object] = []
     monkeypatch.setattr("threading.excepthook", raised.append)
     watchers = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_blocking_pids%' AND state = 'idle'"

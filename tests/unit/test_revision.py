@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from datafixes import DataFix, Delete, RecordedFix, Rows, Table, Update, sql
-from datafixes.placing import Place
-from datafixes.revision import revision_of_audit_tables, revision_of_fix
-from datafixes.source import House, house_of
+from datafixes.revisions.new import revision_of_audit_tables, revision_of_fix
+from datafixes.revisions.placing import Place
+from datafixes.revisions.source import House, house_of
 
 PLACE = Place("0042", "0041", Path("x.py"), dt.datetime(2026, 3, 2, 10, 0))
 LONG = "the March import left the tax out, and nobody saw it until the books were closed; " * 4

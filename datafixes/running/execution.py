@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.blockers import BlockerWatch
 from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused, sqlstate
+from datafixes.running.blockers import BlockerWatch
 from datafixes.script.frame import Limits, Script
 from datafixes.script.parameters import verbatim
 from datafixes.settings import Settings

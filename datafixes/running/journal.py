@@ -11,14 +11,14 @@ from datafixes.audit.digest import digest_of_run
 from datafixes.audit.images import TableOfRun, changes_of_run, tables_of_run
 from datafixes.audit.queries import Run, last_run
 from datafixes.changes import Cell, Row, Value, View
-from datafixes.declared import names_of_rows
+from datafixes.declaration.declared import names_of_rows
+from datafixes.declaration.fix import DataFix, Update
+from datafixes.declaration.recorded import Fix
+from datafixes.declaration.table import Table
 from datafixes.errors import DatafixError, NotAsPlanned
-from datafixes.fix import DataFix, Update
-from datafixes.recorded import Fix
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER
-from datafixes.table import Table
 
 _logger = logging.getLogger("alembic.datafixes")
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import DatafixError
-from datafixes.recording import check_statement
+from datafixes.running.recording import check_statement
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
 

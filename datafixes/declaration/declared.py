@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datafixes.changes import View
+from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.declaration.table import Table
 from datafixes.errors import DatafixError
-from datafixes.fix import DataFix
-from datafixes.recorded import Fix, RecordedFix
-from datafixes.table import Table
 
 
 @dataclass(frozen=True)

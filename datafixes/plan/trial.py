@@ -2,11 +2,11 @@
 
 from sqlalchemy.engine import Connection
 
+from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
-from datafixes.execution import Attempts, execute, limits_of
-from datafixes.recorded import Fix
-from datafixes.reverting import Revert, chosen_rows
-from datafixes.rollback_only import rollback_only
+from datafixes.plan.rollback_only import rollback_only
+from datafixes.running.execution import Attempts, execute, limits_of
+from datafixes.running.reverting import Revert, chosen_rows
 from datafixes.script.context import Context
 from datafixes.script.revert import revert_script
 from datafixes.settings import Settings

@@ -12,16 +12,16 @@ from weakref import WeakSet
 
 from alembic.util import CommandError
 
-from datafixes import refusal
 from datafixes.changes import View
-from datafixes.declared import fix_named, fixes_of
+from datafixes.declaration.declared import fix_named, fixes_of
+from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix, RecordedFix
 from datafixes.errors import DatafixError, UnsafeTransaction
-from datafixes.execution import Attempts, execute, limits_of
-from datafixes.fix import DataFix
-from datafixes.journal import Attempt, check_plan, record_failure, tell
-from datafixes.migration import context_of, revision_running, watcher_of
-from datafixes.recorded import Fix, RecordedFix
-from datafixes.reverting import Revert, chosen_rows
+from datafixes.running import refusal
+from datafixes.running.execution import Attempts, execute, limits_of
+from datafixes.running.journal import Attempt, check_plan, record_failure, tell
+from datafixes.running.migration import context_of, revision_running, watcher_of
+from datafixes.running.reverting import Revert, chosen_rows
 from datafixes.script.apply import apply_script
 from datafixes.script.frame import Script
 from datafixes.script.revert import revert_script

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datafixes.declaration.expressions import Value, check_identifiers, check_text
+from datafixes.declaration.rows import Rows, columns_of
 from datafixes.errors import DeclarationError
-from datafixes.expressions import Value, check_identifiers, check_text
-from datafixes.rows import Rows, columns_of
 
 KINDS = ("inserted", "updated", "deleted")
 """What can happen to a row, in the words of a recorded fix."""

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datafixes.errors import DeclarationError
-from datafixes.expressions import (
+from datafixes.declaration.expressions import (
     Value,
     check_identifiers,
     check_text,
@@ -17,8 +16,9 @@ from datafixes.expressions import (
     plain,
     sql,
 )
-from datafixes.rows import Rows
-from datafixes.table import Table, check_housekeeping
+from datafixes.declaration.rows import Rows
+from datafixes.declaration.table import Table, check_housekeeping
+from datafixes.errors import DeclarationError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 

@@ -13,11 +13,11 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import DDLElement
 
-from datafixes import running
+from datafixes.declaration.recorded import RecordedFix
 from datafixes.errors import DatafixError, Refused, UnsafeTransaction
-from datafixes.execution import Attempts, failure, limits_of
-from datafixes.migration import context_of
-from datafixes.recorded import RecordedFix
+from datafixes.running import run
+from datafixes.running.execution import Attempts, failure, limits_of
+from datafixes.running.migration import context_of
 from datafixes.script.parameters import verbatim
 from datafixes.script.record import recorded_script
 from datafixes.script.record import recording as scripts_of
@@ -66,35 +66,35 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
     """
     if not isinstance(fix, RecordedFix):
         raise CommandError(f"datafix {fix.name}: it is declared: op.apply_datafix(fix).")
-    label = running.label_of(fix)
-    running.refuse_inside_another(alembic, fix)
-    settings = running.settings_for(alembic)
-    running.recording.add(alembic)
+    label = run.label_of(fix)
+    run.refuse_inside_another(alembic, fix)
+    settings = run.settings_for(alembic)
+    run.recording.add(alembic)
     try:
         yield from (_script if alembic.as_sql else _run)(alembic, fix, settings, label)
     finally:
-        running.recording.discard(alembic)
+        run.recording.discard(alembic)
 
 
 def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
-    connection, started = running.connection_of(alembic, fix), time.monotonic()
+    connection, started = run.connection_of(alembic, fix), time.monotonic()
     scripts = scripts_of(fix, context_of(alembic, settings), limits_of(settings))
-    running.send(alembic, scripts.opening, settings, fix, Attempts.of(settings))
+    run.send(alembic, scripts.opening, settings, fix, Attempts.of(settings))
     try:
         with _no_end_of_transaction(connection, label):
             yield Body(lambda sql: _send(connection, sql))
     except DBAPIError as error:
-        raise running.failed(alembic, "apply", settings, fix, failure(error, label)) from error
+        raise run.failed(alembic, "apply", settings, fix, failure(error, label)) from error
     except DatafixError as error:
-        raise running.failed(alembic, "apply", settings, fix, error) from error
+        raise run.failed(alembic, "apply", settings, fix, error) from error
     except BaseException as error:
         # The error itself is what Alembic shows; whoever swallows it does not get past the refusal.
         told = Refused(f"{label}: its body failed: {type(error).__name__}: {error}")
-        running.failed(alembic, "apply", settings, fix, told)
+        run.failed(alembic, "apply", settings, fix, told)
         raise
     # Not tried again: the statements would have to run again too.
-    running.send(alembic, scripts.closing, settings, fix, Attempts(1, 0))
-    running.ended_well(alembic, "apply", settings, fix, started)
+    run.send(alembic, scripts.closing, settings, fix, Attempts(1, 0))
+    run.ended_well(alembic, "apply", settings, fix, started)
 
 
 def _send(connection: Connection, sql: str) -> None:
@@ -161,12 +161,12 @@ def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, lab
         with _collecting(alembic, collect, label):
             yield Body(collect)
     except (DatafixError, CommandError) as error:
-        raise error if isinstance(error, CommandError) else running.DatafixFailed(error) from error
+        raise error if isinstance(error, CommandError) else run.DatafixFailed(error) from error
     except Exception as error:
-        raise running.DatafixFailed(_no_script(label, f"{type(error).__name__}: {error}")) from error
-    running.refuse_plan_of_script(settings)
+        raise run.DatafixFailed(_no_script(label, f"{type(error).__name__}: {error}")) from error
+    run.refuse_plan_of_script(settings)
     context = context_of(alembic, settings)
-    running.print_script(alembic, recorded_script(fix, statements, context, limits_of(settings)))
+    run.print_script(alembic, recorded_script(fix, statements, context, limits_of(settings)))
 
 
 @contextmanager

@@ -4,12 +4,12 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from datafixes.fix import Change, DataFix, Insert, Update
-from datafixes.placing import Place
-from datafixes.recorded import Fix, RecordedFix
-from datafixes.rows import Rows
-from datafixes.source import Group, House, Node, Text, call, laid_out, needed, node_of, quoted
-from datafixes.table import Table
+from datafixes.declaration.fix import Change, DataFix, Insert, Update
+from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.declaration.rows import Rows
+from datafixes.declaration.table import Table
+from datafixes.revisions.placing import Place
+from datafixes.revisions.source import Group, House, Node, Text, call, laid_out, needed, node_of, quoted
 from datafixes.values import masked, parse_text
 
 _ORDER = ("DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")

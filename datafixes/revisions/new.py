@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from datafixes.placing import Place
-from datafixes.recorded import Fix, RecordedFix
-from datafixes.revision_text import Parts, Written, revision_text
-from datafixes.source import House, Node, Text, call, laid_out, quoted
+from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.revisions.placing import Place
+from datafixes.revisions.source import House, Node, Text, call, laid_out, quoted
+from datafixes.revisions.text import Parts, Written, revision_text
 
 _HOUSE = House()
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datafixes.declared import nearest
+from datafixes.declaration.declared import nearest
+from datafixes.declaration.expressions import Value
+from datafixes.declaration.recorded import Fix
 from datafixes.errors import DeclarationError
-from datafixes.expressions import Value
-from datafixes.recorded import Fix
 
 
 @dataclass(frozen=True)

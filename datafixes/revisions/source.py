@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datafixes.expressions import sql
+from datafixes.declaration.expressions import sql
 
 _STEP = "    "
 

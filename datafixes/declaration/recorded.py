@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from datafixes.declaration.expressions import check_identifiers, check_text
+from datafixes.declaration.fix import DataFix, Relation, check_name_and_reason, fingerprint, relations
+from datafixes.declaration.table import KINDS, Table
 from datafixes.errors import DeclarationError
-from datafixes.expressions import check_identifiers, check_text
-from datafixes.fix import DataFix, Relation, check_name_and_reason, fingerprint, relations
-from datafixes.table import KINDS, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datafixes.declaration.expressions import Value, check_identifiers, check_text, check_values
 from datafixes.errors import DeclarationError
-from datafixes.expressions import Value, check_identifiers, check_text, check_values
 
 Named = Collection[Any] | Mapping[Any, Any]
 """Rows named one by one: a collection of keys, or a mapping key -> identity."""

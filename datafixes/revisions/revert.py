@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
-from datafixes.placing import Place
-from datafixes.recorded import Fix
-from datafixes.reverting import Revert
-from datafixes.revision_text import Parts, revision_text
-from datafixes.source import House, quoted
+from datafixes.revisions.placing import Place
+from datafixes.revisions.source import House, quoted
+from datafixes.revisions.text import Parts, revision_text
+from datafixes.running.reverting import Revert
 
 _HOUSE = House()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datafixes.declared import nearest
+from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError
 
 _LONGEST_ID = 32  # what Alembic's version table keeps

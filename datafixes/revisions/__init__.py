@@ -1,0 +1,1 @@
+"""Writes revisions: where a new one goes, and how an author would write it."""
