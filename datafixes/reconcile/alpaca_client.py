@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from datafixes.errors import DatafixError
 from datafixes.reconcile.alpaca_answers import Json, moment, rows_of, text
 from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.connections import cut, noting_connections
 from datafixes.reconcile.credentials import Keys
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Line:
         self._sleep = sleep
         self._until = time.monotonic() + timeout * _CONVERSATION if timeout else None
         self._client: TradingClient | None = None
+        self._connections: list[Any] = []
         self.date = ""
         """When Alpaca gave its last answer, as its header says."""
 
@@ -185,12 +187,13 @@ class Line:
             if abandoned.is_set():
                 client._session.close()
 
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=work, name=f"asks {self._host}", daemon=True).start()
         try:
             answer, error = done.get(timeout=limit)
         except queue.Empty:
-            # The thread still has the connection, and ends by the limits of its socket.
+            # The thread still has the connection, and would stay as long as one byte comes after the other.
             abandoned.set()
+            cut(self._connections)
             self._client = None
             raise self._too_slow() from None
         if error is not None:
@@ -206,6 +209,7 @@ class Line:
             self._keys.api_key, self._keys.secret_key, raw_data=True, url_override=self._url
         )
         session = client._session
+        self._connections = noting_connections(session)
         # The client sets no time limit, and tries again by itself, with pauses of its own: it never sees what it would
         # try again.
         session.request = functools.partial(session.request, timeout=self._timeout)  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -174,6 +175,11 @@ def test_no_answer_takes_longer_than_its_time(alpaca: Alpaca, fault: Fault) -> N
     assert "does not answer within 0.2s (2 attempts)" in why(alpaca, waits=waits, broker_timeout="200ms")
     assert time.monotonic() - begun < 1.5
     assert waits == [0.5]
+    # And nobody goes on listening, however long one byte comes after the other.
+    listening = [thread for thread in threading.enumerate() if thread.name.startswith("asks ")]
+    for thread in listening:
+        thread.join(0.4)
+    assert [thread for thread in listening if thread.is_alive()] == []
 
 
 def test_a_broker_with_no_end_of_pages(alpaca: Alpaca) -> None:
