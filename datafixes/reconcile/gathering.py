@@ -44,6 +44,10 @@ def gather(
     """
     schema, table = book_table(project.settings)
     columns, at = book_columns(project), alembic_versions(project)
+    if not columns:
+        raise DatafixError(
+            f"The columns of {schema}.{table} cannot be seen.", hint="Is it a table of this database?"
+        )
     pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
     audit_schema, audit = _audit_table(project, schema, table, say)
     if function := lambda_of(project.settings):

@@ -4,6 +4,8 @@ import datetime as dt
 import os
 import signal
 import time
+from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,10 +17,18 @@ from datafixes import DataFix, Insert, Rows, Update, sql
 from datafixes.database.embedded import embedded_server
 from datafixes.declaration.expressions import Value
 from datafixes.declaration.fix import fingerprint
-from datafixes.errors import ChangeNotAsWanted, DeclarationError, Refused, RowsNotAsExpected, ShapeMismatch
+from datafixes.errors import (
+    ChangeNotAsWanted,
+    DeclarationError,
+    LockNotAvailable,
+    Refused,
+    RowsNotAsExpected,
+    ShapeMismatch,
+)
 from datafixes.running.execution import execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
+from datafixes.script.frame import Limits
 from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script
 from tests import fixes
@@ -452,3 +462,21 @@ def test_an_insert_without_a_condition_keeps_its_fingerprint() -> None:
             "housekeeping": [], "may_differ": [], "fire_triggers": True,
         }
     )  # fmt: skip
+
+
+def test_a_row_that_is_not_committed_yet_is_waited_for_before_the_conditions_are_looked_at(
+    database: Database,
+) -> None:
+    """Neither of the two would see the other's row, and both would stay."""
+    lay(database)
+    alone = "(SELECT count(*) FROM positions AS other WHERE other.symbol = positions.symbol) = 1"
+    fix = replace(inserting(""), rows=Rows(key="id", expect=1, ensure=alone))
+    with closing(database.connect()) as other, other.cursor() as cursor:
+        cursor.execute("INSERT INTO positions (id, symbol) VALUES (90, 'X')")
+        with pytest.raises(LockNotAvailable):
+            fixes.apply(database, fix, limits=Limits(lock_timeout="100ms"))
+        other.commit()
+    refused(database, fix, ChangeNotAsWanted, "do not meet the post-condition")
+    database.execute("DELETE FROM positions WHERE id = 90")
+    fixes.apply(database, fix)
+    assert database.value("SELECT count(*) FROM positions") == 5
