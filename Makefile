@@ -39,8 +39,9 @@ lint: $(STAMP) ## ruff, mypy and the import contracts
 
 check: lint test ## all that CI runs: lint and test
 
-bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same rows
+bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same rows, and reconcile
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+	@$(BIN)/python tests/benchmarks/reconcile.py
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
