@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -122,7 +123,9 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
     answers = {account: part.answer for account, part in parts.items()}
     book = _joined([*(part.book for part in parts.values()), others])
     compared = {account: part.compared for account, part in parts.items() if part.compared}
-    unknown = {account: NOT_IN_SETTINGS.why for account in others.counts if account}
+    unknown = {
+        account: NOT_IN_SETTINGS.why for account in others.counts if account and account not in answers
+    }
     unknown |= {account: answer.why for account, answer in answers.items() if isinstance(answer, Unknown)}
     found = together(compared, unknown)
     explained = {one.symbol for one in found.differences if one.kind in MAY_BE_EXPLAINED}
@@ -166,5 +169,5 @@ def _joined(books: Sequence[Book]) -> Book:
     """Several parts of a book as one."""
     rows = sorted((row for book in books for row in book.rows), key=lambda row: row.position.id)
     unreadable = sorted((row for book in books for row in book.unreadable), key=lambda row: row.id)
-    counts = {account: rows for book in books for account, rows in book.counts.items()}
+    counts = sum((Counter(book.counts) for book in books), Counter[str]())
     return replace(books[0], rows=tuple(rows), unreadable=tuple(unreadable), counts=counts)

@@ -322,6 +322,8 @@ def test_a_status_that_is_nearly_open_cannot_be_compared(book: Database, status:
         (95, "its status is " + ("NULL" if status is None else repr(status))),
     ]
     assert "missing" not in {one.kind for one in found.comparison.differences}
+    assert found.comparison.unknown == {"mid": "the settings do not know this account"}
+    assert found.book.counts == {"large": 8, "tiny": 3, "mid": 1}
 
 
 @pytest.mark.parametrize("kind", ["OPTION", "", "PUT"])
