@@ -169,12 +169,13 @@ def parse_broker(text: str) -> str:
 
 
 def parse_accounts(text: str) -> Mapping[str, str]:
-    """`NAME=SECRET,NAME=SECRET`, each account once."""
+    """`NAME=SECRET,NAME=SECRET`, each account once; a name alone where the broker needs no keys."""
     form = "write ACCOUNT=SECRET, with commas between several"
     accounts: dict[str, str] = {}
     for part in text.split(",") if text else ():
-        name, _, secret = (piece.strip() for piece in part.partition("="))
-        if not name or name in accounts or not re.fullmatch(r"(env:|arn:[\w:-]+:)?[\w/+=.@-]+", secret):
+        name, equals, secret = (piece.strip() for piece in part.partition("="))
+        is_name = re.fullmatch(r"(env:|arn:[\w:-]+:)?[\w/+=.@-]+", secret) or not equals
+        if not name or name in accounts or not is_name:
             raise ValueError(form)
         accounts[name] = secret
     return MappingProxyType(accounts)

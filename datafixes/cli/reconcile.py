@@ -29,7 +29,8 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
         found = found.only(account)
     show(lambda: document_of_reconciliation(found), lambda: reconciliation_as_json(found), form, output)
     kinds = {one.kind for one in found.comparison.differences}
-    if options := [option for kind, option in PROPOSED_WITH.items() if kind in kinds]:
+    options = [option for kind, option in PROPOSED_WITH.items() if kind in kinds]
+    if options and not found.comparison.unknown:
         click.echo(f"Next: datafixes propose {' '.join(options)}", err=True)
     if not found.is_certain:
         return FAILED

@@ -20,8 +20,8 @@ _SKEW = dt.timedelta(minutes=1)
 """By how much clocks may differ, whatever the grace period is."""
 _PAGE = 5000  # rows; what a Lambda answers may have 6 MB
 _COLUMNS = {
-    "id", "account_name", "ticker", "option_symbol", "instrument_type", "side", "status", "quantity", "entry_price",
-    "entry_time",
+    "id", "account_name", "ticker", "option_symbol", "instrument_type", "side", "status", "strategy_type", "quantity",
+    "entry_price",    "entry_time",
 }  # fmt: skip
 _OPEN = "CAST(status AS text) IN ('open', 'closing')"
 # What the book may mean by open, and nobody would find.
@@ -32,7 +32,7 @@ _ODD = (
 
 # Texts and seconds: neither depends on the session's settings, and no driver or JSON on the way rounds them.
 _SELECT = """
-SELECT id, account_name, ticker, option_symbol, instrument_type, side, CAST(status AS text) AS status,
+SELECT id, account_name, ticker, option_symbol, instrument_type, side, strategy_type, CAST(status AS text) AS status,
        CAST(quantity AS text) AS quantity, CAST(entry_price AS text) AS entry_price,
        CAST(extract(epoch FROM entry_time) AS text) AS entry_time{more}
   FROM {table}

@@ -24,10 +24,12 @@ class BookRow:
     Attributes:
         position: what it says.
         written: the symbol as the row has it.
+        strategy: what opened it, as the row has it.
     """
 
     position: BookPosition
     written: str
+    strategy: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
     number = int(values["id"])
     if wrong or symbol is None or side is None or quantity is None:
         return UnreadableRow(number, account or None, symbol, "; ".join(wrong))
-    return BookRow(BookPosition(number, account, symbol, quantity * side, opened_at, price), written)
+    position = BookPosition(number, account, symbol, quantity * side, opened_at, price)
+    return BookRow(position, written, str(values["strategy_type"]))
 
 
 def _written(values: Mapping[str, Any]) -> str:

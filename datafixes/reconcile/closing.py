@@ -11,7 +11,8 @@ from datafixes.reconcile.symbols import Option, Stock
 
 _ZERO = Decimal(0)
 _KEPT = Decimal("0.0001")  # what the book's prices keep
-_A_MOMENT = dt.timedelta(minutes=2)
+A_MOMENT = dt.timedelta(minutes=2)
+"""By how much the book may know of an order before or after the broker carried it out."""
 _TOO_MUCH = Decimal(10_000)  # per cent, for the book's column
 _SHARES_OF_AN_OPTION = 100
 
@@ -65,7 +66,9 @@ def closing_of(
     ours = tuple(fill for fill in since if fill.quantity * one.book < 0)
     if not ours:
         return Closing(doubt="no closing fill is known")
-    used = [row for row in others if opened is None or row.closed_at is None or row.closed_at >= opened]
+    used = [
+        row for row in others if opened is None or row.closed_at is None or row.closed_at >= opened - A_MOMENT
+    ]
     doubt = ""
     if used:
         doubt = f"row {used[-1].id} of the book, not open any more, may be what these closed"
@@ -87,7 +90,7 @@ def closing_of(
 
 def _opens(fill: Fill, times: Sequence[dt.datetime]) -> bool:
     """Whether it is what opened one of the rows: the book may know of it some moments before."""
-    return any(abs(fill.filled_at - time) <= _A_MOMENT for time in times)
+    return any(abs(fill.filled_at - time) <= A_MOMENT for time in times)
 
 
 def exit_of(row: BookPosition, price: Decimal) -> Exit | None:

@@ -20,8 +20,8 @@ from datafixes.reconcile.positions import (
 from datafixes.reconcile.symbols import Symbol
 
 _NONE = Decimal(0)
-_MOST_SUMS = 10_000
-"""So many different sizes are no duplicates of one position."""
+_MOST_WORK = 50_000
+"""Sums that are looked at: rows of so many different sizes are no duplicates of one position."""
 
 
 @dataclass(frozen=True)
@@ -184,22 +184,36 @@ def parts_of(quantities: Iterable[Decimal], whole: Decimal) -> Counter[Decimal] 
     sizes = Counter(quantities)
     if any(size * whole <= 0 for size in sizes):
         return None
-    # By sum, the choices that make it: one is kept, and that there are more.
-    found: dict[Decimal, tuple[Counter[Decimal], bool]] = {_NONE: (Counter(), True)}
+    # For each size, by sum, how many choices of this size and those before it make it; two stand for more.
+    ways = {_NONE: 1}
+    steps = []
+    work = 0
     for size, count in sizes.items():
-        longer: dict[Decimal, tuple[Counter[Decimal], bool]] = {}
-        for total, (choice, is_only) in found.items():
+        longer: dict[Decimal, int] = {}
+        for total, choices in ways.items():
             for number in range(count + 1):
                 reached = total + size * number
                 if abs(reached) > abs(whole):
                     break
-                only = is_only and reached not in longer
-                longer[reached] = choice + Counter({size: number}), only
-        if len(longer) > _MOST_SUMS:
-            return None
-        found = longer
-    choice, is_only = found.get(whole, (Counter(), False))
-    return choice if is_only else None
+                longer[reached] = min(2, longer.get(reached, 0) + choices)
+                work += 1
+            if work > _MOST_WORK:
+                return None
+        steps.append((size, ways))
+        ways = longer
+    return _chosen(steps, whole, sizes) if ways.get(whole) == 1 else None
+
+
+def _chosen(
+    steps: Sequence[tuple[Decimal, Mapping[Decimal, int]]], whole: Decimal, sizes: Mapping[Decimal, int]
+) -> Counter[Decimal]:
+    """The only choice that there is, from the last size to the first."""
+    found = Counter[Decimal]()
+    for size, ways in reversed(steps):
+        number = next(number for number in range(sizes[size] + 1) if whole - size * number in ways)
+        whole -= size * number
+        found[size] = number
+    return +found
 
 
 def _moved(found: Sequence[Difference]) -> list[Difference]:

@@ -34,11 +34,12 @@ def alone(target: Target) -> str:
 
 
 def closed_since(target: Target, since: dt.datetime) -> str:
-    """The book had the position of a row, and closed it since then."""
+    """The book had the position of a row, and ended it since then, whatever it calls that."""
+    ended = "extract(epoch FROM coalesce(datafix_other.closed_at, datafix_other.updated_at))"
+    before = f"datafix_other.{CLOSED} AND {ended} < {since.timestamp():.0f}"
     return (
-        f"EXISTS (SELECT FROM {_table(target)} AS datafix_other WHERE {_same(target)} AND datafix_other.{CLOSED}"
-        " AND extract(epoch FROM coalesce(datafix_other.closed_at, datafix_other.updated_at))"
-        f" >= {since.timestamp():.0f})"
+        f"EXISTS (SELECT FROM {_table(target)} AS datafix_other WHERE {_same(target)}"
+        f" AND (datafix_other.{OPEN}) IS NOT TRUE AND ({before}) IS NOT TRUE)"
     )
 
 
@@ -63,7 +64,7 @@ def _same(target: Target) -> str:
     """``datafix_other`` is in the same position as the row that is looked at, however the symbol is written."""
     row = literal.name(target.table)
     symbols = (
-        f"upper(translate(coalesce({one}.option_symbol, {one}.ticker), '/- ', '..'))"
+        f"upper(translate(coalesce(nullif(btrim({one}.option_symbol), ''), {one}.ticker), '/- ', '..'))"
         for one in ("datafix_other", row)
     )
     return f"datafix_other.account_name = {row}.account_name AND {' = '.join(symbols)}"

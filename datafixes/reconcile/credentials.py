@@ -46,6 +46,8 @@ def read_keys(settings: Settings, secret: str) -> Keys:
     Raises:
         NoKeys: there is no such secret, or it may not be read, or it is not JSON with both keys.
     """
+    if not secret:
+        raise NoKeys("broker_accounts names no secret for it", hint="ACCOUNT=SECRET, or ACCOUNT=env:VARIABLE")
     if secret.startswith(_VARIABLE):
         name = secret.removeprefix(_VARIABLE)
         content: str | bytes = os.environ.get(name, "")

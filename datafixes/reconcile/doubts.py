@@ -49,11 +49,13 @@ def in_doubt(
         answers: what the broker said.
         trusted: somebody said that all keys open the accounts that they are named for.
     """
-    if one.kind in ("phantom", "missing"):
-        if found.unknown:
-            return f"it may stand in {' or '.join(found.unknown)}, of which nothing is known"
-        if others := _others(one, found):
-            return f"{' and '.join(others)} differs in it too, or is not settled: it may be the same position"
+    if one.kind in ("phantom", "missing") and found.unknown:
+        return f"it may stand in {' or '.join(found.unknown)}, of which nothing is known"
+    if others := _others(one, found):
+        return f"{' and '.join(others)} differs in it too, or is not settled: it may be the same position"
+    waiting = {(other.account, other.symbol) for other in found.unsettled}
+    if one.kind != "phantom" and (one.account, one.symbol) in waiting:
+        return "some of it is not settled yet"
     answer = answers.get(one.account)
     if isinstance(answer, Known) and answer.identity and not answer.proven and not trusted:
         return 'nothing proves that its keys open this account: put "account_number" beside them, or --trust-keys'
@@ -61,7 +63,7 @@ def in_doubt(
 
 
 def _others(one: Difference, found: Comparison) -> list[str]:
-    """Other accounts that have too much of what one lacks: at the broker for a phantom, else in the book."""
+    """Other accounts that have too much of what one lacks, and may be where it is: in the book, or at the broker."""
     lacks = one.book - one.broker
     accounts = {
         other.account

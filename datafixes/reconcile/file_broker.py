@@ -128,7 +128,7 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
     quantity = _number(row, "quantity")
     if row.get("filled_at"):
         content.fills.setdefault(account, []).append(
-            Fill(symbol, quantity, _number(row, "price"), _moment(row["filled_at"]), _order_id(row))
+            Fill(symbol, quantity, _price(row, "price"), _moment(row["filled_at"]), _order_id(row))
         )
         return
     if row.get("price") or row.get("order_id"):
@@ -136,9 +136,7 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
     if (account, symbol) in seen:
         raise NoAnswer(f"{symbol} of {account} stands on {seen[account, symbol]} already")
     seen[account, symbol] = place
-    entry = _number(row, "entry_price") if row.get("entry_price") else None
-    if entry is not None and entry <= 0:
-        raise NoAnswer(f"entry_price {row['entry_price']!r} is not a price")
+    entry = _price(row, "entry_price") if row.get("entry_price") else None
     content.positions.setdefault(account, []).append(BrokerPosition(symbol, quantity, entry))
 
 
@@ -240,6 +238,13 @@ def _number(row: Mapping[str, str], name: str) -> Decimal:
     if not value.is_finite() or value.adjusted() >= _TOO_MANY_DIGITS:
         raise NoAnswer(f"{name} {text!r} is not a number that a position can have")
     return value
+
+
+def _price(row: Mapping[str, str], name: str) -> Decimal:
+    price = _number(row, name)
+    if price <= 0:
+        raise NoAnswer(f"{name} {row[name]!r} is not a price")
+    return price
 
 
 def _moment(text: str) -> dt.datetime:

@@ -10,6 +10,7 @@ from datafixes.drafting.copies import copies_of, planned_audit_tables
 from datafixes.drafting.survey import see_as_a_run, table_seen
 from datafixes.errors import DatafixError
 from datafixes.reconcile.book_source import alembic_versions, book_columns, book_table, lambda_of
+from datafixes.reconcile.closing import A_MOMENT
 from datafixes.reconcile.other_rows import OtherRow, read_others
 from datafixes.reconcile.pending import pending_of
 from datafixes.reconcile.positions import Difference, Fill, Unknown
@@ -84,7 +85,9 @@ def _closings(
         fills[account] = told
         asked += phantoms
         since.append(min(opened))
-    return fills, read_others(project, {one.symbol for one in asked}, min(since)) if since else ()
+    return fills, (
+        read_others(project, {one.symbol for one in asked}, min(since) - A_MOMENT) if since else ()
+    )
 
 
 def _audit_table(project: Project, schema: str, table: str, say: Callable[[str], None]) -> tuple[str, str]:

@@ -18,15 +18,16 @@ _AT_ONCE = 500
 """How many symbols one question names."""
 
 # Symbols as datafixes writes them: in capitals, a class of shares after a dot, no spaces in an option's. A time without
-# a zone is one of UTC, whatever the session's is. Of a row without any time nobody knows that it is older.
+# a zone is one of UTC, whatever the session's is. Of a row without any time nobody knows that it is older, and what any
+# other status means nobody knows at all.
 _ROWS = """
   FROM {table}
  WHERE (status IS NULL OR CAST(status AS text) NOT IN ('open', 'closing'))
-   AND (extract(epoch FROM coalesce(closed_at, updated_at)) >= {since} OR coalesce(closed_at, updated_at) IS NULL)
-   AND upper(translate(coalesce(option_symbol, ticker), '/- ', '..')) IN ({symbols})
+   AND (CAST(status AS text) = 'closed' AND extract(epoch FROM coalesce(closed_at, updated_at)) < {since}) IS NOT TRUE
+   AND upper(translate(coalesce(nullif(btrim(option_symbol), ''), ticker), '/- ', '..')) IN ({symbols})
 """.rstrip()
 _SELECT = """
-SELECT id, account_name, coalesce(option_symbol, ticker) AS symbol, CAST(status AS text) AS status,
+SELECT id, account_name, coalesce(nullif(btrim(option_symbol), ''), ticker) AS symbol, CAST(status AS text) AS status,
        CAST(extract(epoch FROM closed_at) AS text) AS closed_at, count(*) OVER () AS total{rows}
  ORDER BY id
 """.strip()
@@ -63,7 +64,7 @@ class OtherRow:
 
 
 def read_others(project: Project, symbols: Collection[Symbol], since: dt.datetime) -> list[OtherRow]:
-    """The rows of some symbols that are not open, and were until then, or may have been; by id.
+    """The rows of some symbols that are not open, and may have been until then; by id.
 
     Raises:
         DatafixError: the database, or the Lambda, does not answer in full.

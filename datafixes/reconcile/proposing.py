@@ -15,10 +15,12 @@ from datafixes.reconcile.pending import Pending
 from datafixes.reconcile.positions import Difference, Fill, Known, Unknown
 from datafixes.reconcile.proposed_fixes import Chosen, ProposedFix, Seen
 from datafixes.reconcile.reconciling import Reconciliation
+from datafixes.reconcile.symbols import may_be_renamed
 from datafixes.reconcile.target import Target
 
-KINDS = ("phantom", "duplicate", "quantity", "missing")
-"""What can be proposed, in the order in which a revision does it."""
+KINDS = ("missing", "phantom", "duplicate", "quantity")
+"""What can be proposed, in the order in which a revision does it. An insert takes its table for itself: whoever has
+rows of it by then could meet somebody who waits for them."""
 
 _SAME_PRICE = Decimal("0.01")
 """Prices that differ by no more than this part are the same."""
@@ -140,6 +142,10 @@ def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *,
 def _why_not(choice: Chosen, findings: Findings) -> str:
     """Why nothing can be proposed without a doubt; empty where something can."""
     one = choice.difference
+    if choice.read_at < findings.found.read_at - findings.found.grace:
+        return "what the broker says is older than grace, and may have changed since: read it anew, or -x grace=TIME"
+    if other := _another_name(choice, findings):
+        return f"it may be {other} of the same account, under another name"
     if one.kind in ("quantity", "missing") and one.broker % 1:
         return f"the broker has a fraction ({one.broker.normalize():f}), which the book does not keep"
     makers: Mapping[str, Callable[[Chosen, Findings], str]] = {
@@ -154,10 +160,10 @@ def _no_quantity(choice: Chosen, findings: Findings) -> str:
     one = choice.difference
     if len(one.rows) > 1:
         return "several rows make up this position, and nothing says which of them is wrong"
-    if choice.read_at < findings.found.read_at - findings.found.grace:
-        return "what the broker says is older than grace, and the book may have changed since"
     entry, price = choice.rows[0].position.entry_price, choice.entry_price
-    if entry and price and abs(price - entry) > entry * _SAME_PRICE:
+    if not entry or price is None:
+        return "the price at which it was opened is not known, so it may be a split, or another purchase"
+    if not _is_same_price(entry, price):
         return f"the broker says that it was opened at {price.normalize():f}: a split, or another purchase"
     return ""
 
@@ -175,13 +181,43 @@ def _no_insert(choice: Chosen, findings: Findings) -> str:
 def _no_duplicate(choice: Chosen, findings: Findings) -> str:
     """Rows are the same position again where nothing tells them apart but their time."""
     kept = fixes.kept_of(choice)
-    same = {(row.position.quantity, row.position.entry_price) for row in kept}
-    other = next(
-        (row for row in choice.rows if (row.position.quantity, row.position.entry_price) not in same), None
-    )
+    same = {_lot(row) for row in kept}
+    other = next((row for row in choice.rows if _lot(row) not in same), None)
     if other is None:
         return ""
-    return f"row {other.position.id} is of another size or price than those that would stay"
+    return f"row {other.position.id} is of another size, price or strategy than those that would stay"
+
+
+def _lot(row: BookRow) -> tuple[Decimal, Decimal | None, str]:
+    return row.position.quantity, row.position.entry_price, row.strategy
+
+
+def _is_same_price(one: Decimal, other: Decimal) -> bool:
+    return abs(one - other) <= abs(one) * _SAME_PRICE
+
+
+def _another_name(choice: Chosen, findings: Findings) -> str:
+    """A missing position that may be a phantom's, or the other way round: renamed, adjusted, or written otherwise."""
+    one = choice.difference
+    if one.kind not in ("phantom", "missing"):
+        return ""
+    for other in findings.found.comparison.differences:
+        is_opposite = {one.kind, other.kind} == {"phantom", "missing"} and other.account == one.account
+        if is_opposite and (may_be_renamed(one.symbol, other.symbol) or _is_same_lot(one, other, findings)):
+            return str(other.symbol)
+    return ""
+
+
+def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool:
+    """As many at the same price, and both a stock or both an option."""
+    phantom, missing = (one, other) if one.kind == "phantom" else (other, one)
+    if phantom.book != missing.broker or type(phantom.symbol) is not type(missing.symbol):
+        return False
+    prices = [row.position.entry_price for row in findings.found.book.rows if row.position.id in phantom.rows]
+    answer = findings.found.answers[missing.account]
+    held = answer.positions if isinstance(answer, Known) else ()
+    price = next((position.entry_price for position in held if position.symbol == missing.symbol), None)
+    return price is not None and any(entry is not None and _is_same_price(entry, price) for entry in prices)
 
 
 def _told(one: Difference) -> str:

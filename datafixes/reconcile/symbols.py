@@ -13,8 +13,9 @@ from datafixes.errors import DatafixError
 _OPTION = re.compile(
     r"(?P<root>[A-Z][A-Z0-9]{0,5}) *(?P<date>\d{6})(?P<right>[CP])(?P<strike>\d{8})", re.ASCII
 )
-# A class of shares follows a dot, a slash or a hyphen (BRK.B), written with a dot here.
-_STOCK = re.compile(r"(?P<root>[A-Z][A-Z0-9]{0,5})(?:[./-](?P<kind>[A-Z][A-Z0-9]{0,3}))?", re.ASCII)
+# A class of shares (BRK.B), a preferred series (BAC.PRB) or warrants (X.WS, X.WSA) follow a dot, a slash or a hyphen,
+# written with a dot here. Three other letters are a currency: BTC/USD is no stock.
+_STOCK = re.compile(r"(?P<root>[A-Z][A-Z0-9]{0,5})(?:[./-](?P<kind>[A-Z]{1,2}|PR[A-Z]|WS[A-Z]))?", re.ASCII)
 
 
 class NoSymbol(DatafixError):
@@ -56,6 +57,17 @@ class Option:
 
 
 Symbol = Stock | Option
+
+
+def may_be_renamed(one: Symbol, other: Symbol) -> bool:
+    """Whether two symbols may be one instrument: an adjusted option (AAPL1 for AAPL), a class without a dot (BRKB)."""
+    if isinstance(one, Option) and isinstance(other, Option):
+        roots = {one.root.rstrip("0123456789"), other.root.rstrip("0123456789")}
+        return len(roots) == 1 and (one.expiry, one.right) == (other.expiry, other.right)
+    if isinstance(one, Stock) and isinstance(other, Stock):
+        plain = {one.ticker.replace(".", ""), other.ticker.replace(".", "")}
+        return len(plain) == 1 or one.ticker.partition(".")[0] == other.ticker.partition(".")[0]
+    return False
 
 
 def parse_symbol(text: str) -> Symbol:

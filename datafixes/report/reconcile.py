@@ -53,6 +53,8 @@ def summary(found: Reconciliation) -> str:
         f"({', '.join(f'{kinds[kind]} {kind}' for kind in MEANING if kind in kinds)})"
         if kinds
         else "No difference"
+        if found.is_certain
+        else "No difference is known"
     ]
     words.append(f"{counted(found.comparison.equal, 'position')} equal")
     for count, what, plural in (

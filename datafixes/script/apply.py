@@ -217,8 +217,8 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
     return [
-        *(_lock(table) if change.where.strip() or fix.rows.ensure.strip() else []),
         *_meant(change),
+        *(_lock(table) if fix.rows.ensure.strip() else []),
         "    -- The new rows, and which keys they got.",
         run(
             "EXECUTE",
@@ -236,7 +236,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
 
 def _lock(table: str) -> list[str]:
     return [
-        "    -- Nobody adds rows meanwhile: the conditions would not see them.",
+        "    -- Nobody adds rows meanwhile: the post-condition would not see them.",
         f"    LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;",
         "",
     ]

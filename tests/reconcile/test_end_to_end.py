@@ -82,6 +82,29 @@ def test_an_old_position_manager_does_not_notice_the_new_columns(database: Datab
     assert closed_by(database) == manager.closed
 
 
+def test_a_proposal_of_every_kind_does_not_get_in_the_managers_way(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes rows of the book all the time; an insert that comes last would wait for it, and it for us."""
+    project = copied(tmp_path, database)
+    at(project, "014")
+    database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
+    held = tmp_path / "held.csv"
+    held.write_text(
+        "account,symbol,quantity,entry_price\nlarge,QCOM260220P00145000,1,5.20\nlarge,NOW260220P00110000,1,4.80\n"
+        "large,SPY,3,689\nlarge,IBM,1,9\ntiny,,,\n"
+    )
+    monkeypatch.setenv("DATAFIXES_BROKER", f"file:{held}")
+    with working(database, trails=True) as manager:
+        done = datafixes(project, "propose", "--phantoms", "--quantities", "--missing")
+        assert done.code == 0, done.err
+        for _ in range(2):
+            assert datafixes(project, "plan").code == 0
+        at(project, "head")
+        manager.wait_for(3)
+    assert manager.errors == []
+
+
 def closed_by(database: Database) -> dict[int, Any]:
     """What the Position Manager opened and closed, with the price: all of it, and each as it closed it."""
     return dict(

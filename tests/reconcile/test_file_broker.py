@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from datafixes.reconcile.brokers import open_broker
+from datafixes.reconcile.credentials import NoKeys, read_keys
 from datafixes.reconcile.positions import Answer, BrokerPosition, Fill, Known, Unknown
 from datafixes.reconcile.symbols import parse_symbol
 from datafixes.settings import Settings
@@ -174,6 +175,14 @@ def test_no_file(tmp_path: Path) -> None:
         f"{tmp_path / 'none.csv'} cannot be read: No such file or directory"
     )
     assert broker.fills("large", [SPY], after=SINCE) == broker.positions("large", since=SINCE)
+
+
+def test_accounts_need_no_secrets_where_a_file_is_the_broker() -> None:
+    settings = Settings.resolve({"broker": "file:x.csv", "broker_accounts": "main,second"}, {}, {})
+    assert dict(settings.broker_accounts) == {"main": "", "second": ""}
+    with pytest.raises(NoKeys) as caught:
+        read_keys(settings, "")
+    assert caught.value.message == "broker_accounts names no secret for it"
 
 
 @pytest.mark.parametrize(

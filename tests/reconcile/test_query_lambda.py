@@ -84,7 +84,7 @@ def test_an_empty_book_is_believed_only_when_it_is_counted(
 def row(**values: Any) -> dict[str, Any]:
     return {
         "id": 1, "account_name": "large", "ticker": "QCOM", "option_symbol": None, "instrument_type": "STOCK",
-        "side": "long", "status": "open", "quantity": "5", "entry_price": "1", "entry_time": "0", "rows_left": 1, **values,
+        "side": "long", "status": "open", "strategy_type": "x", "quantity": "5", "entry_price": "1", "entry_time": "0", "rows_left": 1, **values,
     }  # fmt: skip
 
 

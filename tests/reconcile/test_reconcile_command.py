@@ -139,7 +139,7 @@ def test_a_broker_that_does_not_answer_is_never_an_empty_one(book: Trader) -> No
     assert (
         book.run("reconcile")
         .out.splitlines()[1]
-        .startswith("✗ No difference, 0 positions equal, 2 accounts unknown")
+        .startswith("✗ No difference is known, 0 positions equal, 2 accounts unknown")
     )
 
 

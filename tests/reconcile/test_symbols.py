@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafixes.reconcile.symbols import NoSymbol, Option, Stock, Symbol, parse_symbol
+from datafixes.reconcile.symbols import NoSymbol, Option, Stock, Symbol, may_be_renamed, parse_symbol
 
 
 def option(root: str, day: str, right: Literal["C", "P"], strike: str) -> Option:
@@ -49,7 +49,7 @@ def test_symbols(text: str, symbol: Symbol, plain: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "5", "5SPY", "S P Y", "SPY;", "TOOLONG", "BRK.", ".B", "BRK..B", "BRK.TOOLONG", "$SPX", "SPY\x00", "SP\nY",
+        "", " ", "5", "5SPY", "S P Y", "SPY;", "TOOLONG", "BRK.", ".B", "BRK..B", "BRK.TOOLONG", "BTC/USD", "EUR-USD", "$SPX", "SPY\x00", "SP\nY",
         "CRM260227X00200000", "CRM260227P0020000", "CRM260227P002000000", "CRM26227P00200000", "CRM 260227 P00200000",
         "TOOLONG260227P00200000", "260227P00200000", "CRM260227P00200000X", "CRM260227P-0200000", "CRM260227P00200.00",
         "ß", "ﬁ", "ſPY", "SPY٣", "CRM٢٦٠٢٢٧P00200000",
@@ -85,7 +85,28 @@ options = st.builds(
     st.sampled_from(["C", "P"]),
     st.integers(1, 99_999_999).map(lambda thousandths: Decimal(thousandths) / 1000),
 )
-stocks = st.builds(Stock, st.from_regex(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z][A-Z0-9]{0,3})?", fullmatch=True))
+stocks = st.builds(
+    Stock, st.from_regex(r"[A-Z][A-Z0-9]{0,5}(\.([A-Z]{1,2}|PR[A-Z]|WS[A-Z]))?", fullmatch=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "may_be"),
+    [
+        ("AAPL260220C00100000", "AAPL1260220C00100000", True),
+        ("AAPL260220C00100000", "AAPL1260220C00050000", True),  # another strike, after a split
+        ("AAPL260220C00100000", "AAPL1260220P00100000", False),
+        ("AAPL260220C00100000", "AAPL1260320C00100000", False),
+        ("AAPL260220C00100000", "AAL260220C00100000", False),
+        ("AAPL260220C00100000", "AAPL", False),
+        ("BRKB", "BRK.B", True),
+        ("SPY", "SPY.U", True),
+        ("SPY", "SPYG", False),
+    ],
+)
+def test_what_may_be_the_same_under_another_name(one: str, other: str, may_be: bool) -> None:
+    assert may_be_renamed(parse_symbol(one), parse_symbol(other)) is may_be
+    assert may_be_renamed(parse_symbol(other), parse_symbol(one)) is may_be
 
 
 @given(options)
