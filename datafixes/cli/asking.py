@@ -18,8 +18,15 @@ from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
 def schema_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--schema`` to a command."""
     return click.option(
-        "--schema", metavar="NAME", help="The schema of the ledger, where there are several."
+        "--schema", callback=given, metavar="NAME", help="The schema of the ledger, where there are several."
     )(command)
+
+
+def given(_ctx: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    """A name that is empty comes from a variable that is not set, and would ask for nothing in particular."""
+    if name is not None and not name.strip():
+        raise click.BadParameter("it is empty: is a variable not set? Name it, or leave the option out.")
+    return name
 
 
 def the_table(connection: Connection, schema: str, wanted: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from datafixes.cli.asking import schema_option
+from datafixes.cli.asking import given, schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
@@ -39,8 +39,15 @@ def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Du
         raise click.BadParameter(f"{text!r} is no time: write 90s, 10m or 1h.") from None
 
 
+def _account(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """The number of an AWS account."""
+    if text is not None and not re.fullmatch("[0-9]{12}", text):
+        raise click.BadParameter(f"{text!r} is no AWS account: write its 12 digits.")
+    return text
+
+
 @click.command(epilog="Example: datafixes verify --expect-rows 7 --wait 10m")
-@click.option("--fix", metavar="NAME", help="The fix (default: the newest one in force).")
+@click.option("--fix", callback=given, metavar="NAME", help="The fix (default: the newest one in force).")
 @click.option("--expect-rows", type=click.IntRange(min=0), metavar="N", help="How many rows it changed.")
 @click.option("--wait", callback=_time, metavar="TIME", help="Look again until all is green: 10m, 90s.")
 @click.option(
@@ -52,7 +59,9 @@ def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Du
 )
 @click.option("--redeploy", is_flag=True, help="Force a new deployment of the service first.")
 @click.option("--yes", is_flag=True, help="Do not ask before that.")
-@click.option("--aws-account", metavar="ID", help="Red if AWS says that it is another one.")
+@click.option(
+    "--aws-account", callback=_account, metavar="ID", help="Red if AWS says that it is another one."
+)
 @schema_option
 @format_options
 @pass_where
@@ -140,8 +149,9 @@ def _redeploy(question: Question, yes: bool) -> Deployment:
     """Begin a new deployment, after showing whose service that is."""
     from datafixes.verify.service import redeploy
     from datafixes.verify.verifying import identity_line
+    from datafixes.verify.waiting import LONGEST_LOOK, within
 
-    identity = identity_line(question)
+    identity = within(LONGEST_LOOK, "No new deployment was begun: AWS", lambda: identity_line(question))
     if identity is not None and identity.colour != "green":
         raise DatafixError(f"No new deployment was begun: {identity.evidence}", hint=identity.hint)
     settings = question.project.settings
@@ -170,4 +180,6 @@ def _look(question: Question, wait: Duration | None) -> Checklist:
     from datafixes.verify.waiting import Patience, look_until_green
 
     patience = Patience(wait.seconds if wait else 0)
-    return look_until_green(lambda: look(question), patience, lambda line: click.echo(line, err=True))
+    return look_until_green(
+        lambda so_far: look(question, so_far), patience, lambda line: click.echo(line, err=True)
+    )

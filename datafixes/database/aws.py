@@ -125,7 +125,8 @@ class _Enquiry:
                 self.problems.append((place, f"access denied{self._identity}: {words}"))
                 return None
             self.problems.append((place, f"{code}: {words}"))
-        except BotoCoreError as error:
+        # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+        except (BotoCoreError, ValueError, OSError) as error:
             self.problems.append((place, _one_line(error)))
         raise _NothingMoreError
 
@@ -136,7 +137,7 @@ class _Enquiry:
 
         try:
             caller = self._client("sts").get_caller_identity()
-        except (BotoCoreError, ClientError):
+        except (BotoCoreError, ClientError, ValueError, OSError):
             return " (whose credentials these are, AWS does not say)"
         return f" (asked as {caller['Arn']} of account {caller['Account']})"
 

@@ -27,7 +27,7 @@ def document_of_checklist(checklist: Checklist) -> Document:
 
 
 def _text(line: Line) -> str:
-    told = line.evidence if line.evidence.endswith(".") else f"{line.evidence}."
+    told = line.evidence if line.evidence.endswith((".", "!", "?")) else f"{line.evidence}."
     return f"{line.colour}: {told}{f' {line.hint}' if line.hint else ''}"
 
 

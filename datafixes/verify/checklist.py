@@ -55,6 +55,29 @@ class Checklist:
         return ", ".join(f"{number} {colour}" for number, colour in numbers if number)
 
 
+@dataclass
+class SoFar:
+    """How far a look has come, for whoever waits for it in another thread.
+
+    Attributes:
+        lines: what is known already.
+        asked: the name of what it looks at now.
+    """
+
+    lines: tuple[Line, ...] = ()
+    asked: str = "Checklist"
+
+    def asks(self, name: str, *known: Line) -> None:
+        """Go on to the next, with what the last one brought."""
+        self.lines, self.asked = (*self.lines, *known), name
+
+    def given_up(self, seconds: float) -> Checklist:
+        """What is there to be shown when it does not come to its end."""
+        evidence = f"does not answer within {seconds:.3g} s; what comes after it was not looked at"
+        late = Line(self.asked, "unknown", evidence)
+        return Checklist((*self.lines, late))
+
+
 def some(texts: Iterable[str], most: int = 5) -> str:
     """The first of several texts, and how many there are more."""
     listed = list(texts)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from datafixes.settings import Settings
-from datafixes.verify.aws import Aws, NotAsked
+from datafixes.verify.aws import BROKEN, Aws, NotAsked
 from datafixes.verify.checklist import Line
 
 NAME = "AWS identity"
@@ -37,7 +37,7 @@ def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
     try:
         caller = aws.ask("sts", "get_caller_identity")
     except NotAsked as error:
-        refused = error.code in _REFUSED
+        refused = error.code in (*_REFUSED, BROKEN)
         hint = _NO_CREDENTIALS if refused else ""
         return Line(NAME, "unknown", f"AWS does not say whose credentials these are: {error}", hint, refused)
     return check_identity(str(caller["Account"]), str(caller["Arn"]), aws.region, wanted)

@@ -67,13 +67,13 @@ def _count(log: Log, where: str, book: Mapping[str, int] | None, known: tuple[Si
     each = ", ".join(f"{account} {rows}" for account, rows in sorted(book.items())) or "none"
     if newest.number != total:
         return Line(COUNT_NAME, "red", f"{said}; the book has {total} ({each})")
-    others = [one for one in log.beside if one.number != total]
+    others = [one for one in log.beside(since.milliseconds) if one.number != total]
     if others:
         told = some(f"{one.number} at {_at(one.time)} in {one.stream}" for one in others)
         evidence = (
             f"{said} in {newest.stream}, and others say another number: {told}; the book has {total} ({each})"
         )
-        return Line(COUNT_NAME, "red", evidence)
+        return Line(COUNT_NAME, "red", evidence, f"If one task takes over from another: {wait}")
     return Line(COUNT_NAME, "green", f"{said}, as many as the book has ({each})")
 
 

@@ -198,10 +198,10 @@ def redeploy(aws: Aws, settings: Settings) -> Deployment:
         the deployment that was begun.
 
     Raises:
-        DatafixError: ECS does not do it.
+        DatafixError: ECS does not do it, or does not say whether it did.
     """
     try:
-        answer = aws.ask(
+        answer = aws.do(
             "ecs",
             "update_service",
             cluster=settings.ecs_cluster,
@@ -209,6 +209,11 @@ def redeploy(aws: Aws, settings: Settings) -> Deployment:
             forceNewDeployment=True,
         )
     except NotAsked as error:
+        if error.is_uncertain:
+            unknown = f"Whether a new deployment of {settings.ecs_service} was begun is not known: {error}"
+            raise DatafixError(
+                unknown, hint="Look before trying again: datafixes verify --wait 10m"
+            ) from None
         hint = "These credentials need ecs:UpdateService" if error.code in DENIED else ""
         raise DatafixError(
             f"No new deployment of {settings.ecs_service} was begun: {error}", hint=hint

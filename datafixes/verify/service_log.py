@@ -13,13 +13,14 @@ from datafixes.verify.aws import Aws
 BAD_SIGNS = ("position does not exist", "no position found for symbol", "error closing position")
 """What the log must be free of, in whatever case."""
 
-_BAD = re.compile("|".join(map(re.escape, BAD_SIGNS)), re.IGNORECASE)
+_BAD = re.compile("|".join(r"\s+".join(map(re.escape, sign.split())) for sign in BAD_SIGNS), re.IGNORECASE)
 _CHECKING = re.compile(r"\bchecking\s+(\d[\d,_]*)\s+open\s+positions?\b", re.IGNORECASE)
 # Colours, and what stands for white space in JSON: both hide where a word begins.
 _COLOUR = re.compile(r"(?:\x1b|\\{1,8}u001[bB])\[[\d;]{0,20}m")
-_ESCAPED = re.compile(r"\\{1,8}[nrt]")
+_ESCAPED = re.compile(r"\\{1,8}(?:[nrt]|u00(?:20|09|0[aAdD]|[aA]0))")
 # Each page holds up to 1 MB or 10,000 events, and some are empty.
 _MOST_PAGES = 200
+_SIDE_BY_SIDE = 120_000
 _SHOWN, _LOOKED_AT = 200, 4_000
 
 
@@ -86,7 +87,7 @@ class Log:
         stream = self.streams.setdefault(name, Stream(time))
         stream.first = min(stream.first, time)
         text = _plain(message)
-        signs = {found[0].lower() for found in _BAD.finditer(text)}
+        signs = {" ".join(found[0].lower().split()) for found in _BAD.finditer(text)}
         for sign in signs:
             self.bad[sign] = self.bad.get(sign, 0) + 1
         if signs and (self.newest_bad is None or time >= self.newest_bad[0]):
@@ -100,15 +101,21 @@ class Log:
         found = [one.newest for one in self.streams.values() if one.newest is not None]
         return max(found, key=lambda one: one.time, default=None)
 
-    @property
-    def beside(self) -> list[Check]:
-        """The newest checks of the other streams that spoke after the last but one of the newest stream."""
+    def beside(self, since: float | None) -> list[Check]:
+        """The newest checks of the other streams that spoke after the last but one of the newest stream.
+
+        Args:
+            since: where the newest stream has but one, what is later counts, in milliseconds; without it, what is
+                two minutes older than that one or less.
+        """
         newest = self.newest
-        before = self.streams[newest.stream].before if newest else None
-        if newest is None or before is None:
+        if newest is None:
             return []
+        before = self.streams[newest.stream].before
+        limit = newest.time - _SIDE_BY_SIDE if since is None else since
+        limit = limit if before is None else before.time
         others = (one.newest for name, one in self.streams.items() if name != newest.stream)
-        return [one for one in others if one is not None and one.time > before.time]
+        return [one for one in others if one is not None and one.time > limit]
 
 
 def excerpt(message: str) -> str:

@@ -16,6 +16,12 @@ class Since:
     fixed_at: dt.datetime | None = None
     deployed_at: dt.datetime | None = None
 
+    @property
+    def milliseconds(self) -> float | None:
+        """The later of the two."""
+        known = [at for at in (self.fixed_at, self.deployed_at) if at is not None]
+        return max(known).timestamp() * 1000 if known else None
+
     def limit(self, milliseconds: int) -> str | None:
         """What a line of that time is older than, the latest of it, or None.
 

@@ -12,10 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import ConnectionLost, DatafixError
 from datafixes.running.execution import failure
+from datafixes.values import masked
 from datafixes.verify import ledger, log_lines, service_log
 from datafixes.verify.aws import Aws, NotAsked
 from datafixes.verify.book import check_book, rows_of
-from datafixes.verify.checklist import Checklist, Line
+from datafixes.verify.checklist import Checklist, Line, SoFar
 from datafixes.verify.identity import NAME as IDENTITY
 from datafixes.verify.identity import accounts_of, look_at_identity
 from datafixes.verify.ledger import Entry, Wanted
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from datafixes.reconcile.book import Book
     from datafixes.reconcile.reconciling import Reconciliation
 
-BOOK = "Positions"
+BOOK, LOG = "Positions", "Log"
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": (ledger.NAME,),
@@ -66,14 +67,25 @@ class Question:
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
 
-def look(question: Question) -> Checklist:
-    """Look at everything once; whatever cannot be looked at is a line that says so."""
+def look(question: Question, so_far: SoFar | None = None) -> Checklist:
+    """Look at everything once; whatever cannot be looked at is a line that says so.
+
+    Args:
+        question: what is looked at.
+        so_far: is told how far the look has come.
+    """
+    so_far = SoFar() if so_far is None else so_far
+    so_far.asks(IDENTITY)
     identity = identity_line(question)
+    so_far.asks(ledger.NAME, *([identity] if identity else ()))
     entry, ledger_line = _ledger(question)
+    so_far.asks(BOOK, ledger_line)
     rows, book_lines = _book(question)
     asks = identity is None or identity.colour == "green"
+    so_far.asks(SERVICE, *book_lines)
     service, deployed_at = _service(question) if asks else (_not_asked("service", question), None)
     since = Since(ledger.finished_at(entry), deployed_at)
+    so_far.asks(LOG, *service)
     logs = _logs(question, rows, since) if asks else _not_asked("logs", question)
     first = () if identity is None else (identity,)
     return Checklist((*first, ledger_line, *book_lines, *logs, *service))
@@ -106,6 +118,9 @@ def _in_words() -> Iterator[None]:
     except ConnectionLost as error:
         # Its hint is for whoever migrates.
         raise DatafixError(error.message) from None
+    except (OSError, ValueError) as error:  # from a client whose configuration is broken
+        words = " ".join(str(error).split())
+        raise DatafixError(masked(f"{type(error).__name__}: {words}")) from None
 
 
 def _ledger(question: Question) -> tuple[Entry | None, Line]:

@@ -202,6 +202,11 @@ def test_aws_does_not_answer(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> N
     assert "SSM parameter /ops-pipeline/db_host: Could not connect to the endpoint URL" in lines[4]
 
 
+def test_an_endpoint_that_is_no_url(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566/no-scheme")
+    assert "SSM parameter /ops-pipeline/db_host: Invalid endpoint" in refusal().splitlines()[4]
+
+
 def closed_port() -> int:
     """A port of this machine where nobody listens."""
     with socket.socket() as probe:

@@ -3,17 +3,20 @@
 import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from botocore.exceptions import ProfileNotFound
+from botocore.exceptions import ClientError, ConnectionClosedError, ProfileNotFound, ReadTimeoutError
+from botocore.parsers import ResponseParserError
 
 from datafixes.audit.history import OpenFix, RunOfHistory
 from datafixes.reconcile.book import Book
 from datafixes.reconcile.book_row import BookRow, UnreadableRow
 from datafixes.reconcile.positions import BookPosition, Comparison, Difference, Unsettled
 from datafixes.reconcile.symbols import parse_symbol
+from datafixes.report.verify import document_of_checklist
 from datafixes.settings import Settings
-from datafixes.verify.aws import Aws, NotAsked, _not_asked
+from datafixes.verify.aws import BROKEN, Aws, NotAsked, _not_asked
 from datafixes.verify.book import check_book, rows_of
 from datafixes.verify.checklist import Checklist, Colour, Line
 from datafixes.verify.identity import accounts_of, check_identity, look_at_identity
@@ -31,6 +34,12 @@ RUN = RunOfHistory(
 )  # fmt: skip
 OPEN = OpenFix("close", 1, "015", ("t",), 7, None, AT, "ops", None, "r")
 NOT_HERE = replace(RUN, run_id=2, outcome="not_applicable", rows_changed=0)
+GIVEN_BACK = replace(
+    RUN, run_id=5, direction="revert", outcome="reverted", rows_changed=2, reverts_run=1, rows_chosen="16, 17"
+)
+PARTLY = Entry([replace(OPEN, rows_reverted="16, 17")], [GIVEN_BACK, RUN])
+# One of the two is in force again.
+TAKEN_BACK = replace(GIVEN_BACK, run_id=6, rows_changed=1, reverts_run=5, rows_chosen="16")
 FAILED = replace(
     RUN, run_id=3, direction="revert", outcome="failed", error="1 of 7 rows\ncannot be given back"
 )
@@ -43,7 +52,12 @@ FAILED = replace(
         (Entry([OPEN], [RUN]), Wanted(rows=7), "green", "7 rows changed"),
         (Entry([OPEN], [RUN]), Wanted(rows=8), "red", "7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC); 8 were expected"),
         (Entry([OPEN], [FAILED, RUN]), Wanted(), "green", "7 rows changed"),
-        (Entry([replace(OPEN, rows_reverted="16")], [RUN]), Wanted(), "green", "given back since: 16"),
+        (PARTLY, Wanted(), "green", "7 rows changed, 7 expected, 2 given back since (16, 17), so 5 left (run 1"),
+        (PARTLY, Wanted(rows=7), "red", "so 5 left (run 1, 2026-02-03 16:08:00 UTC); 7 were expected"),
+        (PARTLY, Wanted(rows=5), "green", "so 5 left"),
+        (replace(PARTLY, in_force=[replace(OPEN, rows_changed=2)]), Wanted(), "red", "so 0 left (run 1, 2026-02-03 16:08:00 UTC): nothing of it"),
+        (replace(PARTLY, runs=[TAKEN_BACK, GIVEN_BACK, RUN]), Wanted(rows=7), "red", "6 left"),
+        (Entry([OPEN], [replace(GIVEN_BACK, reverted_by_run=6), RUN]), Wanted(rows=7), "green", "7 expected (run"),
         (Entry([], [replace(RUN, run_id=4, direction="revert", outcome="reverted"), RUN]), Wanted("close"), "red", "reverted by run 4"),
         (Entry([], [NOT_HERE]), Wanted("close"), "red", "not applicable (run 2): none of its rows"),
         (Entry([], [NOT_HERE]), Wanted("close", 0), "green", "not applicable"),
@@ -52,6 +66,12 @@ FAILED = replace(
         (Entry([OPEN], [RUN], newest=replace(RUN, run_id=2)), Wanted(), "green", "7 rows changed"),
         (Entry([OPEN], [RUN], newest=replace(FAILED, fix="next")), Wanted(), "red", "the newest run, 3, is next: failed, and not finished: 1 of 7 rows cannot"),
         (Entry([OPEN], [RUN], newest=replace(RUN, run_id=4, fix="next", outcome="started")), Wanted(), "red", "next: started, and not finished"),
+        (Entry([OPEN], [RUN], newest=replace(NOT_HERE, fix="next")), Wanted(), "red", "the newest run, 2, is next: not_applicable; close, which is in force, is older"),
+        (Entry([OPEN], [RUN], newest=replace(GIVEN_BACK, fix="next", rows_chosen=None)), Wanted(), "red", "the newest run, 5, is next: reverted; close"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=6, fix="next", outcome="already")), Wanted(), "red", "is next: already"),
+        (Entry([], newest=NOT_HERE), Wanted(), "red", "the newest run, 2, is close: not_applicable; no fix is in force"),
+        (Entry([OPEN], [GIVEN_BACK, RUN], newest=GIVEN_BACK), Wanted(), "green", "7 rows changed"),
+        (Entry([], [replace(NOT_HERE, outcome="already")]), Wanted("close", 0), "green", "close: all its rows were as wanted already (run 2)"),
         (None, Wanted(), "red", "there is no ledger"),
     ],
 )  # fmt: skip
@@ -181,6 +201,33 @@ def test_the_name_of_a_failure_is_known() -> None:
     error = ProfileNotFound(profile="nobody")
     assert _not_asked(error).code == "ProfileNotFound"
     assert str(_not_asked(error)) == "The config profile (nobody) could not be found"
+
+
+@pytest.mark.parametrize("kind", [ReadTimeoutError, ConnectionClosedError])
+def test_an_answer_that_does_not_come_is_no_answer(kind: Any) -> None:
+    error = kind(endpoint_url="https://logs", error="late")
+    assert error.response is None
+    found = _not_asked(error)
+    assert (found.code, found.is_uncertain, "https://logs" in str(found)) == (kind.__name__, True, True)
+
+
+@pytest.mark.parametrize(("status", "is_uncertain"), [(400, False), (503, True)])
+def test_what_aws_refuses_it_did_not_do(status: int, is_uncertain: bool) -> None:
+    answer = {"Error": {"Code": "C", "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    found = _not_asked(ClientError(answer, "UpdateService"))
+    assert (str(found), found.is_uncertain) == ("C: m", is_uncertain)
+
+
+def test_an_answer_that_cannot_be_read_is_no_broken_configuration() -> None:
+    garbled, broken = _not_asked(ResponseParserError("what")), _not_asked(ValueError("what"))
+    assert (garbled.code, garbled.is_uncertain) == ("ResponseParserError", True)
+    assert (broken.code, broken.is_uncertain) == (BROKEN, False)
+
+
+def test_a_sentence_ends_once() -> None:
+    line = Line("Ledger", "unknown", "Is it accepting connections?", "Look there")
+    [section] = document_of_checklist(Checklist((line,))).sections
+    assert section.facts[0].text == "unknown: Is it accepting connections? Look there"
 
 
 def test_a_checklist_is_as_good_as_its_worst_line() -> None:

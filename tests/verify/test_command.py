@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from tests.alerts.aws import Cloud, enter, running_cloud
 from tests.cli.commands import datafixes
 from tests.projects import Project, our_project
 from tests.servers import Database
+from tests.watch.service import serving
+from tests.watch.test_trouble import silent_server
 
 BOOK = Path(__file__).parents[1] / "fixtures/book.sql"
 HELD = (
@@ -400,10 +403,47 @@ def test_an_interrupted_redeploy_does_not_say_that_nothing_was_changed(
             raise KeyboardInterrupt
         return asked(aws, service, operation, **arguments)
 
-    monkeypatch.setattr(Aws, "ask", ask)
+    monkeypatch.setattr(Aws, "do", ask)
     ran = datafixes(deploy.project, "verify", "--redeploy", "--yes")
     assert (ran.code, ran.out) == (130, "")
     assert ran.last_line == "Interrupted: whether the new deployment was begun is not known."
+
+
+def test_a_database_that_says_nothing_is_waited_for_as_long_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(waiting, "Patience", partial(waiting.Patience, spare=0.1))
+    skip = ("--skip", "logs", "--skip", "service", "--skip", "broker")
+    with silent_server() as (port, _):
+        silent = ("-x", f"url=postgresql://127.0.0.1:{port}/book", "-x", "connect_timeout=0")
+        ran = datafixes(None, *silent, "verify", *skip, "--wait", "200ms")
+    assert (ran.code, "unknown: does not answer within 0.3 s" in ran.out) == (1, True), ran.out + ran.err
+
+
+def test_a_database_that_says_nothing_does_not_keep_it_from_being_interrupted(tmp_path: Path) -> None:
+    with silent_server() as (port, here):
+        silent = ("-x", f"url=postgresql://127.0.0.1:{port}/book", "-x", "connect_timeout=0")
+        with serving(tmp_path, *silent, "verify", "--skip", "logs", "--skip", "service") as service:
+            assert here.wait(60)
+            service.process.send_signal(signal.SIGINT)
+            assert service.ended(20)[0] == 130
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--fix", "", "Invalid value for '--fix': it is empty"),
+        ("--fix", " ", "Invalid value for '--fix': it is empty"),
+        ("--schema", "", "Invalid value for '--schema': it is empty"),
+        ("--aws-account", "", "write its 12 digits"),
+        ("--aws-account", "12345678901", "write its 12 digits"),
+        ("--aws-account", "arn:aws:iam::123456789012:root", "write its 12 digits"),
+    ],
+)
+def test_a_variable_that_is_not_set_removes_no_guard(option: str, value: str, words: str) -> None:
+    ran = datafixes(None, "verify", "--redeploy", "--yes", option, value)
+    assert (ran.code, words in ran.err) == (2, True), ran.err
 
 
 @pytest.mark.parametrize("time", ["-5m", "ten", "10", "", "10m5s", "1h30", "30d"])

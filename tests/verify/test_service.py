@@ -124,6 +124,8 @@ class Ecs(Aws):
             raise self.answer
         return self.answer
 
+    do = ask
+
 
 def test_the_deployment_that_runs_is_known_with_its_time() -> None:
     older = {"id": "d0", "status": "ACTIVE", "createdAt": AT - dt.timedelta(days=1)}
@@ -143,3 +145,17 @@ def test_a_service_that_may_not_be_described_is_unknown_for_good() -> None:
     assert "ecs:DescribeServices" in line.hint
     line, _ = look_at_service(Ecs(NotAsked("Could not connect", "EndpointConnectionError")), SETTINGS)
     assert (line.colour, line.lasting) == ("unknown", False)
+
+
+@pytest.mark.parametrize(
+    ("is_uncertain", "words"),
+    [
+        (False, "No new deployment of position-manager-service was begun: why"),
+        (True, "Whether a new deployment of position-manager-service was begun is not known: why"),
+    ],
+)
+def test_a_deployment_of_which_nobody_knows_is_not_said_to_be_none(is_uncertain: bool, words: str) -> None:
+    with pytest.raises(DatafixError) as caught:
+        redeploy(Ecs(NotAsked("why", "x", is_uncertain)), SETTINGS)
+    assert caught.value.message == words
+    assert ("verify --wait 10m" in caught.value.hint) is is_uncertain

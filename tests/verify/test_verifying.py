@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any, cast
 
+import pytest
 from sqlalchemy.exc import OperationalError
 
 from datafixes.errors import ConnectionLost
@@ -76,6 +77,23 @@ def test_a_connection_that_is_lost_is_unknown_and_nothing_is_said_of_migrations(
             assert (found[name].colour, found[name].hint) == ("unknown", "")
             assert words in found[name].evidence
         assert found["ECS service"].colour == "green"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "/helper"),
+            "FileNotFoundError: [Errno 2] No such",
+        ),
+        (ValueError("Invalid endpoint: password=HIDDEN"), "ValueError: Invalid endpoint: password=***"),
+    ],
+)
+def test_a_broken_configuration_is_unknown_and_the_rest_is_looked_at(error: Exception, words: str) -> None:
+    found = {line.name: line for line in look(question(error)).lines}
+    for name in ("Ledger", "Positions"):
+        assert (found[name].colour, words in found[name].evidence) == ("unknown", True), found[name].evidence
+    assert found["ECS service"].colour == "green"
 
 
 def test_the_log_must_be_newer_than_the_deployment_that_runs_and_than_the_one_just_begun() -> None:
