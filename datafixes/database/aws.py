@@ -80,9 +80,10 @@ class _Enquiry:
         """The value of one SSM parameter; an empty string after a problem."""
         full_name = self.settings.aws_parameters + name
         place = f"SSM parameter {full_name}"
-        ssm = self._client("ssm")
         # One by one: a role that may read them need not have the right to GetParameters.
-        found = self._ask(place, lambda: ssm.get_parameter(Name=full_name, WithDecryption=True))
+        found = self._ask(
+            place, lambda: self._client("ssm").get_parameter(Name=full_name, WithDecryption=True)
+        )
         if found is None:
             return ""
         value = str(found["Parameter"]["Value"]).strip()
@@ -93,8 +94,8 @@ class _Enquiry:
     def secret(self) -> tuple[str, str]:
         """User name and password; empty strings after a problem."""
         place = f"secret {self.settings.aws_secret}"
-        manager = self._client("secretsmanager")
-        found = self._ask(place, lambda: manager.get_secret_value(SecretId=self.settings.aws_secret))
+        name = self.settings.aws_secret
+        found = self._ask(place, lambda: self._client("secretsmanager").get_secret_value(SecretId=name))
         if found is None:
             return "", ""
         username, password, wrong = _credentials(found.get("SecretString") or found.get("SecretBinary", b""))
