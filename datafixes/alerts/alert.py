@@ -30,6 +30,15 @@ LARGEST = 200_000
 """How many characters of JSON all lines and facts may be: logs, topics and webhooks cut or refuse more than 256 KiB."""
 
 _LONGEST_LINE = 500
+_SEE_LOG = "All of it is in the log."
+
+
+class Refused(Exception):
+    """A sink will never take this alert as it is; the text says why."""
+
+
+class Unanswered(Exception):
+    """An alert went out in full, and no answer came: it may have arrived. The text says how."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Alert:
         lines: one for each difference or account.
         facts: the same for programs, in JSON's own types.
         left_out: how many more there are of both, where that would be too large.
+        unanswered: it went out once where it waits now, and may have arrived. Nobody is told that.
     """
 
     event: Event
@@ -53,6 +63,7 @@ class Alert:
     lines: tuple[str, ...] = ()
     facts: tuple[Mapping[str, Any], ...] = ()
     left_out: int = 0
+    unanswered: bool = False
 
     def text(self) -> str:
         """For people: the title, the source, and as many lines as somebody reads."""
@@ -83,18 +94,19 @@ class Alert:
         """Read what `as_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: it is something else.
+            ValueError, KeyError, TypeError, OverflowError: it is something else.
         """
         if value["event"] not in get_args(Event):
             raise ValueError(f"{value['event']!r} is no event")
         return cls(
             value["event"],
             str(value["title"]),
-            dt.datetime.fromisoformat(value["at"]),
+            dt.datetime.fromisoformat(value["at"]).astimezone(dt.UTC),
             str(value["source"]),
             tuple(str(line) for line in value["lines"]),
             tuple(dict(fact) for fact in value["facts"]),
             int(value.get("left_out", 0)),
+            bool(value.get("unanswered", False)),
         )
 
 
@@ -107,6 +119,14 @@ def fitting(alert: Alert) -> Alert:
             left_out = alert.left_out + len(alert.lines) - number
             return replace(alert, lines=alert.lines[:number], facts=alert.facts[:number], left_out=left_out)
     return alert
+
+
+def shortened(alert: Alert) -> Alert:
+    """The same with its title and how many lines it has, for a sink that refuses the whole; itself where it is that."""
+    if (alert.lines, alert.facts) == ((_SEE_LOG,), ()):
+        return alert
+    left_out = alert.left_out + len(alert.lines)
+    return replace(alert, lines=(_SEE_LOG,), facts=(), left_out=left_out, unanswered=False)
 
 
 def _shown(line: str) -> str:
@@ -132,4 +152,10 @@ class Sink(Protocol):
         """What the sink is called where it is told that it is broken."""
 
     def send(self, alert: Alert) -> None:
-        """Deliver one alert, or raise whatever went wrong, within seconds."""
+        """Deliver one alert within seconds.
+
+        Raises:
+            Refused: the sink will never take it as it is.
+            Unanswered: it went out, and may have arrived.
+            Exception: whatever else went wrong; another attempt may help.
+        """

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
-from datafixes.alerts.alert import Alert, Sink
+from datafixes.alerts.alert import Alert, Refused, Sink, Unanswered, shortened
 from datafixes.alerts.aside import aside, is_done
 from datafixes.alerts.log import LogSink
 from datafixes.alerts.sns import SnsSink
@@ -20,7 +20,7 @@ MOST_WAITING = 100
 
 _SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
-_LONGEST = 15.0
+_LONGEST = 18.0
 """Seconds: less than the 30 after which a container that was told to end is killed."""
 
 Waiting = Mapping[str, tuple[Alert, ...]]
@@ -135,25 +135,54 @@ class Sinks:
 
     def _after_next(self, sink: Sink, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """What waits for a sink after one attempt."""
+        sending, error = self._attempt(sink, queue[0])
+        # It may have been dropped meanwhile, as the oldest of too many.
+        is_first = queue[0] == sending.alert
+        if error is None:
+            if sink.name in self._broken:
+                self._broken.remove(sink.name)
+                self._say(f"The {sink.name} takes alerts again.")
+            return queue[1:] if is_first else queue
+        if isinstance(error, Refused):
+            self._broken.discard(sink.name)
+            return self._after_refusal(sink.name, queue, error) if is_first else queue
+        self._say_broken(sink.name, error)
+        if isinstance(error, Unanswered) and is_first:
+            return self._after_silence(sink.name, queue)
+        return queue[-MOST_WAITING:]
+
+    def _attempt(self, sink: Sink, alert: Alert) -> "tuple[_Sending, BaseException | None]":
+        """Send an alert, or wait for the one that was under way: which, and what went wrong."""
         late = self._late.pop(sink.name, None)
         if late is not None and late.did_not_fail():
             # It may have arrived: to send it again would tell it twice.
             sending, patience = late, 0.0
         else:
-            sending, patience = _Sending(queue[0], aside(partial(sink.send, queue[0]))), self._limit
-        error: BaseException | None
+            sending, patience = _Sending(alert, aside(partial(sink.send, alert))), self._limit
         if is_done(sending.future, patience):
-            error = sending.future.exception()
-        else:
-            self._late[sink.name] = sending
-            error = TimeoutError(f"it does not take one within {self._limit:g}s")
-        if error is not None:
-            self._say_broken(sink.name, error)
-            return queue[-MOST_WAITING:]
-        if sink.name in self._broken:
-            self._broken.remove(sink.name)
-            self._say(f"The {sink.name} takes alerts again.")
-        return queue[1:] if queue[0] == sending.alert else queue
+            return sending, sending.future.exception()
+        self._late[sink.name] = sending
+        return sending, TimeoutError(f"it does not take one within {self._limit:g}s")
+
+    def _after_refusal(self, name: str, queue: tuple[Alert, ...], error: Refused) -> tuple[Alert, ...]:
+        """What is refused once is sent in short; what is refused in short must not block the others for ever."""
+        short, why = shortened(queue[0]), self._hide(str(error))
+        if short != queue[0]:
+            self._say(f"The {name} refuses an alert: {why}. It gets the title; all of it is in the log.")
+            return short, *queue[1:]
+        self._say(
+            f"The {name} refuses an alert in short too: {why}. It is dropped: {self._hide(queue[0].title)}"
+        )
+        return queue[1:]
+
+    def _after_silence(self, name: str, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
+        """What may have arrived is sent once more, and not for ever."""
+        if not queue[0].unanswered:
+            return replace(queue[0], unanswered=True), *queue[1:][1 - MOST_WAITING :]
+        self._say(
+            f"The {name} got an alert twice and did not answer. It counts as told: {self._hide(queue[0].title)}"
+        )
+        return queue[1:][-MOST_WAITING:]
 
     def _say_broken(self, name: str, error: BaseException) -> None:
         if name not in self._broken:

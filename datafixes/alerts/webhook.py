@@ -1,28 +1,33 @@
-"""Alerts to a webhook: one POST of JSON each, which is tried again a few times."""
+"""Alerts to a webhook: one POST of JSON each, which is tried again where it cannot have arrived."""
 
 import base64
+import hashlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, InvalidURL
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
-from datafixes.alerts.alert import Alert
+from datafixes.alerts.alert import Alert, Refused, Unanswered
 from datafixes.errors import SettingError
 
-_TIMEOUT = 4.0
-_LONGEST = 12.0
+_TIMEOUT = 10.0
+"""Seconds for an attempt with its answer."""
+_LONGEST = 16.0
 """Seconds for all attempts with their pauses."""
 _PAUSES = (0.5, 2.0)
 """How long to wait before the second and the third attempt, where the answer does not say."""
 _LONGEST_PAUSE = 5.0
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_FOR_GOOD = {400, 413, 415, 422}
+_LARGE = 16_384
+"""Bytes from which on a server may close the connection instead of reading all of them."""
 
 
 class NotDelivered(Exception):
@@ -55,6 +60,8 @@ class WebhookSink:
 
         Raises:
             NotDelivered: none of them worked.
+            Refused: the answer was that this alert will not do.
+            Unanswered: it was sent in full, and there was no answer in time.
         """
         body = json.dumps(alert.as_json()).encode()
         until = time.monotonic() + _LONGEST
@@ -69,7 +76,8 @@ class WebhookSink:
 
     def _post(self, body: bytes) -> tuple[str, float | None]:
         """What went wrong, if anything, and after how many seconds to try again: 0 where nobody said, None never."""
-        request = Request(_without_user(self._parts), data=body, headers=_headers(self._parts), method="POST")
+        headers = {**_headers(self._parts), "Idempotency-Key": hashlib.sha256(body).hexdigest()[:32]}
+        request = Request(_without_user(self._parts), data=body, headers=headers, method="POST")
         connections = _Connections()
         # A limit of the socket is one for each byte.
         cut = threading.Timer(_TIMEOUT, connections.cut)
@@ -82,15 +90,27 @@ class WebhookSink:
         except HTTPError as error:
             with error:
                 # The answer's own words might repeat what was sent.
+                if error.code in _FOR_GOOD:
+                    raise Refused(f"{self._parts.hostname}: it answers {error.code}") from None
                 return f"it answers {error.code}", _retry_after(error) if error.code in _AGAIN else None
         except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            told = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
-            if connections.was_cut:
-                return f"it does not answer within {_TIMEOUT:g}s", 0
-            return told or f"it does not answer ({type(reason).__name__})", 0
+            return self._without_answer(error, connections.was_cut, len(body)), 0
         finally:
             cut.cancel()
+
+    def _without_answer(self, error: OSError | HTTPException, was_cut: bool, size: int) -> str:
+        """Why there is no answer, where another attempt is in order."""
+        reason = getattr(error, "reason", error)
+        told = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
+        why = told or f"it does not answer ({type(reason).__name__})"
+        if was_cut or isinstance(reason, TimeoutError):
+            why = f"it does not answer within {_TIMEOUT:g}s"
+        elif size > _LARGE and isinstance(reason, (BrokenPipeError, ConnectionResetError)):
+            raise Refused(f"{self._parts.hostname}: {why}")
+        # What fails before the last byte is sent comes as a URLError.
+        if not isinstance(error, (URLError, InvalidURL)):
+            raise Unanswered(f"{self._parts.hostname}: {why}")
+        return why
 
 
 class _Connections(HTTPHandler, HTTPSHandler):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from datafixes.errors import SettingError
 
 if TYPE_CHECKING:
     from datafixes.project import Project
-    from datafixes.settings import Settings
+    from datafixes.values import Duration
+    from datafixes.watch.chatter import Chatter
     from datafixes.watch.ending import Ending
-    from datafixes.watch.moment import Limits
     from datafixes.watch.watching import Job
 
 _SHORTEST = 1000
@@ -42,31 +41,35 @@ def command(where: Where, once: bool, state: str | None) -> int:
     failed, or another watch is at work.
     """
     from datafixes.watch.changes import Failure  # boto3 and SQLAlchemy take their time
+    from datafixes.watch.chatter import Chatter
     from datafixes.watch.ending import Ended, Ending
     from datafixes.watch.watching import keep_looking, look_once
 
     project = where.project()
     if project.settings.watch_every.milliseconds < _SHORTEST:
         raise SettingError(f"watch_every is {project.settings.watch_every}: write 1s or more.")
-    ending = Ending()
-    job = _job(project, state, ending)
+    ending, chatter = Ending(), Chatter()
     try:
+        job = _job(project, state, ending, chatter)
         with ending.on_sigterm():
             if not once:
                 keep_looking(job, project.settings.watch_every.seconds)
             found = look_once(job)
     except Ended:
-        _say("Ended by SIGTERM.")
+        chatter.say("Ended by SIGTERM.")
         return FAILED if once else OK
+    finally:
+        chatter.end()
     if isinstance(found, Failure) or found.comparison.unknown or found.unreadable:
         return FAILED
     return DIFFERENT if found.comparison.differences else OK
 
 
-def _job(project: Project, state: str | None, ending: Ending) -> Job:
+def _job(project: Project, state: str | None, ending: Ending, chatter: Chatter) -> Job:
     from datafixes.alerts.sinks import Sinks, hiding, sinks_of
     from datafixes.reconcile.brokers import open_broker
     from datafixes.reconcile.reconciling import reconcile
+    from datafixes.watch.moment import Limits
     from datafixes.watch.state import default_path
     from datafixes.watch.watching import Job, look_of, source_of
 
@@ -76,25 +79,15 @@ def _job(project: Project, state: str | None, ending: Ending) -> Job:
     return Job(
         # Anew in each round: keys may have changed meanwhile.
         look=lambda: look_of(reconcile(project, open_broker(settings))),
-        sinks=Sinks(sinks_of(settings), _say, hide),
+        sinks=Sinks(sinks_of(settings), chatter.say, hide),
         path=Path(state) if state else default_path(settings, os.environ),
-        limits=_limits(settings),
+        limits=Limits.of(_time(settings.unknown_limit), _time(settings.grace)),
         source=source_of(settings),
         hide=hide,
-        say=_say,
+        say=chatter.say,
         ending=ending,
     )
 
 
-def _limits(settings: Settings) -> Limits:
-    from datafixes.watch.moment import Limits
-
-    limit = dt.timedelta(seconds=settings.unknown_limit.seconds)
-    # Within the grace period it is no wonder that a position is not settled.
-    return Limits(limit, max(limit, dt.timedelta(seconds=settings.grace.seconds)))
-
-
-def _say(line: str) -> None:
-    """Chatter, with the time: stderr may be gone, and the job stays."""
-    with suppress(OSError):
-        click.echo(f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {line}", err=True)
+def _time(duration: Duration) -> dt.timedelta:
+    return dt.timedelta(milliseconds=duration.milliseconds)

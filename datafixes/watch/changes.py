@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from datafixes.alerts.alert import Alert, Event
 from datafixes.reconcile.positions import Comparison
 from datafixes.watch.lasting import unknown_accounts, unsettled_positions
-from datafixes.watch.moment import Moment, lasted
+from datafixes.watch.moment import Moment, lasted, trouble
 from datafixes.watch.restless import Change, Heard, hear
 from datafixes.watch.state import Away, Place, Seen, State
 
@@ -43,20 +43,17 @@ def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[St
     """
     if isinstance(found, Failure):
         return _failed(state, found, moment)
-    alerts = []
-    if state.failing is not None:
-        alerts.append(
-            moment.alert("recovered", _recovered(state.failing, moment), (f"It was: {state.failing.why}",))
-        )
+    failing, alerts = _no_failure(state.failing, moment)
     comparison = found.comparison
     now = (*(Seen.of(one) for one in comparison.differences), *found.unreadable)
     seen = _with_doubt(state.seen, now, comparison)
     heard = hear(state.restless, _by_place(state.seen), _by_place(seen), moment, comparison.unknown)
     alerts += _of_differences(heard, moment)
     unknown, of_accounts = unknown_accounts(state.unknown, comparison, moment)
-    unsettled, of_positions = unsettled_positions(state.unsettled, comparison, _places(seen), moment)
+    new = _places(seen) - _places(state.seen)
+    unsettled, of_positions = unsettled_positions(state.unsettled, comparison, new, moment)
     after = replace(
-        state, seen=seen, unknown=unknown, unsettled=unsettled, restless=heard.restless, failing=None
+        state, seen=seen, unknown=unknown, unsettled=unsettled, restless=heard.restless, failing=failing
     )
     return after, (*alerts, *of_accounts, *of_positions)
 
@@ -79,8 +76,13 @@ def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tupl
     return after, (moment.alert("failed", title, (failure.why,), ({"why": failure.why},)),)
 
 
-def _recovered(failing: Away, moment: Moment) -> str:
-    return f"The book can be compared with the broker again, after {lasted(moment.now - failing.since)}"
+def _no_failure(failing: Away | None, moment: Moment) -> tuple[Away | None, list[Alert]]:
+    """It works; told as such when it has for a while."""
+    after = None if failing is None else moment.well(failing)
+    if failing is None or after is not None:
+        return after, []
+    title = f"The book can be compared with the broker again, after {lasted(trouble(failing))}"
+    return None, [moment.alert("recovered", title, (f"It was: {failing.why}",))]
 
 
 def _with_doubt(before: Iterable[Seen], now: Iterable[Seen], found: Comparison) -> tuple[Seen, ...]:
@@ -119,7 +121,7 @@ _WORDS: Mapping[Event, str] = {
     "appeared": "appeared",
     "changed": "changed",
     "gone": "went away",
-    "restless": "changed again and again; told next when it stays otherwise",
+    "restless": "changed again and again; told next in an hour, or when it stays otherwise",
 }
 
 
@@ -142,6 +144,8 @@ def _line(event: Event, was: Seen | None, one: Seen | None) -> str:
         return in_words(one)
     if one is None:
         return in_words(was) if event == "gone" else f"{in_words(was)}; now equal"
+    if was == one:
+        return f"{in_words(one)} (as told before)"
     return f"{in_words(one)} (before: {_facts(was)})"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from datafixes.alerts.alert import Alert, Event
 from datafixes.reconcile.positions import Comparison
-from datafixes.watch.moment import Moment, lasted
+from datafixes.watch.moment import Moment, lasted, trouble
 from datafixes.watch.state import Away, Place
 
 _What = str | Place
@@ -15,13 +15,15 @@ _What = str | Place
 def unknown_accounts(
     before: Mapping[str, Away], found: Comparison, moment: Moment
 ) -> tuple[dict[str, Away], list[Alert]]:
-    """The accounts that are unknown now, and the alerts about those that are so for too long, or no longer."""
+    """The accounts that are unknown, or were lately, and the alerts about those that are for too long, or no longer."""
     now = {
-        account: _still(before.get(account), why, moment, moment.limits.unknown)
+        account: moment.still(before.get(account), why, moment.limits.unknown)
         for account, why in found.unknown.items()
     }
     late = {account: away for account, away in now.items() if away.told and not _told(before.get(account))}
-    back = {account: away for account, away in before.items() if account not in now and away.told}
+    well = {account: moment.well(away) for account, away in before.items() if account not in now}
+    back = {account: before[account] for account, away in well.items() if not away and before[account].told}
+    now |= {account: away for account, away in well.items() if away}
     return now, [
         *_alerts(moment, "unknown", late, ("account of which nothing is known", "accounts of which nothing is known")),
         *_alerts(moment, "known", back, ("account known again", "accounts known again")),
@@ -29,30 +31,27 @@ def unknown_accounts(
 
 
 def unsettled_positions(
-    before: Mapping[Place, Away], found: Comparison, different: Collection[Place], moment: Moment
+    before: Mapping[Place, Away], found: Comparison, new: Collection[Place], moment: Moment
 ) -> tuple[dict[Place, Away], list[Alert]]:
     """The positions that are not settled, and the alerts about those that are so for too long, or settled since.
 
-    Each position has one alert open at most. One that became a difference is told as such; one that was told as a
-    difference is that until it is gone.
+    One that became a difference is told as such, and not as settled. One that was told as a difference is told too:
+    while it is not settled, nobody hears how the difference grows.
 
     Args:
         before: those of the round before.
         found: what this round found.
-        different: where a difference is told.
+        new: where there is a difference since this round.
         moment: when.
     """
     unsettled = {(one.account, str(one.symbol)): one.why for one in found.unsettled}
     # Of what cannot be seen now, nothing has become different.
     now = {place: away for place, away in before.items() if place[0] in found.unknown}
     for place, why in unsettled.items():
-        limit = None if place in different else moment.limits.unsettled
-        now[place] = _still(before.get(place), why, moment, limit)
+        now[place] = moment.still(before.get(place), why, moment.limits.unsettled)
     late = {place: away for place, away in now.items() if away.told and not _told(before.get(place))}
     over = {
-        place: away
-        for place, away in before.items()
-        if away.told and place not in now and place not in different
+        place: away for place, away in before.items() if away.told and place not in now and place not in new
     }
     return now, [
         *_alerts(moment, "unsettled", late, ("position is not settled", "positions are not settled")),
@@ -64,23 +63,21 @@ def _told(away: Away | None) -> bool:
     return away is not None and away.told
 
 
-def _still(before: Away | None, why: str, moment: Moment, limit: dt.timedelta | None) -> Away:
-    since = moment.since(before)
-    is_late = limit is not None and moment.now - since >= limit
-    return Away(since, why, _told(before) or is_late)
-
-
 def _alerts(moment: Moment, event: Event, things: Mapping[Any, Away], words: tuple[str, str]) -> list[Alert]:
     """One alert for all of one kind."""
     if not things:
         return []
     lines = tuple(
-        f"{_name(what)}, for {lasted(moment.now - away.since)}: {away.why}" for what, away in things.items()
+        f"{_name(what)}, for {lasted(_time(away, moment))}: {away.why}" for what, away in things.items()
     )
     facts = tuple(
         {**_facts(what), "since": away.since.isoformat(), "why": away.why} for what, away in things.items()
     )
     return [moment.alert(event, f"{len(things)} {words[len(things) > 1]}", lines, facts)]
+
+
+def _time(away: Away, moment: Moment) -> dt.timedelta:
+    return trouble(away) if away.well else moment.now - away.since
 
 
 def _name(what: _What) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from datafixes.alerts.alert import Alert, Event, fitting
 from datafixes.watch.state import Away
 
+_USUAL = dt.timedelta(minutes=15)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -16,15 +18,29 @@ class Limits:
     Attributes:
         unknown: an account of which nothing is known.
         unsettled: a position that differs and is excused.
+        over: how long all must be well before a trouble that was told is over.
     """
 
     unknown: dt.timedelta
     unsettled: dt.timedelta
+    over: dt.timedelta = _USUAL
+
+    @classmethod
+    def of(cls, unknown: dt.timedelta, grace: dt.timedelta) -> "Limits":
+        """Those of the settings.
+
+        Args:
+            unknown: how long an account may be unknown, or a position not settled; zero: for ever.
+            grace: how long a position is excused in any case.
+        """
+        if not unknown:
+            return cls(dt.timedelta.max, dt.timedelta.max)
+        return cls(unknown, max(unknown, grace), min(unknown, _USUAL))
 
     def without_memory(self) -> "Limits":
         """Where nothing is remembered, nobody can know for how long an account has been unknown: at once."""
         # Positions are opened every day: that one is not settled in a single round says nothing.
-        return replace(self, unknown=dt.timedelta(0))
+        return self if self.unknown == dt.timedelta.max else replace(self, unknown=dt.timedelta(0))
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,36 @@ class Moment:
         """Since when something is so; never later than now, whatever a clock said that was set back."""
         return min(before.since, self.now) if before else self.now
 
+    def still(self, before: Away | None, why: str, limit: dt.timedelta) -> Away:
+        """Something that is not as it should be now.
+
+        Args:
+            before: what it was in the round before.
+            why: what is wrong.
+            limit: how long that may last before it is told.
+        """
+        if before is not None and not before.told and self._is_over(before):
+            before = None
+        since = self.since(before)
+        told = before is not None and before.told
+        return Away(since, why, told or self.now - since >= limit)
+
+    def well(self, before: Away) -> Away | None:
+        """Something that is as it should be now, and was not lately: None where that is over.
+
+        What comes and goes in every other round is one trouble, and not a new one each time.
+        """
+        well = self.now if before.well is None else min(before.well, self.now)
+        after = replace(before, since=self.since(before), well=well)
+        return None if self._is_over(after) else after
+
+    def _is_over(self, one: Away) -> bool:
+        if one.well is None:
+            return False
+        # What was not told yet needs no more than to be well for longer than it was not.
+        enough = self.limits.over if one.told else min(self.limits.over, 2 * (one.well - one.since))
+        return self.now - one.well >= enough
+
     def alert(
         self,
         event: Event,
@@ -54,6 +100,11 @@ class Moment:
     ) -> Alert:
         """An alert of this round."""
         return fitting(Alert(event, title, self.now, self.source, lines, facts))
+
+
+def trouble(one: Away) -> dt.timedelta:
+    """How long it was not as it should be."""
+    return (one.well or one.since) - one.since
 
 
 def lasted(time: dt.timedelta) -> str:

@@ -1,4 +1,4 @@
-"""Differences that come and go: after some tellings they are held back until they stay as they are. Pure.
+"""Differences that come and go: after some tellings they are told once an hour, until they stay as they are. Pure.
 
 A position that flaps in every round would be an alert in every round, all night, and bury the others.
 """
@@ -24,7 +24,7 @@ class Heard:
     Attributes:
         restless: what is remembered of positions that changed lately.
         told: changes to tell as they are; those of a position that was held back begin with what was told last.
-        held: changes after which a position is held back.
+        held: changes after which a position is held back, and once an hour how those are that are so already.
     """
 
     restless: Mapping[Place, Restless]
@@ -64,7 +64,22 @@ def hear(
             after[place] = replace(one, since=min(one.since, moment.now))
         elif one is not None and one.held and one.told != change[1]:
             told.append((one.told, change[1]))
-    return Heard(after, tuple(told), tuple(held))
+    known = {place for place, one in before.items() if one.held and place[0] not in unknown}
+    reminders = _reminders({place: after[place] for place in sorted(known & {*after})}, now, moment)
+    for place, change in reminders.items():
+        after[place] = replace(after[place], times=(moment.now,), told=change[1])
+    return Heard(after, tuple(told), (*held, *reminders.values()))
+
+
+def _reminders(
+    held: Mapping[Place, Restless], now: Mapping[Place, Seen], moment: Moment
+) -> dict[Place, Change]:
+    """All that are held back, told together when the first of them was not told for long: one alert an hour."""
+    changes = {place: (one.told, now.get(place)) for place, one in held.items()}
+    # One that was gone when it was last told, and is gone, is told when it is back.
+    changes = {place: change for place, change in changes.items() if change != (None, None)}
+    is_due = any(not _lately(held[place], moment) for place in changes)
+    return changes if is_due else {}
 
 
 def _changed(one: Restless | None, change: Change, moment: Moment) -> Restless:
@@ -80,4 +95,5 @@ def _lately(one: Restless, moment: Moment) -> tuple[dt.datetime, ...]:
 
 def _goes_on(one: Restless, moment: Moment) -> bool:
     """Whether it is still to be remembered, of a position that did not change."""
-    return moment.now - one.since < moment.limits.unsettled if one.held else bool(_lately(one, moment))
+    enough = min(moment.limits.unsettled, _WITHIN)
+    return moment.now - one.since < enough if one.held else bool(_lately(one, moment))

@@ -67,11 +67,13 @@ class Away:
         since: since when.
         why: what is wrong, in one line.
         told: whether there was an alert.
+        well: since when it is as it should be, without being over yet.
     """
 
     since: dt.datetime
     why: str
     told: bool = False
+    well: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Restless:
     """A position whose difference changed lately.
 
     Attributes:
-        times: when that was told, within the last hour.
+        times: when that was told, within the last hour; of one that is held back, the last time.
         since: since when it is as it is.
         held: whether it changed so often that it is not told.
         told: what was told of it last.
@@ -97,8 +99,8 @@ class State:
 
     Attributes:
         seen: the differences of the last round.
-        unknown: the accounts of which nothing is known.
-        failing: whether the job itself fails.
+        unknown: the accounts of which nothing is known, or was until a moment ago.
+        failing: whether the job itself fails, or did until a moment ago.
         waiting: by name of a sink, alerts that it has not taken.
         fresh: nothing was remembered: since when something is so cannot be known.
         unsettled: the positions that are not settled.
@@ -127,7 +129,7 @@ def read_state(path: Path) -> tuple[State, str]:
         return State(fresh=True), ""
     except OSError as error:
         return State(fresh=True), f"{path} cannot be read: {error.strerror or error}"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return State(fresh=True), f"{path} is no state of a watch: {type(error).__name__}: {error}"
 
 
@@ -178,7 +180,17 @@ def _check_replaceable(path: Path) -> None:
 
 def default_path(settings: Settings, environment: Mapping[str, str]) -> Path:
     """Where the state is kept unless somebody says: in the user's cache, one file for each book and broker."""
-    names = ("url", "aws_parameters", "book", "book_table", "broker", "broker_url", "broker_accounts")
+    names = (
+        "url",
+        "aws_region",
+        "aws_parameters",
+        "aws_secret",
+        "book",
+        "book_table",
+        "broker",
+        "broker_url",
+        "broker_accounts",
+    )
     about = "\n".join(settings.shown(name) for name in names)
     file = f"watch-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
     cache = environment.get("XDG_CACHE_HOME", "")
@@ -207,12 +219,19 @@ def _value(state: State) -> dict[str, Any]:
             {"account": account, "symbol": symbol, **_restless_value(one)}
             for (account, symbol), one in state.restless.items()
         ],
-        "waiting": {name: [alert.as_json() for alert in alerts] for name, alerts in state.waiting.items()},
+        "waiting": {
+            name: [_alert_value(alert) for alert in alerts] for name, alerts in state.waiting.items()
+        },
     }
 
 
+def _alert_value(alert: Alert) -> dict[str, Any]:
+    return {**alert.as_json(), **({"unanswered": True} if alert.unanswered else {})}
+
+
 def _away_value(away: Away) -> dict[str, Any]:
-    return {"since": away.since.isoformat(), "why": away.why, "told": away.told}
+    value = {"since": away.since.isoformat(), "why": away.why, "told": away.told}
+    return value if away.well is None else {**value, "well": away.well.isoformat()}
 
 
 def _restless_value(one: Restless) -> dict[str, Any]:
@@ -242,7 +261,11 @@ def _place(value: Mapping[str, Any]) -> Place:
 
 
 def _seen(value: Mapping[str, Any]) -> Seen:
-    return Seen(**{**value, "rows": tuple(value["rows"])})
+    one = Seen(**{**value, "rows": tuple(value["rows"])})
+    texts = (one.account, one.symbol, one.kind, one.book, one.broker, one.elsewhere, one.why)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, int) for row in one.rows):
+        raise ValueError("a difference is made of something else than texts")
+    return one
 
 
 def _restless(value: Mapping[str, Any]) -> Restless:
@@ -256,11 +279,14 @@ def _restless(value: Mapping[str, Any]) -> Restless:
 
 
 def _away(value: Mapping[str, Any]) -> Away:
-    return Away(_time(value["since"]), str(value["why"]), bool(value["told"]))
+    well = value.get("well")
+    return Away(
+        _time(value["since"]), str(value["why"]), bool(value["told"]), None if well is None else _time(well)
+    )
 
 
 def _time(text: str) -> dt.datetime:
     time = dt.datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError("a time has no zone")
-    return time
+    return time.astimezone(dt.UTC)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datafixes.alerts.aside import aside, is_done
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from datafixes.alerts.sinks import Sinks
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 from datafixes.watch.changes import Failure, Look, after_round
 from datafixes.watch.ending import Ending
+from datafixes.watch.eyes import Blind, Eyes, TooLate
 from datafixes.watch.lock import alone_with
 from datafixes.watch.memory import Memory
 from datafixes.watch.moment import Limits, Moment
@@ -25,12 +28,9 @@ if TYPE_CHECKING:
     from datafixes.reconcile.reconciling import Reconciliation
 
 _LONGEST_REASON = 500
-_LONGEST_LOOK = 600.0
 _LONGEST_TELLING = 60.0
-_LONGEST_FAREWELL = 5.0
 """Seconds."""
 _TRIES = 5
-_TOO_SLOW = Failure(f"The comparison does not end within {_LONGEST_LOOK / 60:g} minutes")
 
 
 def _now() -> dt.datetime:
@@ -89,14 +89,14 @@ def look_once(job: Job) -> Look | Failure:
     with alone_with(job.path, job.say, lambda: _waited(job) and next(tries, None) is not None):
         memory = Memory(job.path, job.say)
         state = memory.read()
-        found = _Eyes(job).look()
+        found = _found(job, Eyes(job.look, job.ending, job.clock.seconds))
         limits = job.limits.without_memory() if state.fresh else job.limits
         _tell(job, memory, _after(job, state, found, limits), _LONGEST_TELLING)
         return found
 
 
 def keep_looking(job: Job, every: float) -> None:
-    """Round after round, until something like `Ended` is raised.
+    """Round after round, until something like `Ended` is raised, or `Blind`.
 
     Where another watch has the state, this one stands by, and takes over when that one ends: so a service can be
     deployed anew.
@@ -106,11 +106,11 @@ def keep_looking(job: Job, every: float) -> None:
         every: seconds from the beginning of a round to the next; a round that takes longer leaves some out.
     """
     with alone_with(job.path, job.say, _standing_by(job)):
-        memory, eyes = Memory(job.path, job.say), _Eyes(job)
+        memory, eyes = Memory(job.path, job.say), Eyes(job.look, job.ending, job.clock.seconds)
         state = memory.read()
         while True:
             began = job.clock.seconds()
-            after = _after(job, state, eyes.look(), job.limits)
+            after = _after(job, state, _found(job, eyes), job.limits)
             state = _tell(job, memory, after, min(_LONGEST_TELLING, every / 2))
             with job.ending.interruptible():
                 job.clock.wait(every - (job.clock.seconds() - began) % every)
@@ -145,57 +145,36 @@ def _after(job: Job, state: State, found: Look | Failure, limits: Limits) -> Sta
 def _tell(job: Job, memory: Memory, state: State, seconds: float) -> State:
     """Deliver for so many seconds, or until the end is asked for; what is left waits for the next round.
 
-    Each alert that went out is remembered before the next one goes.
+    Each alert that went out is remembered before the next one goes. Each sink has an attempt in any case: a slow one
+    must not take all the time from the others.
     """
     memory.keep(state)
     until = job.clock.seconds() + seconds
-    for left in job.sinks.deliver(state.waiting):
+    attempts = len(state.waiting)
+    for number, left in enumerate(job.sinks.deliver(state.waiting), 1):
         if left != state.waiting:
             state = replace(state, waiting=left)
             memory.keep(state)
-        if job.ending.asked or job.clock.seconds() >= until:
+        if job.ending.asked or (number >= attempts and job.clock.seconds() >= until):
             break
     return state
 
 
-class _Eyes:
-    """Looks in a thread of its own: a database that says nothing more must not keep the job from ending or telling."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._late: Future[Look] | None = None
-
-    def look(self) -> Look | Failure:
-        """What one round finds.
-
-        Raises:
-            Ended: somebody asked for it meanwhile.
-        """
-        if self._late is not None and not self._late.done():
-            return _TOO_SLOW
-        self._late = None
-        looking = aside(self._job.look)
-        try:
-            with self._job.ending.interruptible():
-                if not is_done(looking, _LONGEST_LOOK):
-                    self._late = looking
-                    return _TOO_SLOW
-        except BaseException:
-            # Most end by themselves at once, and leave nothing open.
-            is_done(looking, _LONGEST_FAREWELL)
-            raise
-        return self._made_fit(looking)
-
-    def _made_fit(self, looking: Future[Look]) -> Look | Failure:
-        hide = self._job.hide
-        try:
-            found = looking.result()
-        except DatafixError as error:
-            return Failure(hide(error.one_line())[:_LONGEST_REASON])
-        except Exception as error:  # the job has to be there when the cause is gone
-            return Failure(f"{type(error).__name__}: {hide(str(error))}"[:_LONGEST_REASON])
-        unknown = {a: hide(why)[:_LONGEST_REASON] for a, why in found.comparison.unknown.items()}
-        return replace(found, comparison=replace(found.comparison, unknown=unknown))
+def _found(job: Job, eyes: Eyes) -> Look | Failure:
+    """What one round finds, fit to be told."""
+    hide = job.hide
+    try:
+        found = eyes.look()
+    except TooLate as error:
+        return Failure(str(error))
+    except Blind:
+        raise
+    except DatafixError as error:
+        return Failure(hide(error.one_line())[:_LONGEST_REASON])
+    except Exception as error:  # the job has to be there when the cause is gone
+        return Failure(f"{type(error).__name__}: {hide(str(error))}"[:_LONGEST_REASON])
+    unknown = {a: hide(why)[:_LONGEST_REASON] for a, why in found.comparison.unknown.items()}
+    return replace(found, comparison=replace(found.comparison, unknown=unknown))
 
 
 def _summary(found: Look | Failure) -> str:
@@ -213,12 +192,30 @@ def _summary(found: Look | Failure) -> str:
 
 def source_of(settings: Settings) -> str:
     """Which book and which broker, without secrets: somebody may watch several."""
-    place = settings.shown("url") or f"AWS {settings.aws_region} {settings.aws_parameters}"
+    place = _database(settings) if settings.url else f"AWS {settings.aws_region} {settings.aws_parameters}"
     book = place if settings.book == "postgres" else settings.shown("book")
     broker = settings.shown("broker")
     if settings.broker == "alpaca":
         broker = f"{broker} {settings.shown('broker_url')}"
     return f"{settings.book_table} of {book}, broker {broker}"
+
+
+def _database(settings: Settings) -> str:
+    """The URL without its password; where it is not certain which part of it that is, where the URL stands."""
+    shown = settings.shown("url")
+    if re.fullmatch(r"embedded:(?!//)[^@]*", settings.url):
+        return shown
+    # make_url is less strict: it takes the user for a host where the @ is missing.
+    certain = re.match(
+        r"[\w+]+://([^@/:]*(:\*{3})?@)?(?P<host>[^@/?]*)(/(?P<name>[^@/:?]*))?(\?[^@]*)?$", shown
+    )
+    try:
+        make_url(settings.url)
+    except (ArgumentError, ValueError):
+        certain = None
+    if certain and (certain["host"] or certain["name"]):
+        return shown
+    return f"the URL of {settings.origins['url']}"
 
 
 def look_of(found: Reconciliation) -> Look:

@@ -1,15 +1,18 @@
 """All sinks together: a broken one stops nothing, is told of once, and gets later what it missed."""
 
 import datetime as dt
+import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import jsonschema
 import pytest
 
-from datafixes.alerts.alert import Alert
+from datafixes.alerts.alert import Alert, Refused, Unanswered
 from datafixes.alerts.sinks import MOST_WAITING, Sinks, Waiting, hiding, sinks_of
 from datafixes.errors import SettingError
 from datafixes.settings import Settings
+from tests.cli.commands import schema
 
 TOPIC = "arn:aws:sns:us-west-2:123456789012:alerts"
 WEBHOOK = "https://me:P0SECRET@hooks.example.org/services/T0SECRET/x?key=K0SECRET"
@@ -164,6 +167,68 @@ def test_an_alert_that_arrived_late_and_waits_no_more_takes_no_other_with_it() -
         threading.Event().wait(0.01)
     assert told(sinks, [], waiting) == {}
     assert slow.taken == ["late", *map(str, range(MOST_WAITING))]
+
+
+@dataclass
+class Strict:
+    """Refuses what is long, and whatever has one of these titles."""
+
+    name: str = "webhook"
+    never: tuple[str, ...] = ()
+    taken: list[Alert] = field(default_factory=list)
+
+    def send(self, alert: Alert) -> None:
+        if len(alert.lines) > 2 or alert.title in self.never:
+            raise Refused("it answers 413")
+        self.taken.append(alert)
+
+
+def test_what_is_refused_is_sent_in_short_and_what_is_refused_then_too_blocks_no_other() -> None:
+    said: list[str] = []
+    strict, good = Strict(never=("never",)), Kept("log")
+    [long, *others] = alerts("long", "never", "short")
+    long = replace(long, lines=("a",) * 1500, facts=({"why": "a"},) * 1500)
+    assert told(Sinks([strict, good], said.append, str), [long, *others], {}) == {}
+    assert good.taken == ["long", "never", "short"]
+    assert [alert.title for alert in strict.taken] == ["long", "short"]
+    assert strict.taken[0].text().splitlines()[:3] == [
+        "long",
+        "All of it is in the log.",
+        "... and 1500 more",
+    ]
+    jsonschema.validate(strict.taken[0].as_json(), schema()["$defs"]["alert"])
+    assert said == [
+        "The webhook refuses an alert: it answers 413. It gets the title; all of it is in the log.",
+        "The webhook refuses an alert: it answers 413. It gets the title; all of it is in the log.",
+        "The webhook refuses an alert in short too: it answers 413. It is dropped: never",
+    ]
+
+
+def test_what_got_no_answer_is_sent_once_more_also_after_a_restart_and_not_for_ever() -> None:
+    said: list[str] = []
+    sent: list[str] = []
+
+    class Mute:
+        name = "webhook"
+
+        def send(self, alert: Alert) -> None:
+            sent.append(alert.title)
+            raise Unanswered("it does not answer within 10s")
+
+    waiting: Waiting = {}
+    for new in (alerts("1", "2"), [], [], [], [], []):
+        waiting = told(Sinks([Mute()], said.append, str), new, waiting)
+        kept = {
+            name: json.loads(
+                json.dumps([{**alert.as_json(), "unanswered": alert.unanswered} for alert in queue])
+            )
+            for name, queue in waiting.items()
+        }
+        waiting = {name: tuple(map(Alert.from_json, queue)) for name, queue in kept.items()}
+    assert sent == ["1", "1", "2", "2"]
+    assert [line for line in said if "twice" in line] == [
+        f"The webhook got an alert twice and did not answer. It counts as told: {n}" for n in (1, 2)
+    ]
 
 
 def test_each_sink_gets_one_in_turn() -> None:

@@ -1,17 +1,19 @@
 """The webhook: what it is sent, when it is asked again, and that its URL is told to nobody."""
 
 import datetime as dt
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from datafixes.alerts import webhook
-from datafixes.alerts.alert import Alert
+from datafixes.alerts.alert import Alert, Refused, Unanswered
 from datafixes.alerts.webhook import NotDelivered, WebhookSink
 from datafixes.errors import SettingError
 from tests.alerts.receiver import Receiver, receiving
@@ -60,7 +62,7 @@ def test_the_server_may_say_when_within_reason(receiver: Receiver, pauses: list[
     assert pauses == [3.0, 5.0]
 
 
-@pytest.mark.parametrize(("code", "attempts"), [(400, 1), (404, 1), (302, 1), (500, 3)])
+@pytest.mark.parametrize(("code", "attempts"), [(403, 1), (404, 1), (302, 1), (500, 3)])
 def test_it_gives_up_and_keeps_the_url_to_itself(
     receiver: Receiver, pauses: list[float], code: int, attempts: int
 ) -> None:
@@ -71,6 +73,76 @@ def test_it_gives_up_and_keeps_the_url_to_itself(
     assert str(caught.value) == f"127.0.0.1: it answers {code}"
     assert len(receiver.requests) == attempts
     assert {path for path, _, _ in receiver.requests} == {"/hooks/T0SECRET?key=K0SECRET"}
+
+
+@pytest.mark.parametrize("code", [400, 413, 415, 422])
+def test_what_will_never_do_is_refused_at_once(receiver: Receiver, pauses: list[float], code: int) -> None:
+    receiver.answers = [code]
+    with pytest.raises(Refused, match=f"^127.0.0.1: it answers {code}$"):
+        WebhookSink(receiver.url, pauses.append).send(ALERT)
+    assert len(receiver.requests) == 1
+
+
+def test_a_server_that_closes_on_a_large_alert_gets_the_short_one(pauses: list[float]) -> None:
+    large = replace(ALERT, lines=tuple(f"{n} {'x' * 400}" for n in range(100)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def close() -> None:
+            taken, _ = listener.accept()
+            taken.recv(10)
+            taken.close()
+
+        thread = threading.Thread(target=close, daemon=True)
+        thread.start()
+        with pytest.raises(Refused):
+            WebhookSink(f"http://127.0.0.1:{listener.getsockname()[1]}/", pauses.append).send(large)
+        thread.join()
+    assert pauses == []
+
+
+def test_each_alert_has_a_key_of_its_own_by_which_it_is_known_again(receiver: Receiver) -> None:
+    sink = WebhookSink(receiver.url)
+    again = Alert.from_json(json.loads(json.dumps(ALERT.as_json())))
+    for alert in (
+        ALERT,
+        replace(again, unanswered=True),
+        replace(ALERT, at=ALERT.at + dt.timedelta(seconds=1)),
+    ):
+        sink.send(alert)
+    keys = [headers["Idempotency-Key"] for _, headers, _ in receiver.requests]
+    assert keys[0] == keys[1] != keys[2]
+    assert len(keys[0]) == 32
+    assert all("unanswered" not in body for body in receiver.bodies)
+
+
+def test_what_was_sent_in_full_and_not_answered_is_not_sent_again_at_once(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "_TIMEOUT", 0.3)
+    with silent() as (url, taken):
+        with pytest.raises(Unanswered, match=r"^127\.0\.0\.1: it does not answer within 0\.3s$"):
+            WebhookSink(url, pauses.append).send(ALERT)
+        assert (len(taken), pauses) == (1, [])
+
+
+@contextmanager
+def silent() -> Iterator[tuple[str, list[socket.socket]]]:
+    """A server that takes all, and answers nothing: its URL, and its connections."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(listener.accept()[0])
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/T0SECRET", taken
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for one in taken:
+        one.close()
 
 
 def test_nobody_there(pauses: list[float]) -> None:
@@ -123,7 +195,7 @@ def test_an_answer_byte_by_byte_has_its_end(pauses: list[float], monkeypatch: py
     monkeypatch.setattr(webhook, "_TIMEOUT", 0.3)
     with dripping(b"HTTP/1.") as url:
         began = time.monotonic()
-        with pytest.raises(NotDelivered, match=r"^127\.0\.0\.1: it does not answer within 0\.3s$"):
+        with pytest.raises(Unanswered, match=r"^127\.0\.0\.1: it does not answer within 0\.3s$"):
             WebhookSink(url, pauses.append).send(ALERT)
         assert time.monotonic() - began < 3
     # Where the status is there, all is said.
@@ -136,9 +208,9 @@ def test_an_answer_byte_by_byte_has_its_end(pauses: list[float], monkeypatch: py
 def test_all_attempts_together_have_an_end(
     receiver: Receiver, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "_LONGEST", 4.4)
+    monkeypatch.setattr(webhook, "_LONGEST", 10.4)
     receiver.answers = [500] * 5
     with pytest.raises(NotDelivered):
         WebhookSink(receiver.url, pauses.append).send(ALERT)
-    # Half a second and four for another attempt do not fit any more.
+    # Half a second and ten for another attempt do not fit any more.
     assert (len(receiver.requests), pauses) == (1, [])

@@ -84,10 +84,20 @@ def test_the_job_fails_and_recovers_each_told_once() -> None:
     [failed] = story.round(Failure("The database does not answer"))
     assert (failed.event, failed.lines) == ("failed", ("The database does not answer",))
     assert [story.events(Failure(f"reason {n}")) for n in range(59)] == [[]] * 59
-    recovered, gone = story.round(NOTHING)
+    assert story.events(NOTHING) == ["gone"]
+    # It works again when it has worked for a while.
+    assert [story.events(NOTHING) for _ in range(14)] == [[]] * 14
+    [recovered] = story.round(NOTHING)
     assert recovered.title == "The book can be compared with the broker again, after 1 h"
-    assert gone.event == "gone"
+    assert recovered.lines == ("It was: reason 58",)
     assert story.events(NOTHING) == []
+
+
+def test_a_comparison_that_fails_every_other_round_is_one_failure() -> None:
+    story = Story()
+    rounds = (Failure("away"), NOTHING)
+    assert [event for n in range(720) for event in story.events(rounds[n % 2])] == ["failed"]
+    assert [event for _ in range(20) for event in story.events(NOTHING)] == ["recovered"]
 
 
 def test_a_row_that_cannot_be_compared_is_told_like_a_difference() -> None:

@@ -63,14 +63,18 @@ def test_the_phantoms_are_told_once_and_when_they_are_gone(project: Project, tmp
 
 
 def test_what_is_not_known_is_exit_code_1(project: Project, tmp_path: Path) -> None:
-    once(project, tmp_path)
-    away = once(project, tmp_path, broker=f"file:{tmp_path / 'none.csv'}", unknown_limit="0")
+    # Without a memory it is told at once; "0" is no limit.
+    none = f"file:{tmp_path / 'none.csv'}"
+    never = once(project, tmp_path, broker=none, unknown_limit="0")
+    assert (never.code, events(never)) == (1, [])
+    (tmp_path / "watch.json").unlink()
+    away = once(project, tmp_path, broker=none)
     assert (away.code, events(away)) == (1, ["unknown"])
-    assert events(once(project, tmp_path)) == ["known"]
     failed = once(project, tmp_path, url="postgresql://nobody:HIDDEN@127.0.0.1:1/book")
     assert (failed.code, events(failed)) == (1, ["failed"])
     assert "HIDDEN" not in failed.out + failed.err + (tmp_path / "watch.json").read_text("utf-8")
-    assert events(once(project, tmp_path)) == ["recovered"]
+    assert events(once(project, tmp_path, unknown_limit="1ms")) == ["appeared"]
+    assert events(once(project, tmp_path, unknown_limit="1ms")) == ["recovered", "known"]
 
 
 def test_a_row_that_cannot_be_compared_is_told(project: Project, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import datetime as dt
 from dataclasses import replace
 
+import pytest
+
 from datafixes.reconcile.positions import Comparison
 from datafixes.watch.changes import Failure, Look, after_round
 from datafixes.watch.moment import Limits, Moment, lasted
@@ -17,10 +19,43 @@ def test_an_account_that_is_unknown_for_too_long_is_told_once_and_when_it_is_bac
     assert (late.event, late.title) == ("unknown", "1 account of which nothing is known")
     assert late.lines == ("large, for 15 min: it answers 500",)
     assert story.events(unknown("large", "tiny")) == []
+    assert [story.events(NOTHING) for _ in range(15)] == [[]] * 15
     [back] = story.round(NOTHING)
     assert (back.event, back.lines) == ("known", ("large, for 17 min: it answers 500",))
     assert story.events(unknown("large")) == []
     assert story.events(NOTHING) == []
+
+
+@pytest.mark.parametrize(("away", "there"), [(2, 1), (4, 1), (1, 1), (20, 14)])
+def test_an_account_that_comes_and_goes_is_told_once(away: int, there: int) -> None:
+    story = Story()
+    told = [
+        event
+        for n in range(720)
+        for event in story.events(unknown("large") if n % (away + there) < away else NOTHING)
+    ]
+    assert told == ["unknown"]
+    assert [event for _ in range(20) for event in story.events(NOTHING)] == ["known"]
+    assert not story.state.unknown
+
+
+def test_an_account_that_is_unknown_now_and_then_is_not_told() -> None:
+    story = Story()
+    rounds = (unknown("large"), *[NOTHING] * 3)
+    assert [event for n in range(720) for event in story.events(rounds[n % 4])] == []
+
+
+def test_no_limit_is_no_alert() -> None:
+    never = Limits.of(dt.timedelta(0), dt.timedelta(minutes=5))
+    both = replace(unsettled(), unknown={"tiny": "it answers 500"})
+    for limits in (never, never.without_memory()):
+        state = State(fresh=True)
+        for day in range(9):
+            state, alerts = after_round(state, Look(both), Moment(START + dt.timedelta(days=day), limits))
+            assert alerts == ()
+    assert Limits.of(dt.timedelta(seconds=2), dt.timedelta(minutes=5)) == Limits(
+        dt.timedelta(seconds=2), dt.timedelta(minutes=5), dt.timedelta(seconds=2)
+    )
 
 
 def test_a_failing_job_forgets_no_clock() -> None:
@@ -28,7 +63,7 @@ def test_a_failing_job_forgets_no_clock() -> None:
     story.round(unknown("large"))
     for _ in range(20):
         story.round(Failure("away"))
-    assert story.events(unknown("large")) == ["recovered", "unknown"]
+    assert story.events(unknown("large")) == ["unknown"]
 
 
 def test_a_clock_that_was_set_back_delays_no_alert_for_ever() -> None:
@@ -72,13 +107,14 @@ def test_what_becomes_a_difference_is_told_as_one_and_not_as_settled() -> None:
     for _ in range(16):
         story.round(unsettled())
     assert story.events(Comparison((phantom(),))) == ["appeared"]
-    # A told difference whose position is touched again has its alert already, until it is gone.
-    assert [story.events(unsettled()) for _ in range(60)] == [[]] * 60
-    assert story.events(NOTHING) == ["gone"]
+    # A told difference whose position is touched for too long may grow, and nobody hears of it.
+    assert [event for _ in range(60) for event in story.events(unsettled())] == ["unsettled"]
+    assert story.events(NOTHING) == ["gone", "settled"]
     # Also where the difference is about two accounts.
     story.round(Comparison((moved(),)))
     half = replace(unsettled("tiny"), differences=(phantom(),))
-    assert [story.events(half) for _ in range(60)] == [[]] * 60
+    assert [event for _ in range(60) for event in story.events(half)] == ["unsettled"]
+    assert story.events(Comparison((moved(),))) == ["settled"]
 
 
 def test_nothing_settles_while_the_account_is_unknown_or_the_job_fails() -> None:
@@ -87,7 +123,7 @@ def test_nothing_settles_while_the_account_is_unknown_or_the_job_fails() -> None
         story.round(unsettled())
     assert story.events(unknown("large")) == []
     assert story.events(Failure("away")) == ["failed"]
-    assert story.events(unsettled()) == ["recovered"]
+    assert story.events(unsettled()) == []
     assert story.events(unknown("large")) == []
     assert story.events(NOTHING) == ["settled"]
 
@@ -105,9 +141,9 @@ def test_a_clock_that_was_set_back_never_makes_a_time_negative() -> None:
     story.round(unsettled())
     story.round(Failure("away"))
     story.minute = 0
-    [recovered] = story.round(unsettled())
-    assert recovered.title.endswith("after 0 s")
-    assert [story.events(unsettled()) for _ in range(15)][-1] == ["unsettled"]
+    alerts = [alert for _ in range(16) for alert in story.round(unsettled())]
+    assert [alert.event for alert in alerts] == ["recovered", "unsettled"]
+    assert alerts[0].title.endswith("after 0 s")
     story.minute = -100
     [over] = story.round(NOTHING)
     assert over.lines == ("large QCOM, for 0 s: an order is in flight",)

@@ -16,9 +16,9 @@ from datafixes.watch.state import Away, Restless, Seen, State, default_path, rea
 AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
 STATE = State(
     (Seen("large", "QCOM", "phantom", (16, 41), "5", "0"),),
-    {"tiny": Away(AT, "it answers 500", True)},
+    {"tiny": Away(AT, "it answers 500", True, AT)},
     Away(AT, "the database does not answer", True),
-    {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",), left_out=7),)},
+    {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",), left_out=7, unanswered=True),)},
     unsettled={("large", "SPY"): Away(AT, "an order is in flight", True)},
     restless={
         ("large", "NOW"): Restless((AT, AT), AT, True, Seen("large", "NOW", "phantom", (2,), "5", "0")),
@@ -56,6 +56,32 @@ def test_a_spoiled_file_is_as_good_as_none_and_is_told(tmp_path: Path, text: str
     assert "is no state of a watch" in wrong
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("seen", 0, "account"), None),
+        (("seen", 0, "elsewhere"), [1]),
+        (("seen", 0, "rows"), ["16"]),
+        (("restless", 0, "told", "symbol"), None),
+        (("waiting", "webhook", 0, "at"), "9999-12-31T23:59:59-12:00"),
+        (("waiting", "webhook", 0, "left_out"), 1e400),
+        (("unknown", "tiny", "since"), "0001-01-01T00:00:00+12:00"),
+        (("unknown", "tiny", "well"), 5),
+    ],
+)
+def test_what_would_be_no_use_later_is_noticed_in_reading(
+    tmp_path: Path, path: tuple[str | int, ...], value: object
+) -> None:
+    file = tmp_path / "watch.json"
+    write_state(file, STATE)
+    content = part = json.loads(file.read_text("utf-8"))
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    file.write_text(json.dumps(content), "utf-8")
+    assert "is no state of a watch" in read_state(file)[1]
+
+
 def test_bytes_that_are_no_text_are_told_too(tmp_path: Path) -> None:
     path = tmp_path / "watch.json"
     path.write_bytes(b"\xff\xfe\x00")
@@ -85,7 +111,11 @@ def test_each_book_and_broker_has_a_file_of_its_own(tmp_path: Path, monkeypatch:
     one = path(cache, url="postgresql://ops:HIDDEN@db/book")
     assert one.parent == tmp_path / "datafixes"
     assert one == path(cache, url="postgresql://ops:OTHER@db/book")
-    assert len({one, path(cache, url="postgresql://ops@db/staging"), path(cache, broker="file:x.csv")}) == 3
+    others: tuple[dict[str, str], ...] = (
+        {"broker": "file:x.csv"}, {}, {"aws_region": "eu-central-1"}, {"aws_secret": "ops/other"},
+        {"url": "postgresql://ops@db/staging"},
+    )  # fmt: skip
+    assert len({one, *(path(cache, **other) for other in others)}) == 6
     assert path({"HOME": str(tmp_path)}).parent == tmp_path / ".cache/datafixes"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     shared = path({"HOME": "/nowhere/at/all"}).parent
@@ -101,9 +131,9 @@ def test_a_file_of_before_is_read_without_what_it_does_not_know(tmp_path: Path) 
     write_state(path, STATE)
     value = json.loads(path.read_text("utf-8"))
     del value["unsettled"], value["restless"]
-    del value["waiting"]["webhook"][0]["left_out"]
+    del value["waiting"]["webhook"][0]["left_out"], value["waiting"]["webhook"][0]["unanswered"]
     path.write_text(json.dumps(value), "utf-8")
-    alert = replace(STATE.waiting["webhook"][0], left_out=0)
+    alert = replace(STATE.waiting["webhook"][0], left_out=0, unanswered=False)
     assert read_state(path) == (replace(STATE, unsettled={}, restless={}, waiting={"webhook": (alert,)}), "")
 
 

@@ -3,14 +3,19 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from datafixes.alerts.alert import Alert
-from datafixes.watch import watching
+from datafixes.alerts.sinks import Sinks
+from datafixes.errors import DatafixError
+from datafixes.watch import eyes
 from datafixes.watch.changes import Look
+from datafixes.watch.ending import Ended
 from datafixes.watch.state import State, read_state, write_state
+from datafixes.watch.watching import keep_looking
 from tests.watch.world import FOUND, START, World, world
 
 
@@ -78,17 +83,40 @@ def test_a_slow_sink_does_not_hold_up_the_rounds_and_gets_all_in_the_end(tmp_pat
     assert len(sent) == 51
 
 
+def test_a_slow_sink_does_not_starve_another_one(tmp_path: Path) -> None:
+    here = world(tmp_path, FOUND)
+    taken: list[str] = []
+
+    class Slow:
+        name = "SNS topic"
+
+        def send(self, _alert: Alert) -> None:
+            here.seconds += 12
+            raise OSError("read timeout")
+
+    class Good:
+        name = "log"
+
+        def send(self, alert: Alert) -> None:
+            taken.append(alert.event)
+
+    job = replace(here.job, sinks=Sinks([Slow(), Good()], here.said.append, str))
+    with pytest.raises(Ended):
+        keep_looking(job, 10)
+    assert taken == ["appeared"]
+
+
 def test_a_database_that_says_nothing_more_is_told_and_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_LONGEST_LOOK", 0.05)
+    monkeypatch.setattr(eyes, "_LONGEST", 0.05)
     answer = threading.Event()
 
     def silent() -> Look:
         assert answer.wait(30)
         return FOUND
 
-    here = world(tmp_path, silent, FOUND)
+    here = world(tmp_path, silent, FOUND, FOUND, FOUND)
     waits = iter([None, None, answer.set])
 
     def wait(seconds: float) -> None:
@@ -99,14 +127,38 @@ def test_a_database_that_says_nothing_more_is_told_and_asked_once(
 
     monkeypatch.setattr(here, "wait", wait)
     here.run()
-    assert here.told == [(0, "failed"), (900, "recovered"), (900, "appeared")]
-    assert here.looks == [0, 900, 1200]
+    assert here.told == [(0, "failed"), (900, "appeared")]
+    assert here.looks == [0, 900, 1200, 1500, 1800]
+
+
+def test_a_look_that_hangs_is_given_up_and_another_one_finds_the_database_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eyes, "_LONGEST", 0.05)
+    for_ever = threading.Event()
+
+    def hangs() -> Look:
+        for_ever.wait(60)
+        return FOUND
+
+    here = world(tmp_path, hangs, *[FOUND] * 5)
+    here.run()
+    assert here.told == [(0, "failed"), (1800, "appeared"), (2700, "recovered")]
+    assert here.looks[:3] == [0, 1800, 2100]
+    # Where every look hangs it ends, for whoever runs it to start it again.
+    here = world(tmp_path, *[hangs] * 9)
+    with pytest.raises(DatafixError, match="4 comparisons came to no end, each within 30 minutes"):
+        keep_looking(here.job, 300)
+    assert here.looks == [0, 1800, 3600, 5400]
+    assert here.told == [(0, "failed")]
+    assert here.seconds == 7200
+    for_ever.set()
 
 
 def test_the_end_does_not_wait_for_a_database_that_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_LONGEST_FAREWELL", 0.05)
+    monkeypatch.setattr(eyes, "_FAREWELL", 0.05)
     answer = threading.Event()
 
     def silent() -> Look:

@@ -164,6 +164,35 @@ def test_it_goes_on_when_nobody_reads_its_log_any_more(project: Project, tmp_pat
         assert [alert["event"] for alert in waiting["log"]] == ["changed", "changed"]
 
 
+def test_it_goes_on_and_ends_when_what_it_says_is_read_by_nobody(project: Project, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "datafixes", *watch(tmp_path, url=project.url)],
+        stdout=subprocess.PIPE, stderr=writer, text=True, cwd=project.directory, env=dict(os.environ),
+    )  # fmt: skip
+    os.close(writer)
+    killer = threading.Timer(60, process.kill)
+    killer.start()
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            assert json.loads(process.stdout.readline())["event"] == "appeared"
+            project.database.execute("UPDATE active_positions SET quantity = quantity + 1 WHERE id = 16")
+            assert json.loads(process.stdout.readline())["event"] == "changed"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+    finally:
+        killer.cancel()
+        process.kill()
+        process.wait()
+        os.close(reader)
+
+
 def _has_told(receiver: Receiver, events: list[str]) -> bool:
     return [body["event"] for body in receiver.bodies] == events
 

@@ -25,24 +25,24 @@ def program_error() -> Look:
 
 
 def test_an_hour_without_a_database_is_two_alerts(tmp_path: Path) -> None:
-    here = world(tmp_path, FOUND, *[database_away] * 12, FOUND, FOUND)
+    here = world(tmp_path, FOUND, *[database_away] * 12, *[FOUND] * 5)
     here.run()
-    assert here.told == [(0, "appeared"), (300, "failed"), (13 * 300, "recovered")]
-    assert here.looks == [300 * n for n in range(16)]
+    assert here.told == [(0, "appeared"), (300, "failed"), (16 * 300, "recovered")]
+    assert here.looks == [300 * n for n in range(19)]
     failed = "Failed: The database does not answer: postgresql://ops:***@db/book, refused. Wait."
     assert here.said.count(failed) == 12
 
 
 def test_an_hour_without_a_broker_is_told_after_the_limit(tmp_path: Path) -> None:
-    here = world(tmp_path, FOUND, *[AWAY] * 12, FOUND)
+    here = world(tmp_path, FOUND, *[AWAY] * 12, *[FOUND] * 5)
     here.run()
-    assert here.told == [(0, "appeared"), (4 * 300, "unknown"), (13 * 300, "known")]
+    assert here.told == [(0, "appeared"), (4 * 300, "unknown"), (16 * 300, "known")]
 
 
 def test_a_program_error_does_not_end_it_either(tmp_path: Path) -> None:
-    here = world(tmp_path, program_error, FOUND)
+    here = world(tmp_path, program_error, *[FOUND] * 4)
     here.run()
-    assert [event for _, event in here.told] == ["failed", "recovered", "appeared"]
+    assert [event for _, event in here.told] == ["failed", "appeared", "recovered"]
     assert "HIDDEN" not in "".join(here.said).replace("ZeroDivisionError: HIDDEN at", "")
 
 
@@ -119,11 +119,23 @@ def test_the_state_holds_no_secret(tmp_path: Path) -> None:
             "public.active_positions of postgresql://ops:***@db/book, broker alpaca paper",
         ),
         ({}, "public.active_positions of AWS us-west-2 /ops-pipeline/, broker alpaca paper"),
+        ({"url": "embedded:"}, "public.active_positions of embedded:, broker alpaca paper"),
+        (
+            {"url": "postgresql+psycopg2:///b?host=/run&password=HIDDEN"},
+            "public.active_positions of postgresql+psycopg2:///b?host=/run&password=***, broker alpaca paper",
+        ),
+        *(
+            ({"url": url}, "public.active_positions of the URL of -x url, broker alpaca paper")
+            for url in (
+                "ops:HIDDEN@127.0.0.1/b", "postgresql://ops:HIDDEN/127.0.0.1:1/b", "postgresql://ops:1234/127.0.0.1:1/b",
+                "postgres//ops:HIDDEN@h/b", "postgresql:/ops:HIDDEN@h/b", "postgresql://", "embedded://ops:HIDDEN/b",
+            )
+        ),
         (
             {"book": "lambda:q", "broker": "file:x.csv"},
             "public.active_positions of lambda:q, broker file:x.csv",
         ),
     ],
-)
+)  # fmt: skip
 def test_the_alerts_say_which_book_and_which_broker(flags: dict[str, str], source: str) -> None:
     assert source_of(Settings.resolve(flags, {}, {})) == source

@@ -57,6 +57,7 @@ class World:
 
     def wait(self, seconds: float) -> None:
         self.seconds += seconds
+        assert self.seconds < 5 * 86_400, "it looks no more"
 
     @property
     def job(self) -> Job:
