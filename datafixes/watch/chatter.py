@@ -25,7 +25,6 @@ class Chatter:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream: TextIO | None = stream or sys.stderr  # None where it is closed from the start
         self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
-        self._is_over = threading.Event()
         self._writer = threading.Thread(target=self._write_all, daemon=True)
         self._writer.start()
 
