@@ -29,30 +29,42 @@ def seen_row(row: BookRow) -> SeenRow:
 
 def alone(target: Target) -> str:
     """A row is the only open one of its position: somebody may have told the book meanwhile."""
-    others = f"FROM {_table(target)} AS datafix_other WHERE {_same(target)} AND datafix_other.{OPEN}"
-    return f"(SELECT count(*) {others}) = 1"
+    other = _other(target)
+    return f"(SELECT count(*) FROM {_table(target)} AS {other} WHERE {_same(target)} AND {other}.{OPEN}) = 1"
 
 
-def closed_since(target: Target, since: dt.datetime) -> str:
+def ended_since(target: Target, since: dt.datetime) -> str:
     """The book had the position of a row, and ended it since then, whatever it calls that."""
-    ended = "extract(epoch FROM coalesce(datafix_other.closed_at, datafix_other.updated_at))"
-    before = f"datafix_other.{CLOSED} AND {ended} < {since.timestamp():.0f}"
+    other = _other(target)
+    before = f"{other}.{CLOSED} AND {_ended(target, since)}"
     return (
-        f"EXISTS (SELECT FROM {_table(target)} AS datafix_other WHERE {_same(target)}"
-        f" AND (datafix_other.{OPEN}) IS NOT TRUE AND ({before}) IS NOT TRUE)"
+        f"EXISTS (SELECT FROM {_table(target)} AS {other} WHERE {_same(target)}"
+        f" AND ({other}.{OPEN}) IS NOT TRUE AND ({before}) IS NOT TRUE)"
     )
+
+
+def _ended(target: Target, since: dt.datetime) -> str:
+    """It ended before; where its two times are of different kinds, compared as seconds from 1970."""
+    ended = "coalesce({0}.closed_at, {0}.updated_at)".format(_other(target))
+    zones = {target.has_zone(column) for column in ("closed_at", "updated_at")}
+    if len(zones) > 1:
+        return f"extract(epoch FROM {ended}) < {since.timestamp():.0f}"
+    kind = "timestamptz" if zones == {True} else "timestamp"
+    time = target.time("closed_at", since.replace(microsecond=0))
+    return f"{ended} < {kind} {literal.text(time.isoformat(' '))}"
 
 
 def still_there(rows: Sequence[SeenRow], target: Target) -> str:
     """These rows are open, and as they were seen."""
+    kept = _other(target)
     seen = ", ".join(
         f"({id_}, {literal.text(symbol)}, {literal.text(account)}, {literal.text(side)}, {quantity})"
         for id_, symbol, account, side, quantity in sorted(rows)
     )
     return (
-        f"(SELECT count(*) FROM {_table(target)} AS datafix_kept WHERE datafix_kept.{OPEN}"
-        " AND (datafix_kept.id, coalesce(datafix_kept.option_symbol, datafix_kept.ticker), datafix_kept.account_name,"
-        f" {_SIDE.replace('side', 'datafix_kept.side')}, datafix_kept.quantity) IN ({seen})) = {len(rows)}"
+        f"(SELECT count(*) FROM {_table(target)} AS {kept} WHERE {kept}.{OPEN} AND ({kept}.id,"
+        f" coalesce({kept}.option_symbol, {kept}.ticker), {kept}.account_name,"
+        f" {_SIDE.replace('side', f'{kept}.side')}, {kept}.quantity) IN ({seen})) = {len(rows)}"
     )
 
 
@@ -60,11 +72,16 @@ def _table(target: Target) -> str:
     return literal.qualified(target.schema, target.table)
 
 
+def _other(target: Target) -> str:
+    """What another row of the table is called."""
+    return "other" if target.table != "other" else "another"
+
+
 def _same(target: Target) -> str:
-    """``datafix_other`` is in the same position as the row that is looked at, however the symbol is written."""
-    row = literal.name(target.table)
+    """Another row is in the same position as the row that is looked at, however the symbol is written."""
+    other, row = _other(target), literal.name(target.table)
     symbols = (
         f"upper(translate(coalesce(nullif(btrim({one}.option_symbol), ''), {one}.ticker), '/- ', '..'))"
-        for one in ("datafix_other", row)
+        for one in (other, row)
     )
-    return f"datafix_other.account_name = {row}.account_name AND {' = '.join(symbols)}"
+    return f"{other}.account_name = {row}.account_name AND {' = '.join(symbols)}"

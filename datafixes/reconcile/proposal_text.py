@@ -85,14 +85,16 @@ def _comment(one: ProposedFix, house: House) -> str:
     lines = ["What was seen:", *one.evidence[:_MOST_ROWS]]
     if len(one.evidence) > _MOST_ROWS:
         lines.append(f"and {len(one.evidence) - _MOST_ROWS} more")
+    if one.guards:
+        lines.append(f"What must hold when it runs: {one.guards}.")
     return "\n".join(
         textwrap.fill(
             plain(line),
             house.width,
-            initial_indent="# " if number == 0 else "#   ",
-            subsequent_indent="#       ",
+            initial_indent="#   " if line in one.evidence else "# ",
+            subsequent_indent="#       " if line in one.evidence else "# ",
             break_long_words=False,
             break_on_hyphens=False,
         )
-        for number, line in enumerate(lines)
+        for line in lines
     )

@@ -14,7 +14,7 @@ from datafixes.declaration.rows import Rows
 from datafixes.reconcile.book_row import BookRow
 from datafixes.reconcile.closing import Exit, closing_of, exit_of
 from datafixes.reconcile.comparing import parts_of
-from datafixes.reconcile.conditions import CLOSED, IDENTITY, OPEN, alone, closed_since, seen_row, still_there
+from datafixes.reconcile.conditions import CLOSED, IDENTITY, OPEN, alone, ended_since, seen_row, still_there
 from datafixes.reconcile.evidence import exit_told, moment, number, positions, row_told, rows_are
 from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import BrokerPosition, Difference, Fill, Unknown
@@ -91,10 +91,12 @@ class ProposedFix:
     Attributes:
         fix: the declaration.
         evidence: what was seen, a line for each row.
+        guards: in words, what its conditions ask for besides the rows themselves.
     """
 
     fix: DataFix
     evidence: tuple[str, ...]
+    guards: str = ""
 
 
 def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
@@ -132,7 +134,7 @@ def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         closed, seen.target, already=CLOSED, ensure=still_there([seen_row(row) for row in kept], seen.target)
     )
     fix = _fix("close_duplicates", reason, _closed({}, seen.target), named, seen)
-    return ProposedFix(fix, tuple(evidence))
+    return ProposedFix(fix, tuple(evidence), "the rows that stay are open, and as they were seen")
 
 
 def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
@@ -146,7 +148,8 @@ def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     )
     reason = f"{rows_are(len(rows))} in the book with another quantity than the broker's ({_asked(seen)})."
     named = _named(rows, seen.target, ensure=alone(seen.target))
-    return ProposedFix(_fix("correct_quantities", reason, change, named, seen), tuple(evidence))
+    guards = "each row is the only open one of its position"
+    return ProposedFix(_fix("correct_quantities", reason, change, named, seen), tuple(evidence), guards)
 
 
 def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
@@ -164,9 +167,14 @@ def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         for one in chosen
     )
     reason = f"The broker holds {positions(len(chosen))} that the book does not have ({_asked(seen)})."
-    ensure = f"{alone(target)} AND NOT {closed_since(target, read_at - seen.grace)}"
+    since = read_at - seen.grace
+    ensure = f"{alone(target)} AND NOT {ended_since(target, since)}"
     new = Rows(key="id", expect=len(chosen), ensure=ensure)
-    return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence)
+    guards = (
+        f"it is this book (elsewhere, and from {moment(until)} on, it is not applicable); nobody has told it of these "
+        f"positions, and none of them has ended since {moment(since)}"
+    )
+    return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence, guards)
 
 
 def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:

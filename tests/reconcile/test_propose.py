@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from datafixes.reconcile.closing import closing_of, exit_of
+from datafixes.reconcile.conditions import ended_since
 from datafixes.reconcile.file_broker import FileBroker
 from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import BookPosition, Difference, Fill, Unknown
 from datafixes.reconcile.symbols import Stock, parse_symbol
+from datafixes.reconcile.target import Target
 from tests.cli.commands import datafixes
 from tests.projects import Project
 from tests.reconcile.books import PHANTOMS, REAL, Trader, new_row, trader
@@ -647,3 +649,21 @@ def test_gain_and_loss_are_those_of_the_side_and_of_a_hundred_shares_for_an_opti
     assert exit_of(adjusted, Decimal(5)) is None
     cheap = BookPosition(1, "large", Stock("A"), Decimal(1), OPENED, Decimal("0.0001"))
     assert exit_of(cheap, Decimal(5)) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "closed", "updated", "alias", "time"),
+    [
+        ("other", "", "", "another", "timestamp '2026-02-02 00:00:00'"),
+        ("book", " with time zone", " with time zone", "other", "timestamptz '2026-02-02 00:00:00+00:00'"),
+        ("book", " with time zone", " without time zone", "other", "1769990400"),
+    ],
+)
+def test_conditions_of_a_book_of_another_name_and_with_times_of_other_kinds(
+    table: str, closed: str, updated: str, alias: str, time: str
+) -> None:
+    columns = {"closed_at": f"timestamp{closed}", "updated_at": f"timestamp{updated}"}
+    condition = ended_since(Target("public", table, columns, "a", "public"), OPENED)
+    assert (f"FROM public.{table} AS {alias} WHERE" in condition, f"< {time}" in condition) == (True, True), (
+        condition
+    )
