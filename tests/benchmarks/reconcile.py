@@ -22,6 +22,7 @@ from datafixes.report.terminal import to_terminal
 TABLE = """
 CREATE TABLE active_positions (
     id serial PRIMARY KEY, account_name varchar(50), ticker varchar(10), option_symbol text, instrument_type varchar(20),
+    strategy_type varchar(20),
     side varchar(10), status varchar(20), quantity numeric(12,4), entry_price numeric(12,4), entry_time timestamp,
     closed_at timestamp, updated_at timestamp);
 INSERT INTO active_positions (account_name, ticker, option_symbol, instrument_type, side, status, quantity, entry_price, entry_time)
