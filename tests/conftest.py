@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws import Cloud, enter, running_cloud
 from tests.servers import Database, Server, running_server
 
 VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16,18").split(","))
@@ -86,3 +87,15 @@ def database(server: Server) -> Iterator[Database]:
     """An empty database of the test's own."""
     with server.database(f"test_{next(_numbers)}") as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def _running_cloud() -> Iterator[Cloud]:
+    with running_cloud() as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(_running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """An empty AWS account on this machine, to which this test's boto3 is led."""
+    return enter(_running_cloud, monkeypatch)

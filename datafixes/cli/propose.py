@@ -42,7 +42,7 @@ def command(
 
     It reads, and writes a file: what is in it happens with alembic upgrade. Nothing is proposed from doubt, and
     nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
-    cannot be compared; what is known is proposed nevertheless.
+    cannot be compared; what is certain nevertheless is proposed.
     """
     from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
     from datafixes.reconcile.gathering import gather

@@ -17,7 +17,7 @@ from datafixes.reconcile.alpaca_orders import (
     read_orders,
     symbols_of_fills,
 )
-from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.broker import NoAnswer, aware
 from datafixes.reconcile.credentials import Keys, NoKeys, read_keys
 from datafixes.reconcile.positions import NOT_IN_SETTINGS, Answer, Fill, Known, Unknown
 from datafixes.reconcile.symbols import Symbol
@@ -52,7 +52,7 @@ class AlpacaBroker:
             return NOT_IN_SETTINGS
         try:
             with self._line(account) as line:
-                return self._read(account, line, _aware(since))
+                return self._read(account, line, aware(since))
         except NoAnswer as error:
             return Unknown(error.why)
 
@@ -69,10 +69,10 @@ class AlpacaBroker:
                     row
                     for start in range(0, len(names), _AT_ONCE)
                     for row in line.orders(
-                        "closed", _aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
+                        "closed", aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
                     )
                 ]
-                return closing_fills(read_orders(rows), symbols, _aware(after))
+                return closing_fills(read_orders(rows), symbols, aware(after))
         except NoAnswer as error:
             return Unknown(error.why)
 
@@ -135,10 +135,6 @@ class AlpacaBroker:
             raise
         finally:
             line.close()
-
-
-def _aware(moment: dt.datetime) -> dt.datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _url(settings: Settings) -> str:

@@ -3,11 +3,12 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.exact import exact
 from datafixes.reconcile.positions import BrokerPosition
 from datafixes.reconcile.symbols import NoSymbol, Option, Symbol, parse_symbol
 
@@ -70,22 +71,13 @@ def text(row: dict[str, Json], name: str) -> str:
     return value
 
 
-_TOO_MANY_DIGITS = 15
-
-
 def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
     """An exact number that must be there; Alpaca writes them as text."""
     value = row.get(name)
-    shown = repr(value)[:40]
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool) and "_" not in str(value):
-        try:
-            exact = Decimal(str(value))
-        except InvalidOperation:
-            pass
-        else:
-            if exact.is_finite() and exact.adjusted() < _TOO_MANY_DIGITS:
-                return exact
-    raise NoAnswer(f"{name}{about and f' of {about}'} is {shown}: not a number")
+    found = exact(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
+    if found is None:
+        raise NoAnswer(f"{name}{about and f' of {about}'} is {repr(value)[:40]}: not a number")
+    return found
 
 
 def moment(row: dict[str, Json], name: str) -> dt.datetime:

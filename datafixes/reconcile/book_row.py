@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
+from datafixes.reconcile.exact import digits, exact
 from datafixes.reconcile.positions import BookPosition
 from datafixes.reconcile.symbols import NoSymbol, Stock, Symbol, parse_symbol
 
 _SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
 _KINDS = ("STOCK", "CALL", "PUT")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TOO_MANY_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
     if side is None:
         wrong.append(f"its side is {_shown(values['side'])}: neither long (buy) nor short (sell)")
     quantity = _quantity(values["quantity"], wrong)
-    price = _number(values["entry_price"])
+    price = exact(values["entry_price"])
     if price is None and values["entry_price"] is not None:
         wrong.append(f"its entry_price is {_shown(values['entry_price'])}")
     opened_at = _moment(values["entry_time"], wrong)
@@ -104,26 +104,18 @@ def _symbol(values: Mapping[str, Any], written: str, wrong: list[str]) -> Symbol
 
 
 def _quantity(value: Any, wrong: list[str]) -> Decimal | None:
-    quantity = _number(value)
+    quantity = exact(value)
     if quantity is None:
         wrong.append(f"its quantity is {_shown(value)}")
     elif quantity == 0:
         wrong.append("its quantity is zero")
     elif quantity < 0:
-        wrong.append(f"its quantity is negative ({quantity.normalize():f}): the side says which way it goes")
+        wrong.append(f"its quantity is negative ({digits(quantity)}): the side says which way it goes")
     elif quantity % 1:
-        wrong.append(f"its quantity is a fraction ({quantity.normalize():f})")
+        wrong.append(f"its quantity is a fraction ({digits(quantity)})")
     else:
         return quantity
     return None
-
-
-def _number(value: Any) -> Decimal | None:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and number.adjusted() < _TOO_MANY_DIGITS else None
 
 
 def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:

@@ -41,3 +41,8 @@ class NoAnswer(Exception):
         super().__init__(why)
         self.why = why
         self.denied = denied
+
+
+def aware(moment: dt.datetime) -> dt.datetime:
+    """A moment with a zone; without one it is UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

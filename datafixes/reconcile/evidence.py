@@ -1,10 +1,10 @@
 """The evidence of a proposal in words: what the book showed, and what the broker said about it."""
 
 import datetime as dt
-from decimal import Decimal
 
 from datafixes.reconcile.book_row import BookRow
 from datafixes.reconcile.closing import Closing, Exit
+from datafixes.reconcile.exact import digits
 
 
 def row_told(row: BookRow, what: str) -> str:
@@ -12,13 +12,13 @@ def row_told(row: BookRow, what: str) -> str:
     one = row.position
     since = f" since {moment(one.opened_at)}" if one.opened_at else ""
     price = f" at {one.entry_price}" if one.entry_price is not None else ""
-    return f"{one.id} {one.account} {row.written}: {number(one.quantity)}{since}{price}; {what}"
+    return f"{one.id} {one.account} {row.written}: {digits(one.quantity)}{since}{price}; {what}"
 
 
 def exit_told(true: Exit | None, closing: Closing) -> str:
     """How a phantom was closed, as far as the broker says so."""
     told = ", ".join(
-        f"order {fill.order_id}: {number(fill.quantity)} at {number(fill.price)}, {moment(fill.filled_at)}"
+        f"order {fill.order_id}: {digits(fill.quantity)} at {digits(fill.price)}, {moment(fill.filled_at)}"
         for fill in closing.fills
     )
     if true:
@@ -30,11 +30,6 @@ def exit_told(true: Exit | None, closing: Closing) -> str:
 def moment(time: dt.datetime) -> str:
     """A time in UTC, to the second."""
     return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def number(value: Decimal) -> str:
-    """All digits of a number, and no zeros behind them."""
-    return f"{value.normalize():f}" if value else "0"
 
 
 def rows_are(rows: int) -> str:

@@ -7,11 +7,12 @@ import json
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.broker import NoAnswer, aware
+from datafixes.reconcile.exact import exact
 from datafixes.reconcile.positions import Answer, BrokerPosition, Fill, Known, Unknown
 from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
@@ -20,7 +21,6 @@ _COLUMNS = ("account", "symbol", "quantity")
 _TURNS = ("side", "direction", "position_side")
 """Columns that would turn the meaning of a quantity; others that are not known are left alone."""
 _SKEW = dt.timedelta(minutes=5)
-_TOO_MANY_DIGITS = 15
 
 
 @dataclass
@@ -66,7 +66,7 @@ class FileBroker:
         return Known(
             content.positions[account],
             closed_lately=frozenset(
-                fill.symbol for fill in content.fills.get(account, []) if fill.filled_at >= _aware(since)
+                fill.symbol for fill in content.fills.get(account, []) if fill.filled_at >= aware(since)
             ),
             read_at=content.read_at,
             source=f"file {self.path}",
@@ -80,7 +80,7 @@ class FileBroker:
             fills = self._read().fills.get(account, [])
         except NoAnswer as error:
             return Unknown(error.why)
-        ours = (fill for fill in fills if fill.symbol in symbols and fill.filled_at >= _aware(after))
+        ours = (fill for fill in fills if fill.symbol in symbols and fill.filled_at >= aware(after))
         return sorted(ours, key=lambda fill: (fill.filled_at, fill.order_id))
 
     def _read(self) -> _Content:
@@ -230,13 +230,9 @@ def _symbol(text: str) -> Symbol:
 
 
 def _number(row: Mapping[str, str], name: str) -> Decimal:
-    text = row.get(name, "")
-    try:
-        value = Decimal(text if "_" not in text else "")
-    except InvalidOperation:
-        raise NoAnswer(f"{name} {text!r} is not a number") from None
-    if not value.is_finite() or value.adjusted() >= _TOO_MANY_DIGITS:
-        raise NoAnswer(f"{name} {text!r} is not a number that a position can have")
+    value = exact(row.get(name, ""))
+    if value is None:
+        raise NoAnswer(f"{name} {row.get(name, '')!r} is not a number")
     return value
 
 
@@ -249,7 +245,7 @@ def _price(row: Mapping[str, str], name: str) -> Decimal:
 
 def _moment(text: str) -> dt.datetime:
     try:
-        return _aware(dt.datetime.fromisoformat(text))
+        return aware(dt.datetime.fromisoformat(text))
     except ValueError:
         raise NoAnswer(f"filled_at {text!r} is not a date and time such as 2026-02-13T15:04:05Z") from None
 
@@ -263,10 +259,6 @@ def _ago(age: dt.timedelta) -> str:
         if hours >= 2
         else f"{int(age.total_seconds()) // 60} minutes"
     )
-
-
-def _aware(moment: dt.datetime) -> dt.datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _order_id(row: Mapping[str, str]) -> str:

@@ -15,7 +15,8 @@ from datafixes.reconcile.book_row import BookRow
 from datafixes.reconcile.closing import Exit, closing_of, exit_of
 from datafixes.reconcile.comparing import parts_of
 from datafixes.reconcile.conditions import CLOSED, IDENTITY, OPEN, alone, ended_since, seen_row, still_there
-from datafixes.reconcile.evidence import exit_told, moment, number, positions, row_told, rows_are
+from datafixes.reconcile.evidence import exit_told, moment, positions, row_told, rows_are
+from datafixes.reconcile.exact import digits
 from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.positions import BrokerPosition, Difference, Fill, Unknown
 from datafixes.reconcile.symbols import Option
@@ -127,7 +128,7 @@ def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         keeps = kept_of(one)
         kept += keeps
         closed += [row for row in one.rows if row not in keeps]
-        told = f"the broker has {number(one.difference.broker)}"
+        told = f"the broker has {digits(one.difference.broker)}"
         evidence += [row_told(row, f"{told}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
     reason = f"{rows_are(len(closed))} in the book once more for what the broker holds once ({_asked(seen)})."
     named = _named(
@@ -144,7 +145,7 @@ def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
     change = Update(seen.target.table, set={"quantity": quantity}, where=OPEN, schema=seen.target.schema)
     evidence = (
-        row_told(row, f"the broker has {number(one.difference.broker)}") for one in chosen for row in one.rows
+        row_told(row, f"the broker has {digits(one.difference.broker)}") for one in chosen for row in one.rows
     )
     reason = f"{rows_are(len(rows))} in the book with another quantity than the broker's ({_asked(seen)})."
     named = _named(rows, seen.target, ensure=alone(seen.target))
@@ -162,8 +163,8 @@ def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     where = f"{seen.witness} AND now() < timestamptz {literal.text(until.astimezone(dt.UTC).isoformat(' '))}"
     change = Insert(target.table, rows=rows, schema=target.schema, where=where)
     evidence = tuple(
-        f"{one.difference.account} {one.difference.symbol}: the broker has {number(one.difference.broker)}"
-        f" at {', '.join(number(held.entry_price) for held in one.held if held.entry_price is not None)}"
+        f"{one.difference.account} {one.difference.symbol}: the broker has {digits(one.difference.broker)}"
+        f" at {', '.join(digits(held.entry_price) for held in one.held if held.entry_price is not None)}"
         for one in chosen
     )
     reason = f"The broker holds {positions(len(chosen))} that the book does not have ({_asked(seen)})."

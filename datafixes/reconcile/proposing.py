@@ -10,6 +10,7 @@ from decimal import Decimal
 from datafixes.reconcile import proposed_fixes as fixes
 from datafixes.reconcile.book_row import BookRow
 from datafixes.reconcile.doubts import in_doubt
+from datafixes.reconcile.exact import digits
 from datafixes.reconcile.other_rows import OtherRow
 from datafixes.reconcile.pending import Pending
 from datafixes.reconcile.positions import Difference, Fill, Known, Unknown
@@ -147,7 +148,7 @@ def _why_not(choice: Chosen, findings: Findings) -> str:
     if other := _another_name(choice, findings):
         return f"it may be {other} of the same account, under another name"
     if one.kind in ("quantity", "missing") and one.broker % 1:
-        return f"the broker has a fraction ({one.broker.normalize():f}), which the book does not keep"
+        return f"the broker has a fraction ({digits(one.broker)}), which the book does not keep"
     makers: Mapping[str, Callable[[Chosen, Findings], str]] = {
         "quantity": _no_quantity,
         "missing": _no_insert,
@@ -164,7 +165,7 @@ def _no_quantity(choice: Chosen, findings: Findings) -> str:
     if not entry or price is None:
         return "the price at which it was opened is not known, so it may be a split, or another purchase"
     if not _is_same_price(entry, price):
-        return f"the broker says that it was opened at {price.normalize():f}: a split, or another purchase"
+        return f"the broker says that it was opened at {digits(price)}: a split, or another purchase"
     return ""
 
 
@@ -172,7 +173,7 @@ def _no_insert(choice: Chosen, findings: Findings) -> str:
     if choice.entry_price is None:
         return "the broker does not say at which price it was opened"
     if choice.entry_price <= 0:
-        return f"the broker says that it was opened at {choice.entry_price.normalize():f}, which is no price"
+        return f"the broker says that it was opened at {digits(choice.entry_price)}, which is no price"
     if not findings.witness:
         return "the book has no row at all by which its database could be told from another"
     return ""

@@ -130,8 +130,8 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
     found = together(compared, unknown)
     explained = {one.symbol for one in found.differences if one.kind in MAY_BE_EXPLAINED}
     asked_at = [answer.read_at for answer in answers.values() if isinstance(answer, Known) and answer.read_at]
-    closed = read_others(project, explained, min([read_at, *asked_at]) - grace)
-    found = without_doubt(found, book, answers, closed)
+    not_open = read_others(project, explained, min([read_at, *asked_at]) - grace)
+    found = without_doubt(found, book, answers, not_open)
     return Reconciliation(found, book, answers, settings.broker, read_at, grace, compared)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datafixes.reconcile.evidence import number
+from datafixes.reconcile.exact import digits
 from datafixes.reconcile.positions import Difference, Known
 from datafixes.reconcile.reconciling import Reconciliation
 from datafixes.report.document import Document, Fact, Grid, Section, State
@@ -123,8 +123,8 @@ def _differences(found: Reconciliation) -> Section:
             one.kind,
             f"{one.account}, not {one.elsewhere}" if one.elsewhere else one.account,
             str(one.symbol),
-            number(one.book),
-            number(one.broker),
+            digits(one.book),
+            digits(one.broker),
             _ids(one.rows),
         )
         for one in differences
@@ -189,7 +189,7 @@ def _difference_as_json(one: Difference) -> dict[str, Any]:
         "account": one.account,
         "elsewhere": one.elsewhere or None,
         "symbol": str(one.symbol),
-        "book": number(one.book),
-        "broker": number(one.broker),
+        "book": digits(one.book),
+        "broker": digits(one.broker),
         "rows": list(one.rows),
     }

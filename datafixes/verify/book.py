@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from datafixes.reconcile.book import Book
 from datafixes.reconcile.book_row import UnreadableRow
+from datafixes.reconcile.exact import digits
 from datafixes.reconcile.positions import Comparison, Difference
 from datafixes.verify.checklist import Line, some
 
@@ -61,5 +62,5 @@ def _words(found: Sequence[Difference]) -> Iterable[str]:
     for one in found:
         rows = f" row{'' if len(one.rows) == 1 else 's'} {', '.join(map(str, one.rows))}" if one.rows else ""
         place = f" in {one.elsewhere}" if one.elsewhere else ""
-        book, broker = (f"{number.normalize():f}" for number in (one.book, one.broker))
+        book, broker = digits(one.book), digits(one.broker)
         yield f"{one.symbol} {one.kind}{rows} (book {book}, broker {broker}{place})"

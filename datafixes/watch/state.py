@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from datafixes.alerts.alert import Alert
+from datafixes.reconcile.exact import digits
 from datafixes.reconcile.positions import Difference
 from datafixes.settings import Settings
 
@@ -50,7 +51,7 @@ class Seen:
     @classmethod
     def of(cls, one: Difference) -> "Seen":
         """A difference of a comparison."""
-        book, broker = (f"{number.normalize():f}" for number in (one.book, one.broker))
+        book, broker = digits(one.book), digits(one.broker)
         return cls(one.account, str(one.symbol), one.kind, tuple(one.rows), book, broker, one.elsewhere)
 
     @property

@@ -2,27 +2,15 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from datafixes.alerts.alert import Alert
 from datafixes.alerts.sinks import Sinks
 from datafixes.alerts.sns import SnsSink
-from tests.alerts.aws import Cloud, enter, running_cloud
+from tests.aws import Cloud
 
 AT = dt.datetime(2026, 2, 3, tzinfo=dt.UTC)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cloud]:
-    with running_cloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def cloud(running: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    return enter(running, monkeypatch)
 
 
 def test_a_subscriber_gets_the_alert(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

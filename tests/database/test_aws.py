@@ -3,65 +3,30 @@
 import json
 import socket
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from datafixes.database import locate, open_connection
 from datafixes.errors import DatabaseNotFound, DatabaseUnreachable
 from datafixes.settings import Settings
+from tests.aws import Cloud
 
 SECRET = {"username": "ops", "password": "HID/DEN@:?#% &é"}
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """An AWS account that a test fills; what a run finds there is up to the environment."""
-
-    endpoint: str
-
-    def client(self, service: str) -> Any:
-        return boto3.client(service, region_name="us-west-2", endpoint_url=self.endpoint)
-
-    def put_parameters(self, **values: str) -> None:
-        for name, value in values.items():
-            self.client("ssm").put_parameter(Name=f"/ops-pipeline/{name}", Value=value, Type="SecureString")
-
-    def put_secret(self, content: str) -> None:
-        self.client("secretsmanager").create_secret(Name="ops-pipeline/db", SecretString=content)
-
-    def fill(self, host: str = "db.example.org", port: str = "5432") -> None:
-        self.put_parameters(db_host=host, db_port=port, db_name="book")
-        self.put_secret(json.dumps(SECRET))
+def put_parameters(cloud: Cloud, **values: str) -> None:
+    for name, value in values.items():
+        cloud.client("ssm").put_parameter(Name=f"/ops-pipeline/{name}", Value=value, Type="SecureString")
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def put_secret(cloud: Cloud, content: str) -> None:
+    cloud.client("secretsmanager").create_secret(Name="ops-pipeline/db", SecretString=content)
 
 
-@pytest.fixture
-def cloud(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HIDDEN")
-    _post(endpoint, "/moto-api/reset", b"")
-    return Cloud(endpoint)
-
-
-def _post(endpoint: str, path: str, content: bytes) -> None:
-    request = Request(endpoint + path, data=content, method="POST", headers={"Content-Type": "text/plain"})
-    with urlopen(request, timeout=10) as answer:
-        answer.read()
+def fill(cloud: Cloud, host: str = "db.example.org", port: str = "5432") -> None:
+    put_parameters(cloud, db_host=host, db_port=port, db_name="book")
+    put_secret(cloud, json.dumps(SECRET))
 
 
 def settings(**flags: str) -> Settings:
@@ -77,7 +42,7 @@ def refusal(**flags: str) -> str:
 
 
 def test_everything_is_there(cloud: Cloud) -> None:
-    cloud.fill(port=" 5433 ")
+    fill(cloud, port=" 5433 ")
     found = locate(settings())
     url = found.url
     assert (url.drivername, url.host, url.port, url.database) == (
@@ -93,7 +58,7 @@ def test_everything_is_there(cloud: Cloud) -> None:
 
 
 def test_aws_is_the_last_place(cloud: Cloud) -> None:
-    cloud.fill()
+    fill(cloud)
     assert locate(settings(url="postgresql://nearer/db")).url.host == "nearer"
 
 
@@ -107,8 +72,8 @@ def test_names_can_be_set(cloud: Cloud) -> None:
 
 
 def test_missing_parameter_is_named_and_so_is_the_account(cloud: Cloud) -> None:
-    cloud.put_parameters(db_host="db.example.org", db_name="book")
-    cloud.put_secret(json.dumps(SECRET))
+    put_parameters(cloud, db_host="db.example.org", db_name="book")
+    put_secret(cloud, json.dumps(SECRET))
     lines = refusal().splitlines()
     assert len(lines) == 5
     assert lines[4].startswith("  SSM parameter /ops-pipeline/db_port: there is none (asked as arn:aws:sts::")
@@ -140,21 +105,21 @@ def test_empty_account_lists_everything_that_is_missing(cloud: Cloud) -> None:
     ],
 )
 def test_bad_secret(cloud: Cloud, content: str, wrong: str) -> None:
-    cloud.put_parameters(db_host="db.example.org", db_port="5432", db_name="book")
-    cloud.put_secret(content)
+    put_parameters(cloud, db_host="db.example.org", db_port="5432", db_name="book")
+    put_secret(cloud, content)
     assert refusal().splitlines()[4:] == [f"  secret ops-pipeline/db: {wrong}"]
 
 
 @pytest.mark.parametrize("port", ["HIDDEN", "0", "65536", "-1"])
 def test_bad_port(cloud: Cloud, port: str) -> None:
-    cloud.fill(port=port)
+    fill(cloud, port=port)
     assert refusal().splitlines()[4:] == [
         "  SSM parameter /ops-pipeline/db_port: is not the number of a port"
     ]
 
 
 def test_no_credentials(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud.fill()
+    fill(cloud)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "secret ops-pipeline/db: no credentials (looked at the environment" in refusal()
@@ -168,29 +133,29 @@ def test_unknown_profile(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_credentials_without_the_right_name_whose_they_are(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cloud.fill()
+    fill(cloud)
     iam = cloud.client("iam")
     iam.create_user(UserName="stranger")
     key = iam.create_access_key(UserName="stranger")["AccessKey"]
-    _post(cloud.endpoint, "/moto-api/reset-auth", b"0")
+    cloud.post("/moto-api/reset-auth", b"0")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     try:
         text = refusal()
     finally:
-        _post(cloud.endpoint, "/moto-api/reset-auth", b"inf")
+        cloud.post("/moto-api/reset-auth", b"inf")
     assert (
         "secret ops-pipeline/db: access denied (asked as arn:aws:iam::123456789012:user/stranger of" in text
     )
 
 
 def test_credentials_that_aws_does_not_know(cloud: Cloud) -> None:
-    cloud.fill()
-    _post(cloud.endpoint, "/moto-api/reset-auth", b"0")
+    fill(cloud)
+    cloud.post("/moto-api/reset-auth", b"0")
     try:
         lines = refusal().splitlines()
     finally:
-        _post(cloud.endpoint, "/moto-api/reset-auth", b"inf")
+        cloud.post("/moto-api/reset-auth", b"inf")
     assert "SSM parameter /ops-pipeline/db_host: access denied (whose credentials these are, AWS" in lines[4]
     assert "security token included in the request is invalid" in lines[4]
 
@@ -217,7 +182,7 @@ def closed_port() -> int:
 
 def test_database_of_aws_cannot_be_reached(cloud: Cloud) -> None:
     port = closed_port()
-    cloud.fill(host="127.0.0.1", port=str(port))
+    fill(cloud, host="127.0.0.1", port=str(port))
     run = settings()
     with pytest.raises(DatabaseUnreachable) as caught, open_connection(locate(run), run):
         pass

@@ -2,43 +2,26 @@
 
 import json
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from datafixes.reconcile.alpaca import AlpacaBroker
 from datafixes.reconcile.credentials import NoKeys, read_keys
 from datafixes.reconcile.positions import Known, Unknown
 from datafixes.settings import Settings
+from tests.aws import Cloud
 from tests.reconcile.alpaca_server import Alpaca, accounts, running
 from tests.reconcile.test_alpaca import SINCE
 
 KEYS = '{"api_key": "PK1", "secret_key": "HIDDEN"}'
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def manager(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def manager(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Secrets Manager."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HIDDEN")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    client = boto3.client("secretsmanager", region_name="us-west-2", endpoint_url=endpoint)
-    for secret in client.list_secrets()["SecretList"]:
-        client.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
-    return client
+    return cloud.client("secretsmanager")
 
 
 def refusal(secret: str = "ops-pipeline/alpaca") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.alerts.aws import Cloud, enter, running_cloud
+from tests.aws import Cloud, enter, running_cloud
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project, our_project
 from tests.reconcile.alpaca_server import Alpaca, accounts, running

@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,9 @@ import jsonschema
 import psycopg2
 import pytest
 
-from datafixes.cli import main
 from datafixes.verify import waiting
 from datafixes.verify.aws import Aws, NotAsked
-from tests.alerts.aws import Cloud, enter, running_cloud
+from tests.aws import Cloud
 from tests.cli.commands import datafixes
 from tests.projects import Project, our_project
 from tests.servers import Database
@@ -32,17 +31,6 @@ HELD = (
 )
 GROUP = "/ecs/ops-pipeline/position-manager-service"
 CLUSTER, SERVICE = "ops-pipeline-cluster", "position-manager-service"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cloud]:
-    with running_cloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def cloud(running: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    return enter(running, monkeypatch)
 
 
 @dataclass(frozen=True)
@@ -115,8 +103,7 @@ SCHEMA = {
 
 
 @pytest.fixture
-def deploy(database: Database, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deploy:
-    monkeypatch.setitem(main.COMMANDS, "verify", "")
+def deploy(database: Database, cloud: Cloud, tmp_path: Path) -> Deploy:
     project = our_project(database)
     assert project.alembic("upgrade", "014").code == 0
     database.psql(BOOK.read_text("utf-8"), "-v", "ON_ERROR_STOP=1")

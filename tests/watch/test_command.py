@@ -11,22 +11,12 @@ import pytest
 
 from tests.alerts.receiver import receiving
 from tests.cli.commands import datafixes
-from tests.projects import Project, Ran, our_project
-from tests.servers import Database
+from tests.projects import Project, Ran
 
-BOOK = Path(__file__).parents[1] / "fixtures/book.sql"
 HELD = (
     "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
 )
 RUN = "from datafixes.cli import main; main.main()"
-
-
-@pytest.fixture
-def project(database: Database, monkeypatch: pytest.MonkeyPatch) -> Project:
-    project = our_project(database)
-    assert project.alembic("upgrade", "014").code == 0
-    database.psql(BOOK.read_text("utf-8"), "-v", "ON_ERROR_STOP=1")
-    return project
 
 
 def settings(tmp_path: Path, **more: str) -> list[str]:

@@ -13,24 +13,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from tests.alerts.receiver import Receiver, receiving
 from tests.cli.commands import datafixes
-from tests.projects import Project, our_project
-from tests.servers import Database
+from tests.projects import Project
 from tests.watch.service import Service, serving
 
-BOOK = Path(__file__).parents[1] / "fixtures/book.sql"
 HELD = "account,symbol,quantity\nlarge,SPY,2\ntiny,,\n"
-
-
-@pytest.fixture
-def project(database: Database) -> Project:
-    project = our_project(database)
-    assert project.alembic("upgrade", "014").code == 0
-    database.psql(BOOK.read_text("utf-8"), "-v", "ON_ERROR_STOP=1")
-    return project
 
 
 def watch(tmp_path: Path, **more: str) -> list[str]:
