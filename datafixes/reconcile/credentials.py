@@ -99,7 +99,8 @@ def _secret(settings: Settings, secret: str, origin: str) -> str | bytes:
         wrong = "no credentials (looked at the environment, the profile, and the role of this machine)"
     except ClientError as error:
         wrong = _client_error(error.response.get("Error", {}), session, config)
-    except BotoCoreError as error:
+    # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+    except (BotoCoreError, ValueError, OSError) as error:
         wrong = _one_line(error)
     raise NoKeys(f"{origin}: {wrong}")
 
@@ -119,7 +120,7 @@ def _identity(session: Any, config: Any) -> str:
 
     try:
         caller = session.client("sts", config=config).get_caller_identity()
-    except (BotoCoreError, ClientError):
+    except (BotoCoreError, ClientError, ValueError, OSError):
         return " (whose credentials these are, AWS does not say)"
     return f" (asked as {caller['Arn']} of account {caller['Account']})"
 

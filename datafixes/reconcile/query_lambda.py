@@ -105,7 +105,8 @@ def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
             f"{told.get('Code', 'no code')}: {told.get('Message', '')}",
             f"Look whose credentials these are: aws sts get-caller-identity. Region: {settings.aws_region}",
         ) from None
-    except BotoCoreError as error:
+    # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+    except (BotoCoreError, ValueError, OSError) as error:
         raise answer.wrong(error) from None
     if found.get("FunctionError"):
         raise answer.wrong(f"it failed ({found['FunctionError']}): {_error_of(payload)}")

@@ -102,3 +102,8 @@ def test_the_environment_may_hold_what_the_secret_would(monkeypatch: pytest.Monk
     monkeypatch.setenv("ALPACA", json.dumps(content))
     keys = read_keys(Settings.resolve({}, {}, {}), "env:ALPACA")
     assert (keys.api_key, keys.secret_key, keys.account_number) == ("PK1", "HIDDEN", "PA3")
+
+
+def test_an_endpoint_that_is_no_url(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566/no-scheme")
+    assert refusal() == "secret ops-pipeline/alpaca: Invalid endpoint: localhost:4566/no-scheme"

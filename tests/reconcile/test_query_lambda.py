@@ -211,3 +211,11 @@ def test_closed_rows_that_were_lost_on_the_way_are_not_none(account: Lambdas) ->
     account.functions[NAME] = partial(lost, [{"total": 0}])
     assert read_others(THROUGH_LAMBDA, [Stock("IBM")], since) == []
     assert read_others(THROUGH_LAMBDA, [], since) == []
+
+
+def test_an_endpoint_that_is_no_url(account: Lambdas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "localhost:4566/no-scheme")
+    with pytest.raises(
+        DatafixError, match="gave no answer to rely on: Invalid endpoint: localhost:4566/no-scheme"
+    ):
+        query(SETTINGS, NAME, "SELECT 1")
