@@ -7,7 +7,7 @@ from datafixes.declaration.rows import Rows
 from datafixes.declaration.table import Table
 from datafixes.errors import DatafixError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DataFix",

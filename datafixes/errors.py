@@ -152,6 +152,12 @@ class NotAsPlanned(Refused):
     sqlstate = "DF016"
 
 
+class LedgerVersion(Refused):
+    """The ledger is newer than this package, or older and only its owner may bring it forward."""
+
+    sqlstate = "DF017"
+
+
 class LockNotAvailable(Refused):
     """A lock was not to be had in time. The message names who holds it.
 

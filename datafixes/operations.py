@@ -66,37 +66,45 @@ class RecordDatafixOp(MigrateOperation):
 class RevertDatafixOp(MigrateOperation):
     """Revert a data fix."""
 
-    def __init__(self, fix: Fix | str, on_conflict: str, revision: str | None, rows: Any) -> None:
+    def __init__(self, fix: Fix | str | None, how: dict[str, Any]) -> None:
         self.fix = fix
-        self.on_conflict = on_conflict
-        self.revision = revision
-        self.rows = rows
+        self.how = how
 
     @classmethod
-    def revert_datafix(
+    def revert_datafix(  # noqa: PLR0913 - what an operation can be told
         cls,
         operations: Operations,
-        fix: Fix | str,
+        fix: Fix | str | None = None,
         *,
+        run: int | None = None,
         on_conflict: str = "refuse",
         revision: str | None = None,
         rows: Any = None,
+        audit_schema: str = "",
     ) -> None:
         """Give every value back that a run of a fix changed, or change nothing.
 
-        In a downgrade, that is what the upgrade of the same revision did: it applied the fix, or reverted it.
+        In a downgrade, that is what the upgrade of the same revision did: it applied the fix, or reverted it. What the
+        fix was, the ledger tells: the file that declared it may be gone, or say something else by now.
 
         Args:
             operations: Alembic's.
-            fix: the declaration that was applied, or its name; then the project's revisions are searched for it.
+            fix: the declaration that was applied, or its name; or nothing, where a run is given.
+            run: the number of the run in the ledger, instead of a fix.
             on_conflict: what happens to rows that somebody changed since: ``refuse`` the whole revert, ``skip`` them,
                 or ``overwrite`` them. ``alembic -x on_conflict=FIX:skip`` overrules it.
             revision: in an upgrade, the revision whose run is taken back; by default the one that applied the fix last.
             rows: the keys of some of the rows, and no others; of a fix of several tables ``{table: keys}``.
+            audit_schema: where the ledger stands; by default, as the fix says, or the one ledger that knows it.
         """
         if on_conflict not in ("refuse", "skip", "overwrite"):
             raise CommandError(f"on_conflict={on_conflict!r}: choose refuse, skip or overwrite.")
-        operations.invoke(cls(fix, on_conflict, revision, rows))
+        if (fix is None) == (run is None) or (run is not None and revision is not None):
+            raise CommandError(
+                "revert_datafix takes a fix, by declaration or name, or the run=NUMBER of one."
+            )
+        how = {"on_conflict": on_conflict, "undoes": revision or "", "rows": rows, "run": run}
+        operations.invoke(cls(fix, how | {"audit_schema": audit_schema}))
 
 
 @Operations.register_operation("create_audit_table")
@@ -149,6 +157,27 @@ class UpdateAuditTableOp(MigrateOperation):
         operations.invoke(cls((schema, target), (audit_schema or schema, name)))
 
 
+@Operations.register_operation("update_ledger")
+class UpdateLedgerOp(MigrateOperation):
+    """Bring a ledger to the version of this package."""
+
+    def __init__(self, audit_schema: str) -> None:
+        self.audit_schema = audit_schema
+
+    @classmethod
+    def update_ledger(cls, operations: Operations, *, audit_schema: str = "public") -> None:
+        """Bring a ledger to the version that this package writes; where it is of that version, nothing happens.
+
+        The first run of a fix does the same. This is for where the role that runs fixes does not own the ledger. It
+        cannot be brought back, so a downgrade has nothing to do.
+
+        Args:
+            operations: Alembic's.
+            audit_schema: the schema of the ledger.
+        """
+        operations.invoke(cls(audit_schema))
+
+
 @Operations.register_operation("drop_audit_table")
 class DropAuditTableOp(MigrateOperation):
     """Drop an audit table."""
@@ -184,8 +213,7 @@ def _apply(operations: Operations, operation: ApplyDatafixOp) -> None:
 def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
     from datafixes.running import reverting, run
 
-    how = reverting.Revert(operation.on_conflict, operation.revision or "", operation.rows)
-    run.revert(operations.migration_context, operation.fix, how)
+    run.revert(operations.migration_context, operation.fix, reverting.Revert(**operation.how))
 
 
 @Operations.implementation_for(CreateAuditTableOp)
@@ -207,6 +235,13 @@ def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
     from datafixes.running import run
 
     run.update(operations.migration_context, operation.target, operation.audit)
+
+
+@Operations.implementation_for(UpdateLedgerOp)
+def _update_ledger(operations: Operations, operation: UpdateLedgerOp) -> None:
+    from datafixes.running import run
+
+    run.update_ledger(operations.migration_context, operation.audit_schema)
 
 
 @Operations.implementation_for(DropAuditTableOp)

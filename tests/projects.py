@@ -181,7 +181,7 @@ def our_project(database: Database) -> Project:
 
 def new_project(directory: Path, database: Database, env: str = ENV) -> Project:
     """A project without revisions."""
-    (directory / "migrations/versions").mkdir(parents=True)
+    (directory / "migrations/versions").mkdir(parents=True, exist_ok=True)
     project = Project(directory, database)
     project.write_ini()
     project.env(env)

@@ -9,7 +9,7 @@ from typing import Any
 
 from datafixes.changes import View
 from datafixes.declaration.fix import DataFix
-from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.declaration.table import Table
 from datafixes.errors import DatafixError
 
@@ -20,7 +20,7 @@ class FixOfRevision:
 
     revision: str
     path: Path
-    fix: Fix
+    fix: Declared
 
 
 def fixes_of(scripts: Any) -> list[FixOfRevision]:
@@ -35,9 +35,9 @@ def fixes_of(scripts: Any) -> list[FixOfRevision]:
     ]
 
 
-def fixes_in(module: object) -> Iterator[Fix]:
+def fixes_in(module: object) -> Iterator[Declared]:
     """The fixes that a module holds."""
-    seen: list[Fix] = []
+    seen: list[Declared] = []
     for value in vars(module).values():
         for one in value if isinstance(value, list | tuple) else (value,):
             if isinstance(one, DataFix | RecordedFix) and not any(one is fix for fix in seen):

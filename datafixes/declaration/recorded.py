@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from datafixes.declaration.expressions import check_identifiers, check_text
 from datafixes.declaration.fix import DataFix, Relation, check_name_and_reason, fingerprint, relations
+from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.table import KINDS, Table
 from datafixes.errors import DeclarationError
 
@@ -89,5 +90,8 @@ class RecordedFix:
         return fingerprint({**content, "tables": [vars(table) for table in self.tables]})
 
 
-Fix = DataFix | RecordedFix
-"""Either kind of fix."""
+Declared = DataFix | RecordedFix
+"""Either kind of declaration."""
+
+Fix = Declared | RecalledFix
+"""A fix: its declaration, or what the ledger keeps of it."""

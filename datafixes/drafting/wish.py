@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
-from datafixes.declaration.recorded import Fix
+from datafixes.declaration.recorded import Declared
 from datafixes.drafting.copies import Copies
 from datafixes.drafting.survey import TableSeen
 from datafixes.project import Project
@@ -57,7 +57,7 @@ class Draft:
         told: what was found, in lines for the author.
     """
 
-    fix: Fix
+    fix: Declared
     copies: tuple[tuple[TableSeen, Copies], ...]
     told: tuple[str, ...]
 

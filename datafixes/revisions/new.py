@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.declaration.recorded import Declared, RecordedFix
 from datafixes.revisions.placing import Place
 from datafixes.revisions.source import House, Node, Text, call, laid_out, quoted
 from datafixes.revisions.text import Parts, Written, revision_text
@@ -11,7 +11,7 @@ _HOUSE = House()
 
 
 def revision_of_fix(
-    place: Place, title: str, fix: Fix, house: House = _HOUSE, *, statements: str = ""
+    place: Place, title: str, fix: Declared, house: House = _HOUSE, *, statements: str = ""
 ) -> str:
     """A revision that applies a fix, and whose downgrade reverts it.
 

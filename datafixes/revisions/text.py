@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datafixes.declaration.fix import Change, DataFix, Insert, Update
-from datafixes.declaration.recorded import Fix, RecordedFix
+from datafixes.declaration.recorded import Declared, RecordedFix
 from datafixes.declaration.rows import Rows
 from datafixes.declaration.table import Table
 from datafixes.revisions.placing import Place
@@ -49,7 +49,7 @@ class Written:
     """
 
     name: str
-    fix: Fix
+    fix: Declared
     comment: str = ""
 
 
@@ -139,7 +139,7 @@ def _imports(needs: frozenset[str], house: House) -> str:
     return "\n\n".join("\n".join(group) for group in (standard, third, own) if group)
 
 
-def _node_of_fix(fix: Fix) -> Group:
+def _node_of_fix(fix: Declared) -> Group:
     """A declaration with what is not as it is by default."""
     if isinstance(fix, RecordedFix):
         return call(

@@ -1,12 +1,13 @@
 """What a run leaves for people: lines in the pipeline's log, and a line in the ledger even where it failed."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from datafixes import __version__
 from datafixes.audit.digest import digest_of_run
 from datafixes.audit.images import TableOfRun, changes_of_run, tables_of_run
 from datafixes.audit.queries import Run, last_run
@@ -22,6 +23,10 @@ from datafixes.script.tables import LEDGER
 
 _logger = logging.getLogger("alembic.datafixes")
 
+_IS_OF_0_1 = (
+    "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass({})"
+    " AND attname = 'engine' AND attnum > 0)"
+)
 _SHOWN_ROWS = 20
 _SHOWN_TEXT = 60
 
@@ -152,29 +157,41 @@ def record_failure(connection: Connection, fix: Fix, attempt: Attempt, error: Da
     Where that cannot be done (read-only, unreachable, no ledger), the log alone tells, and the gap in the ledger's
     numbers.
     """
+    if not fix.schema_of_audit:  # a revert whose ledger was not found
+        return
     ledger = qualified(fix.schema_of_audit, LEDGER)
-    values = ", ".join(
-        "NULL" if value is None else text(value)
-        for value in (
-            fix.name, attempt.revision, attempt.direction, "failed", fix.reason, attempt.application or None,
-            fix.fingerprint, error.message,
-        )
-    )  # fmt: skip
-    statement = (
-        f"INSERT INTO {ledger} (fix, revision, direction, outcome, reason, application, fingerprint,"
-        " error, rows_expected, rows_changed, finished_at)"
-        f" VALUES ({values}, {fix.rows_expected}, 0, clock_timestamp())"
-    )
+    values: dict[str, str | None] = {
+        "fix": fix.name,
+        "revision": attempt.revision,
+        "direction": attempt.direction,
+        "outcome": "failed",
+        "reason": fix.reason,
+        "application": attempt.application or None,
+        "fingerprint": fix.fingerprint,
+        "error": error.message,
+        "engine": __version__,
+    }
     try:
         with connection.engine.connect() as own:
             own.exec_driver_sql("SET lock_timeout = '2s'")
             own.exec_driver_sql("SET statement_timeout = '5s'")
-            own.exec_driver_sql(verbatim(own, statement))
+            if own.exec_driver_sql(_IS_OF_0_1.format(text(ledger))).scalar_one():
+                del values["engine"]  # the run that was to bring the ledger forward was undone
+            own.exec_driver_sql(verbatim(own, _insert(ledger, values, fix.rows_expected)))
             own.commit()
     except SQLAlchemyError as unrecorded:
         _logger.warning(
             "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, _words(unrecorded)
         )
+
+
+def _insert(ledger: str, values: Mapping[str, str | None], rows_expected: int | None) -> str:
+    listed = ", ".join("NULL" if value is None else text(value) for value in values.values())
+    expected = "NULL" if rows_expected is None else str(rows_expected)
+    return (
+        f"INSERT INTO {ledger} ({', '.join(values)}, rows_expected, rows_changed, finished_at)"
+        f" VALUES ({listed}, {expected}, 0, clock_timestamp())"
+    )
 
 
 def _words(error: SQLAlchemyError) -> str:

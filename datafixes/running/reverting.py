@@ -1,13 +1,26 @@
 """How a fix is taken back: as a whole or some of its rows, and what happens to rows that somebody changed since."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-from datafixes.declaration.declared import nearest
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.audit.recalling import recall
+from datafixes.declaration.declared import fix_named, fixes_of, nearest
 from datafixes.declaration.expressions import Value
+from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
-from datafixes.errors import DeclarationError
+from datafixes.errors import DatafixError, DeclarationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+_logger = logging.getLogger("alembic.datafixes")
 
 
 @dataclass(frozen=True)
@@ -18,15 +31,63 @@ class Revert:
         on_conflict: what the author says of rows that somebody changed since.
         undoes: the revision whose run is taken back, or an empty string.
         rows: the keys of some of the rows, by table where there are several; None: all.
+        run: the number of the run that is taken back, instead of the fix and the revision.
+        audit_schema: where its ledger stands, where that is not known from a declaration.
     """
 
     on_conflict: str = "refuse"
     undoes: str = ""
     rows: Any = None
+    run: int | None = None
+    audit_schema: str = ""
+
+
+def known_fix(given: Fix | str | None, how: Revert, scripts: Any, connection: Connection | None) -> Fix:
+    """What is known of the fix that a revert is for: its declaration, or what the ledger keeps of it.
+
+    The ledger decides: a declaration that is another one than it was when the fix ran is left aside, with a warning.
+
+    Args:
+        given: its declaration, or its name, or None where a run is meant.
+        how: which run.
+        scripts: Alembic's ScriptDirectory, or None.
+        connection: where the ledger is, or None where a script is printed.
+    """
+    declared = _declared(scripts, given) if isinstance(given, str) else given
+    if declared is None:
+        named = RecalledFix(str(given or f"run {how.run}"), how.run, how.audit_schema)
+        return named if connection is None else recall(connection, named)
+    if connection is None:
+        return declared
+    kept = _kept(connection, declared)
+    if kept.fingerprint in ("", declared.fingerprint):
+        return declared
+    _logger.warning(
+        "datafix %s: its declaration is another one than when it ran: fingerprint %s then, %s in the file now. "
+        "What is reverted is what the ledger keeps.",
+        declared.name, kept.fingerprint[:12], declared.fingerprint[:12],
+    )  # fmt: skip
+    return kept
+
+
+def _declared(scripts: Any, name: str) -> Fix | None:
+    if scripts is not None:
+        with suppress(DatafixError):  # no file declares it, or two do
+            return fix_named(fixes_of(scripts), name).fix
+    return None
+
+
+def _kept(connection: Connection, declared: Fix) -> RecalledFix:
+    wanted = RecalledFix(declared.name, None, declared.schema_of_audit)
+    try:
+        with connection.begin_nested():
+            return recall(connection, wanted)
+    except (DatafixError, DBAPIError):  # nothing ran, or may be read: the engine says so in its own words
+        return wanted
 
 
 def chosen_rows(fix: Fix, rows: Any) -> dict[str, list[tuple[Value, ...]]] | None:
-    """The keys of the rows that a revert is for, by table.
+    """The keys of the rows that a revert is for, by table; under an empty name where the fix has one.
 
     Raises:
         DeclarationError: they do not say which rows of which table.
@@ -34,14 +95,14 @@ def chosen_rows(fix: Fix, rows: Any) -> dict[str, list[tuple[Value, ...]]] | Non
     if rows is None:
         return None
     tables = [table.table for table in fix.tables]
-    by_table = rows if isinstance(rows, Mapping) else {tables[0]: rows}
+    by_table = rows if isinstance(rows, Mapping) else {"": rows}
     if not isinstance(rows, Mapping) and len(tables) > 1:
         raise DeclarationError(
             f"datafix {fix.name}: it has several tables, so say of which the rows are.",
             hint=f"rows={{{tables[0]!r}: [...]}}",
         )
     for table, keys in by_table.items():
-        if table not in tables:
+        if tables and table not in ("", *tables):
             raise DeclarationError(
                 f"datafix {fix.name}: {table} is none of its tables.{nearest(table, tables)}"
             )

@@ -13,7 +13,6 @@ from weakref import WeakSet
 from alembic.util import CommandError
 
 from datafixes.changes import View
-from datafixes.declaration.declared import fix_named, fixes_of
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix, RecordedFix
 from datafixes.errors import DatafixError, UnsafeTransaction
@@ -21,11 +20,18 @@ from datafixes.running import refusal
 from datafixes.running.execution import Attempts, execute, limits_of
 from datafixes.running.journal import Attempt, check_plan, record_failure, tell
 from datafixes.running.migration import context_of, revision_running, watcher_of
-from datafixes.running.reverting import Revert, chosen_rows
+from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.script.apply import apply_script
 from datafixes.script.frame import Script
 from datafixes.script.revert import revert_script
-from datafixes.script.tables import AuditTable, create_script, drop_script, update_script
+from datafixes.script.tables import (
+    LEDGER,
+    AuditTable,
+    create_script,
+    drop_script,
+    ledger_script,
+    update_script,
+)
 from datafixes.settings import URL_OPTION, Settings
 
 if TYPE_CHECKING:
@@ -60,29 +66,23 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     _hand_over(alembic, script, settings, fix)
 
 
-def revert(alembic: MigrationContext, fix: Fix | str, how: Revert) -> None:
+def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> None:
     """Revert a fix in Alembic's transaction; what the operator said of conflicts overrules the author."""
     settings = settings_for(alembic)
     try:
-        declared = _declared(alembic, fix) if isinstance(fix, str) else fix
+        connection = None if alembic.as_sql else alembic.connection
+        known = known_fix(fix, how, alembic.script, connection)
         context = replace(
             context_of(alembic, settings),
-            on_conflict=settings.on_conflict.get(declared.name, how.on_conflict),
+            on_conflict=how.on_conflict,
+            overruled=settings.on_conflict,
             undoes=how.undoes,
-            chosen=chosen_rows(declared, how.rows),
+            chosen=chosen_rows(known, how.rows),
         )
-        script = revert_script(declared, context, limits_of(settings))
+        script = revert_script(known, context, limits_of(settings))
     except DatafixError as error:
         raise DatafixFailed(error) from error
-    _hand_over(alembic, script, settings, declared)
-
-
-def _declared(alembic: MigrationContext, name: str) -> Fix:
-    if alembic.script is None:
-        raise DatafixError(
-            f"datafix {name}: Alembic does not say where its revisions are, so give the fix itself."
-        )
-    return fix_named(fixes_of(alembic.script), name).fix
+    _hand_over(alembic, script, settings, known)
 
 
 def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
@@ -97,6 +97,12 @@ def update(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str,
     settings = settings_for(alembic)
     table = AuditTable(target[1], audit[1], target[0], audit[0])
     _hand_over(alembic, update_script(table, limits_of(settings)), settings, table.name)
+
+
+def update_ledger(alembic: MigrationContext, audit_schema: str) -> None:
+    """Bring a ledger to the version of this package."""
+    settings = settings_for(alembic)
+    _hand_over(alembic, ledger_script(audit_schema, limits_of(settings)), settings, LEDGER)
 
 
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:

@@ -38,7 +38,7 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
 
 
 def _declaration(fix: DataFix, context: Context) -> str:
-    facts = declared(fix, context) | {
+    facts = declared(fix, context, f"apply {fix.name}") | {
         "change": fix.kind,
         "set": list(fix.change.set) if isinstance(fix.change, Update) else [],
         "tolerance": fix.rows.tolerance,

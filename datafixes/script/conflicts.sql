@@ -9,10 +9,33 @@ BEGIN
 END
 $engine$;
 
+-- The statement that evaluates what tells the rows apart, on the rows as the fix left them ("then") or as they are ("now").
+-- It runs in the revert's own block, under the caller's settings, because it holds the author's SQL.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_identity_query(fix jsonb, moment text)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    identities text := (SELECT string_agg(format(E'(%s\n) AS %I', i.sql, i.name), ', ' ORDER BY i.n)
+                          FROM ROWS FROM (jsonb_array_elements_text(fix -> 'identity_sql'), jsonb_array_elements_text(fix -> 'identity'))
+                               WITH ORDINALITY AS i (sql, name, n));
+BEGIN
+    IF identities IS NULL THEN
+        RETURN 'SELECT';
+    ELSIF moment = 'then' THEN
+        PERFORM pg_temp.datafix_keep_left(fix);
+    END IF;
+    RETURN pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_%s_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, %s FROM %s', moment, identities,
+        CASE moment WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
+             ELSE (fix ->> 'target') || ' WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair WHERE {{datafix_pair.key = target.key}})' END));
+END
+$engine$;
+
 -- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_others(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
+    IF fix -> 'identity' = '[]' THEN
+        RETURN;
+    END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'taken', datafix_action = NULL
           FROM pg_temp.datafix_then_{{n}} AS was JOIN pg_temp.datafix_now_{{n}} AS has ON {{was.key = has.key}}

@@ -1,10 +1,12 @@
 """Where and by whom a script runs: what varies from run to run, and not with the fix."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from datafixes import __version__
 from datafixes.declaration.expressions import Value
-from datafixes.declaration.recorded import Fix
+from datafixes.declaration.recalled import RecalledFix
+from datafixes.declaration.recorded import Declared, Fix
 from datafixes.script import literal
 
 
@@ -21,7 +23,8 @@ class Context:
         application: who and what runs it, for the ledger.
         on_conflict: for a revert: refuse, skip or overwrite.
         undoes: for a revert: the revision whose run it takes back; empty: this one's, or else the last application.
-        chosen: for a revert of some rows: the keys, by table of the fix.
+        overruled: for a revert: what the operator said of conflicts, by name of the fix.
+        chosen: for a revert of some rows: the keys, by table of the fix; under an empty name where it has one.
     """
 
     revision: str | None = None
@@ -31,6 +34,7 @@ class Context:
     version_table_schema: str = ""
     application: str = ""
     on_conflict: str = "refuse"
+    overruled: Mapping[str, str] = field(default_factory=dict)
     undoes: str = ""
     chosen: Mapping[str, Sequence[tuple[Value, ...]]] | None = None
 
@@ -47,8 +51,26 @@ class Context:
         return f"pg_catalog.to_regclass({literal.text(self.version_table_name)})"
 
 
-def declared(fix: Fix, context: Context) -> dict[str, object]:
-    """The facts that every run of a fix has, as the engine takes them."""
+def run_facts(fix: Fix, context: Context, fuse: str) -> dict[str, object]:
+    """The facts of a run, whatever is declared: which fix, where, by whom, and what its commit fuse waits for."""
+    facts: dict[str, object] = {
+        "fix": fix.name,
+        "audit_schema": fix.schema_of_audit,
+        "revision": context.revision,
+        "upgrading": context.upgrading,
+        "after": list(context.after),
+        "version_table": context.version_table_name,
+        "application": context.application,
+        "engine": __version__,
+        "fuse": fuse,
+    }
+    if isinstance(fix, RecalledFix) and fix.run is not None:
+        facts["of_run"] = fix.run
+    return facts
+
+
+def declared(fix: Declared, context: Context, fuse: str) -> dict[str, object]:
+    """The facts that every run of a declared fix has, as the engine takes them."""
     return {
         "fix": fix.name,
         "reason": fix.reason,
@@ -59,18 +81,14 @@ def declared(fix: Fix, context: Context) -> dict[str, object]:
                 "audit_table": table.audit,
                 "key": list(table.key_columns),
                 "identity": list(table.identity),
+                "identity_sql": list(table.identity.values()),
                 "housekeeping": list(table.housekeeping),
             }
             for table in fix.tables
         ],
-        "audit_schema": fix.schema_of_audit,
         "other_tables": fix.other_tables,
         "fire_triggers": fix.fire_triggers,
         "rows_expected": fix.rows_expected,
-        "revision": context.revision,
-        "upgrading": context.upgrading,
-        "after": list(context.after),
-        "version_table": context.version_table_name,
-        "application": context.application,
+        **run_facts(fix, context, fuse),
         "fingerprint": fix.fingerprint,
     }

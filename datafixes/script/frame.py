@@ -22,9 +22,11 @@ _FILES = (
     "surroundings.sql",
     "apply.sql",
     "record.sql",
+    "recall.sql",
     "revert.sql",
     "conflicts.sql",
     "views.sql",
+    "ledger_table.sql",
     "audit_table.sql",
 )
 

@@ -8,7 +8,7 @@ DECLARE
     one jsonb;
 BEGIN
     -- The text of the cursor, not its name: PostgreSQL cuts long names off.
-    IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s %s>', fix ->> 'direction', fix ->> 'fix')) > 0
+    IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s>', fix ->> 'fuse')) > 0
                      AND creation_time >= transaction_timestamp()) THEN
         PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the commit fuse is not lit', fix ->> 'fix'), NULL,
             'Run the whole script, from its first statement on, in one transaction.');
@@ -18,9 +18,13 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_check_transaction(fix);
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
-    fix := pg_temp.datafix_check_revision(fix, version_table)
-        || jsonb_build_object('ledger', format('%I.datafix_run', fix ->> 'audit_schema'), 'ledger_tables', format('%I.datafix_run_table', fix ->> 'audit_schema'));
-    fix := pg_temp.datafix_check_in_force(fix);
+    fix := pg_temp.datafix_check_revision(fix, version_table);
+    IF fix ->> 'direction' = 'revert' THEN
+        fix := pg_temp.datafix_recall(fix);
+    ELSE
+        fix := pg_temp.datafix_in_ledger(fix, fix ->> 'audit_schema');
+        PERFORM pg_temp.datafix_check_not_in_force(fix);
+    END IF;
     FOR n IN 1 .. jsonb_array_length(fix -> 'tables') LOOP
         one := pg_temp.datafix_check_target(pg_temp.datafix_table(fix, n));
         fix := pg_temp.datafix_put(fix, n, pg_temp.datafix_check_audit_table(one));
@@ -83,18 +87,26 @@ BEGIN
 END
 $engine$;
 
--- Before anything else is looked at: what is in force already is not applied again, and what is not is not reverted. Of
--- a fix to be reverted, rows are told apart as they were when it was applied.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_check_in_force(fix jsonb)
+-- Names the ledger of a schema, and brings it to the version that this engine writes.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_in_ledger(fix jsonb, audit_schema text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NOT NULL THEN
+        PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
+    END IF;
+    RETURN fix || jsonb_build_object('audit_schema', audit_schema, 'ledger', format('%I.datafix_run', audit_schema),
+                                     'ledger_tables', format('%I.datafix_run_table', audit_schema));
+END
+$engine$;
+
+-- Before anything else is looked at: what is in force already is not applied again.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_not_in_force(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     last jsonb;
 BEGIN
     IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
-        RETURN fix;
-    END IF;
-    IF fix ->> 'direction' = 'revert' THEN
-        RETURN pg_temp.datafix_take_keys(fix || jsonb_build_object('last', pg_temp.datafix_run_to_revert(fix)));
+        RETURN;
     END IF;
     last := pg_temp.datafix_in_force(fix);
     IF last IS NOT NULL THEN
@@ -107,26 +119,6 @@ BEGIN
             last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
             format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
     END IF;
-    RETURN fix;
-END
-$engine$;
-
--- The keys that the ledger noted when the fix was applied, and what its tables are called now.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_take_keys(fix jsonb)
-RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    noted jsonb;
-BEGIN
-    FOR n IN 1 .. jsonb_array_length(fix -> 'tables') LOOP
-        EXECUTE format('SELECT to_jsonb(t) || jsonb_build_object(''renamed'', (t.shape -> ''target'')::bigint::oid::regclass) FROM %s AS t WHERE t.run_id = $1 AND t.position = $2',
-            fix ->> 'ledger_tables') INTO noted USING (fix -> 'last' -> 'run_id')::bigint, n;
-        IF noted IS NOT NULL THEN
-            fix := jsonb_set(fix, ARRAY['tables', (n - 1)::text], (fix -> 'tables' -> (n - 1)) || jsonb_build_object('key', noted -> 'key_columns', 'noted', noted)
-                || CASE WHEN noted -> 'key_columns' = '[]' THEN '{"by_image": true}' ELSE '{}' END::jsonb
-                || CASE WHEN noted ->> 'renamed' ~ '^[0-9]+$' THEN '{}' ELSE jsonb_build_object('renamed', noted -> 'renamed') END);
-        END IF;
-    END LOOP;
-    RETURN fix;
 END
 $engine$;
 

@@ -34,7 +34,7 @@ RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     last jsonb := pg_temp.datafix_last_application(fix);
 BEGIN
-    RETURN CASE WHEN last ->> 'outcome' <> 'not_applicable' AND pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) IS NULL THEN last END;
+    RETURN CASE WHEN last ->> 'outcome' NOT IN ('not_applicable', 'declined') AND pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) IS NULL THEN last END;
 END
 $engine$;
 
@@ -46,6 +46,12 @@ DECLARE
     of_revision text := coalesce(fix ->> 'undoes', CASE WHEN NOT (fix -> 'upgrading')::boolean THEN fix ->> 'revision' END);
     wanted      jsonb;
 BEGIN
+    IF fix ? 'of_run' THEN      -- by its number
+        EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.run_id = $1
+                               AND r.outcome NOT IN ('started', 'failed')$sql$, fix ->> 'ledger')
+           INTO wanted USING (fix -> 'of_run')::bigint;
+        RETURN wanted;
+    END IF;
     EXECUTE format($sql$SELECT to_jsonb(r) FROM %1$s AS r WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
                            AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
                          ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision;
@@ -56,6 +62,20 @@ BEGIN
 END
 $engine$;
 
+-- What the ledger keeps of a fix, so that a revert needs no file: its tables with their keys, their identities and their
+-- housekeeping columns, which other tables may differ, and whether triggers fire.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_declaration(fix jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT jsonb_build_object(
+        'fire_triggers', fix -> 'fire_triggers',
+        'other_tables', fix -> 'other_tables',
+        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                       'target_schema', t -> 'target_schema', 'target_table', t -> 'target_table',
+                       'audit_table', t -> 'audit_table', 'key', t -> 'key', 'identity', t -> 'identity',
+                       'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping') ORDER BY n), '[]')
+                     FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
+$engine$;
+
 -- Opens the run in the ledger, with a line for each table. What happens from here on is watched.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_run(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -64,11 +84,13 @@ DECLARE
     one jsonb;
 BEGIN
     EXECUTE format($sql$
-        INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run, on_conflict, rows_chosen)
-        VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 -> 'rows_expected')::bigint, $1 ->> 'reason',
-                nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint, $1 ->> 'on_conflict', $1 ->> 'rows_chosen')
+        INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run,
+                        on_conflict, rows_chosen, declined_because, engine, declaration)
+        VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 -> 'rows_expected')::bigint,
+                $1 ->> 'reason', nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint,
+                $1 ->> 'on_conflict', $1 ->> 'rows_chosen', $1 ->> 'declined_because', $1 ->> 'engine', $2)
         RETURNING run_id
-    $sql$, fix ->> 'ledger') INTO run USING fix;
+    $sql$, fix ->> 'ledger') INTO run USING fix, pg_temp.datafix_declaration(fix);
     fix := fix || jsonb_build_object('run', run);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_check_audit_columns(one);
@@ -109,7 +131,7 @@ BEGIN
         END IF;
         EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR SELECT pg_temp.datafix_check_moved(%L)', moved, fix - 'tables');
     END IF;
-    PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s %s>', fix ->> 'direction', fix ->> 'fix'), true);
+    PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
     PERFORM set_config('datafixes.told', format('datafix %s: %s, %s rows changed, run %s', fix ->> 'fix', outcome, changed, fix ->> 'run'), true);
 END
 $engine$;

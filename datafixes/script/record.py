@@ -79,7 +79,7 @@ def _on_lines(statement: str) -> str:
 
 
 def _opening(fix: RecordedFix, context: Context) -> list[str]:
-    facts = declared(fix, context)
+    facts = declared(fix, context, f"apply {fix.name}")
     described = [
         {**facts_of, **_expectations(table)}
         for facts_of, table in zip(facts["tables"], fix.tables, strict=True)  # type: ignore[call-overload]

@@ -18,6 +18,7 @@ BEGIN
     IF last IS NULL OR undone IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: %s', fix ->> 'fix',
             CASE WHEN undone IS NOT NULL THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
+                 WHEN fix ? 'of_run' THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
                  ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END), NULL,
             format('Look: SELECT * FROM %s ORDER BY run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
     END IF;
@@ -32,10 +33,6 @@ BEGIN
     IF last ->> 'outcome' NOT IN ('applied', 'reverted') THEN
         PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id')), 'not_applicable');
         RETURN NULL;
-    ELSIF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
-        PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the revision was edited after it ran: run %s has the fingerprint %s, this file %s',
-            fix ->> 'fix', last ->> 'run_id', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)), NULL,
-            'Nothing was changed. Revert with the file that was applied.');
     END IF;
     PERFORM pg_temp.datafix_check_shape(t, t -> 'noted') FROM pg_temp.datafix_tables(fix) AS t;
     fix := pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id'));
@@ -60,7 +57,41 @@ BEGIN
 END
 $engine$;
 
--- Of a revert of some rows: leaves the others out. Each one named must be one that the run changed.
+-- Of a revert of some rows, named by table ('' where there is one): leaves the others out.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_choose_rows(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    chosen  jsonb := fix -> 'chosen';
+    names   text[] := ARRAY(SELECT t ->> 'target_table' FROM jsonb_array_elements(fix -> 'tables') AS t);
+    unknown text;
+    one     jsonb;
+    keys    text;
+BEGIN
+    IF chosen ? '' AND cardinality(names) > 1 THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: it has several tables, so say of which the rows are: %s',
+            fix ->> 'fix', array_to_string(names, ', ')), NULL, format('Nothing was changed. For example rows={%L: [...]}.', names[1]));
+    END IF;
+    SELECT string_agg(k, ', ') INTO unknown FROM jsonb_object_keys(chosen) AS k WHERE k <> '' AND k <> ALL (names);
+    IF unknown IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s is none of its tables, which are %s', fix ->> 'fix', unknown,
+            array_to_string(names, ', ')));
+    END IF;
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        keys := coalesce(chosen ->> (one ->> 'target_table'), chosen ->> '');
+        IF keys IS NULL THEN
+            EXECUTE pg_temp.datafix_sql(one, 'DELETE FROM pg_temp.datafix_pair_{{n}}');
+            CONTINUE;
+        END IF;
+        PERFORM pg_temp.datafix_check_keyed(one);
+        EXECUTE pg_temp.datafix_sql(one, format(
+            'CREATE TEMP TABLE datafix_chosen_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', one ->> 'target'));
+        EXECUTE pg_temp.datafix_sql(one, 'INSERT INTO pg_temp.datafix_chosen_{{n}} VALUES ') || keys;
+        PERFORM pg_temp.datafix_choose(one);
+    END LOOP;
+END
+$engine$;
+
+-- Each row named must be one that the run changed.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_choose(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -221,6 +252,11 @@ BEGIN
         UPDATE pg_temp.datafix_restore_{{n}} SET datafix_action = CASE datafix_state
             WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END
     $sql$);
+    IF fix ? 'unidentified' THEN        -- a row that differs in any column may be another one under the same key
+        EXECUTE pg_temp.datafix_sql(fix, $sql$
+            UPDATE pg_temp.datafix_restore_{{n}} SET datafix_state = 'changed since', datafix_action = NULL WHERE datafix_state = 'drifted'
+        $sql$);
+    END IF;
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_restore_{{n}}');
     RETURN fix || jsonb_build_object('staged', staged, 'written', coalesce(written, '[]'));
 END

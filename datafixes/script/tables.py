@@ -65,6 +65,21 @@ END
     return frame(title, f"update {table.name}", block, limits)
 
 
+def ledger_script(audit_schema: str, limits: Limits) -> Script:
+    """The script that brings a ledger to the version that this package writes."""
+    check_identifiers(audit_schema)
+    block = f"""
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
+    PERFORM pg_temp.datafix_update_ledger({literal.text(audit_schema)});
+    {_finished("update", LEDGER)}
+END
+"""
+    return frame(
+        f"ledger {audit_schema}.{LEDGER}: to the version of this engine", f"update {LEDGER}", block, limits
+    )
+
+
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:
     """The script that drops an audit table, and with the last one the ledger.
 

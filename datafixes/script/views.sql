@@ -59,12 +59,13 @@ BEGIN
 END
 $engine$;
 
--- For the auditor: every run, newest first, with the run that took it back; and the fixes that are in force.
+-- For the auditor: every run, newest first, with the run that took it back; and the fixes that are in force. New columns
+-- come last: the views are replaced where they stand, with the rights that others have on them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     EXECUTE replace($sql$
-        CREATE VIEW {schema}.datafix_history AS
+        CREATE OR REPLACE VIEW {schema}.datafix_history AS
         WITH RECURSIVE reverted AS (    -- a run, what took it back as a whole, what took that back, ...
             SELECT run_id, run_id AS last, 0 AS times FROM {schema}.datafix_run
             UNION ALL
@@ -79,12 +80,13 @@ BEGIN
                CASE WHEN (SELECT max(times) FROM reverted WHERE reverted.run_id = run.run_id) % 2 = 1
                     THEN (SELECT last FROM reverted WHERE reverted.run_id = run.run_id AND times = 1) END AS reverted_by_run,
                ARRAY(SELECT t.target_table FROM {schema}.datafix_run_table AS t WHERE t.run_id = run.run_id ORDER BY t.position) AS tables,
-               run.applied_by, run.application, run.reason, run.started_at, run.finished_at, run.on_conflict, run.already, run.error, run.fingerprint
+               run.applied_by, run.application, run.reason, run.started_at, run.finished_at, run.on_conflict, run.already, run.error, run.fingerprint,
+               run.logged_in_as, run.engine, run.declined_because
           FROM {schema}.datafix_run AS run
          ORDER BY run.run_id DESC
     $sql$, '{schema}', quote_ident(audit_schema));
     EXECUTE replace($sql$
-        CREATE VIEW {schema}.datafix_open AS
+        CREATE OR REPLACE VIEW {schema}.datafix_open AS
         SELECT fix, run_id, revision, tables, rows_changed,
                (SELECT string_agg(part.rows_chosen, '; ' ORDER BY part.run_id) FROM {schema}.datafix_history AS part
                  WHERE part.reverts_run = run.run_id AND part.rows_chosen IS NOT NULL AND part.outcome = 'reverted' AND part.reverted_by_run IS NULL) AS rows_reverted,
@@ -95,8 +97,6 @@ BEGIN
     $sql$, '{schema}', quote_ident(audit_schema));
     EXECUTE format('COMMENT ON VIEW %I.datafix_history IS %L', audit_schema, 'datafixes: all runs, newest first');
     EXECUTE format('COMMENT ON VIEW %I.datafix_open IS %L', audit_schema, 'datafixes: the fixes that are in force, newest first');
-    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_history', audit_schema));
-    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_open', audit_schema));
 END
 $engine$;
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.history import RunOfHistory, run_of
 from datafixes.audit.queries import last_run
 from datafixes.declaration.declared import nearest
-from datafixes.declaration.recorded import Fix
+from datafixes.declaration.recorded import Declared
 from datafixes.errors import DatafixError
 from datafixes.testing.databases import Database, words_of
 from datafixes.testing.session import Session, Target
@@ -39,7 +39,7 @@ class Trial:
         self.session = session
         self.target = target
         self.template = template
-        self.fix: Fix = target.of.fix
+        self.fix: Declared = target.of.fix
         self.revision = target.of.revision
         self.seeded: Database | None = None
         self.refused: DatafixError | None = None

@@ -38,7 +38,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 
 def test_python_m_datafixes_and_the_version() -> None:
     done = process("--version")
-    assert (done.returncode, done.stdout) == (0, "datafixes, version 0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, "datafixes, version 0.2.0\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -10,17 +10,19 @@ BEGIN
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
         "tables": [
-            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "housekeeping": []}
+            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "identity_sql": ["coalesce(option_symbol, ticker)"], "housekeeping": []}
         ],
-        "audit_schema": "public",
         "other_tables": [],
         "fire_triggers": true,
         "rows_expected": 7,
+        "audit_schema": "public",
         "revision": "015",
         "upgrading": true,
         "after": ["014"],
         "version_table": "public.alembic_version",
         "application": "commit 3f2a",
+        "engine": "0.2.0",
+        "fuse": "apply close_phantom_positions",
         "fingerprint": "21bf9adaa0d88b7813862130454919ae505ccb0f681404910365add54130e542",
         "change": "update",
         "set": ["status", "close_reason", "closed_at", "exit_price", "current_pnl_dollars", "current_pnl_percent"],

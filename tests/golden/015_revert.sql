@@ -1,25 +1,28 @@
 DO $datafix$
 DECLARE
     fix      jsonb;
+    one      jsonb;     -- one of its tables
     restored bigint;
 BEGIN
     -- One fix at a time; this revision and no other; applied and not yet reverted; the images and the tables are as
-    -- they were. NULL: the fix changed nothing when it ran, so there is nothing to give back.
+    -- they were. What the fix is, the ledger tells. NULL: it changed nothing when it ran, so there is nothing to give back.
     fix := pg_temp.datafix_open_revert($fix${
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
         "tables": [
-            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "housekeeping": []}
+            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "identity_sql": ["coalesce(option_symbol, ticker)"], "housekeeping": []}
         ],
-        "audit_schema": "public",
         "other_tables": [],
         "fire_triggers": true,
         "rows_expected": 7,
+        "audit_schema": "public",
         "revision": "015",
         "upgrading": false,
         "after": ["015"],
         "version_table": "public.alembic_version",
         "application": "commit 3f2a",
+        "engine": "0.2.0",
+        "fuse": "revert close_phantom_positions",
         "fingerprint": "21bf9adaa0d88b7813862130454919ae505ccb0f681404910365add54130e542",
         "change": "revert",
         "set": [],
@@ -32,18 +35,12 @@ BEGIN
     -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
     -- a value since must not lose it.
     fix := pg_temp.datafix_compare(fix);
-    -- A key alone is no proof of identity: a row that somebody put under one of these keys since is not ours (C31).
-    PERFORM pg_temp.datafix_keep_left(pg_temp.datafix_table(fix, 1));
-    EXECUTE pg_temp.datafix_sql(pg_temp.datafix_table(fix, 1), $sql$
-        CREATE TEMP TABLE datafix_then_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, (coalesce(option_symbol, ticker)
-) AS symbol FROM pg_temp.datafix_left_{{n}} AS active_positions
-    $sql$);
-    EXECUTE pg_temp.datafix_sql(pg_temp.datafix_table(fix, 1), $sql$
-        CREATE TEMP TABLE datafix_now_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, (coalesce(option_symbol, ticker)
-) AS symbol FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair WHERE {{datafix_pair.key = target.key}})
-    $sql$);
-    PERFORM pg_temp.datafix_mark_others(pg_temp.datafix_table(fix, 1));
+    -- A key alone is no proof of identity: a row that somebody put under one of these keys since is not ours.
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        EXECUTE pg_temp.datafix_identity_query(one, 'then');
+        EXECUTE pg_temp.datafix_identity_query(one, 'now');
+        PERFORM pg_temp.datafix_mark_others(one);
+    END LOOP;
     PERFORM pg_temp.datafix_settle_conflicts(fix);
 
     -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.

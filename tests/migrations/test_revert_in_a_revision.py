@@ -110,7 +110,7 @@ def test_the_undo_of_an_unknown_fix_names_the_nearest(tmp_path: Path, database: 
     )
     refused = project.alembic("upgrade", "head")
     assert refused.code == 255
-    assert "No revision declares a fix close_item. Did you mean close_items?" in refused.last_line
+    assert "a fix close_item, and no ledger knows it. Did you mean close_items?" in refused.last_line
 
 
 def test_the_script_of_an_undo_does_the_same(tmp_path: Path, database: Database) -> None:

@@ -1,0 +1,92 @@
+"""A fix as the ledger keeps it, for whoever has no file that declares it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask, known_fixes, ledger_schemas
+from datafixes.declaration.declared import nearest
+from datafixes.declaration.recalled import RecalledFix
+from datafixes.declaration.table import Table
+from datafixes.errors import NothingToRevert
+from datafixes.script.literal import qualified, text
+from datafixes.script.tables import LEDGER, LEDGER_TABLES
+
+
+def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
+    """Fill in what the ledger knows of a fix.
+
+    Args:
+        connection: where to ask.
+        wanted: its name or the number of its run, and the schema of its ledger, as far as it is known.
+
+    Returns:
+        the same with its tables; or as it was, where more than one ledger knows it.
+
+    Raises:
+        NothingToRevert: no ledger knows it.
+    """
+    condition = f"run_id = {wanted.run}" if wanted.run is not None else f"fix = {text(wanted.name)}"
+    schemas = [wanted.schema_of_audit] if wanted.schema_of_audit else ledger_schemas(connection)
+    found = [
+        (schema, run)
+        for schema in schemas
+        for (run,) in ask(
+            connection,
+            f"SELECT to_jsonb(r) FROM {qualified(schema, LEDGER)} AS r"
+            f" WHERE {condition} AND outcome NOT IN ('started', 'failed') ORDER BY run_id DESC LIMIT 1",
+        )
+    ]
+    if not found:
+        raise _unknown(connection, wanted, schemas)
+    if len(found) > 1:
+        return wanted
+    [(schema, run)] = found
+    declaration = run.get("declaration") or {}
+    return RecalledFix(
+        run["fix"],
+        wanted.run,
+        schema,
+        tuple(_tables(connection, schema, run["run_id"], declaration.get("tables") or [])),
+        run["reason"] or "",
+        declaration.get("fire_triggers", True),
+        run["rows_expected"],
+        run["fingerprint"] or "",
+    )
+
+
+def _unknown(connection: Connection, wanted: RecalledFix, schemas: list[str]) -> NothingToRevert:
+    if not schemas:
+        return NothingToRevert(
+            f"datafix {wanted.name}: this database has no ledger ({LEDGER}), so there is nothing to revert.",
+            hint="Check which database this is: datafixes where",
+        )
+    if wanted.run is not None:
+        return NothingToRevert(
+            f"There is no run {wanted.run} that ended in the ledger of {', '.join(schemas)}.",
+            hint="Look: datafixes history",
+        )
+    known = [name for schema in schemas for name in known_fixes(connection, schema)]
+    return NothingToRevert(
+        f"No revision declares a fix {wanted.name}, and no ledger knows it.{nearest(wanted.name, known)}",
+        hint="Look: datafixes history",
+    )
+
+
+def _tables(connection: Connection, schema: str, run: int, declared: list[Mapping[str, Any]]) -> list[Table]:
+    rows = ask(
+        connection,
+        "SELECT parse_ident(target_table), parse_ident(audit_table), key_columns"
+        f" FROM {qualified(schema, LEDGER_TABLES)} WHERE run_id = {run} ORDER BY position",
+    )
+    return [
+        Table(
+            target[1],
+            audit[1],
+            target[0],
+            key=tuple(key),
+            housekeeping=tuple(declared[place]["housekeeping"]) if place < len(declared) else (),
+        )
+        for place, (target, audit, key) in enumerate(rows)
+    ]

@@ -1,0 +1,133 @@
+-- The ledger itself: how it is made, and how it follows the engine's version.
+
+-- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself. It is made
+-- as version 1 and brought forward from there: a new ledger and one that was brought forward are the same.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger(audit_schema text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NOT NULL THEN
+        PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
+        RETURN;
+    END IF;
+    EXECUTE replace($sql$
+        CREATE TABLE {ledger} (
+            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            fix              text        NOT NULL,
+            revision         text,
+            direction        text        NOT NULL CHECK (direction IN ('apply', 'revert')),
+            outcome          text        NOT NULL CHECK (outcome IN ('started', 'applied', 'reverted', 'not_applicable', 'already', 'failed')),
+            rows_expected    bigint,
+            rows_found       bigint,
+            rows_changed     bigint,
+            rows_already     bigint,                   -- as wanted before the run, and left alone
+            rows_skipped     bigint,                   -- in conflict, and left alone because somebody said so
+            rows_overwritten bigint,                   -- in conflict, and restored because somebody said so
+            reason           text,
+            applied_by       text        NOT NULL DEFAULT current_user,
+            application      text,                     -- who and what ran it: commit, pipeline
+            fingerprint      text,                     -- SHA-256 of the declaration
+            started_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+            finished_at      timestamptz,
+            reverts_run      bigint      REFERENCES {ledger},
+            on_conflict      text,
+            rows_chosen      text,                     -- of a revert of some rows only: which
+            already          text,                     -- the first of the rows that were as wanted already
+            error            text
+        )
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
+    EXECUTE replace($sql$
+        CREATE TABLE {ledger}_table (
+            run_id           bigint      NOT NULL REFERENCES {ledger},
+            position         integer     NOT NULL,
+            target_table     text        NOT NULL,
+            audit_table      text        NOT NULL,
+            key_columns      text[]      NOT NULL,     -- empty: rows are told apart by their whole image
+            rows_inserted    bigint,
+            rows_updated     bigint,
+            rows_deleted     bigint,
+            written_columns  text[],                   -- NULL: the images tell
+            images           bigint,                   -- how many images the run wrote, and their digest:
+            images_digest    numeric,                  -- later tampering shows as another one
+            shape            jsonb       NOT NULL,     -- the target's columns when the run copied them
+            PRIMARY KEY (run_id, position)
+        )
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
+    EXECUTE format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema);
+    EXECUTE format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix');
+    EXECUTE format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run');
+    EXECUTE format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)', audit_schema);
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run_table', audit_schema));
+    PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_history', audit_schema));
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_open', audit_schema));
+END
+$engine$;
+
+-- The version of a ledger. The name of a constraint says it: it comes along in every copy of a database, and a version of
+-- datafixes that does not write what the constraint wants (0.1) is stopped by it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_ledger_version(audit_schema text)
+RETURNS integer LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT coalesce(max(substring(conname FROM '^datafix_run_is_version_([0-9]+)')::integer), 1)
+      FROM pg_constraint WHERE conrelid = pg_temp.datafix_relation(audit_schema, 'datafix_run')
+$engine$;
+
+-- For op.update_ledger: the ledger must be there.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_update_ledger(audit_schema text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('there is no ledger %I.datafix_run', audit_schema), NULL,
+            'An earlier migration makes it, with the first op.create_audit_table of its schema.');
+    END IF;
+    PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
+END
+$engine$;
+
+-- Brings a ledger to the version that this engine writes, in the transaction of the run that needs it: both are committed,
+-- or neither is.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_bring_ledger_forward(audit_schema text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    ledger  text    := format('%I.datafix_run', audit_schema);
+    version integer := pg_temp.datafix_ledger_version(audit_schema);
+    owner   name    := (SELECT relowner::regrole::name FROM pg_class
+                         WHERE oid = pg_temp.datafix_relation(audit_schema, 'datafix_run')
+                           AND NOT pg_has_role(relowner, 'USAGE'));
+BEGIN
+    IF version > 2 THEN
+        PERFORM pg_temp.datafix_refuse('DF017', format(
+            'ledger %s: it is of version %s, and this version of datafixes writes version 2', ledger, version),
+            NULL, 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
+    ELSIF version = 2 THEN
+        RETURN;
+    ELSIF owner IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF017', format(
+            'ledger %s: it is of version %s and must be brought to version 2, and only its owner %s may do that',
+            ledger, version, owner), NULL,
+            format('Nothing was changed. Let %s run a migration with op.update_ledger(%s).',
+                   owner, CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
+    END IF;
+    -- What version 2 knows more: who logged in, which datafixes wrote the row, what a revert needs to know of the fix
+    -- (so that it needs no file), and why a fix was declined.
+    EXECUTE replace($sql$
+        ALTER TABLE {ledger}
+            ADD COLUMN logged_in_as     text,
+            ADD COLUMN engine           text  DEFAULT '0.1',
+            ADD COLUMN declaration      jsonb,
+            ADD COLUMN declined_because text,
+            DROP CONSTRAINT datafix_run_outcome_check,
+            ADD CONSTRAINT datafix_run_outcome_check CHECK (outcome IN
+                ('started', 'applied', 'reverted', 'not_applicable', 'declined', 'already', 'failed')),
+            ADD CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
+    $sql$, '{ledger}', ledger);
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger);
+    EXECUTE format('COMMENT ON COLUMN %s.applied_by IS %L', ledger, 'the role whose rights counted (current_user)');
+    EXECUTE format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger, 'the role that logged in (session_user)');
+    EXECUTE format('COMMENT ON COLUMN %s.engine IS %L', ledger, 'the version of datafixes that wrote the row');
+    EXECUTE format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
+                   'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers');
+    EXECUTE format('COMMENT ON COLUMN %s.declined_because IS %L', ledger, 'why the fix is not to run here');
+    PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
+END
+$engine$;
