@@ -7,8 +7,7 @@ from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declaration.declared import FixOfRevision, fix_named
-from datafixes.errors import DatafixError
+from datafixes.declaration.recalled import RecalledFix
 from datafixes.project import Project
 from datafixes.report.runs import document_of_open, run_as_json
 from datafixes.running.reverting import Revert
@@ -27,9 +26,9 @@ def command(where: Where, no_try: bool, schema: str | None, form: str, output: s
     """
     project = where.project()
     with project.reading() as connection:
-        found = open_fixes(connection, the_schema(connection, schema))
-    declared = [] if no_try else _declared(project)
-    tried = [(fix, *((None, "") if no_try else _try(project, fix, declared))) for fix in found]
+        ledger = the_schema(connection, schema)
+        found = open_fixes(connection, ledger)
+    tried = [(fix, *((None, "") if no_try else _try(project, fix, ledger))) for fix in found]
     show(
         lambda: document_of_open(tried),
         lambda: {
@@ -43,22 +42,11 @@ def command(where: Where, no_try: bool, schema: str | None, form: str, output: s
     return DIFFERENT if any(can is False for _, can, _ in tried) else OK
 
 
-def _declared(project: Project) -> list[FixOfRevision]:
-    try:
-        return project.fixes()
-    except DatafixError as error:
-        click.echo(f"Nothing is tried: {error.message}", err=True)
-        return []
-
-
-def _try(project: Project, found: OpenFix, declared: list[FixOfRevision]) -> tuple[bool | None, str]:
-    """Whether a fix can be reverted, and why not; None where that cannot be tried."""
+def _try(project: Project, found: OpenFix, ledger: str) -> tuple[bool, str]:
+    """Whether a fix can be reverted, and why not: by what the ledger keeps of it, whatever files there are."""
     from datafixes.plan.trial import try_revert
 
-    try:
-        fix = fix_named(declared, found.fix).fix
-    except DatafixError:
-        return None, "no revision of this project declares it"
+    fix = RecalledFix(found.fix, found.run_id, ledger)
     with project.connection() as connection:
-        refused = try_revert(connection, fix, Revert(undoes=found.revision or ""), project.settings)
+        refused = try_revert(connection, fix, Revert(run=found.run_id), project.settings)
     return (True, "") if refused is None else (False, refused.one_line())

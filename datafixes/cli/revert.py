@@ -1,15 +1,19 @@
 """``datafixes revert``."""
 
+from contextlib import suppress
+
 import click
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import RunOfHistory, history, open_fixes, run_of, the_schema
+from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of, the_schema
 from datafixes.audit.later import later_fixes
+from datafixes.audit.recalling import recall
 from datafixes.changes import View
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declaration.declared import fix_named
+from datafixes.declaration.declared import fix_named, nearest
+from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
 from datafixes.errors import Conflicts, DatafixError
 from datafixes.project import Project
@@ -20,7 +24,7 @@ from datafixes.running.reverting import Revert
 
 
 @click.command(epilog="Example: datafixes revert close_phantom_positions --rows 16,24")
-@click.argument("fix")
+@click.argument("fix", metavar="FIX|RUN")
 @click.option(
     "--rows", metavar="KEYS", help="Only these rows: 16,24; a/b for a key of two columns; orders:1,2;lines:7."
 )
@@ -40,17 +44,17 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> int:  # fmt: skip
     """Write a revision on top that undoes one earlier FIX, as git revert does; nothing in between is touched.
 
-    The revert is tried first, in a transaction that is rolled back. Exit code 3: a later fix or somebody else
-    changed the same rows; nothing is written. A revert is undone in its turn with --of its revision.
+    FIX is a name, or the number of a RUN in the ledger. No file needs to declare it any more: the ledger keeps what a
+    revert needs. The revert is tried first, in a transaction that is rolled back. Exit code 3: a later fix or somebody
+    else changed the same rows; nothing is written. A revert is undone in its turn with --of its revision.
     """
     project = where.project()
-    declared = fix_named(project.fixes(), fix).fix
-    chosen = None if rows is None else chosen_keys(declared, rows)
     with project.reading() as connection:
-        run = _run_to_undo(connection, the_schema(connection, schema), fix, undoes)
-        later = later_fixes(
-            connection, the_schema(connection, schema), run, None if chosen is None else chosen.texts
-        )
+        ledger = the_schema(connection, schema)
+        run = _run_to_undo(connection, ledger, fix, undoes)
+        known = _known(project, connection, run, RecalledFix(fix, run.run_id, ledger))
+        chosen = None if rows is None else chosen_keys(known, rows)
+        later = later_fixes(connection, ledger, run, None if chosen is None else chosen.texts)
     if later and on_conflict is None:
         for one in later:
             keys = ", ".join(one.keys[:10]) + (", ..." if len(one.keys) > 10 else "")
@@ -60,18 +64,28 @@ def command(  # noqa: PLR0913 - one for each option
             f"FAILED: Revert that first: datafixes revert {later[0].fix} --of {later[0].revision}", err=True
         )
         return DIFFERENT
-    how = Revert(on_conflict or "refuse", run.revision or "", None if chosen is None else chosen.values)
-    if refused := _try(project, declared, how):
+    by_run = known.run if isinstance(known, RecalledFix) else None
+    some = None if chosen is None else chosen.values
+    how = Revert(on_conflict or "refuse", "" if by_run else run.revision or "", some, by_run, ledger)
+    if refused := _try(project, known, how):
         return _told(refused, View(masks=project.settings.mask))
-    place = place_for(project.scripts, f"revert {fix}", revision=rev_id, on=head)
-    write_revision(place, revert_revision(place, declared, how, house_of(place.path.parent)))
+    place = place_for(project.scripts, f"revert {run.fix}", revision=rev_id, on=head)
+    write_revision(place, revert_revision(place, known, how, house_of(place.path.parent)))
     click.echo(str(place.path))
     click.echo("It was tried, and all rows can be given back. Next: datafixes plan", err=True)
     return OK
 
 
+def _known(project: Project, connection: Connection, run: RunOfHistory, wanted: RecalledFix) -> Fix:
+    """The declaration that a revision has, unless the run was named by its number; or what the ledger keeps."""
+    if wanted.name == run.fix:
+        with suppress(DatafixError):
+            return fix_named(project.fixes(), run.fix).fix
+    return recall(connection, wanted)
+
+
 def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> RunOfHistory:
-    """The run that is in force, or the one of a revision.
+    """The run that is in force, or the one of a revision, or the one of a number.
 
     Raises:
         DatafixError: there is none; the message says what took it back, or which there are.
@@ -81,8 +95,15 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
         for run in history(connection, schema, limit=1000, fix=fix)
         if run.outcome in ("applied", "reverted")
     ]
+    if not runs and fix.isdecimal():
+        if revision is not None:
+            raise DatafixError(f"Run {fix} is one run; --of {revision} is for the name of a fix.")
+        return run_of(connection, schema, int(fix))
     if not runs:
-        raise DatafixError(f"The fix {fix} has not changed anything here.", hint="Look: datafixes history")
+        told = nearest(fix, known_fixes(connection, schema))
+        raise DatafixError(
+            f"The fix {fix} has not changed anything here.{told}", hint="Look: datafixes history"
+        )
     if revision is not None:
         of_it = [run for run in runs if run.revision == revision and run.reverted_by_run is None]
         if of_it:

@@ -17,7 +17,7 @@ def try_revert(connection: Connection, fix: Fix, how: Revert, settings: Settings
 
     Args:
         connection: a connection with no transaction begun; it has none afterwards.
-        fix: the declaration.
+        fix: its declaration, or what the ledger keeps of it.
         how: which run of it, which rows, and what is done about conflicts.
         settings: the time-outs.
 

@@ -57,16 +57,22 @@ def revert_revision(place: Place, fix: Fix, how: Revert, house: House = _HOUSE) 
         how: the revision whose run is undone, which rows, and what is done about conflicts.
         house: what the project's formatter wants.
     """
-    arguments = [quoted(fix.name), f"revision={quoted(how.undoes)}"]
+    arguments, ledger, what = (
+        [quoted(fix.name), f"revision={quoted(how.undoes)}"],
+        "",
+        f"revision {how.undoes}",
+    )
+    if how.run is not None:  # no file declares it: the ledger is named, and nothing else is needed
+        ledger, what = f", audit_schema={quoted(how.audit_schema)}", f"run {how.run}"
+        arguments = [f"run={how.run}{ledger}"]
     if how.rows is not None:
         arguments.append(f"rows={_rows(fix, how.rows)}")
     if how.on_conflict != "refuse":
         arguments.append(f"on_conflict={quoted(how.on_conflict)}")
-    what = "some of what" if how.rows is not None else "what"
     parts = Parts(
-        f"Revert {fix.name}: {what} revision {how.undoes} did",
+        f"Revert {fix.name}: {'some of what' if how.rows is not None else 'what'} {what} did",
         up=f"    op.revert_datafix({', '.join(arguments)})",
-        down=f"    op.revert_datafix({quoted(fix.name)})",
+        down=f"    op.revert_datafix({quoted(fix.name)}{ledger})",
     )
     return revision_text(place, parts, house)
 

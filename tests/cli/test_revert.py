@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import datafixes
+from tests.cli.commands import answer, datafixes
 from tests.projects import Project, Ran, project_with_fix
 from tests.servers import Database
 
@@ -157,7 +157,7 @@ def test_a_row_that_somebody_changed_refuses_and_shows_it(tmp_path: Path, databa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["close_item"], "No revision declares a fix close_item. Did you mean close_items?"),
+        (["close_item"], "The fix close_item has not changed anything here. Did you mean close_items?"),
         (
             ["close_items", "--of", "z"],
             "Nothing that revision z did with close_items is in force. In force: b.",
@@ -207,3 +207,72 @@ def test_keys_of_two_columns_and_text(tmp_path: Path, database: Database) -> Non
     assert "rows=[('y\"', 2)]" in path.read_text()
     up(project)
     assert database.rows("SELECT v FROM pair ORDER BY a") == [(0,), (2,)]
+
+
+# --- a fix whose file is gone
+
+
+def without_its_file(project: Project) -> Project:
+    """The history was squashed: one base revision stands for all."""
+    for path in (project.directory / "migrations/versions").glob("*.py"):
+        path.unlink()
+    project.database.execute("UPDATE alembic_version SET version_num = 'base2'")
+    project.revision("base2", None, "pass", top="# No fix.")
+    return project
+
+
+@pytest.mark.parametrize("given", ["1", "close_items"])
+def test_a_fix_that_no_file_declares_is_undone_by_its_run_or_its_name(
+    tmp_path: Path, database: Database, given: str
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    was = rows(project)
+    up(project, "b")
+    fixed = rows(project)
+    without_its_file(project)
+    assert [(one["fix"], one["can_be_reverted"]) for one in answer(project, "open")["fixes"]] == [
+        ("close_items", True)
+    ]
+    path = written(project, given)
+    assert 'op.revert_datafix(run=1, audit_schema="public")' in path.read_text()
+    assert "Revert close_items: what run 1 did" in path.read_text()
+    up(project)
+    assert rows(project) == was
+    down(project, "base2")
+    assert rows(project) == fixed
+
+
+def test_some_rows_of_a_run(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    up(project, "b")
+    without_its_file(project)
+    assert "rows=[2]" in written(project, "1", "--rows", "2").read_text()
+    up(project)
+    assert [status for _, status, *_ in rows(project)] == ["closed", "open", "open"]
+
+
+def test_a_run_by_its_number_while_its_file_is_there(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    was = rows(project)
+    up(project, "b")
+    assert "run=1" in written(project, "1").read_text()
+    up(project)
+    assert rows(project) == was
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("9",), "There is no run 9 in the ledger public.datafix_run. The nearest are 1."),
+        (("1", "--of", "b"), "Run 1 is one run; --of b is for the name of a fix."),
+        (("close_item",), "The fix close_item has not changed anything here. Did you mean close_items?"),
+    ],
+)
+def test_what_names_no_run(
+    tmp_path: Path, database: Database, arguments: tuple[str, ...], words: str
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    up(project, "b")
+    ran = datafixes(project, "revert", *arguments)
+    assert ran.code == 1
+    assert words in ran.err
