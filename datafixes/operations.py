@@ -218,9 +218,9 @@ def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
 
 @Operations.implementation_for(CreateAuditTableOp)
 def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
-    from datafixes.running import run
+    from datafixes.running import audit_tables
 
-    run.create(operations.migration_context, operation.target, operation.audit)
+    audit_tables.create(operations.migration_context, operation.target, operation.audit)
 
 
 @Operations.implementation_for(RecordDatafixOp)
@@ -232,20 +232,20 @@ def _record(operations: Operations, operation: RecordDatafixOp) -> AbstractConte
 
 @Operations.implementation_for(UpdateAuditTableOp)
 def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
-    from datafixes.running import run
+    from datafixes.running import audit_tables
 
-    run.update(operations.migration_context, operation.target, operation.audit)
+    audit_tables.update(operations.migration_context, operation.target, operation.audit)
 
 
 @Operations.implementation_for(UpdateLedgerOp)
 def _update_ledger(operations: Operations, operation: UpdateLedgerOp) -> None:
-    from datafixes.running import run
+    from datafixes.running import audit_tables
 
-    run.update_ledger(operations.migration_context, operation.audit_schema)
+    audit_tables.update_ledger(operations.migration_context, operation.audit_schema)
 
 
 @Operations.implementation_for(DropAuditTableOp)
 def _drop(operations: Operations, operation: DropAuditTableOp) -> None:
-    from datafixes.running import run
+    from datafixes.running import audit_tables
 
-    run.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)
+    audit_tables.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)

@@ -17,6 +17,7 @@ from datafixes.values import (
     parse_application,
     parse_attempts,
     parse_broker,
+    parse_declined,
     parse_definition,
     parse_digests,
     parse_patterns,
@@ -95,6 +96,7 @@ SETTINGS: tuple[Setting, ...] = (
     _row("watch_every", "how often the watch looks", Duration.parse, "5min"),
     Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
             parse_policies, "", ("DATAFIXES_ON_CONFLICT",)),
+    Setting("decline", "a fix that is not to run in this database, and why: 'FIX: reason'", parse_declined),
     Setting("plan", "the digest of a plan: refuse when the rows are no longer the ones planned", parse_digests, "",
             ("DATAFIXES_PLAN",)),
     _row("mask", "columns that no plan or report shows: email, users.*, ...", parse_patterns, ""),
@@ -141,6 +143,7 @@ class Settings:
         unknown_limit: how long an account may be unknown, or a position not settled, before that is an alert.
         watch_every: how often the watch looks.
         on_conflict: by name of a fix, what its revert does with rows that changed since.
+        decline: by name of a fix that is not to run in this database, why.
         plan: the digests of a plan, one for each run; empty: nothing was planned.
         mask: patterns for columns whose values no plan and no report shows.
         discard: names of tables that may be dropped although they hold copies.
@@ -177,6 +180,7 @@ class Settings:
     unknown_limit: Duration
     watch_every: Duration
     on_conflict: Mapping[str, Policy]
+    decline: Mapping[str, str]
     plan: frozenset[str]
     mask: tuple[str, ...]
     discard: frozenset[str]
@@ -215,6 +219,8 @@ class Settings:
         value = getattr(self, name)
         if name == "on_conflict":
             return ",".join(f"{fix}:{policy}" for fix, policy in value.items())
+        if name == "decline":
+            return "; ".join(f"{fix}: {reason}" for fix, reason in value.items())
         if name in ("discard", "plan"):
             return ",".join(sorted(value))
         if name == "mask":

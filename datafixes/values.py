@@ -140,6 +140,18 @@ def parse_policies(text: str) -> Mapping[str, Policy]:
     return MappingProxyType(policies)
 
 
+def parse_declined(text: str) -> Mapping[str, str]:
+    """`FIX: reason`; of several fixes with semicolons between them, each fix once."""
+    form = "write 'FIX: reason', with semicolons between several"
+    declined: dict[str, str] = {}
+    for part in re.split(r";\s*(?=[\w.-]+\s*:)", parse_text(text)) if text.strip() else ():
+        fix, _, reason = (piece.strip() for piece in part.partition(":"))
+        if not re.fullmatch(r"[\w.-]+", fix) or not reason or fix in declined:
+            raise ValueError(form)
+        declined[fix] = masked(reason)
+    return MappingProxyType(declined)
+
+
 def parse_tables(text: str) -> frozenset[str]:
     """`NAME,NAME`."""
     names = [name.strip() for name in text.split(",")] if text else []

@@ -193,9 +193,8 @@ def project_with_fix(
 ) -> Project:
     """Revisions `a` (the audit table) and `b` (the fix), and a database with three rows at `a`."""
     project = new_project(directory, database, env)
-    project.revision(
-        "a", None, 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")'
-    )
+    make, drop = 'op.create_audit_table("item", name="item_audit")', 'op.drop_audit_table("item_audit")'
+    project.revision("a", None, make, drop, top="# Copies.")
     project.revision("b", "a", up, "op.revert_datafix(fix)", top=top)
     database.psql(TABLE, "-v", "ON_ERROR_STOP=1")
     ran = project.alembic("upgrade", "a")

@@ -25,6 +25,8 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
     """
     schema = fix.schema_of_audit
     told, tables = run_of(connection, schema, run), tables_of_run(connection, schema, run)
+    # A run that was declined has no tables.
+    housekeeping = [set(table.housekeeping) for table in fix.tables[: len(tables)]]
     with read_images(connection):
         parts = [
             [
@@ -32,9 +34,9 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
                 table.inserted,
                 table.updated,
                 table.deleted,
-                _cells(connection, run, table, housekeeping),
+                _cells(connection, run, table, left_out),
             ]
-            for table, housekeeping in zip(tables, (set(t.housekeeping) for t in fix.tables), strict=True)
+            for table, left_out in zip(tables, housekeeping, strict=True)
         ]
     content = [told.fix, told.fingerprint, told.revision, told.direction, told.outcome, parts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

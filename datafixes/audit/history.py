@@ -18,6 +18,9 @@ from datafixes.script.tables import LEDGER, LEDGER_TABLES
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
 
+_COLUMNS = (
+    "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass({}) AND attnum > 0"
+)
 MASKED = "(masked)"
 _DENIED = "42501"
 
@@ -50,6 +53,9 @@ class RunOfHistory:
     already: str | None
     error: str | None
     fingerprint: str | None
+    logged_in_as: str | None = None
+    engine: str | None = None
+    declined_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -217,8 +223,10 @@ def known_fixes(connection: Connection, schema: str) -> list[str]:
 
 
 def _select(connection: Connection, kind: type, schema: str, view: str, rest: str) -> list[Any]:
-    columns = ", ".join(name(one.name) for one in fields(kind))
-    return ask(connection, f"SELECT {columns} FROM {qualified(schema, view)}{rest}")
+    known = {column for (column,) in ask(connection, _COLUMNS.format(text(qualified(schema, view))))}
+    # A ledger that no run has brought forward yet has fewer columns.
+    columns = (name(one.name) if one.name in known else "NULL" for one in fields(kind))
+    return ask(connection, f"SELECT {', '.join(columns)} FROM {qualified(schema, view)}{rest}")
 
 
 def ask(connection: Connection, query: str) -> list[Any]:

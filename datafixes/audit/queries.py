@@ -22,6 +22,7 @@ class Run:
     skipped: int | None
     overwritten: int | None
     already_rows: str | None
+    declined_because: str | None
 
 
 def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
@@ -31,7 +32,7 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
             connection,
             "SELECT run_id, outcome, rows_expected, rows_found, rows_changed,"
             " rows_already, rows_skipped, rows_overwritten,"
-            " already"
+            " already, declined_because"
             f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY run_id DESC LIMIT 1",
         )
     ).first()

@@ -25,16 +25,25 @@ def command(  # noqa: PLR0913 - one for each option
     where: Where, fix: str | None, limit: int, schema: str | None, form: str, output: str | None
 ) -> None:
     """Show all runs of all fixes, newest first: what ran, who ran it, what became of it."""
-    with where.project().reading() as connection:
+    from datafixes.doctor.stamped import find_stamped
+
+    project = where.project()
+    with project.reading() as connection:
         ledger = the_schema(connection, schema)
         runs = history(connection, ledger, limit=limit, fix=fix)
         if fix is not None and not runs:
             raise DatafixError(
                 f"The ledger knows no fix {fix}.{nearest(fix, known_fixes(connection, ledger))}"
             )
+        stamped = [] if fix is not None else find_stamped(project, connection)
     show(
-        lambda: document_of_history(runs, limit),
-        lambda: {"version": 1, "kind": "history", "runs": [run_as_json(run) for run in runs]},
+        lambda: document_of_history(runs, limit, stamped),
+        lambda: {
+            "version": 1,
+            "kind": "history",
+            "runs": [run_as_json(run) for run in runs],
+            "stamped_past": [vars(one) for one in stamped],
+        },
         form,
         output,
     )

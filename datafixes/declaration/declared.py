@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,20 @@ def fixes_of(scripts: Any) -> list[FixOfRevision]:
     return [
         FixOfRevision(one.revision, Path(one.path), fix) for one in revisions for fix in fixes_in(one.module)
     ]
+
+
+def revisions_below(scripts: Any, at: Collection[str]) -> frozenset[str]:
+    """The revisions at which a database is, and all below; those that this project does not know lead nowhere.
+
+    Args:
+        scripts: Alembic's ScriptDirectory.
+        at: what the version table holds.
+    """
+    known = {one.revision for one in scripts.walk_revisions()}
+    heads = tuple(one for one in at if one in known)
+    return (
+        frozenset(one.revision for one in scripts.iterate_revisions(heads, "base")) if heads else frozenset()
+    )
 
 
 def fixes_in(module: object) -> Iterator[Declared]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datafixes.declaration.declared import FixOfRevision
+from datafixes.declaration.declared import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.finding import Finding, attention, bad
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
-from datafixes.doctor.server import VersionTable, check_server, check_version_table
+from datafixes.doctor.server import check_server, check_version_table, version_table_of
+from datafixes.doctor.stamped import check_stamped, versions
 from datafixes.drafting.survey import see_as_a_run
 from datafixes.errors import DatabaseNotFound, DatafixError
 
@@ -89,9 +89,11 @@ def _database(project: Project, known: _Known) -> tuple[list[Finding], int | Non
             findings += check_server(connection)
             if not known.unreadable:
                 found, width = check_version_table(
-                    connection, _version_table(known.env), known.revisions, known.heads
+                    connection, version_table_of(known.env), known.revisions, known.heads
                 )
                 findings += found
+                below = revisions_below(project.scripts, versions(connection, version_table_of(known.env)))
+                findings.append(check_stamped(connection, known.fixes, below))
             findings += check_rights(connection, [one.fix for one in known.fixes])
             findings += check_audit_tables(connection)
     except DatabaseNotFound:
@@ -102,12 +104,3 @@ def _database(project: Project, known: _Known) -> tuple[list[Finding], int | Non
         why = " ".join(error.message.split())
         findings.append(bad("database", f"It cannot be asked: {why}", error.hint or "datafixes where"))
     return findings, width
-
-
-def _version_table(env: EnvFile | None) -> VersionTable:
-    if env is None:
-        return VersionTable(unsure=True)
-    table, schema = env.option("version_table"), env.option("version_table_schema")
-    given = [one.value if isinstance(one, ast.Constant) else None for one in (table, schema)]
-    unsure = (schema is not None and given[1] is None) or (env.passes_on and schema is None)
-    return VersionTable(str(given[0] or "alembic_version"), str(given[1] or ""), unsure)

@@ -1,5 +1,6 @@
 """What can go wrong with the server and with Alembic's own table in it."""
 
+import ast
 import datetime as dt
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
+from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.finding import Finding, attention, bad, good
 from datafixes.script.literal import name, qualified, text
 
@@ -89,6 +91,16 @@ class VersionTable:
     table: str = "alembic_version"
     schema: str = ""
     unsure: bool = False
+
+
+def version_table_of(env: EnvFile | None) -> VersionTable:
+    """Alembic's table, as far as env.py says which one it is."""
+    if env is None:
+        return VersionTable(unsure=True)
+    table, schema = env.option("version_table"), env.option("version_table_schema")
+    given = [one.value if isinstance(one, ast.Constant) else None for one in (table, schema)]
+    unsure = (schema is not None and given[1] is None) or (env.passes_on and schema is None)
+    return VersionTable(str(given[0] or "alembic_version"), str(given[1] or ""), unsure)
 
 
 def check_version_table(

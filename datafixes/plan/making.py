@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.reversal import compare_with_revert
+from datafixes.audit.stamped import StampedPast, stamped_past
 from datafixes.changes import View
-from datafixes.declaration.declared import fixes_of
+from datafixes.declaration.declared import fixes_of, revisions_below
 from datafixes.errors import DatafixError
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal
 from datafixes.plan.rollback_only import rollback_only
@@ -70,6 +71,7 @@ class _Making:
     start: tuple[str, ...] = ()
     database: str = ""
     running: str = ""
+    stamped_past: tuple[StampedPast, ...] = ()
 
     def stand_between(self, environment: EnvironmentContext) -> None:
         """Take over what env.py calls."""
@@ -119,6 +121,11 @@ class _Making:
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps that lead from the database's revision to the one that was asked for."""
         self.start, self.database = tuple(heads or ()), _database(context.connection)
+        if context.connection is not None:
+            below = revisions_below(self.scripts, self.start)
+            # Who may not read the ledger learns that from the fix itself.
+            with suppress(DatafixError, DBAPIError), context.connection.begin_nested():
+                self.stamped_past = tuple(stamped_past(context.connection, fixes_of(self.scripts), below))
         find = self.scripts._downgrade_revs if self.wish.downgrade else self.scripts._upgrade_revs
         for step in find(self.wish.revision, heads):
             self.running = step.info.up_revision_id or ""
@@ -228,6 +235,7 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         wish.revision,
         tuple(making.steps),
         making.refusal,
+        making.stamped_past,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from datafixes.audit.history import RunOfHistory
 from datafixes.audit.images import TableOfRun
+from datafixes.audit.stamped import StampedPast
 from datafixes.changes import Changes
 
 
@@ -86,6 +87,7 @@ class Plan:
         target: the revision that was asked for.
         steps: what runs, in order.
         refusal: where it would stop, if it would.
+        stamped_past: the fixes below that never ran here.
     """
 
     direction: str
@@ -94,6 +96,7 @@ class Plan:
     target: str
     steps: tuple[PlannedStep, ...]
     refusal: Refusal | None
+    stamped_past: tuple[StampedPast, ...] = ()
 
     @property
     def digest(self) -> str:

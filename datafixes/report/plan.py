@@ -6,7 +6,14 @@ from typing import Any
 from datafixes.changes import Changes
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
 from datafixes.report.document import Document, Fact, Section
-from datafixes.report.runs import changes_as_json, counted, counts, only_changed, run_as_json
+from datafixes.report.runs import (
+    changes_as_json,
+    counted,
+    counts,
+    only_changed,
+    run_as_json,
+    section_of_stamped,
+)
 
 
 def document_of_plan(plan: Plan) -> Document:
@@ -14,6 +21,8 @@ def document_of_plan(plan: Plan) -> Document:
     sections = [section for step in plan.steps for section in _sections(step)]
     if plan.refusal is not None:
         sections.append(_refused(plan.refusal))
+    if plan.stamped_past:
+        sections.append(section_of_stamped(plan.stamped_past))
     fine = is_fine(plan)
     facts = [Fact("Database", plan.database), Fact("At revision", ", ".join(plan.start) or "(none)")]
     if plan.digest:
@@ -104,6 +113,8 @@ def _named(table: PlannedTable) -> Changes:
 
 def _outcome(planned: PlannedRun) -> str:
     run = planned.run
+    if run.outcome == "declined":
+        return f"declined, so nothing changes: {run.declined_because}"
     if run.outcome == "not_applicable":
         return "not_applicable: nothing that the fix was written for is here, so nothing changes"
     told = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,
@@ -150,6 +161,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "stamped_past": [vars(one) for one in plan.stamped_past],
         "refusal": None if plan.refusal is None else vars(plan.refusal),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, RunOfHistory
 from datafixes.audit.images import TableOfRun
+from datafixes.audit.stamped import StampedPast
 from datafixes.changes import Cell, Changes, Kind, Row, Value
 from datafixes.report.document import Document, Fact, Grid, Section
 
@@ -50,13 +51,30 @@ def _says_something(cell: Any) -> bool:
     )
 
 
-def document_of_history(runs: Sequence[RunOfHistory], limit: int) -> Document:
+def section_of_stamped(stamped: Sequence[StampedPast]) -> Section:
+    """The fixes that the version table counts as run, and that did not run."""
+    rows = tuple((one.fix, one.revision, one.why) for one in stamped)
+    first = stamped[0]
+    return Section(
+        "Stamped past",
+        state="bad",
+        grids=(Grid("", ("fix", "rev", "why"), rows, ""),),
+        notes=(
+            "The database's revision says that they ran. Stamp back to the revision below; then upgrade, or decline: "
+            f"alembic -x decline='{first.fix}: WHY' upgrade {first.revision}",
+        ),
+    )
+
+
+def document_of_history(
+    runs: Sequence[RunOfHistory], limit: int, stamped: Sequence[StampedPast] = ()
+) -> Document:
     """All runs, newest first."""
     columns = ("run", "finished (UTC)", "fix", "rev", "outcome", "rows", "by")
     rows = tuple(
         (
             str(run.run_id), _minute(run.finished_at), run.fix, run.revision, _became(run),
-            None if run.rows_changed is None else str(run.rows_changed), _who(run.applied_by, run.application),
+            None if run.rows_changed is None else str(run.rows_changed), _who(run),
         )
         for run in runs
     )  # fmt: skip
@@ -64,7 +82,10 @@ def document_of_history(runs: Sequence[RunOfHistory], limit: int) -> Document:
     return Document(
         "History",
         f"The newest {told}, as many as --limit allows." if len(runs) == limit else f"{told}, newest first.",
-        sections=(Section("Runs", grids=(Grid("", columns, rows, "no fix has run here"),)),),
+        sections=(
+            Section("Runs", grids=(Grid("", columns, rows, "no fix has run here"),)),
+            *((section_of_stamped(stamped),) if stamped else ()),
+        ),
     )
 
 
@@ -73,8 +94,11 @@ def _became(run: RunOfHistory) -> str:
     return f"{told}, reverted by {run.reverted_by_run}" if run.reverted_by_run else told
 
 
-def _who(role: str, application: str | None) -> str:
-    return f"{role} ({application})" if application else role
+def _who(run: RunOfHistory | ChangeOfRow) -> str:
+    """The role, who logged in where that was somebody else, and what ran it."""
+    login = getattr(run, "logged_in_as", None)
+    role = run.applied_by if login in (None, run.applied_by) else f"{login} as {run.applied_by}"
+    return f"{role} ({run.application})" if run.application else role
 
 
 def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Changes]]) -> Document:
@@ -84,7 +108,7 @@ def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Change
         Fact("Reason", run.reason or ""),
         Fact("Revision", run.revision or "(none)"),
         Fact("Outcome", run.outcome, "bad" if run.outcome == "failed" else "good"),
-        Fact("Run by", _who(run.applied_by, run.application)),
+        Fact("Run by", _who(run)),
         Fact("Started", moment(run.started_at) or ""),
         Fact("Finished", moment(run.finished_at) or "(not finished)"),
     ]
@@ -96,11 +120,13 @@ def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Change
         if run.rows_skipped or run.rows_overwritten
         else None,
         "Already as wanted": run.already,
+        "Declined because": run.declined_because,
         "Error": run.error,
         "Fingerprint": run.fingerprint,
+        "Written by": f"datafixes {run.engine}" if run.engine else None,
     }
     facts += [Fact(name, text) for name, text in more.items() if text]
-    total = [sum(getattr(table, kind) for table, _ in tables) for kind in ("inserted", "updated", "deleted")]
+    total = counts(*(sum(getattr(t, kind) for t, _ in tables) for kind in ("inserted", "updated", "deleted")))
     sections = tuple(
         Section(
             table.target,
@@ -113,9 +139,8 @@ def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Change
         for table, changes in tables
     )
     verb = {"apply": "of", "revert": "reverting"}[run.direction]
-    return Document(
-        f"Run {run.run_id} {verb} {run.fix}", f"{run.outcome}: {counts(*total)}.", "", tuple(facts), sections
-    )
+    title = f"Run {run.run_id} {verb} {run.fix}"
+    return Document(title, f"{run.outcome}: {total}.", "", tuple(facts), sections)
 
 
 def document_of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Document:
@@ -133,7 +158,7 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
     facts = (
         Fact("Finished", moment(one.finished_at) or ""),
         Fact("Revision", one.revision or "(none)"),
-        Fact("Run by", _who(one.applied_by, one.application)),
+        Fact("Run by", _who(one)),
         Fact("Reason", one.reason or ""),
     )
     kind: Kind = (

@@ -76,7 +76,7 @@ def tell(connection: Connection, fix: Fix, masks: tuple[str, ...] = ()) -> None:
         _logger.warning("datafix %s: done, and what it did cannot be shown: %s", fix.name, _words(error))
         return
     _say(run, fix)
-    for table, counted, changed in zip(fix.tables, tables, rows, strict=True):
+    for table, counted, changed in zip(fix.tables[: len(tables)], tables, rows, strict=True):
         _say_table(fix, table, (run.run_id, counted, changed), masks)
 
 
@@ -105,6 +105,8 @@ def _say_table(
 
 def _counts(run: Run) -> str:
     """``applied: 7 found, 7 changed, 0 already as wanted (run 3)``."""
+    if run.outcome == "declined":
+        return f"declined, so nothing was changed (run {run.run_id}): {run.declined_because}"
     if run.outcome == "not_applicable":
         return f"not applicable here, nothing was changed (run {run.run_id})"
     named = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alembic.util import CommandError
@@ -69,11 +69,33 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
     label = run.label_of(fix)
     run.refuse_inside_another(alembic, fix)
     settings = run.settings_for(alembic)
+    if run.is_declined(alembic, settings, fix):
+        run.decline(alembic, settings, fix)
+        yield from _unheard(alembic, label)
+        return
     run.recording.add(alembic)
     try:
         yield from (_script if alembic.as_sql else _run)(alembic, fix, settings, label)
     finally:
         run.recording.discard(alembic)
+
+
+def _unheard(alembic: MigrationContext, label: str) -> Iterator[Body]:
+    """Let the block of a declined fix run, and let nothing of it reach the server, whichever way it takes."""
+
+    def refuse(*_: Any) -> NoReturn:
+        raise UnsafeTransaction(f"{label}: it was declined, so its statements are not sent.")
+
+    connection = None if alembic.as_sql else alembic.connection
+    if connection is not None:
+        event.listen(connection, "before_cursor_execute", refuse)
+    try:
+        # What it reads from the database, nobody answers: where that stops it, nothing is lost.
+        with suppress(Exception), _collecting(alembic, lambda _: None, label):
+            yield Body(lambda _: None)
+    finally:
+        if connection is not None:
+            event.remove(connection, "before_cursor_execute", refuse)
 
 
 def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:

@@ -13,25 +13,19 @@ from weakref import WeakSet
 from alembic.util import CommandError
 
 from datafixes.changes import View
+from datafixes.declaration.declared import fixes_of, nearest
 from datafixes.declaration.fix import DataFix
-from datafixes.declaration.recorded import Fix, RecordedFix
-from datafixes.errors import DatafixError, UnsafeTransaction
+from datafixes.declaration.recorded import Declared, Fix, RecordedFix
+from datafixes.errors import DatafixError, SettingError, UnsafeTransaction
 from datafixes.running import refusal
 from datafixes.running.execution import Attempts, execute, limits_of
 from datafixes.running.journal import Attempt, check_plan, record_failure, tell
 from datafixes.running.migration import context_of, revision_running, watcher_of
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.script.apply import apply_script
+from datafixes.script.decline import decline_script
 from datafixes.script.frame import Script
 from datafixes.script.revert import revert_script
-from datafixes.script.tables import (
-    LEDGER,
-    AuditTable,
-    create_script,
-    drop_script,
-    ledger_script,
-    update_script,
-)
 from datafixes.settings import URL_OPTION, Settings
 
 if TYPE_CHECKING:
@@ -62,8 +56,33 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     if isinstance(fix, RecordedFix):
         raise CommandError(f"datafix {fix.name}: it is recorded: with op.record_datafix(fix): ...")
     settings = settings_for(alembic)
+    if is_declined(alembic, settings, fix):
+        decline(alembic, settings, fix)
+        return
     script = apply_script(fix, context_of(alembic, settings), limits_of(settings))
-    _hand_over(alembic, script, settings, fix)
+    hand_over(alembic, script, settings, fix)
+
+
+def is_declined(alembic: MigrationContext, settings: Settings, fix: Declared) -> bool:
+    """Whether the operator said that a fix is not to run in this database.
+
+    Raises:
+        DatafixFailed: a fix is declined that no revision declares; it would run under its real name.
+    """
+    if settings.decline and alembic.script is not None:
+        known = {fix.name, *(one.fix.name for one in fixes_of(alembic.script))}
+        for name in settings.decline:
+            if name not in known:
+                told = f"{settings.origins['decline']}: no revision declares a fix {name}."
+                raise DatafixFailed(SettingError(told + nearest(name, list(known))))
+    return fix.name in settings.decline
+
+
+def decline(alembic: MigrationContext, settings: Settings, fix: Declared) -> None:
+    """Write down that a fix is not to run here; the version moves as if it had."""
+    because = settings.decline[fix.name]
+    script = decline_script(fix, because, context_of(alembic, settings), limits_of(settings))
+    hand_over(alembic, script, settings, fix)
 
 
 def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> None:
@@ -82,35 +101,7 @@ def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> Non
         script = revert_script(known, context, limits_of(settings))
     except DatafixError as error:
         raise DatafixFailed(error) from error
-    _hand_over(alembic, script, settings, known)
-
-
-def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
-    """Make an audit table; target and audit table are (schema, name)."""
-    settings = settings_for(alembic)
-    table = AuditTable(target[1], audit[1], target[0], audit[0])
-    _hand_over(alembic, create_script(table, limits_of(settings)), settings, table.name)
-
-
-def update(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
-    """Bring an audit table to the shape of its target; both are (schema, name)."""
-    settings = settings_for(alembic)
-    table = AuditTable(target[1], audit[1], target[0], audit[0])
-    _hand_over(alembic, update_script(table, limits_of(settings)), settings, table.name)
-
-
-def update_ledger(alembic: MigrationContext, audit_schema: str) -> None:
-    """Bring a ledger to the version of this package."""
-    settings = settings_for(alembic)
-    _hand_over(alembic, ledger_script(audit_schema, limits_of(settings)), settings, LEDGER)
-
-
-def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:
-    """Drop an audit table; the operator may tell to discard what is in it."""
-    settings = settings_for(alembic)
-    discard = discard or name in settings.discard
-    script = drop_script(name, audit_schema, limits_of(settings), discard=discard)
-    _hand_over(alembic, script, settings, name)
+    hand_over(alembic, script, settings, known)
 
 
 def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
@@ -139,7 +130,7 @@ def settings_for(alembic: MigrationContext) -> Settings:
         raise DatafixFailed(error) from error
 
 
-def _hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: Fix | str) -> None:
+def hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: Fix | str) -> None:
     """The one text goes to the script (``--sql``) or to the server, verbatim."""
     refuse_inside_another(alembic, subject)
     if alembic.as_sql:

@@ -49,7 +49,7 @@ BEGIN
     END IF;
     IF (fix -> 'required')::boolean THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: the condition of its rows does not hold here: %s', fix ->> 'fix', condition), NULL,
-            'Nothing was inserted. Is this the database that the fix was written for?');
+            'Is this the database that the fix was written for? ' || pg_temp.datafix_ways_on(fix));
     END IF;
     PERFORM pg_temp.datafix_close(fix, 'not_applicable');
     RETURN false;
@@ -72,7 +72,7 @@ BEGIN
     IF abs(copied - expected) > tolerance THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: found %s rows of %s, expected %s%s', fix ->> 'fix', copied, fix ->> 'target', expected,
             CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END), NULL,
-            'Nothing was changed. ' || coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '.', ''));
+            coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
     END IF;
     RETURN true;
 END
@@ -119,7 +119,7 @@ BEGIN
     IF seen.wrong > 0 THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s %s not as expected: %s', fix ->> 'fix',
             seen.wrong, fix ->> 'rows_expected', fix ->> 'target', CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
-            CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END));
+            CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END), NULL, pg_temp.datafix_ways_on(fix));
     END IF;
     IF seen.found <> (SELECT count(*) FROM pg_temp.datafix_captured) THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the expected rows of %s were found, and %s rows were copied: the condition '
@@ -128,7 +128,7 @@ BEGIN
     IF seen.already > (fix -> 'already_at_most')::bigint THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
             fix ->> 'fix', seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600), fix ->> 'already_at_most'), NULL,
-            'Nothing was changed. If that is tolerable, say so in Rows(already_at_most=...).');
+            pg_temp.datafix_ways_on(fix) || '. If that many are tolerable, say so in Rows(already_at_most=...)');
     END IF;
     IF seen.found = 0 THEN
         PERFORM pg_temp.datafix_close(fix, 'already');

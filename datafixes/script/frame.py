@@ -20,6 +20,7 @@ _FILES = (
     "guards.sql",
     "ledger.sql",
     "surroundings.sql",
+    "decline.sql",
     "apply.sql",
     "record.sql",
     "recall.sql",
@@ -76,8 +77,9 @@ class Script:
 
     @property
     def direction(self) -> str:
-        """``apply`` or ``revert``; for audit tables ``create`` or ``drop``."""
-        return self.fuse.split()[0]
+        """``apply`` or ``revert``, as the ledger has it; for audit tables ``create`` or ``drop``."""
+        first = self.fuse.split()[0]
+        return "apply" if first == "decline" else first
 
     @property
     def statements(self) -> tuple[str, ...]:

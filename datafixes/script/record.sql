@@ -277,12 +277,14 @@ BEGIN
         IF (one -> 'named')::boolean THEN
             EXECUTE pg_temp.datafix_sql(one, format('SELECT count(*) FROM %s AS t WHERE EXISTS (SELECT FROM pg_temp.datafix_expected_{{n}} AS e WHERE {{e.key = t.key}})', one ->> 'target')) INTO here;
             IF here > 0 THEN
-                PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, though %s of the rows of %s that it names are here', fix ->> 'fix', here, one ->> 'target'));
+                PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, though %s of the rows of %s that it names are here', fix ->> 'fix', here, one ->> 'target'),
+                    NULL, pg_temp.datafix_ways_on(fix));
             END IF;
         END IF;
     END LOOP;
     IF (fix -> 'required')::boolean THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, and %s rows were expected to change', fix ->> 'fix', fix ->> 'rows_expected'));
+        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, and %s rows were expected to change', fix ->> 'fix', fix ->> 'rows_expected'),
+            NULL, pg_temp.datafix_ways_on(fix));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = 0 WHERE run_id = $1', fix ->> 'ledger') USING (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_close(fix, 'not_applicable');
@@ -313,8 +315,8 @@ BEGIN
     END LOOP;
     IF wrong <> '{}' THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: other rows changed than expected: %s', fix ->> 'fix', array_to_string(wrong, '; ')), NULL,
-            'Nothing was changed. ' || coalesce((SELECT format('%s has no key: there, an update counts as one row deleted and one inserted.', string_agg(t ->> 'target', ', '))
-                FROM jsonb_array_elements(fix -> 'tables') AS t WHERE t -> 'key' = '[]' HAVING count(*) > 0), 'Correct the statements, or what the fix expects of them.'));
+            pg_temp.datafix_ways_on(fix) || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one inserted.', string_agg(t ->> 'target', ', '))
+                FROM jsonb_array_elements(fix -> 'tables') AS t WHERE t -> 'key' = '[]' HAVING count(*) > 0), ''));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1 WHERE run_id = $2', fix ->> 'ledger') USING changed, (fix -> 'run')::bigint;
     RETURN changed;
@@ -359,7 +361,7 @@ BEGIN
     $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'target')) INTO wrong, which USING fix -> 'named_kinds';
     IF wrong > 0 THEN
         PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s rows of %s are not as expected: %s', fix ->> 'fix', wrong, fix ->> 'target',
-            CASE WHEN length(which) > 600 THEN left(which, 600) || ' ...' ELSE which END));
+            CASE WHEN length(which) > 600 THEN left(which, 600) || ' ...' ELSE which END), NULL, pg_temp.datafix_ways_on(fix));
     END IF;
 END
 $engine$;

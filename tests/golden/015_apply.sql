@@ -23,11 +23,11 @@ BEGIN
         "application": "commit 3f2a",
         "engine": "0.2.0",
         "fuse": "apply close_phantom_positions",
-        "fingerprint": "21bf9adaa0d88b7813862130454919ae505ccb0f681404910365add54130e542",
+        "fingerprint": "33669a363bae519758f48973e05fae597a2a88b6f89b03454a2ed22520279698",
         "change": "update",
         "set": ["status", "close_reason", "closed_at", "exit_price", "current_pnl_dollars", "current_pnl_percent"],
         "tolerance": 0,
-        "already_at_most": 0,
+        "already_at_most": 7,
         "required": false,
         "times_without_zone": []
     }$fix$, pg_catalog.to_regclass('public.alembic_version'));

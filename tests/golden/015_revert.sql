@@ -23,7 +23,7 @@ BEGIN
         "application": "commit 3f2a",
         "engine": "0.2.0",
         "fuse": "revert close_phantom_positions",
-        "fingerprint": "21bf9adaa0d88b7813862130454919ae505ccb0f681404910365add54130e542",
+        "fingerprint": "33669a363bae519758f48973e05fae597a2a88b6f89b03454a2ed22520279698",
         "change": "revert",
         "set": [],
         "on_conflict": "refuse"

@@ -1,0 +1,68 @@
+"""Fixes that the version table counts as run and the ledger does not know: somebody stamped past them."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask, ledger_schemas
+from datafixes.declaration.declared import FixOfRevision
+from datafixes.script.literal import qualified, text
+from datafixes.script.tables import LEDGER
+
+
+@dataclass(frozen=True)
+class StampedPast:
+    """A fix at or below the database's revision that is not in force, and that nobody declined.
+
+    Attributes:
+        fix: its name.
+        revision: the revision that declares it.
+        why: what the ledger has of it, in words.
+    """
+
+    fix: str
+    revision: str
+    why: str
+
+
+def stamped_past(
+    connection: Connection, fixes: Iterable[FixOfRevision], below: Collection[str]
+) -> list[StampedPast]:
+    """The fixes that were stamped past.
+
+    Args:
+        connection: where the ledger is.
+        fixes: what the project's revisions declare.
+        below: the revisions at or below the one at which the database is.
+    """
+    ledgers = ledger_schemas(connection)
+    found: dict[str, StampedPast] = {}
+    names: set[str] = set()
+    for one in fixes:
+        if one.fix.name in names:  # declared again, by a revision that reverts it
+            continue
+        names.add(one.fix.name)
+        if one.revision in below and (why := _why(connection, one, ledgers)):
+            found[one.fix.name] = StampedPast(one.fix.name, one.revision, why)
+    return list(found.values())
+
+
+def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
+    schema = one.fix.schema_of_audit
+    last = (
+        ask(
+            connection,
+            f"SELECT run_id, direction, revision FROM {qualified(schema, LEDGER)} WHERE fix = {text(one.fix.name)}"
+            " AND outcome NOT IN ('started', 'failed') ORDER BY started_at DESC, run_id DESC LIMIT 1",
+        )
+        if schema in ledgers
+        else []
+    )
+    if not last:
+        return "the ledger has no run of it"
+    [(run, direction, revision)] = last
+    # Taken back by a revision on top, it is as it should be; by its own downgrade, the version would have moved.
+    if direction == "revert" and revision == one.revision:
+        return f"run {run}, its downgrade, took it back"
+    return ""

@@ -1,0 +1,22 @@
+-- A fix that is not to run in a database: an operator said so, and the ledger keeps who and why.
+
+-- Writes it down. Nothing of the fix is looked at, not even its tables: they may be what it cannot run for.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_decline(declared jsonb, version_table regclass)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    fix jsonb := pg_temp.datafix_begin(declared || '{"direction": "apply", "tables": []}', version_table);
+BEGIN
+    IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: there is no ledger %s to write down that it was declined',
+            fix ->> 'fix', fix ->> 'ledger'), NULL, 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
+    END IF;
+    PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix), 'declined');
+END
+$engine$;
+
+-- For refusals of rows that are not the ones the fix was written for: how a deploy goes on.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_ways_on(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT format('Nothing was changed. Correct the rows in its revision if it has run nowhere yet, or decline it here: '
+                  'alembic -x decline=%L upgrade head', (fix ->> 'fix') || ': WHY')
+$engine$;
