@@ -19,11 +19,13 @@ class StampedPast:
         fix: its name.
         revision: the revision that declares it.
         why: what the ledger has of it, in words.
+        remedy: what to do.
     """
 
     fix: str
     revision: str
     why: str
+    remedy: str
 
 
 def stamped_past(
@@ -44,8 +46,16 @@ def stamped_past(
             continue
         names.add(one.fix.name)
         if one.revision in below and (why := _why(connection, one, ledgers)):
-            found[one.fix.name] = StampedPast(one.fix.name, one.revision, why)
+            found[one.fix.name] = StampedPast(one.fix.name, one.revision, why, _remedy(one))
     return list(found.values())
+
+
+def _remedy(one: FixOfRevision) -> str:
+    below = " ".join(one.below) or "base"
+    return (
+        f"If no later revision has run: alembic stamp {below}; then alembic upgrade {one.revision}, or decline it: "
+        f"alembic -x decline='{one.fix.name}: WHY' upgrade {one.revision}. Otherwise apply it in a new revision on top."
+    )
 
 
 def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
@@ -53,15 +63,17 @@ def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
     last = (
         ask(
             connection,
-            f"SELECT run_id, direction, revision FROM {qualified(schema, LEDGER)} WHERE fix = {text(one.fix.name)}"
-            " AND outcome NOT IN ('started', 'failed') ORDER BY started_at DESC, run_id DESC LIMIT 1",
+            f"SELECT run_id, direction, revision, outcome FROM {qualified(schema, LEDGER)}"
+            f" WHERE fix = {text(one.fix.name)} ORDER BY outcome IN ('started', 'failed'), started_at DESC, run_id DESC LIMIT 1",
         )
         if schema in ledgers
         else []
     )
     if not last:
         return "the ledger has no run of it"
-    [(run, direction, revision)] = last
+    [(run, direction, revision, outcome)] = last
+    if outcome in ("started", "failed"):
+        return f"run {run} of it failed, and none ended well"
     # Taken back by a revision on top, it is as it should be; by its own downgrade, the version would have moved.
     if direction == "revert" and revision == one.revision:
         return f"run {run}, its downgrade, took it back"

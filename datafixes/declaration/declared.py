@@ -16,11 +16,12 @@ from datafixes.errors import DatafixError
 
 @dataclass(frozen=True)
 class FixOfRevision:
-    """A fix and the revision that declares it."""
+    """A fix and the revision that declares it, with what that one stands on."""
 
     revision: str
     path: Path
     fix: Declared
+    below: tuple[str, ...] = ()
 
 
 def fixes_of(scripts: Any) -> list[FixOfRevision]:
@@ -31,7 +32,9 @@ def fixes_of(scripts: Any) -> list[FixOfRevision]:
     """
     revisions = reversed(list(scripts.walk_revisions()))
     return [
-        FixOfRevision(one.revision, Path(one.path), fix) for one in revisions for fix in fixes_in(one.module)
+        FixOfRevision(one.revision, Path(one.path), fix, tuple(one._versioned_down_revisions))
+        for one in revisions
+        for fix in fixes_in(one.module)
     ]
 
 

@@ -60,10 +60,6 @@ def check_stamped(
     if not found:
         return good(check, "Every fix up to the database's revision has run, or was declined.")
     told = "; ".join(f"{one.fix} (revision {one.revision}): {one.why}" for one in found)
-    first = found[0]
     return bad(
-        check,
-        f"The version table counts these as run, and they are not in force: {told}.",
-        f"alembic stamp to the revision below {first.revision}; then upgrade, or decline it: "
-        f"alembic -x decline='{first.fix}: WHY' upgrade {first.revision}",
+        check, f"The database's revision says that these ran, and they did not: {told}.", found[0].remedy
     )

@@ -54,15 +54,11 @@ def _says_something(cell: Any) -> bool:
 def section_of_stamped(stamped: Sequence[StampedPast]) -> Section:
     """The fixes that the version table counts as run, and that did not run."""
     rows = tuple((one.fix, one.revision, one.why) for one in stamped)
-    first = stamped[0]
     return Section(
         "Stamped past",
         state="bad",
         grids=(Grid("", ("fix", "rev", "why"), rows, ""),),
-        notes=(
-            "The database's revision says that they ran. Stamp back to the revision below; then upgrade, or decline: "
-            f"alembic -x decline='{first.fix}: WHY' upgrade {first.revision}",
-        ),
+        notes=("The database's revision says that these ran. " + stamped[0].remedy,),
     )
 
 
