@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from datafixes.declaration.declared import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.finding import Finding, attention, bad
+from datafixes.doctor.ledgers import check_ledgers
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
 from datafixes.doctor.server import check_server, check_version_table, version_table_of
@@ -96,6 +97,7 @@ def _database(project: Project, known: _Known) -> tuple[list[Finding], int | Non
                 findings.append(check_stamped(connection, known.fixes, below))
             findings += check_rights(connection, [one.fix for one in known.fixes])
             findings += check_audit_tables(connection)
+            findings += check_ledgers(connection)
     except DatabaseNotFound:
         findings.append(
             attention("database", "None is named anywhere, so none was asked.", "datafixes where")

@@ -8,6 +8,7 @@ from datafixes.script.frame import Limits, Script, frame
 
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
+LEDGER_VERSION = 2
 AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
 CHANGES_SUFFIX = "_changes"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.commands import answer
 from tests.projects import Project, new_project
 from tests.servers import Database
 
@@ -217,6 +218,26 @@ def test_a_role_that_does_not_own_the_ledger_names_who_does(project: Project) ->
             "DROP OWNED BY deployer_of_01",
             "DROP ROLE deployer_of_01",
         )
+
+
+def of_doctor(project: Project, **more: str) -> tuple[str, str]:
+    found = answer(
+        project, *(part for flag in more.items() for part in ("-x", "=".join(flag))), "doctor", code=None
+    )
+    [ledger] = [one for one in found["findings"] if one["check"] == "ledger"]
+    return ledger["state"], ledger["evidence"]
+
+
+def test_doctor_says_which_version_a_ledger_is(project: Project) -> None:
+    database = project.database
+    assert of_doctor(project) == (
+        "attention",
+        "public.datafix_run is of version 1, and this package writes version 2.",
+    )
+    ran(project, "upgrade", "head")
+    assert of_doctor(project) == ("good", "public.datafix_run is of version 2.")
+    database.execute("ALTER TABLE datafix_run ADD CONSTRAINT datafix_run_is_version_3__ CHECK (true)")
+    assert of_doctor(project)[0] == "bad"
 
 
 def test_update_ledger_without_a_ledger(tmp_path: Path, database: Database) -> None:

@@ -1,0 +1,40 @@
+"""Whether the ledgers are of the version that this package writes."""
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask, ledger_schemas
+from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.script.literal import qualified, text
+from datafixes.script.tables import LEDGER, LEDGER_VERSION
+
+# The name of a constraint says the version; 0.1 had none.
+_VERSION = """
+SELECT coalesce(max(CAST(substring(k.conname FROM '^datafix_run_is_version_([0-9]+)') AS integer)), 1),
+       pg_catalog.pg_has_role(max(c.relowner), 'USAGE'), pg_catalog.pg_get_userbyid(max(c.relowner))
+  FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_constraint AS k ON k.conrelid = c.oid
+ WHERE c.oid = pg_catalog.to_regclass({ledger})
+"""
+
+
+def check_ledgers(connection: Connection) -> list[Finding]:
+    """Of each ledger, whether this package can write to it."""
+    return [_check(connection, schema) for schema in ledger_schemas(connection)]
+
+
+def _check(connection: Connection, schema: str) -> Finding:
+    ledger = qualified(schema, LEDGER)
+    [(version, is_ours, owner)] = ask(connection, _VERSION.format(ledger=text(ledger)))
+    told = f"{ledger} is of version {version}"
+    if version == LEDGER_VERSION:
+        return good("ledger", f"{told}.")
+    told += f", and this package writes version {LEDGER_VERSION}"
+    if version > LEDGER_VERSION:
+        return bad("ledger", f"{told}.", "pip install --upgrade datafixes")
+    if not is_ours:
+        where = "" if schema == "public" else f"audit_schema={schema!r}"
+        return bad(
+            "ledger",
+            f"{told}; only {owner} may bring it forward.",
+            f"Let {owner} run a migration with op.update_ledger({where}).",
+        )
+    return attention("ledger", f"{told}.", "Nothing: the next run of a fix brings it forward.")
