@@ -13,7 +13,7 @@ from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER, LEDGER_TABLES
+from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST
 
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
@@ -23,6 +23,8 @@ _COLUMNS = (
 )
 MASKED = "(masked)"
 _DENIED = "42501"
+# Of views that do not say when a run started; no two runs that changed rows overlap.
+_NEWEST_FINISHED = "finished_at DESC, run_id DESC"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def history(connection: Connection, schema: str, *, limit: int, fix: str | None 
     where = f" WHERE fix = {text(fix)}" if fix is not None else ""
     return [
         RunOfHistory(*row)
-        for row in _select(connection, RunOfHistory, schema, HISTORY, f"{where} LIMIT {limit}")
+        for row in _select(
+            connection, RunOfHistory, schema, HISTORY, f"{where} ORDER BY {NEWEST_FIRST} LIMIT {limit}"
+        )
     ]
 
 
@@ -166,7 +170,9 @@ def run_of(connection: Connection, schema: str, run: int) -> RunOfHistory:
 
 def open_fixes(connection: Connection, schema: str) -> list[OpenFix]:
     """The fixes that are in force, newest first."""
-    return [OpenFix(*row) for row in _select(connection, OpenFix, schema, OPEN, "")]
+    return [
+        OpenFix(*row) for row in _select(connection, OpenFix, schema, OPEN, f" ORDER BY {_NEWEST_FINISHED}")
+    ]
 
 
 def row_history(connection: Connection, schema: str, table: str, key: str, view: View) -> list[ChangeOfRow]:
@@ -186,7 +192,7 @@ def row_history(connection: Connection, schema: str, table: str, key: str, view:
     rows = ask(
         connection,
         f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} AND key = {text(key)}"
-        " ORDER BY run_id DESC, audit_id",
+        f" ORDER BY {_NEWEST_FINISHED}, audit_id",
     )
     found = [ChangeOfRow(*row) for row in rows]
     return [

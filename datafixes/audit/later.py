@@ -30,25 +30,26 @@ def later_fixes(
         run: the run.
         keys: only these rows, by their keys as text; None: all that the run changed.
     """
-    found: dict[int, tuple[str, str | None, list[str]]] = {}
+    found: dict[int, LaterFix] = {}
     for table in tables_of_run(connection, schema, run.run_id):
         if table.key:
-            for number, fix, revision, key in ask(
-                connection, _same_rows(schema, run.run_id, table.audit, table.key)
+            for number, fix, revision, key, *_ in ask(
+                connection, _same_rows(schema, run, table.audit, table.key)
             ):
                 if keys is None or key in keys:
-                    found.setdefault(number, (fix, revision, []))[2].append(key)
-    return [
-        LaterFix(fix, revision, number, tuple(keys))
-        for number, (fix, revision, keys) in sorted(found.items(), reverse=True)
-    ]
+                    known = found[number].keys if number in found else ()
+                    found[number] = LaterFix(fix, revision, number, (*known, key))
+    return list(found.values())
 
 
-def _same_rows(schema: str, run: int, audit: str, key: tuple[str, ...]) -> str:
+def _same_rows(schema: str, run: RunOfHistory, audit: str, key: tuple[str, ...]) -> str:
+    runs, now = qualified(schema, HISTORY), f"(timestamptz '{run.started_at.isoformat()}', {run.run_id})"
     return (
-        "SELECT DISTINCT later.audit_run_id, h.fix, h.revision, "
-        f"{key_text(key, 'later')} FROM {audit} AS mine JOIN {audit} AS later ON {key_text(key, 'mine')} = {key_text(key, 'later')}"
-        f" JOIN {qualified(schema, HISTORY)} AS h ON h.run_id = later.audit_run_id"
-        f" WHERE mine.audit_run_id = {run} AND later.audit_run_id > {run} AND h.reverted_by_run IS NULL"
-        f" AND h.outcome IN ('applied', 'reverted') AND (h.reverts_run IS NULL OR h.reverts_run < {run}) ORDER BY 1, 4 LIMIT 1000"
+        f"SELECT DISTINCT h.run_id, h.fix, h.revision, {key_text(key, 'later')}, h.started_at"
+        f" FROM {audit} AS mine JOIN {audit} AS later ON {key_text(key, 'mine')} = {key_text(key, 'later')}"
+        f" JOIN {runs} AS h ON h.run_id = later.audit_run_id"
+        f" WHERE mine.audit_run_id = {run.run_id} AND (h.started_at, h.run_id) > {now} AND h.reverted_by_run IS NULL"
+        " AND h.outcome IN ('applied', 'reverted') AND (h.reverts_run IS NULL OR EXISTS ("
+        f"SELECT FROM {runs} AS back WHERE back.run_id = h.reverts_run AND (back.started_at, back.run_id) < {now}))"
+        " ORDER BY 5 DESC, 1 DESC, 4 LIMIT 1000"
     )

@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER
+from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
             "SELECT run_id, outcome, rows_expected, rows_found, rows_changed,"
             " rows_already, rows_skipped, rows_overwritten,"
             " already, declined_because"
-            f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY run_id DESC LIMIT 1",
+            f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY {NEWEST_FIRST} LIMIT 1",
         )
     ).first()
     return Run(*row) if row else None

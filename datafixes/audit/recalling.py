@@ -11,7 +11,7 @@ from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.table import Table
 from datafixes.errors import NothingToRevert
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER, LEDGER_TABLES
+from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST
 
 
 def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
@@ -35,7 +35,7 @@ def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
         for (run,) in ask(
             connection,
             f"SELECT to_jsonb(r) FROM {qualified(schema, LEDGER)} AS r"
-            f" WHERE {condition} AND outcome NOT IN ('started', 'failed') ORDER BY run_id DESC LIMIT 1",
+            f" WHERE {condition} AND outcome NOT IN ('started', 'failed') ORDER BY {NEWEST_FIRST} LIMIT 1",
         )
     ]
     if not found:

@@ -6,7 +6,7 @@ from datafixes.audit.history import ask
 from datafixes.audit.images import TableOfRun, tables_of_run
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
-from datafixes.script.tables import LEDGER
+from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
 
 def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[bool, str]:
@@ -27,7 +27,7 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
         return False, "its downgrade() drops the ledger, so what it gave back cannot be compared"
     reverts = ask(
         connection,
-        f"SELECT run_id FROM {literal.qualified(schema, LEDGER)} WHERE reverts_run = {run} ORDER BY run_id DESC LIMIT 1",
+        f"SELECT run_id FROM {literal.qualified(schema, LEDGER)} WHERE reverts_run = {run} ORDER BY {NEWEST_FIRST} LIMIT 1",
     )
     if not reverts:
         return False, f"its downgrade() does not take back what {fix.name} did"

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import ask, ledger_schemas
 from datafixes.declaration.declared import FixOfRevision
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER
+from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
         ask(
             connection,
             f"SELECT run_id, direction, revision, outcome FROM {qualified(schema, LEDGER)}"
-            f" WHERE fix = {text(one.fix.name)} ORDER BY outcome IN ('started', 'failed'), started_at DESC, run_id DESC LIMIT 1",
+            f" WHERE fix = {text(one.fix.name)} ORDER BY outcome IN ('started', 'failed'), {NEWEST_FIRST} LIMIT 1",
         )
         if schema in ledgers
         else []

@@ -7,7 +7,7 @@ DECLARE
     later bigint;
 BEGIN
     FOR later IN EXECUTE format($sql$SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.fix = %L AND r.rows_chosen IS NULL
-                                        AND r.outcome IN ('reverted', 'not_applicable') ORDER BY r.run_id DESC$sql$, fix ->> 'ledger', fix ->> 'fix') USING run LOOP
+                                        AND r.outcome IN ('reverted', 'not_applicable') ORDER BY r.started_at DESC, r.run_id DESC$sql$, fix ->> 'ledger', fix ->> 'fix') USING run LOOP
         IF pg_temp.datafix_undone_by(fix, later) IS NULL THEN
             RETURN later;
         END IF;
@@ -22,7 +22,7 @@ DECLARE
     last jsonb;
 BEGIN
     EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
-                         ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
+                         ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
     RETURN last;
 END
 $engine$;
@@ -54,7 +54,7 @@ BEGIN
     END IF;
     EXECUTE format($sql$SELECT to_jsonb(r) FROM %1$s AS r WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
                            AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
-                         ORDER BY r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision;
+                         ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision;
     IF wanted IS NULL AND NOT fix ? 'undoes' THEN       -- applied outside of Alembic, or by a revision that had another id
         wanted := pg_temp.datafix_last_application(fix);
     END IF;

@@ -11,7 +11,7 @@ BEGIN
     END IF;
     EXECUTE replace($sql$
         CREATE TABLE {ledger} (
-            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,    -- a gap: nothing was kept under that number
             fix              text        NOT NULL,
             revision         text,
             direction        text        NOT NULL CHECK (direction IN ('apply', 'revert')),

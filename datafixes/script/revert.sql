@@ -20,10 +20,10 @@ BEGIN
             CASE WHEN undone IS NOT NULL THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
                  WHEN fix ? 'of_run' THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
                  ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END), NULL,
-            format('Look: SELECT * FROM %s ORDER BY run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
+            format('Look: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
     END IF;
     IF fix ? 'rows_chosen' THEN
-        EXECUTE format('SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.revision = $2 AND r.rows_chosen = $3 AND r.outcome = ''reverted'' ORDER BY r.run_id DESC LIMIT 1',
+        EXECUTE format('SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.revision = $2 AND r.rows_chosen = $3 AND r.outcome = ''reverted'' ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1',
             fix ->> 'ledger') INTO undone USING (last -> 'run_id')::bigint, fix ->> 'revision', fix ->> 'rows_chosen';
         IF undone IS NOT NULL AND pg_temp.datafix_undone_by(fix, undone) IS NULL THEN
             PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s of this revision reverted these rows already', fix ->> 'fix', undone), NULL,

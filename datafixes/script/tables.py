@@ -9,6 +9,9 @@ from datafixes.script.frame import Limits, Script, frame
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
 LEDGER_VERSION = 2
+NEWEST_FIRST = "started_at DESC, run_id DESC"
+"""The order of runs. Numbers alone are none: after a switchover they may have begun from below once more."""
+
 AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
 CHANGES_SUFFIX = "_changes"
 

@@ -59,8 +59,9 @@ BEGIN
 END
 $engine$;
 
--- For the auditor: every run, newest first, with the run that took it back; and the fixes that are in force. New columns
--- come last: the views are replaced where they stand, with the rights that others have on them.
+-- For the auditor: every run, newest first, with the run that took it back; and the fixes that are in force. Order is by
+-- time: after a switchover, numbers of runs may have begun from below once more. New columns come last: the views are
+-- replaced where they stand, with the rights that others have on them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -73,7 +74,7 @@ BEGIN
               FROM reverted CROSS JOIN LATERAL (
                    SELECT r.run_id FROM {schema}.datafix_run AS r
                     WHERE r.reverts_run = reverted.last AND r.rows_chosen IS NULL AND r.outcome IN ('reverted', 'not_applicable')
-                    ORDER BY r.run_id DESC LIMIT 1) AS later)
+                    ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1) AS later)
         SELECT run.run_id, run.fix, run.revision, run.direction, run.outcome, run.rows_expected, run.rows_found, run.rows_changed,
                run.rows_already, run.rows_skipped, run.rows_overwritten, run.rows_chosen, run.reverts_run,
                -- an odd number of times: taken back, and not given back since
@@ -83,17 +84,17 @@ BEGIN
                run.applied_by, run.application, run.reason, run.started_at, run.finished_at, run.on_conflict, run.already, run.error, run.fingerprint,
                run.logged_in_as, run.engine, run.declined_because
           FROM {schema}.datafix_run AS run
-         ORDER BY run.run_id DESC
+         ORDER BY run.started_at DESC, run.run_id DESC
     $sql$, '{schema}', quote_ident(audit_schema));
     EXECUTE replace($sql$
         CREATE OR REPLACE VIEW {schema}.datafix_open AS
         SELECT fix, run_id, revision, tables, rows_changed,
-               (SELECT string_agg(part.rows_chosen, '; ' ORDER BY part.run_id) FROM {schema}.datafix_history AS part
+               (SELECT string_agg(part.rows_chosen, '; ' ORDER BY part.started_at, part.run_id) FROM {schema}.datafix_history AS part
                  WHERE part.reverts_run = run.run_id AND part.rows_chosen IS NOT NULL AND part.outcome = 'reverted' AND part.reverted_by_run IS NULL) AS rows_reverted,
                finished_at, applied_by, application, reason
           FROM {schema}.datafix_history AS run
          WHERE direction = 'apply' AND outcome = 'applied' AND reverted_by_run IS NULL
-         ORDER BY run_id DESC
+         ORDER BY started_at DESC, run_id DESC
     $sql$, '{schema}', quote_ident(audit_schema));
     EXECUTE format('COMMENT ON VIEW %I.datafix_history IS %L', audit_schema, 'datafixes: all runs, newest first');
     EXECUTE format('COMMENT ON VIEW %I.datafix_open IS %L', audit_schema, 'datafixes: the fixes that are in force, newest first');
