@@ -158,6 +158,12 @@ class LedgerVersion(Refused):
     sqlstate = "DF017"
 
 
+class SequenceBehind(Refused):
+    """The sequence of the ledger or of an audit table would hand out numbers that rows have already."""
+
+    sqlstate = "DF020"
+
+
 class LockNotAvailable(Refused):
     """A lock was not to be had in time. The message names who holds it.
 

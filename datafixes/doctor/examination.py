@@ -12,6 +12,7 @@ from datafixes.doctor.finding import Finding, attention, bad
 from datafixes.doctor.ledgers import check_ledgers
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
+from datafixes.doctor.sequences import check_sequences
 from datafixes.doctor.server import check_server, check_version_table, version_table_of
 from datafixes.doctor.stamped import check_stamped, versions
 from datafixes.drafting.survey import see_as_a_run
@@ -98,6 +99,7 @@ def _database(project: Project, known: _Known) -> tuple[list[Finding], int | Non
             findings += check_rights(connection, [one.fix for one in known.fixes])
             findings += check_audit_tables(connection)
             findings += check_ledgers(connection)
+            findings += check_sequences(connection, [one.fix for one in known.fixes])
     except DatabaseNotFound:
         findings.append(
             attention("database", "None is named anywhere, so none was asked.", "datafixes where")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from datafixes.audit.history import RunOfHistory
 from datafixes.audit.images import TableOfRun
+from datafixes.audit.sequences import Behind
 from datafixes.audit.stamped import StampedPast
 from datafixes.changes import Changes
 
@@ -19,6 +20,7 @@ class PlannedTable:
         changes: its rows.
         acting: triggers and foreign keys that act, in words.
         names: what people call the rows: by key, the identity that the fix expects.
+        sequences: those that stand behind numbers which the fix brings.
     """
 
     of_run: TableOfRun
@@ -26,6 +28,7 @@ class PlannedTable:
     changes: Changes
     acting: tuple[str, ...]
     names: Mapping[str, str]
+    sequences: tuple[Behind, ...] = ()
 
 
 @dataclass(frozen=True)

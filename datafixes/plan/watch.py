@@ -9,6 +9,7 @@ from datafixes.audit.digest import digest_of_run
 from datafixes.audit.history import run_of
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import last_run
+from datafixes.audit.sequences import behind_of_run
 from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.changes import View
 from datafixes.declaration.declared import names_of_rows
@@ -62,6 +63,7 @@ class Watch:
                 changes_of_run(connection, run, table, self.view),
                 acting_on(connection, table, fires=fix.fire_triggers),
                 names_of_rows(fix, fix.tables[number], self.view),
+                behind_of_run(connection, fix, run, table, self.view),
             )
             for number, table in enumerate(tables_of_run(connection, fix.schema_of_audit, run))
         )

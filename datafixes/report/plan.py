@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from datafixes.audit.sequences import Behind
 from datafixes.changes import Changes
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
 from datafixes.report.document import Document, Fact, Section
@@ -86,6 +87,7 @@ def _section(title: str, planned: PlannedRun) -> Section:
         proven = planned.reversal.proven
         words = f"{'yes' if proven else 'no'}: {planned.reversal.words}"
         facts.append(Fact("Can be taken back", words, "good" if proven else "bad"))
+    facts += [Fact("Sequence", one.words, "attention") for table in planned.tables for one in table.sequences]
     facts += [Fact("Acting", line) for table in planned.tables for line in table.acting]
     facts.append(
         Fact(
@@ -179,7 +181,20 @@ def _run_as_json(planned: PlannedRun) -> dict[str, Any]:
                 "expected": table.expected,
                 "acting": list(table.acting),
                 "names": dict(table.names),
+                "sequences": [_behind_as_json(one) for one in table.sequences],
             }
             for table in planned.tables
         ],
+    }
+
+
+def _behind_as_json(one: Behind) -> dict[str, Any]:
+    masked = not one.numbers
+    return {
+        "sequence": one.sequence.name,
+        "column": one.sequence.column,
+        "next": None if masked else one.sequence.next,
+        "numbers": list(one.numbers),
+        "count": one.count,
+        "mend": one.mend or None,
     }

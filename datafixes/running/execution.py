@@ -1,6 +1,7 @@
 """Runs a script on a connection: bounded waiting, a few attempts, and errors that come out as one line."""
 
 import logging
+import re
 import time
 from dataclasses import dataclass
 
@@ -18,6 +19,11 @@ _logger = logging.getLogger("alembic.datafixes")
 # lock_not_available, deadlock_detected, serialization_failure: another attempt may find the way free.
 _TRY_AGAIN = frozenset({"55P03", "40P01", "40001"})
 _QUERY_CANCELED = "57014"  # statement_timeout, or somebody
+_DUPLICATE = "23505"
+_BEHIND = (
+    "Its sequence stands behind, as after a switchover by logical replication or a restore of data alone. "
+    "Ask the table's owner for: datafixes doctor"
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,8 @@ def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> Dat
             f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders
         )
     evidence = f" ({' '.join(detail.split())})" if detail else ""
+    if code == _DUPLICATE and re.match(r"Key \((run|audit)_id\)=", detail):
+        hint = f"Nothing was changed. {_BEHIND}"
     if code == _QUERY_CANCELED:
         evidence += _held_by(holders)
     return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)

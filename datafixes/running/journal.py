@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes import __version__
 from datafixes.audit.digest import digest_of_run
-from datafixes.audit.images import TableOfRun, changes_of_run, tables_of_run
+from datafixes.audit.images import TableOfRun, changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import Run, last_run
+from datafixes.audit.sequences import behind_of_run, behind_of_table
 from datafixes.changes import Cell, Row, Value, View
 from datafixes.declaration.declared import names_of_rows
 from datafixes.declaration.fix import DataFix, Update
@@ -57,9 +58,31 @@ def check_plan(connection: Connection, fix: Fix, planned: frozenset[str]) -> Non
 
 
 def tell(connection: Connection, fix: Fix, masks: tuple[str, ...] = ()) -> None:
-    """Log what the run that has just ended did: a line of counts, and lines for up to twenty rows of each table."""
-    if not _logger.isEnabledFor(logging.INFO):
-        return
+    """Log what the run that has just ended did: counts, up to twenty rows of each table, sequences left behind."""
+    if _logger.isEnabledFor(logging.INFO):
+        _tell_rows(connection, fix, masks)
+    if _logger.isEnabledFor(logging.WARNING):
+        _tell_sequences(connection, fix, masks)
+
+
+def _tell_sequences(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None:
+    try:
+        with read_images(connection):
+            run = last_run(connection, fix.schema_of_audit, fix.name)
+            if run is None:
+                return
+            behind = [
+                one
+                for table in tables_of_run(connection, fix.schema_of_audit, run.run_id)
+                for one in behind_of_run(connection, fix, run.run_id, table, View(masks=masks))
+            ]
+    except (SQLAlchemyError, DatafixError):
+        return  # whoever may not look is told nothing; what was done stays done
+    for one in behind:
+        _logger.warning("datafix %s: %s", fix.name, one.words)
+
+
+def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None:
     try:
         # What cannot be shown (no right to read the view, a time-out) must not undo what was done.
         with connection.begin_nested():
@@ -177,14 +200,17 @@ def record_failure(connection: Connection, fix: Fix, attempt: Attempt, error: Da
         with connection.engine.connect() as own:
             own.exec_driver_sql("SET lock_timeout = '2s'")
             own.exec_driver_sql("SET statement_timeout = '5s'")
+            with read_images(own):
+                behind = behind_of_table(own, ledger)
+            if behind:
+                raise DatafixError(f"it would get an old number: {behind[0].stands}. {behind[0].remedy}")
             if own.exec_driver_sql(_IS_OF_0_1.format(text(ledger))).scalar_one():
                 del values["engine"]  # the run that was to bring the ledger forward was undone
             own.exec_driver_sql(verbatim(own, _insert(ledger, values, fix.rows_expected)))
             own.commit()
-    except SQLAlchemyError as unrecorded:
-        _logger.warning(
-            "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, _words(unrecorded)
-        )
+    except (SQLAlchemyError, DatafixError) as unrecorded:
+        words = unrecorded.message if isinstance(unrecorded, DatafixError) else _words(unrecorded)
+        _logger.warning("datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, words)
 
 
 def _insert(ledger: str, values: Mapping[str, str | None], rows_expected: int | None) -> str:

@@ -18,6 +18,7 @@ _CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
 _FILES = (
     "engine.sql",
     "guards.sql",
+    "sequences.sql",
     "ledger.sql",
     "surroundings.sql",
     "decline.sql",

@@ -29,6 +29,7 @@ BEGIN
         one := pg_temp.datafix_check_target(pg_temp.datafix_table(fix, n));
         fix := pg_temp.datafix_put(fix, n, pg_temp.datafix_check_audit_table(one));
     END LOOP;
+    PERFORM pg_temp.datafix_check_sequences(fix);
     RETURN fix;
 END
 $engine$;

@@ -1,0 +1,44 @@
+"""What can go wrong with sequences: a switchover, a restore of data alone, an insert that brings its own ids."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.engine import Connection
+
+from datafixes.audit.history import ask
+from datafixes.audit.images import read_images
+from datafixes.audit.sequences import behind_of_table
+from datafixes.declaration.recorded import Fix
+from datafixes.doctor.finding import Finding, bad, good
+from datafixes.script.literal import qualified, text
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER
+
+_NUMBERED = f"""
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND (c.relname = {text(LEDGER)} OR (
+       SELECT count(*) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+          AND a.attname IN ({", ".join(text(one) for one in AUDIT_COLUMNS)})) = {len(AUDIT_COLUMNS)})
+ ORDER BY c.relname <> {text(LEDGER)}, 1
+"""
+
+
+def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
+    """Whether sequences stand where they hand out new numbers: of ledgers, of audit tables, and of the tables of fixes.
+
+    Args:
+        connection: in a transaction that reads.
+        fixes: the fixes of the project.
+    """
+    findings = []
+    with read_images(connection):
+        ours = [table for (table,) in ask(connection, _NUMBERED)]
+        targets = [qualified(table.schema, table.table) for fix in fixes for table in fix.tables]
+        for table in dict.fromkeys([*ours, *targets]):
+            follows = (
+                "fixes will refuse" if table in ours else "its next inserts will fail with duplicate keys"
+            )
+            for one in behind_of_table(connection, table):
+                column = one.sequence.column
+                evidence = f"{one.stands}, and {table} has {column} {one.numbers[0]} already: {follows}."
+                findings.append(bad("sequences", evidence, one.remedy))
+    return findings or [good("sequences", "None stands behind its table.")]
