@@ -8,10 +8,11 @@ from pathlib import Path
 from datafixes.check.acting import names_used_twice, ways_back
 from datafixes.check.chain import Chain, id_findings
 from datafixes.check.changing import unrecorded_changes
-from datafixes.check.declaring import incomplete_fixes
+from datafixes.check.declaring import incomplete_fixes, numbers_brought
 from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.check.fix_sql import hazards_of_fixes
 from datafixes.check.later import Facts, later_findings
+from datafixes.check.loading import moving_declarations
 from datafixes.check.module import Module
 from datafixes.check.silencing import silence
 from datafixes.check.source import TOO_DEEP, Source, read_source
@@ -123,6 +124,8 @@ def _of_one(facts: Facts, reading: _Reading) -> None:
         lambda: incomplete_fixes(module, facts.fixes),
         lambda: ways_back(module, facts.acts),
         lambda: hazards_of_fixes(module),
+        lambda: moving_declarations(module, facts.fixes),
+        lambda: numbers_brought(module, facts.fixes),
     ]
     try:
         for rule in rules:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datafixes.check.finding import Finding
-from datafixes.check.following import strings_of, values_of
-from datafixes.check.module import Module, argument
+from datafixes.check.following import Follower, strings_of, values_of
+from datafixes.check.module import Module, argument, attribute
 from datafixes.check.op_shapes import Table
 from datafixes.check.texts import texts_of
 from datafixes.declaration.table import KINDS
 
+_COUNTING = ("count", "enumerate", "range")
 _CLASSES = ("DataFix", "RecordedFix", "Rows", "Table", "Update", "Delete", "Insert", "sql")
 
 
@@ -92,6 +93,61 @@ def _expectation_of_tables(module: Module, fix: DeclaredFix) -> Iterator[Finding
     counts = [argument(one, place, kind) for one in made for place, kind in enumerate(KINDS, 4)]
     if all(count is None or _is_nothing(module, count) for count in counts):
         yield module.finding("FIX302", fix.call, told)
+
+
+def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
+    """Findings about inserts that say themselves which numbers their rows have as key."""
+    for fix in fixes:
+        change, rows = argument(fix.call, None, "change"), argument(fix.call, None, "rows")
+        if change is None or rows is None:
+            continue
+        keys = {name for one in _made(module, rows, "Rows") for name in _keys(module, one)}
+        for insert in _made(module, change, "Insert"):
+            found = [
+                name for name, value in _cells(module, insert) if name in keys and _is_number(module, value)
+            ]
+            if found:
+                told = f"{fix.told} brings its own {found[0]}: a sequence that numbers it would not know."
+                yield module.finding("FIX409", insert, told)
+
+
+def _keys(module: Module, rows: ast.Call) -> list[str]:
+    key = argument(rows, None, "key")
+    parts = [] if key is None else values_of(module, key)
+    names = [
+        one for part in parts for one in (part.elts if isinstance(part, ast.List | ast.Tuple) else [part])
+    ]
+    return [name for one in names for name in strings_of(module, one)]
+
+
+def _cells(module: Module, insert: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    """Column and value of each row that can be read."""
+    rows = argument(insert, 1, "rows")
+    for given in [] if rows is None else values_of(module, rows):
+        if isinstance(given, ast.ListComp | ast.GeneratorExp):
+            made = [given.elt]
+        else:
+            made = given.elts if isinstance(given, ast.List | ast.Tuple) else []
+        for row in (row for one in made for row in values_of(module, one) if isinstance(row, ast.Dict)):
+            for key, value in zip(row.keys, row.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value, value
+
+
+def _is_number(module: Module, value: ast.expr) -> bool:
+    """Whether a value is a whole number, or reckoned from one."""
+    match value:
+        case ast.Constant(value=int() as number):
+            return not isinstance(number, bool)
+        case ast.UnaryOp(operand=operand):
+            return _is_number(module, operand)
+        case ast.BinOp(left=left, right=right):
+            return _is_number(module, left) or _is_number(module, right)
+        case ast.Name():
+            bindings = Follower(module).bindings(value)
+            if any(isinstance(one.value, ast.Call) and attribute(one.value) in _COUNTING for one in bindings):
+                return True
+    return any(one is not value and _is_number(module, one) for one in values_of(module, value))
 
 
 def _is_nothing(module: Module, node: ast.expr) -> bool:

@@ -98,11 +98,26 @@ def _of_value(module: Module, node: ast.expr) -> Iterator[Finding]:
         if not isinstance(value, ast.Call):
             continue
         name = module.dotted(value.func)
-        if name.startswith("random.") or name.startswith("secrets.") or name in (*_NOW, *_MOVING):
+        if _is_moving(name):
             told = f"{ast.unparse(value.func)}() is another value each time that the file is loaded."
             yield module.finding("FIX405", node, told)
         elif _lacks_zone(name, value):
             yield module.finding("FIX402", node, f"The time {ast.unparse(value)[:60]} has no zone.")
+
+
+def _is_moving(name: str) -> bool:
+    return name.startswith(("random.", "secrets.")) or name in (*_NOW, *_MOVING)
+
+
+def moving_values(module: Module) -> set[ast.expr]:
+    """What the calls that are FIX405 call."""
+    return {
+        value.func
+        for call in module.calls
+        for node in _values(module, call, class_of(module, call))
+        for value in values_of(module, node)
+        if isinstance(value, ast.Call) and _is_moving(module.dotted(value.func))
+    }
 
 
 def _lacks_zone(name: str, call: ast.Call) -> bool:

@@ -42,7 +42,7 @@ class Follower:
             return
         match node:
             case ast.Name():
-                for binding in self._bindings(node):
+                for binding in self.bindings(node):
                     yield from self._bound(binding, depth + 1)
             case ast.IfExp():
                 yield from self.values(node.body, depth + 1)
@@ -72,7 +72,8 @@ class Follower:
                 case ast.Call(args=[inner, *_]) if attribute(value) in ("reversed", "sorted", "list"):
                     yield from self.elements(inner, depth + 1)
 
-    def _bindings(self, node: ast.Name) -> list[Binding]:
+    def bindings(self, node: ast.Name) -> list[Binding]:
+        """What a name may have been given where it stands."""
         for scope in self.module.around(node):
             if isinstance(scope, Function):
                 if found := self.module.bindings.get(scope, {}).get(node.id):
