@@ -11,9 +11,11 @@ from datafixes.audit.images import TableOfRun, key_text, read_images, tables_of_
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 
+_MARK = 6
+
 
 def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
-    """Sixteen hexadecimal digits over the fix and the rows that a run changed.
+    """Sixteen hexadecimal digits over the fix and the rows that a run changed; the first six are of the fix alone.
 
     The values afterwards are left out: many are a time. They follow from the fix, whose fingerprint is part of it.
     Housekeeping columns, which others write all the time, are left out too; of inserted rows, only their number counts.
@@ -23,6 +25,17 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
         fix: its declaration.
         run: its number in the ledger.
     """
+    fingerprint = run_of(connection, fix.schema_of_audit, run).fingerprint or ""
+    return mark_of(fingerprint) + digest_as_before(connection, fix, run)[_MARK:]
+
+
+def mark_of(digest: str) -> str:
+    """What a digest has of the fingerprint; of a fingerprint, the same."""
+    return digest[:_MARK]
+
+
+def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
+    """The digest as the plans of version 0.1 have it: sixteen digits over all of it."""
     schema = fix.schema_of_audit
     told, tables = run_of(connection, schema, run), tables_of_run(connection, schema, run)
     # A run that was declined has no tables.

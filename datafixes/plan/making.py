@@ -22,6 +22,7 @@ from datafixes.audit.reversal import compare_with_revert
 from datafixes.audit.stamped import StampedPast, stamped_past
 from datafixes.changes import View
 from datafixes.declaration.declared import fixes_of, revisions_below
+from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal
 from datafixes.plan.rollback_only import rollback_only
@@ -72,6 +73,7 @@ class _Making:
     database: str = ""
     running: str = ""
     stamped_past: tuple[StampedPast, ...] = ()
+    reloading: Reloading = field(default_factory=lambda: Reloading(None))
 
     def stand_between(self, environment: EnvironmentContext) -> None:
         """Take over what env.py calls."""
@@ -127,10 +129,33 @@ class _Making:
             with suppress(DatafixError, DBAPIError), context.connection.begin_nested():
                 self.stamped_past = tuple(stamped_past(context.connection, fixes_of(self.scripts), below))
         find = self.scripts._downgrade_revs if self.wish.downgrade else self.scripts._upgrade_revs
-        for step in find(self.wish.revision, heads):
+        steps = list(find(self.wish.revision, heads))
+        if not self.wish.downgrade:
+            self.load_again({step.info.up_revision_id for step in steps})
+        for step in steps:
             self.running = step.info.up_revision_id or ""
             self.tell(f"{'Downgrading' if self.wish.downgrade else 'Upgrading to'} {self.running} ...")
             yield step
+
+    def load_again(self, revisions: set[str | None]) -> None:
+        """Begin to load the files of revisions once more, while the plan is made."""
+        declared = fixes_of(self.scripts)
+        paths = dict.fromkeys(str(one.path) for one in declared if one.revision in revisions)
+        self.reloading = Reloading.begin(paths)
+
+    def compare_loads(self) -> tuple[PlannedStep, ...]:
+        """The steps, with what is another declaration at its next load."""
+        again = self.reloading.fingerprints()
+
+        def compared(revision: str, run: PlannedRun) -> PlannedRun:
+            script = self.scripts.get_revision(revision)
+            found = again.get(str(script.path) if script is not None else "", {}).get(run.run.fix, "")
+            return run if found in ("", run.run.fingerprint) else replace(run, reloaded=found)
+
+        return tuple(
+            replace(step, runs=tuple(compared(step.revision, run) for run in step.runs))
+            for step in self.steps
+        )
 
     def after_step(self, ctx: MigrationContext, step: Any, **_: Any) -> None:
         """Called by Alembic when a revision has run."""
@@ -226,6 +251,9 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
             scripts.run_env()
     except _Ended:
         pass
+    except BaseException:
+        making.reloading.end()
+        raise
     finally:
         del config.attributes[WATCHER]
     return Plan(
@@ -233,7 +261,7 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         making.database,
         making.start,
         wish.revision,
-        tuple(making.steps),
+        making.compare_loads(),
         making.refusal,
         making.stamped_past,
     )

@@ -48,7 +48,17 @@ class Reversal:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a fix."""
+    """A run of a fix.
+
+    Attributes:
+        run: as the ledger had it.
+        tables: what happens to each.
+        locks: what it took.
+        seconds: how long it ran.
+        digest: what an upgrade that names it must have too.
+        reversal: whether it can be taken back; None where that was not tried.
+        reloaded: the fingerprint of the declaration at its next load, where it is another one.
+    """
 
     run: RunOfHistory
     tables: tuple[PlannedTable, ...]
@@ -56,6 +66,12 @@ class PlannedRun:
     seconds: float
     digest: str
     reversal: Reversal | None = None
+    reloaded: str = ""
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether it can be taken back, and will be the same in the upgrade."""
+        return not self.reloaded and (self.reversal is None or self.reversal.proven)
 
 
 @dataclass(frozen=True)
@@ -103,8 +119,8 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """What ``alembic -x plan=`` takes: the digests of all runs; empty where there is none."""
-        return "-".join(run.digest for step in self.steps for run in step.runs)
+        """What ``alembic -x plan=`` takes: the digests of all runs; empty where there is none, or none can be met."""
+        return "" if any(run.reloaded for run in self.runs) else "-".join(run.digest for run in self.runs)
 
     @property
     def runs(self) -> list[PlannedRun]:

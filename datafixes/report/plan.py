@@ -41,8 +41,8 @@ def document_of_plan(plan: Plan) -> Document:
 
 
 def is_fine(plan: Plan) -> bool:
-    """Whether nothing would be refused, and every fix can be taken back."""
-    return plan.refusal is None and all(run.reversal is None or run.reversal.proven for run in plan.runs)
+    """Whether nothing would be refused, and every fix can be taken back and is the same at its next load."""
+    return plan.refusal is None and all(run.is_fine for run in plan.runs)
 
 
 def _summary(plan: Plan) -> str:
@@ -58,6 +58,8 @@ def _summary(plan: Plan) -> str:
     words = [f"{steps}: {rows}."] if plan.steps else []
     if plan.refusal is not None:
         words.append(f"{'Then ' if plan.steps else ''}{plan.refusal.revision} would be refused.")
+    elif any(run.reloaded for run in plan.runs):
+        words.append("The upgrade will do something else: a declaration is another one at each load.")
     elif any(run.reversal is not None and not run.reversal.proven for run in plan.runs):
         words.append("Not all of it can be taken back.")
     elif any(run.reversal is not None for run in plan.runs):
@@ -83,6 +85,8 @@ def _section(title: str, planned: PlannedRun) -> Section:
     ]
     if run.already:
         facts.append(Fact("Already as wanted", run.already))
+    if planned.reloaded:
+        facts.append(Fact("Declaration", _reloaded(planned), "bad"))
     if planned.reversal is not None:
         proven = planned.reversal.proven
         words = f"{'yes' if proven else 'no'}: {planned.reversal.words}"
@@ -97,10 +101,18 @@ def _section(title: str, planned: PlannedRun) -> Section:
     )
     return Section(
         title,
-        state="" if planned.reversal is None or planned.reversal.proven else "bad",
+        state="" if planned.is_fine else "bad",
         facts=tuple(facts),
         block=planned.reversal.detail if planned.reversal is not None else "",
         changes=tuple(_named(table) for table in planned.tables if table.of_run.changed),
+    )
+
+
+def _reloaded(planned: PlannedRun) -> str:
+    return (
+        f"another one at each load (fingerprint {(planned.run.fingerprint or '')[:12]}, then {planned.reloaded[:12]}):"
+        " it reads a clock, chance or the process, so the upgrade will do something else than is shown here, and"
+        " cannot be bound to this plan. Where: datafixes check"
     )
 
 
@@ -175,6 +187,7 @@ def _run_as_json(planned: PlannedRun) -> dict[str, Any]:
         "seconds": round(planned.seconds, 3),
         "locks": list(planned.locks),
         "reversal": None if planned.reversal is None else vars(planned.reversal),
+        "reloaded": planned.reloaded or None,
         "changes": [
             {
                 **changes_as_json(table.of_run, table.changes),

@@ -8,7 +8,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes import __version__
-from datafixes.audit.digest import digest_of_run
 from datafixes.audit.images import TableOfRun, changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import Run, last_run
 from datafixes.audit.sequences import behind_of_run, behind_of_table
@@ -17,7 +16,7 @@ from datafixes.declaration.declared import names_of_rows
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import Table
-from datafixes.errors import DatafixError, NotAsPlanned
+from datafixes.errors import DatafixError
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER
@@ -39,22 +38,6 @@ class Attempt:
     revision: str | None
     direction: str
     application: str
-
-
-def check_plan(connection: Connection, fix: Fix, planned: frozenset[str]) -> None:
-    """Compare the run that has just ended with a plan.
-
-    Raises:
-        NotAsPlanned: it is none of the runs that were planned.
-    """
-    run = last_run(connection, fix.schema_of_audit, fix.name)
-    found = digest_of_run(connection, fix, run.run_id) if run is not None else "(no run)"
-    if found not in planned:
-        raise NotAsPlanned(
-            f"datafix {fix.name}: the rows are not the ones that were planned: digest {found} now, "
-            f"{', '.join(sorted(planned))} in the plan",
-            hint="Nothing was changed. Look again: datafixes plan",
-        )
 
 
 def tell(connection: Connection, fix: Fix, masks: tuple[str, ...] = ()) -> None:

@@ -19,8 +19,9 @@ from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError, UnsafeTransaction
 from datafixes.running import refusal
 from datafixes.running.execution import Attempts, execute, limits_of
-from datafixes.running.journal import Attempt, check_plan, record_failure, tell
+from datafixes.running.journal import Attempt, record_failure, tell
 from datafixes.running.migration import context_of, revision_running, watcher_of
+from datafixes.running.planned import check_plan
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.script.apply import apply_script
 from datafixes.script.decline import decline_script
@@ -158,7 +159,7 @@ def ended_well(
         return
     if settings.plan:
         try:
-            check_plan(connection, fix, settings.plan)
+            check_plan(alembic, connection, fix, settings.plan)
         except DatafixError as error:
             raise failed(alembic, direction, settings, fix, error) from error
     tell(connection, fix, settings.mask)

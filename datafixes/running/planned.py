@@ -1,0 +1,66 @@
+"""Whether a run that has just ended is one that was planned, and if it is not, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datafixes.audit.digest import digest_as_before, digest_of_run, mark_of
+from datafixes.audit.queries import last_run
+from datafixes.declaration.declared import fixes_of
+from datafixes.declaration.reloaded import Reloading
+from datafixes.errors import NotAsPlanned
+from datafixes.running.migration import revision_running
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.engine import Connection
+
+    from datafixes.declaration.recorded import Fix
+
+
+def check_plan(alembic: MigrationContext, connection: Connection, fix: Fix, planned: frozenset[str]) -> None:
+    """Compare the run that has just ended with a plan.
+
+    Raises:
+        NotAsPlanned: it is none of the runs that were planned.
+    """
+    run = last_run(connection, fix.schema_of_audit, fix.name)
+    found = digest_of_run(connection, fix, run.run_id) if run is not None else "(no run)"
+    if found in planned or (run is not None and digest_as_before(connection, fix, run.run_id) in planned):
+        return
+    words = f"digest {found} now, {', '.join(sorted(planned))} in the plan"
+    if mark_of(fix.fingerprint) not in {mark_of(one) for one in planned} and _others(alembic, planned):
+        raise _another_declaration(alembic, fix, words)
+    raise NotAsPlanned(
+        f"datafix {fix.name}: the rows are not the ones that were planned: {words}",
+        hint="Nothing was changed. Look again: datafixes plan",
+    )
+
+
+def _others(alembic: MigrationContext, planned: frozenset[str]) -> set[str]:
+    """The runs of a plan that are of no declaration which is here."""
+    declared = [] if alembic.script is None else fixes_of(alembic.script)
+    return {mark_of(one) for one in planned} - {mark_of(one.fix.fingerprint) for one in declared}
+
+
+def _another_declaration(alembic: MigrationContext, fix: Fix, words: str) -> NotAsPlanned:
+    again = _at_the_next_load(alembic, fix)
+    if again not in ("", fix.fingerprint):
+        return NotAsPlanned(
+            f"datafix {fix.name}: the declaration is another one at each load (fingerprint {fix.fingerprint[:12]}, "
+            f"then {again[:12]}), so no run of it can be the one that was planned: {words}",
+            hint="Nothing was changed. Write into the file what it reads while it is loaded: datafixes check",
+        )
+    return NotAsPlanned(
+        f"datafix {fix.name}: the declaration (fingerprint {fix.fingerprint[:12]}) is not the one that was planned: "
+        f"the revision was edited since, or reads what has changed (the date, the environment, another file): {words}",
+        hint="Nothing was changed. Look again: datafixes plan",
+    )
+
+
+def _at_the_next_load(alembic: MigrationContext, fix: Fix) -> str:
+    revision = revision_running()[0]
+    if alembic.script is None or revision is None:
+        return ""
+    path = str(alembic.script.get_revision(revision).path)
+    return Reloading.begin([path]).fingerprints().get(path, {}).get(fix.name, "")
