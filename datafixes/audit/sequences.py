@@ -41,6 +41,7 @@ SELECT a.attname, CAST(s.seqrelid::regclass AS text), s.seqincrement, s.seqmin, 
   JOIN pg_sequence AS s ON s.seqrelid = numbered.sequence
  WHERE coalesce(nullif(t.typbasetype, 0), t.oid) IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
    AND has_sequence_privilege(s.seqrelid, 'SELECT')
+   AND has_schema_privilege((SELECT c.relnamespace FROM pg_class AS c WHERE c.oid = s.seqrelid), 'USAGE')
    AND EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
                   AND a.attnum = ANY ((i.indkey::smallint[])[0 : i.indnkeyatts - 1]))
  ORDER BY a.attnum

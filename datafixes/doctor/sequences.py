@@ -9,16 +9,19 @@ from datafixes.audit.images import read_images
 from datafixes.audit.sequences import behind_of_table
 from datafixes.declaration.recorded import Fix
 from datafixes.doctor.finding import Finding, bad, good
-from datafixes.script.literal import qualified, text
+from datafixes.script.literal import text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER
 
+# Ledgers and audit tables, and whichever others are named; of schemas that this role may use.
 _NUMBERED = f"""
-SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), o.is_ours
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p') AND (c.relname = {text(LEDGER)} OR (
+ CROSS JOIN LATERAL (SELECT c.relname = {text(LEDGER)} OR (
        SELECT count(*) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND NOT a.attisdropped
-          AND a.attname IN ({", ".join(text(one) for one in AUDIT_COLUMNS)})) = {len(AUDIT_COLUMNS)})
- ORDER BY c.relname <> {text(LEDGER)}, 1
+          AND a.attname IN ({", ".join(text(one) for one in AUDIT_COLUMNS)})) = {len(AUDIT_COLUMNS)}) AS o (is_ours)
+ WHERE c.relkind IN ('r', 'p') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+   AND (o.is_ours OR (n.nspname, c.relname) IN ({{named}}))
+ ORDER BY NOT o.is_ours, c.relname <> {text(LEDGER)}, 1
 """
 
 
@@ -29,14 +32,13 @@ def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Findin
         connection: in a transaction that reads.
         fixes: the fixes of the project.
     """
+    named = {f"({text(table.schema)}, {text(table.table)})" for fix in fixes for table in fix.tables}
     findings = []
     with read_images(connection):
-        ours = [table for (table,) in ask(connection, _NUMBERED)]
-        targets = [qualified(table.schema, table.table) for fix in fixes for table in fix.tables]
-        for table in dict.fromkeys([*ours, *targets]):
-            follows = (
-                "fixes will refuse" if table in ours else "its next inserts will fail with duplicate keys"
-            )
+        for table, is_ours in ask(
+            connection, _NUMBERED.replace("{named}", ", ".join(sorted(named)) or "('', '')")
+        ):
+            follows = "fixes will refuse" if is_ours else "its next inserts will fail with duplicate keys"
             for one in behind_of_table(connection, table):
                 column = one.sequence.column
                 evidence = f"{one.stands}, and {table} has {column} {one.numbers[0]} already: {follows}."

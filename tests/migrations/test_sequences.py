@@ -231,6 +231,27 @@ def test_who_may_not_read_the_sequence_is_told_nothing_and_hindered_in_nothing(
         database.execute("DROP OWNED BY seq_worker", "DROP ROLE seq_worker")
 
 
+def test_a_sequence_in_a_schema_that_is_closed_hinders_no_plan(tmp_path: Path, database: Database) -> None:
+    make_table(database, "id integer DEFAULT nextval('other.\"My Seq\"') PRIMARY KEY")
+    project = project_that_inserts(tmp_path, database, [{"id": 3, "name": "Admin"}])
+    database.execute("CREATE ROLE seq_closed LOGIN")
+    try:
+        database.execute(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO seq_closed",
+            'GRANT SELECT ON SEQUENCE other."My Seq" TO seq_closed',  # and no USAGE on its schema
+            "CREATE SCHEMA hidden; CREATE TABLE hidden.datafix_run (run_id integer)",
+        )
+        url = f"url={database.url_for('seq_closed')}"
+        plan = answer(project, "-x", url, "plan")
+        assert plan["steps"][0]["runs"][0]["changes"][0]["sequences"] == []
+        assert project.alembic("-x", url, "upgrade", "head").code == 0
+        told = answer(project, "-x", url, "doctor", code=3)["findings"]
+        assert [one["state"] for one in told if one["check"] == "sequences"] == ["good"]
+        assert "database" not in [one["check"] for one in told]
+    finally:
+        database.execute("DROP OWNED BY seq_closed", "DROP ROLE seq_closed")
+
+
 # The ledger's own sequences.
 
 OF_THE_TOOL = {
