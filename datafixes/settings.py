@@ -20,10 +20,12 @@ from datafixes.values import (
     parse_declined,
     parse_definition,
     parse_digests,
+    parse_ignored,
     parse_patterns,
     parse_policies,
     parse_prefix,
     parse_region,
+    parse_streams,
     parse_tables,
     parse_text,
     parse_url,
@@ -79,12 +81,16 @@ SETTINGS: tuple[Setting, ...] = (
     _row("broker_url", "paper, live, or a URL", parse_text, "paper"),
     _row("broker_timeout", "how long one answer of the broker may take", Duration.parse, "10s"),
     _row("broker_file_age", "how old a file of positions may be; 0 is no limit", Duration.parse, "1d"),
+    _row("broker_ignore", "instruments that are not compared: ACCOUNT:INSTRUMENT[,ACCOUNT:INSTRUMENT]",
+         parse_ignored, ""),
     _row("grace", "how long a position that was just opened or closed is unsettled", Duration.parse, "5min"),
     _row("book", "how the book is read: postgres, or lambda:NAME", parse_text, "postgres"),
     _row("book_table", "the table that is the book", parse_text, "public.active_positions"),
     _row("log_group", "the log of whoever works with the book", parse_text,
          "/ecs/ops-pipeline/position-manager-service"),
     _row("log_window", "how far back that log is read", Duration.parse, "10min"),
+    _row("log_streams", "which of its streams are of which account: ACCOUNT=PATTERN[,ACCOUNT=PATTERN]",
+         parse_streams, ""),
     _row("ecs_cluster", "where its service runs", parse_text, "ops-pipeline-cluster"),
     _row("ecs_service", "its service", parse_text, "position-manager-service"),
     _row("task_revision", "the oldest revision of its task definition that will do: 8, or FAMILY:8",
@@ -130,11 +136,13 @@ class Settings:
         broker_url: `paper`, `live` or a URL.
         broker_timeout: how long one answer of the broker may take.
         broker_file_age: how old a file of positions may be; zero is no limit.
+        broker_ignore: pairs of an account and an instrument of it that is not compared.
         grace: how long a position that was just opened or closed is unsettled.
         book: `postgres`, or `lambda:` and the function's name.
         book_table: the table that is the book, with its schema.
         log_group: the log group of whoever works with the book.
         log_window: how far back that log is read.
+        log_streams: pairs of an account and a pattern for the names of its streams.
         ecs_cluster: where its service runs.
         ecs_service: its service.
         task_revision: the oldest revision of its task definition that will do: `8`, or `FAMILY:8`.
@@ -167,11 +175,13 @@ class Settings:
     broker_url: str
     broker_timeout: Duration
     broker_file_age: Duration
+    broker_ignore: tuple[tuple[str, str], ...]
     grace: Duration
     book: str
     book_table: str
     log_group: str
     log_window: Duration
+    log_streams: tuple[tuple[str, str], ...]
     ecs_cluster: str
     ecs_service: str
     task_revision: str
@@ -227,6 +237,8 @@ class Settings:
             return ",".join(value)
         if name == "broker_accounts":
             return ",".join(f"{account}={secret}" for account, secret in value.items())
+        if name in ("broker_ignore", "log_streams"):
+            return ",".join((":" if name == "broker_ignore" else "=").join(pair) for pair in value)
         if name == "alert_webhook" and value:
             return re.sub(
                 r"(?<=://)([^/?#@]*@)?([^/?#]*).*", r"\2/***", value

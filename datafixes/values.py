@@ -191,3 +191,29 @@ def parse_accounts(text: str) -> Mapping[str, str]:
             raise ValueError(form)
         accounts[name] = secret
     return MappingProxyType(accounts)
+
+
+def parse_ignored(text: str) -> tuple[tuple[str, str], ...]:
+    """`ACCOUNT:INSTRUMENT,ACCOUNT:INSTRUMENT`, each once."""
+    form = "write ACCOUNT:INSTRUMENT, with commas between several"
+    found: dict[tuple[str, str], None] = {}
+    for part in text.split(",") if text else ():
+        account, _, instrument = (piece.strip() for piece in part.rpartition(":"))
+        if not account or not instrument:
+            raise ValueError(form)
+        if (account, instrument) in found:
+            raise ValueError(f"{account}:{instrument} is there twice; {form}")
+        found[account, instrument] = None
+    return tuple(found)
+
+
+def parse_streams(text: str) -> tuple[tuple[str, str], ...]:
+    """`ACCOUNT=PATTERN,ACCOUNT=PATTERN`; an account may have several patterns."""
+    form = "write ACCOUNT=PATTERN, with commas between several; * stands for anything"
+    found: dict[tuple[str, str], None] = {}
+    for part in text.split(",") if text else ():
+        account, _, pattern = (piece.strip() for piece in part.partition("="))
+        if not account or not pattern:
+            raise ValueError(form)
+        found[account, pattern] = None
+    return tuple(found)

@@ -19,6 +19,7 @@ from datafixes.reconcile.alpaca_orders import (
 )
 from datafixes.reconcile.broker import NoAnswer, aware
 from datafixes.reconcile.credentials import Keys, NoKeys, read_keys
+from datafixes.reconcile.ignored import ignored_of
 from datafixes.reconcile.positions import NOT_IN_SETTINGS, Answer, Fill, Known, Unknown
 from datafixes.reconcile.symbols import Symbol
 from datafixes.settings import Settings
@@ -43,6 +44,7 @@ class AlpacaBroker:
         check_installed()
         self._settings = settings
         self._url = _url(settings)
+        self._ignored = ignored_of(settings)
         self._sleep = sleep
         self._keys: dict[str, Keys] = {}
 
@@ -54,7 +56,7 @@ class AlpacaBroker:
             with self._line(account) as line:
                 return self._read(account, line, aware(since))
         except NoAnswer as error:
-            return Unknown(error.why)
+            return error.of(account)
 
     def fills(
         self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
@@ -72,21 +74,21 @@ class AlpacaBroker:
                         "closed", aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
                     )
                 ]
-                return closing_fills(read_orders(rows), symbols, aware(after))
+                return closing_fills(read_orders(rows, self._ignored.get(account, ())), symbols, aware(after))
         except NoAnswer as error:
-            return Unknown(error.why)
+            return error.of(account)
 
     def _read(self, account: str, line: Line, since: dt.datetime) -> Answer:
-        why = ""
+        why, ignored = "", self._ignored.get(account, frozenset())
         for _ in range(_LOOKS):
             about = self._open(account, line)
             proven = bool(self._keys[account].account_number)
             # In this order, so that whatever happens in between shows: what ends after the first question is in flight,
             # and what is filled before the last one was filled lately.
-            orders = read_orders(line.orders("open"))
-            listed = read_positions(line.positions())
-            closed = read_orders(line.orders("closed", since))
-            filled = symbols_of_fills(line.fills(since))
+            orders = read_orders(line.orders("open"), ignored)
+            listed = read_positions(line.positions(), ignored)
+            closed = read_orders(line.orders("closed", since), ignored)
+            filled = symbols_of_fills(line.fills(since), ignored)
             read_at = dt.datetime.now(dt.UTC)
             if skew := apart(line.date, read_at):
                 raise NoAnswer(
@@ -94,7 +96,7 @@ class AlpacaBroker:
                 )
             if why := contradiction(about, listed):
                 continue  # something may have been bought or sold between the two answers
-            positions = [one.position for one in listed]
+            positions = [one.position for one in listed if one.position]
             return Known(
                 positions,
                 in_flight(orders, positions),
@@ -104,6 +106,7 @@ class AlpacaBroker:
                 + (", the one that its secret names" if proven else ""),
                 identity=about.number,
                 proven=proven,
+                left_out={one.instrument: one.ignored for one in listed if one.ignored},
             )
         raise NoAnswer(why)
 

@@ -2,15 +2,19 @@
 
 import datetime as dt
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 
 from datafixes.reconcile.alpaca_answers import CRYPTO, Json, moment, number, rows_of, symbol_of, text
 from datafixes.reconcile.broker import NoAnswer
+from datafixes.reconcile.exact import exact
+from datafixes.reconcile.ignored import instrument_of
 from datafixes.reconcile.positions import BrokerPosition, Fill
 from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
-_FINISHED = {"filled", "canceled", "expired", "replaced", "rejected"}
+_ENDED = ("canceled", "expired", "replaced", "rejected")
+_FINISHED = {"filled", *_ENDED}
 _WAITING = {"new", "accepted", "held"}
 _GROUPS = {"bracket", "oco", "oto"}
 _STOPS = {"stop", "stop_limit", "trailing_stop"}
@@ -43,19 +47,38 @@ class Order:
     opens: bool
 
 
-def read_orders(rows: Iterable[dict[str, Json]]) -> list[Order]:
-    """All orders and all their legs, without those in crypto, which no row of the book is about."""
+def read_orders(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) -> list[Order]:
+    """All orders and all their legs that may have moved something, or may yet.
+
+    Args:
+        rows: what Alpaca lists.
+        ignored: instruments whose orders are left alone.
+
+    Raises:
+        NoAnswer: one of them makes no sense, or is in something that is neither a stock nor an option.
+    """
     found: list[Order] = []
     for row in rows:
         legs = row.get("legs") or []
-        found += read_orders(rows_of(legs, "legs"))
-        if not str(row.get("asset_class") or "").startswith(CRYPTO) and (row.get("symbol") or not legs):
+        found += read_orders(rows_of(legs, "legs"), ignored)
+        if (row.get("symbol") or not legs) and not _is_left_alone(row, ignored):
             found.append(_order(row))
     return found
 
 
+def _is_left_alone(row: dict[str, Json], ignored: Collection[str]) -> bool:
+    """Whether an order can be about nothing that is compared, whatever it is in.
+
+    One that ended and filled nothing moved nothing. An open one may be filled at any moment, and one that was filled
+    has moved something: in an instrument that is not known, nobody can say what.
+    """
+    if row.get("status") in _ENDED and exact(row.get("filled_qty")) == 0:
+        return True
+    return row.get("asset_class") in CRYPTO or instrument_of(str(row.get("symbol") or "")) in ignored
+
+
 def _order(row: dict[str, Json]) -> Order:
-    symbol = symbol_of(row)
+    symbol = symbol_of(row, "has an order in")
     side = row.get("side")
     if side not in ("buy", "sell"):
         raise NoAnswer(f"an order in {symbol} has the side {str(side)[:20]!r}")
@@ -119,14 +142,24 @@ def filled_since(orders: Iterable[Order], since: dt.datetime) -> frozenset[Symbo
     )
 
 
-def symbols_of_fills(rows: Iterable[dict[str, Json]]) -> frozenset[Symbol]:
-    """The symbols in a list of fills; the list does not tell crypto apart, and what is no symbol is no row's."""
+def symbols_of_fills(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) -> frozenset[Symbol]:
+    """The symbols in a list of fills, which only excuse differences.
+
+    The list says no asset class: what is no symbol is no row's. Where it says one, it counts as elsewhere.
+
+    Raises:
+        NoAnswer: a fill is in something that is said to be neither a stock nor an option.
+    """
     found: set[Symbol] = set()
     for row in rows:
-        try:
-            found.add(parse_symbol(text(row, "symbol")))
-        except NoSymbol:
+        name, kind = text(row, "symbol"), row.get("asset_class")
+        if kind in CRYPTO or instrument_of(name) in ignored:
             continue
+        if kind:
+            found.add(symbol_of(row, "has a fill in"))
+            continue
+        with suppress(NoSymbol):
+            found.add(parse_symbol(name))
     return frozenset(found)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from datafixes.errors import DatafixError
 from datafixes.project import Project
-from datafixes.reconcile.book_row import BookRow, UnreadableRow, row_of
+from datafixes.reconcile.book_row import BookRow, IgnoredRow, UnreadableRow, row_of, written_in
 from datafixes.reconcile.book_source import Ask, asking, book_table, lambda_of
+from datafixes.reconcile.ignored import ignored_of, instrument_of
 from datafixes.reconcile.positions import BookPosition
 from datafixes.script import literal
 from datafixes.values import masked
@@ -52,6 +53,7 @@ class Book:
         source: from where: the table, and how it was reached.
         counts: by account, how many rows there are, whether they can be compared or not; of rows without an account
             under an empty name. It stays when some of the rows are left out.
+        ignored: rows in instruments that the settings leave out, by id.
     """
 
     rows: tuple[BookRow, ...]
@@ -59,6 +61,7 @@ class Book:
     read_at: dt.datetime
     source: str
     counts: Mapping[str, int] = field(default_factory=dict)
+    ignored: tuple[IgnoredRow, ...] = ()
 
     @property
     def positions(self) -> list[BookPosition]:
@@ -87,22 +90,38 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
     function = lambda_of(settings)
     read_at = dt.datetime.now(dt.UTC)
     latest = read_at + max(dt.timedelta(milliseconds=settings.grace.milliseconds), _SKEW)
+    left_out = ignored_of(settings)
     rows: list[BookRow] = []
     unreadable: list[UnreadableRow] = []
+    ignored: list[IgnoredRow] = []
     with asking(project) as ask:
         for values in _found(ask, (schema, name), _which(account, but), is_lambda=bool(function)):
             if _whole(values["id"]) is None:
                 raise DatafixError(
                     f"The book {schema}.{name} has the id {values['id']!r}: its ids must be whole numbers."
                 )
+            if left_out and (apart := _ignored(values, left_out)):
+                ignored.append(apart)
+                continue
             one = row_of(values, latest)
             if isinstance(one, BookRow):
                 rows.append(one)
             else:
                 unreadable.append(one)
     source = f"{schema}.{name}, {f'Lambda {function}' if function else 'PostgreSQL'}"
-    counts = Counter([row.position.account for row in rows] + [row.account or "" for row in unreadable])
-    return Book(tuple(rows), tuple(unreadable), read_at, source, counts)
+    counts = Counter(row.position.account for row in rows)
+    counts.update(row.account or "" for row in unreadable)
+    counts.update(row.account for row in ignored)
+    return Book(tuple(rows), tuple(unreadable), read_at, source, counts, tuple(ignored))
+
+
+def _ignored(values: Mapping[str, Any], left_out: Mapping[str, Collection[str]]) -> IgnoredRow | None:
+    account, instrument = str(values["account_name"]), instrument_of(written_in(values))
+    return (
+        IgnoredRow(int(values["id"]), account, instrument)
+        if instrument in left_out.get(account, ())
+        else None
+    )
 
 
 def _which(account: str, but: Collection[str]) -> str:

@@ -49,6 +49,21 @@ class UnreadableRow:
     why: str
 
 
+@dataclass(frozen=True)
+class IgnoredRow:
+    """A row in an instrument that the settings leave out.
+
+    Attributes:
+        id: the row.
+        account: its account.
+        instrument: the instrument.
+    """
+
+    id: int
+    account: str
+    instrument: str
+
+
 def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | UnreadableRow:
     """A row, or what is wrong with it.
 
@@ -57,7 +72,7 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
         latest: what is said to be opened later than this cannot be true.
     """
     wrong: list[str] = []
-    account, written = values["account_name"], _written(values)
+    account, written = values["account_name"], written_in(values)
     if values["status"] not in ("open", "closing"):
         wrong.append(f"its status is {_shown(values['status'])}: not open, closing or closed")
     if not account:
@@ -80,7 +95,7 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
     return BookRow(position, written, str(values["strategy_type"]))
 
 
-def _written(values: Mapping[str, Any]) -> str:
+def written_in(values: Mapping[str, Any]) -> str:
     """The symbol as a fix names it: coalesce(option_symbol, ticker)."""
     symbol = values["option_symbol"]
     return str(values["ticker"] if symbol is None else symbol)

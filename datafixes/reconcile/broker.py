@@ -35,12 +35,20 @@ class NoAnswer(Exception):
     Attributes:
         why: what went wrong, in one line, with no secret in it.
         denied: the broker does not accept the keys.
+        instrument: the one instrument that is the reason, or an empty string.
     """
 
-    def __init__(self, why: str, *, denied: bool = False) -> None:
+    def __init__(self, why: str, *, denied: bool = False, instrument: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.denied = denied
+        self.instrument = instrument
+
+    def of(self, account: str) -> Unknown:
+        """The answer of an account; where one instrument is the reason, with the setting that leaves it out."""
+        if not self.instrument:
+            return Unknown(self.why)
+        return Unknown(f"{self.why} (to leave it out: broker_ignore={account}:{self.instrument})")
 
 
 def aware(moment: dt.datetime) -> dt.datetime:

@@ -7,6 +7,7 @@ from datafixes.errors import SettingError
 from datafixes.reconcile.alpaca import AlpacaBroker
 from datafixes.reconcile.broker import Broker
 from datafixes.reconcile.file_broker import FileBroker
+from datafixes.reconcile.ignored import ignored_of
 from datafixes.settings import Settings
 
 
@@ -15,7 +16,8 @@ def open_broker(settings: Settings) -> Broker:
 
     Raises:
         DatafixError: its client is not installed.
-        SettingError: broker_url is no URL, or one that would send the keys in the clear.
+        SettingError: broker_url is no URL, or one that would send the keys in the clear; or broker_ignore names an
+            account that there is none of.
     """
     kind, _, path = settings.broker.partition(":")
     if kind != "file":
@@ -25,4 +27,5 @@ def open_broker(settings: Settings) -> Broker:
         file = Path(path).expanduser()
     except RuntimeError as error:
         raise SettingError(f"broker is {settings.broker!r} ({settings.origins['broker']}): {error}") from None
-    return FileBroker(file, dt.timedelta(milliseconds=limit) if limit else None)
+    age = dt.timedelta(milliseconds=limit) if limit else None
+    return FileBroker(file, age, ignored=ignored_of(settings))

@@ -53,6 +53,8 @@ def in_doubt(
         return f"it may stand in {' or '.join(found.unknown)}, of which nothing is known"
     if others := _others(one, found):
         return f"{' and '.join(others)} differs in it too, or is not settled: it may be the same position"
+    if apart := [other.account for other in found.left_out if other.instrument == str(one.symbol)]:
+        return f"what {' and '.join(apart)} has of it is not compared (broker_ignore): it may be the same position"
     waiting = {(other.account, other.symbol) for other in found.unsettled}
     if one.kind != "phantom" and (one.account, one.symbol) in waiting:
         return "some of it is not settled yet"

@@ -1,34 +1,52 @@
 """A file of positions as the broker: for brokers without a client here, and for tests."""
 
-import csv
 import datetime as dt
-import io
-import json
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from datafixes.reconcile.broker import NoAnswer, aware
-from datafixes.reconcile.exact import exact
-from datafixes.reconcile.positions import Answer, BrokerPosition, Fill, Known, Unknown
+from datafixes.reconcile.exact import digits, exact
+from datafixes.reconcile.file_rows import foreign_in, rows_in
+from datafixes.reconcile.ignored import instrument_of
+from datafixes.reconcile.positions import Answer, BrokerPosition, Fill, Ignored, Known, Unknown
 from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
-_COLUMNS = ("account", "symbol", "quantity")
-"""A CSV file must have these. Others: entry_price; and for fills filled_at, price, order_id."""
-_TURNS = ("side", "direction", "position_side")
-"""Columns that would turn the meaning of a quantity; others that are not known are left alone."""
 _SKEW = dt.timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    """A row that is neither a stock nor an option: a position, or a fill of some time."""
+
+    instrument: str
+    why: str
+    filled_at: dt.datetime | None = None
 
 
 @dataclass
 class _Content:
     positions: dict[str, list[BrokerPosition]] = field(default_factory=dict)
     fills: dict[str, list[Fill]] = field(default_factory=dict)
+    foreign: dict[str, list[_Foreign]] = field(default_factory=dict)
+    left_out: dict[str, dict[str, Ignored]] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)
     read_at: dt.datetime = dt.datetime.min
+
+    def held(self, account: str, since: dt.datetime) -> list[BrokerPosition]:
+        """What an account holds.
+
+        Raises:
+            NoAnswer: the file does not say, or it is not all stocks and options, or was not a moment ago.
+        """
+        for one in self.foreign.get(account, ()):
+            if one.filled_at is None or one.filled_at >= since:
+                raise NoAnswer(one.why, instrument=one.instrument)
+        if account not in self.positions:
+            raise NoAnswer("does not say what this account holds, nor that it holds nothing")
+        return self.positions[account]
 
 
 @dataclass
@@ -37,17 +55,20 @@ class FileBroker:
 
     CSV: the columns account, symbol, quantity, and entry_price where it is known. A row with nothing but an account
     says that it holds nothing. A row with filled_at, price and order_id is a fill. JSON: the same as an object of
-    lists, ``{"positions": [{"account": ..., ...}], "fills": [...], "empty": ["tiny"]}``.
+    lists, ``{"positions": [{"account": ..., ...}], "fills": [...], "empty": ["tiny"]}``. Where rows say what kind of
+    instrument they are in, or the currency, they must be stocks or options, in US dollars.
 
     Attributes:
         path: the file; it is JSON when its name ends in .json.
         oldest: what was written longer ago says nothing about now; None for no limit.
         now: the time.
+        ignored: by account, instruments that are left out.
     """
 
     path: Path
     oldest: dt.timedelta | None = None
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
     _content: _Content | None = None
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
@@ -61,15 +82,18 @@ class FileBroker:
             return Unknown(f"{self.path} was written {_ago(age)} ago: too old to say what is held now")
         if -age > _SKEW:
             return Unknown(f"{self.path} was written in the future, {_ago(-age)} from now")
-        if account not in content.positions:
-            return Unknown(f"{self.path} does not say what this account holds, nor that it holds nothing")
+        try:
+            held = content.held(account, aware(since))
+        except NoAnswer as error:
+            return NoAnswer(f"{self.path} {error.why}", instrument=error.instrument).of(account)
         return Known(
-            content.positions[account],
+            held,
             closed_lately=frozenset(
                 fill.symbol for fill in content.fills.get(account, []) if fill.filled_at >= aware(since)
             ),
             read_at=content.read_at,
             source=f"file {self.path}",
+            left_out=content.left_out.get(account, {}),
         )
 
     def fills(
@@ -77,9 +101,14 @@ class FileBroker:
     ) -> Sequence[Fill] | Unknown:
         """See `Broker.fills`."""
         try:
-            fills = self._read().fills.get(account, [])
+            content = self._read()
         except NoAnswer as error:
             return Unknown(error.why)
+        names = set(map(str, symbols))
+        for one in content.foreign.get(account, ()):
+            if one.filled_at and one.filled_at >= aware(after) and one.instrument in names:
+                return Unknown(f"{self.path} {one.why}")
+        fills = content.fills.get(account, [])
         ours = (fill for fill in fills if fill.symbol in symbols and fill.filled_at >= aware(after))
         return sorted(ours, key=lambda fill: (fill.filled_at, fill.order_id))
 
@@ -98,22 +127,52 @@ class FileBroker:
             raise NoAnswer(f"{self.path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise NoAnswer(f"{self.path} is not UTF-8 (byte {error.start})") from None
-        rows = _json_rows(text) if self.path.suffix.lower() == ".json" else _csv_rows(text)
+        rows = rows_in(text, is_json=self.path.suffix.lower() == ".json")
         # When the file was written is as new as what it says can be.
         content = _Content(read_at=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC))
         seen: dict[tuple[str, Symbol], str] = {}
         try:
             for place, row in rows:
                 try:
-                    _add(content, row, place, seen)
+                    if not _is_set_apart(content, row, place, self.ignored):
+                        _add(content, row, place, seen)
                 except NoAnswer as error:
                     raise NoAnswer(f"{place}: {error.why}") from None
             for account in sorted(content.empty):
-                if content.positions[account]:
+                if (
+                    any(account in said for said in (content.left_out, content.foreign))
+                    or content.positions[account]
+                ):
                     raise NoAnswer(f"says that {account} holds nothing, and what it holds")
         except NoAnswer as error:
             raise NoAnswer(f"{self.path} {error.why}") from None
         return content
+
+
+def _is_set_apart(
+    content: _Content, row: Mapping[str, str], place: str, ignored: Mapping[str, Collection[str]]
+) -> bool:
+    """Whether a row is not to be compared: nobody wants to, or it is in something else than stocks and options."""
+    account, name = row.get("account", ""), row.get("symbol", "")
+    if not account or not name:
+        return False
+    instrument, is_fill = instrument_of(name), bool(row.get("filled_at"))
+    if instrument in ignored.get(account, ()):
+        if not is_fill:
+            quantity = exact(row.get("quantity", ""))
+            told = repr(row.get("quantity", "")) if quantity is None else digits(quantity)
+            content.positions.setdefault(account, [])
+            content.left_out.setdefault(account, {})[instrument] = Ignored(quantity, told)
+        return True
+    try:
+        why = foreign_in(row, parse_symbol(name))
+    except NoSymbol:
+        why = foreign_in(row, None)
+    if why:
+        told = f"{place}: {'has a fill in' if is_fill else 'holds'} {name[:40]}, {why}"
+        filled_at = _moment(row["filled_at"]) if is_fill else None
+        content.foreign.setdefault(account, []).append(_Foreign(instrument, told, filled_at))
+    return bool(why)
 
 
 def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple[str, Symbol], str]) -> None:
@@ -138,88 +197,6 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
     seen[account, symbol] = place
     entry = _price(row, "entry_price") if row.get("entry_price") else None
     content.positions.setdefault(account, []).append(BrokerPosition(symbol, quantity, entry))
-
-
-def _csv_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    if text and not text.endswith(("\n", "\r")):
-        raise NoAnswer("ends in the middle of a line")  # a number that was cut off is another number
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns: list[str] = []
-    try:
-        for cells in reader:
-            plain = [cell.strip() for cell in cells]
-            if not any(plain):
-                continue
-            place = f"line {reader.line_num}"
-            if not columns:
-                columns = _header(plain)
-            elif len(plain) != len(columns):
-                raise NoAnswer(f"{place}: {len(plain)} values for {len(columns)} columns")
-            else:
-                yield place, dict(zip(columns, plain, strict=True))
-    except csv.Error as error:
-        raise NoAnswer(f"line {reader.line_num}: {error}") from None
-    if not columns:
-        raise NoAnswer("line 1: is empty; the first line names the columns")
-
-
-def _header(cells: Sequence[str]) -> list[str]:
-    columns = [cell.lower() for cell in cells]
-    missing = [name for name in _COLUMNS if name not in columns]
-    if missing:
-        raise NoAnswer(f"line 1: no column {' and no column '.join(missing)}")
-    if turned := [name for name in columns if name in _TURNS]:
-        raise NoAnswer(f"line 1: {_no_side(turned[0])}")
-    twice = {name for name in columns if name and columns.count(name) > 1}
-    if twice:
-        raise NoAnswer(f"line 1: the column {min(twice)} is there twice")
-    return columns
-
-
-def _no_side(name: str) -> str:
-    return f"{name!r} is not read: a short position has a negative quantity"
-
-
-def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        # As they are written: a number that became a float is not the same any more.
-        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        raise NoAnswer(f"line {error.lineno}: is not JSON: {error.msg}") from None
-    except RecursionError:
-        raise NoAnswer("line 1: is nested too deeply") from None
-    if not isinstance(value, dict) or not set(value) <= {"positions", "fills", "empty"}:
-        raise NoAnswer('line 1: is not {"positions": [...], "fills": [...], "empty": [...]}')
-    for name, parts in value.items():
-        if not isinstance(parts, list):
-            raise NoAnswer(f"{name}: is not a list")
-        for index, part in enumerate(parts):
-            place = f"{name}[{index}]"
-            yield place, _json_row(name, {"account": part} if name == "empty" else part, place)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of a name that is there twice, nobody can tell which one counts."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise NoAnswer(
-            f"line 1: the name {next(name for name in names if names.count(name) > 1)!r} is there twice"
-        )
-    return found
-
-
-def _json_row(name: str, part: Any, place: str) -> dict[str, str]:
-    if not isinstance(part, dict) or not all(isinstance(value, str | None) for value in part.values()):
-        raise NoAnswer(f"{place}: is not an object with plain values")
-    if turned := [key for key in part if key.lower() in _TURNS]:
-        raise NoAnswer(f"{place}: {_no_side(turned[0])}")
-    row = {key: (value or "").strip() for key, value in part.items()}
-    if name != "empty" and not row.get("symbol"):
-        raise NoAnswer(f"{place}: no symbol")
-    if (name == "fills") is not bool(row.get("filled_at")):
-        raise NoAnswer(f"{place}: {'no filled_at' if name == 'fills' else 'a position has no filled_at'}")
-    return row
 
 
 def _symbol(text: str) -> Symbol:

@@ -50,6 +50,19 @@ class BrokerPosition:
 
 
 @dataclass(frozen=True)
+class Ignored:
+    """What a broker holds of an instrument that the settings leave out: told, and not compared.
+
+    Attributes:
+        quantity: how many, negative for a short position; None where that is no number.
+        told: the same with what the broker calls it, as it says it: ``3 us_equity``.
+    """
+
+    quantity: Decimal | None
+    told: str
+
+
+@dataclass(frozen=True)
 class Fill:
     """What an order did at the broker.
 
@@ -82,6 +95,7 @@ class Known:
         source: from where, for the evidence.
         identity: what tells this account from any other at the broker; empty where nothing does.
         proven: the settings say which identity it must have, and it has it.
+        left_out: by instrument that the settings leave out, what the account holds of it.
     """
 
     positions: Sequence[BrokerPosition]
@@ -91,6 +105,7 @@ class Known:
     source: str = ""
     identity: str = ""
     proven: bool = False
+    left_out: Mapping[str, Ignored] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,32 @@ class Unsettled:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An instrument of an account that the settings leave out of the comparison.
+
+    Attributes:
+        account: the account.
+        instrument: its name.
+        broker: what the broker holds of it; empty where it holds none, or nobody knows.
+        rows: rows of the book that are in it nevertheless.
+    """
+
+    account: str
+    instrument: str
+    broker: str = ""
+    rows: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        told = [self.broker] if self.broker else []
+        if self.rows:
+            told.append(
+                f"in the book too: row{'' if len(self.rows) == 1 else 's'} {', '.join(map(str, self.rows))}"
+            )
+        beside = f" ({'; '.join(told)})" if told else ""
+        return f"{self.account} {self.instrument}{beside}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What was found.
 
@@ -151,9 +192,11 @@ class Comparison:
         unsettled: positions about which nothing is said yet.
         unknown: accounts of which nothing is known, with the reason.
         equal: how many positions are equal.
+        left_out: instruments that were not compared, because the settings say so.
     """
 
     differences: tuple[Difference, ...]
     unsettled: tuple[Unsettled, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
     equal: int = 0
+    left_out: tuple[LeftOut, ...] = ()

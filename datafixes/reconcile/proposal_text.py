@@ -77,6 +77,7 @@ def _evidence(found: Reconciliation, left: Sequence[str]) -> list[str]:
         f"Unknown, and left out: account {account}, {why}."
         for account, why in found.comparison.unknown.items()
     ]
+    lines += [f"Not compared, and left out (broker_ignore): {one}." for one in found.comparison.left_out]
     return lines + [f"Left alone: {line}." for line in left[:_MOST_ROWS]]
 
 

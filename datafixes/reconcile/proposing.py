@@ -206,7 +206,9 @@ def _another_name(choice: Chosen, findings: Findings) -> str:
         is_opposite = {one.kind, other.kind} == {"phantom", "missing"} and other.account == one.account
         if is_opposite and (may_be_renamed(one.symbol, other.symbol) or _is_same_lot(one, other, findings)):
             return str(other.symbol)
-    return ""
+    answer = findings.found.answers[one.account]
+    left_out = answer.left_out if one.kind == "phantom" and isinstance(answer, Known) else {}
+    return next((name for name, held in left_out.items() if held.quantity == one.book), "")
 
 
 def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool:

@@ -12,6 +12,7 @@ from datafixes.errors import DatafixError
 from datafixes.reconcile.book import Book, read_book
 from datafixes.reconcile.comparing import Compared, compare_account, together
 from datafixes.reconcile.doubts import MAY_BE_EXPLAINED, without_doubt
+from datafixes.reconcile.ignored import ignored_of
 from datafixes.reconcile.other_rows import read_others
 from datafixes.reconcile.positions import (
     NOT_IN_SETTINGS,
@@ -19,6 +20,7 @@ from datafixes.reconcile.positions import (
     Comparison,
     Difference,
     Known,
+    LeftOut,
     Unknown,
     Unsettled,
 )
@@ -82,11 +84,13 @@ class Reconciliation:
             tuple(one for one in found.unsettled if one.account == account),
             {name: why for name, why in found.unknown.items() if name == account},
             sum(one.equal for one in compared.values()),
+            tuple(one for one in found.left_out if one.account == account),
         )
+        ignored = tuple(row for row in self.book.ignored if row.account == account)
         return replace(
             self,
             comparison=comparison,
-            book=replace(self.book, rows=rows, unreadable=unreadable, counts=counts),
+            book=replace(self.book, rows=rows, unreadable=unreadable, counts=counts, ignored=ignored),
             answers={name: answer for name, answer in self.answers.items() if name == account},
             compared=compared,
         )
@@ -132,6 +136,7 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
     asked_at = [answer.read_at for answer in answers.values() if isinstance(answer, Known) and answer.read_at]
     not_open = read_others(project, explained, min([read_at, *asked_at]) - grace)
     found = without_doubt(found, book, answers, not_open)
+    found = replace(found, left_out=_left_out(ignored_of(settings), book, answers))
     return Reconciliation(found, book, answers, settings.broker, read_at, grace, compared)
 
 
@@ -148,6 +153,21 @@ def _part(project: Project, broker: Broker, account: str, read_at: dt.datetime, 
     return _Part(
         book.only({id_ for one in shown for id_ in one.rows}), replace(answer, positions=positions), found
     )
+
+
+def _left_out(
+    ignored: Mapping[str, frozenset[str]], book: Book, answers: Mapping[str, Answer]
+) -> tuple[LeftOut, ...]:
+    """Every instrument that the settings leave out, also where nobody holds it any more."""
+    found = []
+    for account, instrument in sorted(
+        (account, name) for account, names in ignored.items() for name in names
+    ):
+        answer = answers[account]
+        held = answer.left_out.get(instrument) if isinstance(answer, Known) else None
+        rows = tuple(row.id for row in book.ignored if (row.account, row.instrument) == (account, instrument))
+        found.append(LeftOut(account, instrument, held.told if held else "", rows))
+    return tuple(found)
 
 
 def _no_two_alike(parts: Mapping[str, _Part]) -> dict[str, _Part]:
@@ -170,4 +190,5 @@ def _joined(books: Sequence[Book]) -> Book:
     rows = sorted((row for book in books for row in book.rows), key=lambda row: row.position.id)
     unreadable = sorted((row for book in books for row in book.unreadable), key=lambda row: row.id)
     counts = sum((Counter(book.counts) for book in books), Counter[str]())
-    return replace(books[0], rows=tuple(rows), unreadable=tuple(unreadable), counts=counts)
+    ignored = tuple(sorted((row for book in books for row in book.ignored), key=lambda row: row.id))
+    return replace(books[0], rows=tuple(rows), unreadable=tuple(unreadable), counts=counts, ignored=ignored)

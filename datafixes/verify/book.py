@@ -55,7 +55,16 @@ def _of_account(account: str, rows: int, bad: Sequence[UnreadableRow], compariso
     if waiting:
         return Line(name_of(account), "unknown", f"{open_rows}; not settled yet: {some(waiting)}", _MORE)
     equal = "the broker holds the same" if rows else "the broker holds nothing either"
-    return Line(name_of(account), "green", f"{open_rows}, {equal}")
+    left_out = [one for one in comparison.left_out if one.account == account]
+    if not left_out:
+        return Line(name_of(account), "green", f"{open_rows}, {equal}")
+    evidence = (
+        f"{open_rows}, {equal} but for what is not compared (broker_ignore): {some(map(str, left_out))}"
+    )
+    # What only the broker has is nobody's work; of a row of the book nobody says that it is right.
+    if any(one.rows for one in left_out):
+        return Line(name_of(account), "unknown", evidence, _MORE)
+    return Line(name_of(account), "green", evidence)
 
 
 def _words(found: Sequence[Difference]) -> Iterable[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from datafixes.alerts.alert import Alert, Event
-from datafixes.reconcile.positions import Comparison
+from datafixes.reconcile.positions import Comparison, LeftOut
 from datafixes.watch.lasting import unknown_accounts, unsettled_positions
 from datafixes.watch.moment import Moment, lasted, trouble
 from datafixes.watch.restless import Change, Heard, hear
@@ -45,6 +45,7 @@ def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[St
         return _failed(state, found, moment)
     failing, alerts = _no_failure(state.failing, moment)
     comparison = found.comparison
+    state = _without(state, comparison.left_out)
     now = (*(Seen.of(one) for one in comparison.differences), *found.unreadable)
     seen = _with_doubt(state.seen, now, comparison)
     heard = hear(state.restless, _by_place(state.seen), _by_place(seen), moment, comparison.unknown)
@@ -56,6 +57,21 @@ def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[St
         state, seen=seen, unknown=unknown, unsettled=unsettled, restless=heard.restless, failing=failing
     )
     return after, (*alerts, *of_accounts, *of_positions)
+
+
+def _without(state: State, left_out: Iterable[LeftOut]) -> State:
+    """What was told of instruments that are not compared any more is forgotten: it did not go away."""
+    places = {
+        (one.account, name)
+        for one in left_out
+        for name in (one.instrument, *(f"row {id_}" for id_ in one.rows))
+    }
+    return replace(
+        state,
+        seen=tuple(one for one in state.seen if one.place not in places),
+        unsettled={place: one for place, one in state.unsettled.items() if place not in places},
+        restless={place: one for place, one in state.restless.items() if place not in places},
+    )
 
 
 def _by_place(seen: Iterable[Seen]) -> dict[Place, Seen]:

@@ -187,6 +187,7 @@ def _summary(found: Look | Failure) -> str:
     if one.unsettled:
         parts.append(f"{len(one.unsettled)} not settled")
     parts += [f"{account} unknown: {why}" for account, why in one.unknown.items()]
+    parts += [f"not compared: {left_out}" for left_out in one.left_out]
     return ", ".join(parts)
 
 
@@ -197,7 +198,8 @@ def source_of(settings: Settings) -> str:
     broker = settings.shown("broker")
     if settings.broker == "alpaca":
         broker = f"{broker} {settings.shown('broker_url')}"
-    return f"{settings.book_table} of {book}, broker {broker}"
+    without = f", without {settings.shown('broker_ignore')}" if settings.broker_ignore else ""
+    return f"{settings.book_table} of {book}, broker {broker}{without}"
 
 
 def _database(settings: Settings) -> str:

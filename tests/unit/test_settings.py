@@ -88,6 +88,11 @@ def test_durations(text: str, milliseconds: int, shown: str) -> None:
         ("on_conflict", "a:skip,", "FIX:skip or FIX:overwrite"),
         ("on_conflict", "a:skip,a:overwrite", "a is there twice"),
         ("discard", "a,,b", "NAME"),
+        ("broker_ignore", "KLAR", "write ACCOUNT:INSTRUMENT"),
+        ("broker_ignore", "large:", "write ACCOUNT:INSTRUMENT"),
+        ("broker_ignore", "large:KLAR,large:KLAR", "large:KLAR is there twice"),
+        ("log_streams", "large", "write ACCOUNT=PATTERN"),
+        ("log_streams", "=pm-*", "write ACCOUNT=PATTERN"),
     ],
 )
 def test_bad_value_names_setting_value_and_place(name: str, value: str, words: str) -> None:

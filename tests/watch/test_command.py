@@ -74,6 +74,26 @@ def test_a_row_that_cannot_be_compared_is_told(project: Project, tmp_path: Path)
     assert "large row 30: not comparable: its quantity is zero" in json.loads(ran.out)["lines"]
 
 
+def test_what_is_left_out_is_said_and_no_alert(project: Project, tmp_path: Path) -> None:
+    def held_too(symbol: str, **more: str) -> Ran:
+        given = settings(tmp_path, **more)
+        (tmp_path / "held.csv").write_text(f"{HELD}large,{symbol},3\n")
+        return datafixes(project, *given, "watch", "--once", "--state", str(tmp_path / "watch.json"))
+
+    assert project.alembic("upgrade", "head").code == 0
+    assert events(held_too("KLAR")) == ["appeared"]
+    project.database.execute("UPDATE active_positions SET quantity = 0 WHERE id = 30")
+    assert events(held_too("KLAR")) == ["appeared"]
+    # It did not go away, and is not told as if it had.
+    ran = held_too("KLAR", broker_ignore="large:klar,large:SPY")
+    assert (ran.code, ran.out) == (0, "")
+    assert "not compared: large KLAR (3), not compared: large SPY (2; in the book too: row 30)" in ran.err
+    ran = held_too("KLAR", broker_ignore="large:SPY")
+    assert (ran.code, events(ran)) == (3, ["appeared"])
+    assert json.loads(ran.out)["source"].endswith(", without large:SPY")
+    assert held_too("8EF998015", broker_ignore="large:SPY", unknown_limit="1ms").code == 1
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
