@@ -14,7 +14,8 @@ from datafixes.cli.project_options import Where, pass_where
 def command(where: Where, account: str | None, form: str, output: str | None) -> int:
     """Compare the open positions of the book with those that the broker holds.
 
-    It only reads. Settings say where: book, book_table, broker, broker_accounts, broker_url, grace (datafixes where).
+    It only reads. Settings say where: book, book_table, broker, broker_accounts, broker_url, grace (datafixes where);
+    broker_ignore=ACCOUNT:INSTRUMENT leaves an instrument out.
 
     Exit code 0: no difference. 3: there are differences. 1: an account is unknown, because the broker did not answer in
     full, or rows of the book cannot be compared.

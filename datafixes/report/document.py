@@ -9,7 +9,7 @@ from datafixes.changes import Kind as Kind
 from datafixes.changes import Row as Row
 from datafixes.changes import Value as Value
 
-State = Literal["", "good", "bad", "attention"]
+State = Literal["", "good", "bad", "attention", "unknown"]
 """How a fact is to be taken. Never told by colour alone."""
 
 

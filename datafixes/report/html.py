@@ -13,7 +13,8 @@ from datafixes.report.html_rows import names_of, rows_of
 from datafixes.report.text import counts_of, lines, one_line
 
 SIGNS: dict[State, tuple[str, str]] = {
-    "": ("", ""), "good": ("✓", "Good: "), "bad": ("✗", "Bad: "), "attention": ("!", "Attention: ")
+    "": ("", ""), "good": ("✓", "Good: "), "bad": ("✗", "Bad: "), "attention": ("!", "Attention: "),
+    "unknown": ("?", "Unknown: "),
 }  # fmt: skip
 """The sign of a state, and what is read aloud for it."""
 

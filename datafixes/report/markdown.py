@@ -10,7 +10,7 @@ from datafixes.report.text import arrow, counts_of
 LIMIT = 65_000
 """How long it may be, in UTF-16's units. GitHub refuses a comment of more than 65,536."""
 
-SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! "}
+SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
 _FOLDED, _COLUMNS, _FACTS = 20, 8, 40
 _CUTS = (2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
 

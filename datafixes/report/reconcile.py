@@ -8,6 +8,7 @@ from typing import Any
 from datafixes.reconcile.exact import digits
 from datafixes.reconcile.positions import Difference, Known
 from datafixes.reconcile.reconciling import Reconciliation
+from datafixes.reconcile.verdicts import Word, verdict_on
 from datafixes.report.document import Document, Fact, Grid, Section, State
 from datafixes.report.runs import counted, moment
 
@@ -31,9 +32,15 @@ PROPOSED_WITH: Mapping[str, str] = {
 """The option of ``datafixes propose`` for each kind that can be proposed."""
 
 
+_STATES: Mapping[Word, State] = {
+    "equal": "good", "different": "bad", "unsettled": "attention", "unknown": "unknown"
+}  # fmt: skip
+
+
 def document_of_reconciliation(found: Reconciliation) -> Document:
     """What an operator reads."""
-    state: State = "attention" if found.comparison.unsettled else "good"
+    in_doubt = found.comparison.unsettled or found.book.ignored
+    state: State = "attention" if in_doubt else "good"
     if found.comparison.differences or not found.is_certain:
         state = "bad"
     facts = (
@@ -61,6 +68,8 @@ def summary(found: Reconciliation) -> str:
         (len(found.comparison.unsettled), "unsettled", "unsettled"),
         (len(found.comparison.unknown), "account unknown", "accounts unknown"),
         (len(found.book.unreadable), "row cannot be compared", "rows cannot be compared"),
+        (len(found.comparison.left_out), "instrument left out", "instruments left out"),
+        (len(found.book.ignored), "row of the book in it", "rows of the book in them"),
     ):
         if count:
             words.append(f"{count} {what if count == 1 else plural}")
@@ -72,10 +81,15 @@ def _rows(found: Reconciliation) -> int:
 
 
 def _account(found: Reconciliation, account: str) -> tuple[str, State]:
-    told = f"{counted(found.book.counts.get(account, 0), 'row')} in the book"
-    if account in found.comparison.unknown:
-        return f"unknown: {found.comparison.unknown[account]}; {told}", "bad"
-    return f"{told}, {counted(found.compared[account].held, 'position')} at the broker", ""
+    verdict = verdict_on(found, account)
+    told = [verdict.text, f"{counted(found.book.counts.get(account, 0), 'row')} in the book"]
+    if account in found.compared and account not in found.comparison.unknown:
+        told.append(f"{counted(found.compared[account].held, 'position')} at the broker")
+    left_out = [one for one in found.comparison.left_out if one.account == account]
+    told += [f"{one.instrument} left out" for one in left_out]
+    state = _STATES[verdict.word]
+    in_book = state == "good" and any(one.rows for one in left_out)
+    return "; ".join(told), "attention" if in_book else state
 
 
 def _sections(found: Reconciliation) -> tuple[Section, ...]:
@@ -99,6 +113,16 @@ def _sections(found: Reconciliation) -> tuple[Section, ...]:
             [(one.account, str(one.symbol), _ids(one.rows), one.why) for one in comparison.unsettled],
             state="attention",
             note="No differences yet: look again later.",
+        ),
+        _table(
+            "Not compared",
+            ("account", "instrument", "broker", "rows"),
+            [
+                (one.account, one.instrument, one.broker or None, _ids(one.rows))
+                for one in comparison.left_out
+            ],
+            state="attention" if found.book.ignored else "",
+            note="The setting broker_ignore leaves these out, at the broker and in the book.",
         ),
     )
     return tuple(section for section in sections if section.grids[0].rows)
@@ -144,7 +168,7 @@ def _ids(rows: tuple[int, ...]) -> str | None:
 def reconciliation_as_json(found: Reconciliation) -> dict[str, Any]:
     """The same for programs. Quantities are texts, so that no program rounds them."""
     return {
-        "version": 1,
+        "version": 2,
         "kind": "reconcile",
         "book": {
             "source": found.book.source,
@@ -163,14 +187,26 @@ def reconciliation_as_json(found: Reconciliation) -> dict[str, Any]:
         "unreadable": [
             {"row": row.id, "account": row.account, "why": row.why} for row in found.book.unreadable
         ],
+        "not_compared": [
+            {
+                "account": one.account,
+                "instrument": one.instrument,
+                "broker": one.broker or None,
+                "rows": list(one.rows),
+            }
+            for one in found.comparison.left_out
+        ],
     }
 
 
 def _account_as_json(found: Reconciliation, account: str) -> dict[str, Any]:
     answer = found.answers.get(account)
     known = answer if isinstance(answer, Known) else None
+    verdict = verdict_on(found, account)
     return {
         "account": account,
+        "verdict": verdict.word,
+        "differences": verdict.differences,
         "known": known is not None,
         "why": found.comparison.unknown.get(account),
         "read_at": _moment(known.read_at if known else None),

@@ -15,8 +15,8 @@ from datafixes.report.measure import padded, wrapped
 from datafixes.report.terminal_rows import changes_lines
 from datafixes.report.text import lines, one_line
 
-SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! "}
-STYLES: dict[State, str] = {"": "", "good": "green", "bad": "red", "attention": "yellow"}
+SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
+STYLES: dict[State, str] = {"": "", "good": "green", "bad": "red", "attention": "yellow", "unknown": "yellow"}
 # What stands in for characters that the stream's encoding does not have.
 _PLAIN = {"→": "->", "✓": "+", "✗": "x", "…": "...", "·": "-", "\u200e": ""}
 _NARROWEST, _LONGEST_NAME = 40, 30
