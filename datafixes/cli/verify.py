@@ -31,8 +31,13 @@ INTERRUPTED = 130
 _PARTS = ("ledger", "broker", "logs", "service")
 
 
-def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Duration | None:
-    """A length of time; ``10m`` is ten minutes too."""
+_USUAL = "as long as it takes"
+
+
+def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Duration | str | None:
+    """A length of time; ``10m`` is ten minutes too. What is usual follows from the settings."""
+    if text == _USUAL:
+        return text
     try:
         return None if text is None else Duration.parse(re.sub(r"(?<=\d)\s*m$", "min", text.strip()))
     except ValueError:
@@ -46,10 +51,17 @@ def _account(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
     return text
 
 
-@click.command(epilog="Example: datafixes verify --expect-rows 7 --wait 10m")
+@click.command(epilog="Example: datafixes verify --expect-rows 7 --wait")
 @click.option("--fix", callback=given, metavar="NAME", help="The fix (default: the newest one in force).")
 @click.option("--expect-rows", type=click.IntRange(min=0), metavar="N", help="How many rows it changed.")
-@click.option("--wait", callback=_time, metavar="TIME", help="Look again until all is green: 10m, 90s.")
+@click.option(
+    "--wait",
+    callback=_time,
+    is_flag=False,
+    flag_value=_USUAL,
+    metavar="[TIME]",
+    help="Look again until all is green (alone: log_window and 2min).",
+)
 @click.option(
     "--skip",
     type=click.Choice(_PARTS),
@@ -69,7 +81,7 @@ def command(  # noqa: PLR0913 - one for each option
     where: Where,
     fix: str | None,
     expect_rows: int | None,
-    wait: Duration | None,
+    wait: Duration | str | None,
     skip: tuple[str, ...],
     redeploy: bool,
     yes: bool,
@@ -93,15 +105,30 @@ def command(  # noqa: PLR0913 - one for each option
         if redeploy:
             question = replace(question, deployment=_redeploy(question, yes))
         found = _look(question, wait)
+        _tell_short(question, wait, found)
     except KeyboardInterrupt:
         if question.deployment is None:
             raise
         click.echo(
-            "Interrupted: the deployment that was begun goes on. Look: datafixes verify --wait 10m", err=True
+            "Interrupted: the deployment that was begun goes on. Look: datafixes verify --wait", err=True
         )
         return INTERRUPTED
     show(lambda: document_of_checklist(found), lambda: checklist_as_json(found), form, output)
     return OK if found.is_green else DIFFERENT if found.is_red else FAILED
+
+
+def _tell_short(question: Question, wait: Duration | str | None, found: Checklist) -> None:
+    """Whoever waits no longer than the log is read back sees an error of the cycle in flight to the end."""
+    from datafixes.verify.log_lines import ERRORS_NAME, usual_wait
+
+    settings = question.project.settings
+    is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
+    if is_short and any(line.name == ERRORS_NAME and line.colour == "red" for line in found.lines):
+        click.echo(
+            f"The log is read back {settings.log_window}, and --wait {wait} is no longer: an error from before the "
+            f"wait may be seen to its end. Wait longer: --wait {usual_wait(settings)}",
+            err=True,
+        )
 
 
 def _check_skip(skip: tuple[str, ...], of_ledger: bool) -> None:
@@ -124,11 +151,14 @@ def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
 def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Question:
     from datafixes.reconcile.book import read_book
     from datafixes.reconcile.brokers import open_broker
+    from datafixes.reconcile.ignored import check_accounts
     from datafixes.reconcile.reconciling import reconcile
     from datafixes.verify.aws import Aws
     from datafixes.verify.verifying import Question
 
     project = where.project()
+    for setting in ("broker_ignore", "log_streams"):
+        check_accounts(project.settings, setting)
     return Question(
         project,
         read_book,
@@ -175,11 +205,13 @@ def _confirmed(asked: str) -> bool:
         return click.confirm(asked, err=True)
 
 
-def _look(question: Question, wait: Duration | None) -> Checklist:
+def _look(question: Question, wait: Duration | str | None) -> Checklist:
+    from datafixes.verify.log_lines import usual_wait
     from datafixes.verify.verifying import look
     from datafixes.verify.waiting import Patience, look_until_green
 
-    patience = Patience(wait.seconds if wait else 0)
+    time = usual_wait(question.project.settings) if isinstance(wait, str) else wait
+    patience = Patience(time.seconds if time else 0)
     return look_until_green(
         lambda so_far: look(question, so_far), patience, lambda line: click.echo(line, err=True)
     )

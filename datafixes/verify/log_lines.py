@@ -1,18 +1,21 @@
 """What the log of the service proves: no known error, and the right number of positions."""
 
-import datetime as dt
 import re
 from collections.abc import Mapping
 
 from datafixes.settings import Settings
+from datafixes.values import Duration
 from datafixes.verify.aws import DENIED, NotAsked
-from datafixes.verify.checklist import Line, some
+from datafixes.verify.checklist import Line
+from datafixes.verify.counts import Asked, clock, held_against
 from datafixes.verify.service_log import BAD_SIGNS, Check, Log, excerpt
 from datafixes.verify.since import Since, moment, moment_of
 
 ERRORS_NAME, COUNT_NAME = "Log: errors", "Log: positions checked"
 
 _GONE = "ResourceNotFoundException"
+_LONGER = 120_000
+"""Milliseconds: a cycle, and a look."""
 # The driver awslogs gives each task a stream of its own: prefix/container/task.
 _TASK = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 
@@ -31,8 +34,17 @@ def check_log(log: Log, settings: Settings, book: Mapping[str, int] | None, sinc
         quiet = f"no event at all {where}: silence proves nothing"
         hint = "Does the service run, and is this its log? Another one: -x log_group=NAME"
         return Line(ERRORS_NAME, "red", quiet, hint), Line(COUNT_NAME, "red", quiet)
-    wait = f"--wait {settings.log_window}"
-    return _errors(log, where, since, wait), _count(log, where, book, (since, wait))
+    wait = f"--wait {usual_wait(settings)}"
+    # An account without rows is checked too.
+    asked = None if book is None else Asked(
+        {**dict.fromkeys(settings.broker_accounts, 0), **book}, settings.log_streams, since
+    )  # fmt: skip
+    return _errors(log, where, since, wait), _count(log, where, asked, (since, wait))
+
+
+def usual_wait(settings: Settings) -> Duration:
+    """How long to wait if nobody says: an error of the cycle in flight must have left the window by then."""
+    return Duration(settings.log_window.milliseconds + _LONGER)
 
 
 def _errors(log: Log, where: str, since: Since, wait: str) -> Line:
@@ -43,48 +55,43 @@ def _errors(log: Log, where: str, since: Since, wait: str) -> Line:
         hint = (
             f"All of that is older than {older}: look again when it has gone by, or {wait}" if older else ""
         )
-        evidence = f"{signs} {where}; the newest at {_at(time)}: {excerpt(message)}"
+        evidence = f"{signs} {where}; the newest at {clock(time)}: {excerpt(message)}"
         return Line(ERRORS_NAME, "red", evidence, hint)
     if not log.whole:
         return _too_much(ERRORS_NAME, log, where)
     return Line(ERRORS_NAME, "green", f"none of the {len(BAD_SIGNS)} known errors in {_counted(log)} {where}")
 
 
-def _count(log: Log, where: str, book: Mapping[str, int] | None, known: tuple[Since, str]) -> Line:
+def _count(log: Log, where: str, asked: Asked | None, known: tuple[Since, str]) -> Line:
     if not log.whole:
         return _too_much(COUNT_NAME, log, where)
     newest = log.newest
     if newest is None:
         return Line(COUNT_NAME, "red", f'no "Checking N open positions" among {_counted(log)} {where}')
     since, wait = known
-    said = f'"Checking {newest.number} open positions" at {_at(newest.time)}'
+    said = f'"Checking {newest.number} open positions" at {clock(newest.time)}'
     if older := _older(newest, log, since):
         hint = f"The service said nothing newer: {wait}"
         return Line(COUNT_NAME, "red", f"{said}; {older}", hint)
-    if book is None:
+    if asked is None:
         return Line(COUNT_NAME, "unknown", f"{said}; what the book has is not known")
-    total = sum(book.values())
-    each = ", ".join(f"{account} {rows}" for account, rows in sorted(book.items())) or "none"
-    if newest.number != total:
-        return Line(COUNT_NAME, "red", f"{said}; the book has {total} ({each})")
-    others = [one for one in log.beside(since.milliseconds) if one.number != total]
-    if others:
-        told = some(f"{one.number} at {_at(one.time)} in {one.stream}" for one in others)
-        evidence = (
-            f"{said} in {newest.stream}, and others say another number: {told}; the book has {total} ({each})"
-        )
-        return Line(COUNT_NAME, "red", evidence, f"If one task takes over from another: {wait}")
-    return Line(COUNT_NAME, "green", f"{said}, as many as the book has ({each})")
+    new = {
+        stream: [one for one in found.checks if not _older(one, log, since)]
+        for stream, found in log.streams.items()
+    }
+    found = held_against(asked, {stream: checks for stream, checks in new.items() if checks})
+    hint = f"If a cycle is in flight, or one task takes over from another: {wait}" if found.waits else ""
+    return Line(COUNT_NAME, "green" if found.right else "red", found.evidence, hint)
 
 
-def _older(newest: Check, log: Log, since: Since) -> str:
-    """What the newest check is older than, in words, or an empty text."""
-    if limit := since.limit(newest.time):
-        return f"that line, of {moment(moment_of(newest.time))}, is older than {limit}"
-    began, first = since.deployed_at, log.streams[newest.stream].first
-    if began is not None and _TASK.search(newest.stream) and first <= began.timestamp() * 1000:
+def _older(check: Check, log: Log, since: Since) -> str:
+    """What a check is older than, in words, or an empty text."""
+    if limit := since.limit(check.time):
+        return f"that line, of {moment(moment_of(check.time))}, is older than {limit}"
+    began, first = since.deployed_at, log.streams[check.stream].first
+    if began is not None and _TASK.search(check.stream) and first <= began.timestamp() * 1000:
         return (
-            f"its task, {newest.stream}, wrote at {moment(moment_of(first))} already: "
+            f"its task, {check.stream}, wrote at {moment(moment_of(first))} already: "
             f"it is older than the deployment, of {moment(began)}"
         )
     return ""
@@ -101,10 +108,6 @@ def _times(number: int) -> str:
 
 def _counted(log: Log) -> str:
     return f"{log.events} event{'' if log.events == 1 else 's'}"
-
-
-def _at(milliseconds: int) -> str:
-    return f"{dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC):%H:%M:%S UTC}"
 
 
 def not_read(error: NotAsked, settings: Settings) -> tuple[Line, ...]:

@@ -125,7 +125,7 @@ def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deploym
         return Line(NAME, "green", f"{evidence}, the deployment is complete")
     under_way = any(one.get("rolloutState") == "IN_PROGRESS" for one in service.get("deployments", ()))
     return Line(
-        NAME, "red", f"{evidence}: {'; '.join(wrong)}", "It is under way: --wait 10m" if under_way else ""
+        NAME, "red", f"{evidence}: {'; '.join(wrong)}", "It is under way: --wait" if under_way else ""
     )
 
 
@@ -211,9 +211,7 @@ def redeploy(aws: Aws, settings: Settings) -> Deployment:
     except NotAsked as error:
         if error.is_uncertain:
             unknown = f"Whether a new deployment of {settings.ecs_service} was begun is not known: {error}"
-            raise DatafixError(
-                unknown, hint="Look before trying again: datafixes verify --wait 10m"
-            ) from None
+            raise DatafixError(unknown, hint="Look before trying again: datafixes verify --wait") from None
         hint = "These credentials need ecs:UpdateService" if error.code in DENIED else ""
         raise DatafixError(
             f"No new deployment of {settings.ecs_service} was begun: {error}", hint=hint

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,10 @@ _COLOUR = re.compile(r"(?:\x1b|\\{1,8}u001[bB])\[[\d;]{0,20}m")
 _ESCAPED = re.compile(r"\\{1,8}(?:[nrt]|u00(?:20|09|0[aAdD]|[aA]0))")
 # Each page holds up to 1 MB or 10,000 events, and some are empty.
 _MOST_PAGES = 200
-_SIDE_BY_SIDE = 120_000
+_KEPT, _OF_ONE_EVENT, _AROUND = 200, 20, 1_000
 _SHOWN, _LOOKED_AT = 200, 4_000
+# Not a part of a longer word, of a path, of a module's name.
+_WHOLE = r"(?<![\w./-]){}(?![\w/-]|\.\w)"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Check:
         time: when, in milliseconds.
         number: how many.
         stream: the stream that it stands in; each task of a service has its own.
+        account: the account that it names, or an empty string.
     """
 
     time: int
     number: int
     stream: str
+    account: str = ""
 
 
 @dataclass
@@ -45,20 +49,17 @@ class Stream:
 
     Attributes:
         first: the time of its first event, in milliseconds.
-        newest: its newest check.
-        before: the one before that.
+        checks: its newest checks, the newest first.
     """
 
     first: int
-    newest: Check | None = None
-    before: Check | None = None
+    checks: list[Check] = field(default_factory=list)
 
     def take(self, check: Check) -> None:
-        """Keep the two newest, in whatever order they come."""
-        if self.newest is None or check.time >= self.newest.time:
-            self.newest, self.before = check, self.newest
-        elif self.before is None or check.time >= self.before.time:
-            self.before = check
+        """Keep the newest, in whatever order they come; of one moment, the last one is the newest."""
+        place = next((at for at, one in enumerate(self.checks) if one.time <= check.time), len(self.checks))
+        self.checks.insert(place, check)
+        del self.checks[_KEPT:]
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Log:
     """What was seen in the log so far; it holds no more than a few lines of each stream.
 
     Attributes:
+        accounts: the names of accounts that a line may have.
         events: how many events there were.
         bad: by sign, in how many of them it was.
         newest_bad: the newest event with a sign, and its time in milliseconds; as the service wrote it.
@@ -73,6 +75,7 @@ class Log:
         whole: everything was read.
     """
 
+    accounts: tuple[str, ...] = ()
     events: int = 0
     bad: dict[str, int] = field(default_factory=dict)
     newest_bad: tuple[int, str] | None = None
@@ -92,30 +95,31 @@ class Log:
             self.bad[sign] = self.bad.get(sign, 0) + 1
         if signs and (self.newest_bad is None or time >= self.newest_bad[0]):
             self.newest_bad = time, message
-        if numbers := _CHECKING.findall(text):
-            stream.take(Check(time, int(re.sub("[,_]", "", numbers[-1])), name))
+        for number, said in _checks_in(text):
+            stream.take(Check(time, number, name, self._named_in(said)))
 
     @property
     def newest(self) -> Check | None:
         """The newest check of all."""
-        found = [one.newest for one in self.streams.values() if one.newest is not None]
+        found = [one.checks[0] for one in self.streams.values() if one.checks]
         return max(found, key=lambda one: one.time, default=None)
 
-    def beside(self, since: float | None) -> list[Check]:
-        """The newest checks of the other streams that spoke after the last but one of the newest stream.
+    def _named_in(self, text: str) -> str:
+        """The one account that a text names."""
+        named = [name for name in self.accounts if re.search(_WHOLE.format(re.escape(name)), text)]
+        return named[0] if len(named) == 1 else ""
 
-        Args:
-            since: where the newest stream has but one, what is later counts, in milliseconds; without it, what is
-                two minutes older than that one or less.
-        """
-        newest = self.newest
-        if newest is None:
-            return []
-        before = self.streams[newest.stream].before
-        limit = newest.time - _SIDE_BY_SIDE if since is None else since
-        limit = limit if before is None else before.time
-        others = (one.newest for name, one in self.streams.items() if name != newest.stream)
-        return [one for one in others if one is not None and one.time > limit]
+
+def _checks_in(text: str) -> Iterator[tuple[int, str]]:
+    """Each number of positions in an event, with the text around it; the line alone, where there are several."""
+    found = list(_CHECKING.finditer(text))
+    for one in found[-_OF_ONE_EVENT:]:
+        begin, end = max(0, one.start() - _AROUND), min(len(text), one.end() + _AROUND)
+        if len(found) > 1:
+            begin = max(begin, text.rfind("\n", begin, one.start()) + 1)
+            line_end = text.find("\n", one.end(), end)
+            end = end if line_end < 0 else line_end
+        yield int(re.sub("[,_]", "", one[1])), text[begin:end]
 
 
 def excerpt(message: str) -> str:
@@ -135,13 +139,19 @@ def _plain(message: str) -> str:
     return _ESCAPED.sub(" ", _COLOUR.sub("", message))
 
 
-def read_log(aws: Aws, settings: Settings, now: dt.datetime) -> Log:
+def read_log(aws: Aws, settings: Settings, now: dt.datetime, book: Iterable[str] = ()) -> Log:
     """Read the last part of the log, page by page.
+
+    Args:
+        aws: where to ask.
+        settings: which log, how much of it, and which accounts there are.
+        now: the time.
+        book: further accounts, which only the book has.
 
     Raises:
         NotAsked: AWS does not give it.
     """
-    log = Log()
+    log = Log(tuple(sorted({*settings.broker_accounts, *book})))
     for event in _events(aws, settings, now, log):
         log.take(event)
     return log

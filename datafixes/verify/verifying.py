@@ -161,7 +161,7 @@ def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> t
     if "logs" in question.skip:
         return _skipped("logs")
     try:
-        log = service_log.read_log(question.aws, settings, question.now())
+        log = service_log.read_log(question.aws, settings, question.now(), rows or ())
     except NotAsked as error:
         return log_lines.not_read(error, settings)
     return log_lines.check_log(log, settings, rows, since)

@@ -49,7 +49,9 @@ def test_log_is_green() -> None:
         "none of the 3 known errors in 3 events in the last 10min of /ecs/ops-pipeline/position-manager-service"
         in errors.evidence
     )
-    assert count.evidence == '"Checking 3 open positions" at 16:08:01 UTC, as many as the book has (large 3)'
+    assert count.evidence == (
+        '"Checking 3 open positions" at 16:08:01 UTC, as many as the book has in all (large 3, tiny 0)'
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,9 @@ def test_a_number_is_found_in_json_and_in_colours(message: str) -> None:
 
 def test_numbers_of_other_kinds() -> None:
     assert lines(log("Checking 8,851 open positions"), {"large": 8851})[1].colour == "green"
-    assert lines(log("Checking 0 open positions"), {})[1].evidence.endswith("as many as the book has (none)")
+    assert lines(log("Checking 0 open positions"), {})[1].evidence.endswith(
+        "as many as the book has in all (large 0, tiny 0)"
+    )
     assert lines(log("Checking 0 open positions"))[1].colour == "red"
     assert 'no "Checking N open positions"' in lines(log("Rechecking 3 open positions"))[1].evidence
 
@@ -109,7 +113,8 @@ def test_the_newest_number_counts_in_whatever_order_it_comes() -> None:
     assert lines(seen)[1].colour == "green"
     line = lines(log("Checking 3 open positions", "checking 10 open positions"), {"large": 2, "tiny": 1})[1]
     assert (line.colour, line.evidence) == (
-        "red", '"Checking 10 open positions" at 16:08:01 UTC; the book has 3 (large 2, tiny 1)',
+        "red", '"Checking 10 open positions" at 16:08:01 UTC; the book has 3 (large 2, tiny 1); '
+        "nor are these its accounts, one after the other: 10 at 16:08:01 UTC; 3 at 16:08:00 UTC",
     )  # fmt: skip
     assert lines(log("started"))[1].evidence.startswith('no "Checking N open positions" among 1 event ')
 
@@ -142,7 +147,7 @@ def test_a_log_that_was_not_read_to_its_end_is_not_green() -> None:
 )
 def test_an_old_number_is_red_however_right_it_is(since: Since, words: str) -> None:
     line = lines(log("Checking 3 open positions"), since=since)[1]
-    assert (line.colour, line.hint) == ("red", "The service said nothing newer: --wait 10min")
+    assert (line.colour, line.hint) == ("red", "The service said nothing newer: --wait 12min")
     assert line.evidence.startswith(
         '"Checking 3 open positions" at 16:08:00 UTC; that line, of 2026-02-03 16:08:00.000 UTC, '
     )
@@ -164,7 +169,7 @@ def test_errors_from_before_go_by_and_stay_red_until_then() -> None:
         assert line.colour == "red"
         assert line.hint == (
             f"All of that is older than {what}, of 2026-02-03 16:09:00.000 UTC: look again when it has gone by, "
-            "or --wait 10min"
+            "or --wait 12min"
         )
     assert lines(seen, since=Since(after(-60), after(-30)))[0].hint == ""
 
