@@ -42,7 +42,7 @@ def command(
 
     It reads, and writes a file: what is in it happens with alembic upgrade. Nothing is proposed from doubt, and
     nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
-    cannot be compared; what is certain nevertheless is proposed.
+    cannot be compared, what is certain nevertheless is proposed; or a fix that has not run yet cannot run any more.
     """
     from datafixes.reconcile.brokers import open_broker  # boto3 takes its time, and --help does not need it
     from datafixes.reconcile.gathering import gather
@@ -78,6 +78,8 @@ def _tell_doubts(found: Reconciliation) -> None:
         _say(f"Account {account} is unknown, so nothing is proposed for it: {why}")
     for row in found.book.unreadable:
         _say(f"Row {row.id} of the book cannot be compared: {row.why}")
+    for one in found.comparison.left_out:
+        _say(f"Not compared, so nothing is proposed for it (broker_ignore): {one}")
 
 
 def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
@@ -99,23 +101,27 @@ def _propose(
     """Write the revision, or say why not."""
     from datafixes.reconcile.proposal_text import proposal_text
     from datafixes.reconcile.proposing import propose
+    from datafixes.reconcile.trying import check_pending_runs
     from datafixes.revisions.placing import write_revision
     from datafixes.revisions.source import house_of
 
     first = propose(findings, kinds, "0")
     for line in first.left:
         _say(f"Left alone: {line}")
+    place = _place(project, first, chosen) if first.fixes else None
+    if first.fixes or first.waiting:
+        on = place.down_revision if place else chosen[1]
+        check_pending_runs(project, findings.pending, on or "heads", _say)
     for revision, count in first.waiting.items():
         _say(
             f"Revision {revision} is there already for {count} of these, and has not run yet: run it, or delete it and"
             " propose anew."
         )
         click.echo(str(findings.pending.paths[revision]))
-    if not first.fixes:
+    if place is None:
         if not first.waiting:
             _say("Nothing to propose, so nothing was written.")
         return
-    place = _place(project, first, chosen)
     fixes = propose(findings, kinds, place.revision).fixes
     text = proposal_text(place, fixes, findings.found, house_of(place.path.parent), first.left)
     write_revision(place, text)

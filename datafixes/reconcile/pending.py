@@ -12,6 +12,9 @@ from datafixes.declaration.fix import DataFix, Insert
 from datafixes.errors import DatafixError
 from datafixes.reconcile.symbols import NoSymbol, Symbol, parse_symbol
 
+_OPERATION = "_datafix("
+"""How the operations end that run a fix, or take one back."""
+
 Held = tuple[str, Symbol | str]
 """An account and what is in it; a text where that is no symbol."""
 
@@ -23,12 +26,14 @@ class Pending:
     Attributes:
         rows: by id of a row of the book, the revision.
         inserted: by account and symbol of a row to come, the revision.
-        paths: by revision, its file.
+        paths: by revision that declares such a fix, its file.
+        waiting: every revision that has not run, and has a fix or takes one back, from the lowest on.
     """
 
     rows: Mapping[int, str] = field(default_factory=dict)
     inserted: Mapping[Held, str] = field(default_factory=dict)
     paths: Mapping[str, Path] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
 
 
 def pending_of(
@@ -56,7 +61,13 @@ def pending_of(
         rows |= dict.fromkeys(ids, one.revision)
         inserted |= dict.fromkeys(held, one.revision)
         paths[one.revision] = one.path
-    return Pending(rows, inserted, paths)
+    above = [one for one in scripts.walk_revisions() if one.revision not in ran]
+    waiting = [one.revision for one in above if one.revision in paths or _OPERATION in _source(one.path)]
+    return Pending(rows, inserted, paths, tuple(reversed(waiting)))
+
+
+def _source(path: str) -> str:
+    return Path(path).read_text("utf-8", errors="replace")
 
 
 def _below(scripts: Any, at: Collection[str]) -> set[str]:

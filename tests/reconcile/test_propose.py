@@ -532,6 +532,84 @@ def test_what_015_will_do_is_not_proposed_before_it_ran(book: Trader) -> None:
     assert book.found(code=0)["equal"] == 3
 
 
+MOVED_ON = "UPDATE active_positions SET id = 47 WHERE id = 33"
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "told"),
+    [
+        (MOVED_ON, "as expected: 33 is missing"),
+        (
+            "UPDATE active_positions SET ticker = 'IBM', instrument_type = 'STOCK', option_symbol = NULL WHERE id = 33",
+            "33 symbol is IBM, not QCOM",
+        ),
+        ("UPDATE active_positions SET status = 'closed' WHERE id = 33", "already as wanted (33)"),
+        ("ALTER TABLE active_positions RENAME close_reason TO reason", "close_reason"),
+    ],
+    ids=["moved on", "another row", "closed meanwhile", "another table"],
+)
+@pytest.mark.parametrize("new_phantom", [True, False], ids=["something new", "nothing new"])
+def test_nothing_is_built_on_a_fix_that_cannot_run_any_more(
+    book: Trader, meanwhile: str, told: str, new_phantom: bool
+) -> None:
+    assert book.project.alembic("downgrade", "014").code == 0
+    book.database.execute(meanwhile, *([new_row(id=80)] if new_phantom else []))
+    before = book.database.dump()
+    ran = book.run("propose", "--phantoms")
+    assert (ran.code, ran.out, book.written()) == (1, "", []), ran.err
+    path = book.versions / "015_close_phantom_positions.py"
+    assert ran.last_line.startswith(
+        "FAILED: Nothing was written: close_phantom_positions (revision 015) has not run in this database, and cannot: "
+    )
+    assert told in ran.last_line
+    assert ran.last_line.endswith(
+        f"Where it is applied nowhere, correct or delete {path}; or say that it is not to run here: alembic -x"
+        " decline='close_phantom_positions: reason' upgrade head. Then propose again."
+    )
+    assert "is there already for" not in ran.err
+    assert book.database.dump() == before
+    assert book.project.versions == {"014"}
+    if "RENAME" in meanwhile:
+        return
+    # What it says helps: without the file, the proposal has all of them.
+    path.unlink()
+    ran = book.run("propose", "--phantoms")
+    assert ran.code == 0, ran.err
+    upgraded(book)
+    assert book.found(code=0)["equal"] == 3
+
+
+def test_a_revert_that_cannot_run_any_more_is_nothing_to_build_on_either(book: Trader) -> None:
+    path = proposed(book, "--phantoms")
+    upgraded(book)
+    fix = "close_phantoms_016"
+    ran = datafixes(book.project, "revert", fix)
+    assert ran.code == 0, ran.err
+    book.database.execute("UPDATE active_positions SET exit_price = 1 WHERE id = 16", new_row(id=80))
+    ran = book.run("propose", "--phantoms")
+    assert (ran.code, ran.out) == (1, ""), ran.err
+    assert (
+        "FAILED: Nothing was written: revision 017 has not run in this database, and stops a trial" in ran.err
+    )
+    assert "16 changed since" in ran.err
+    assert [path.name, "017_revert_close_phantoms_016.py"] == book.written()
+
+
+def test_through_the_lambda_nothing_is_built_on_what_cannot_be_tried(
+    book: Trader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert book.project.alembic("downgrade", "014").code == 0
+    with lambdas(monkeypatch) as account:
+        account.functions[NAME] = on(book.database)
+        settings = ("-x", f"book=lambda:{NAME}", "-x", f"broker=file:{book.project.directory / 'held.json'}")
+        ran = datafixes(book.project, *settings, "propose", "--phantoms")
+    assert (ran.code, ran.out, book.written()) == (1, "", [])
+    assert (
+        "whether revision 015 can still run, which did not run yet, cannot be tried through the Lambda"
+        in ran.err
+    )
+
+
 def test_through_the_lambda_a_revision_is_written_and_the_database_is_asked_for(
     book: Trader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
