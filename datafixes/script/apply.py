@@ -49,12 +49,22 @@ def _declaration(fix: DataFix, context: Context) -> str:
     return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')}, {context.version_table_oid});"
 
 
+_WATCH = [
+    "    -- From here on, whatever changes anywhere is the fix's doing.",
+    "    PERFORM pg_temp.datafix_watch();",
+    "",
+]
+
+
 def _change_steps(fix: DataFix) -> list[str]:
     table = literal.qualified(fix.change.schema, fix.change.table)
     named = not isinstance(fix.rows.expect, int)
     return [
         *(_expected_rows(fix, table) if named else []),
         *_wanted_values(fix, table),
+        "    PERFORM pg_temp.datafix_prepare_captured(fix);",
+        *(_actual_rows(fix, table) if named else []),
+        *_WATCH,
         "    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.",
         _copy(fix, table, "before", _selection(fix, named), lock=True),
         "    PERFORM pg_temp.datafix_note_captured(fix);",
@@ -143,17 +153,23 @@ def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = 
     return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(indented(statement))}));"
 
 
+def _actual_rows(fix: DataFix, table: str) -> list[str]:
+    columns = ["{{target.key}}", *(f"{text} AS {literal.name(name)}" for name, text in _identities(fix))]
+    statement = (
+        "CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\n"
+        f"SELECT {', '.join([*columns, 'true AS datafix_matches', 'true AS datafix_already'])} FROM {table} WITH NO DATA"
+    )
+    return [run("EXECUTE", statement) + ";"]
+
+
 def _judge_named(fix: DataFix, table: str) -> list[str]:
     where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
-    columns = [
-        "{{target.key}}",
-        *(f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix)),
-    ]
-    columns.append(f"{bracketed(where.strip() or 'true')} IS TRUE AS datafix_matches")
-    columns.append(f"{bracketed(fix.rows.already or 'false')} IS TRUE AS datafix_already")
+    columns = ["{{target.key}}", *(text for _, text in _identities(fix))]
+    columns.append(f"{bracketed(where.strip() or 'true')} IS TRUE")
+    columns.append(f"{bracketed(fix.rows.already or 'false')} IS TRUE")
     separator = ",\n       "
     statement = (
-        f"CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\nSELECT {separator.join(columns)}\n  FROM {table}\n"
+        f"INSERT INTO pg_temp.datafix_actual\nSELECT {separator.join(columns)}\n  FROM {table}\n"
         f" WHERE {_EXPECTED}"
     )
     return [
@@ -217,14 +233,11 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
     return [
+        "    PERFORM pg_temp.datafix_prepare_captured(fix);",
+        *_WATCH,
         *_meant(change),
         *(_lock(table) if fix.rows.ensure.strip() else []),
         "    -- The new rows, and which keys they got.",
-        run(
-            "EXECUTE",
-            f"CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS\nSELECT {{{{target.key}}}} FROM {table} WITH NO DATA",
-        )
-        + ";",
         *arrival.check(table, change.rows),
         run("EXECUTE", insert) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",

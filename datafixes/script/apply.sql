@@ -27,12 +27,19 @@ BEGIN
 END
 $engine$;
 
--- Notes the keys of the rows that were locked and copied, in pg_temp.datafix_captured: everything that follows is for
--- these rows only, and the planner knows how many they are.
+-- Makes the table for the keys of the rows that are locked and copied: everything that follows is for these rows only.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_captured(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
+        format('CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', fix ->> 'target')));
+END
+$engine$;
+
+-- Notes the keys of the rows that were locked and copied; the planner knows how many they are.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', fix ->> 'target'));
     EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
         pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit'));
     ANALYZE pg_temp.datafix_captured;

@@ -21,11 +21,11 @@ BEGIN
     IF clash IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: %I.%I has columns that the audit table needs for itself: %s', label, target_schema, target_table, clash));
     END IF;
-    EXECUTE format(E'CREATE TABLE %s (\n    %s,\n    audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n    audit_run_id bigint NOT NULL,\n'
+    PERFORM pg_temp.datafix_make(format(E'CREATE TABLE %s (\n    %s,\n    audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n    audit_run_id bigint NOT NULL,\n'
                    '    audit_image text NOT NULL CHECK (audit_image IN (''before'', ''after'')),\n    audit_recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)', label,
-        (SELECT string_agg(format('%I %s', c ->> 'name', c ->> 'kept'), E',\n    ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
-    EXECUTE format('CREATE INDEX ON %s (audit_run_id)', label);
-    EXECUTE format('COMMENT ON TABLE %s IS %L', label, format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table));
+        (SELECT string_agg(format('%I %s', c ->> 'name', c ->> 'kept'), E',\n    ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c)));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX ON %s (audit_run_id)', label));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %s IS %L', label, format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table)));
     PERFORM pg_temp.datafix_keep_private(label);
     IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
         PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
@@ -61,7 +61,7 @@ BEGIN
             'What is in it keeps its type. Make a new audit table, and name it in the fixes from now on.');
     END IF;
     IF missing IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE %s %s', label, missing);
+        PERFORM pg_temp.datafix_make(format('ALTER TABLE %s %s', label, missing));
     END IF;
     IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
         PERFORM pg_temp.datafix_create_change_views(audit_schema);
@@ -90,8 +90,8 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF013', format('audit table %s: it holds %s images of %s runs, the only copies of what was there before', label, images, runs), NULL, told);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
-    EXECUTE format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes');
-    EXECUTE format('DROP TABLE IF EXISTS %s', label);
+    PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes'));
+    PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %s', label));
     PERFORM pg_temp.datafix_create_change_views(audit_schema);
     SELECT count(DISTINCT a.attrelid) INTO others FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = audit_schema AND c.relkind = 'r' AND a.attname = 'audit_run_id' AND NOT a.attisdropped;
@@ -104,7 +104,7 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
-    EXECUTE format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema);
-    EXECUTE format('DROP TABLE %s, %s', ledger || '_table', ledger);
+    PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));
+    PERFORM pg_temp.datafix_make(format('DROP TABLE %s, %s', ledger || '_table', ledger));
 END
 $engine$;

@@ -4,29 +4,42 @@
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''after''',
-        pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run'));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''after''',
+        pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run')));
 END
 $engine$;
 
--- The statement that evaluates what tells the rows apart, on the rows as the fix left them ("then") or as they are ("now").
--- It runs in the revert's own block, under the caller's settings, because it holds the author's SQL.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_identity_query(fix jsonb, moment text)
+-- What tells the rows apart is evaluated on the rows as the fix left them ("then"), and as they are ("now"). These return the
+-- statements that make the tables for that, and fill them; they hold the author's SQL, and run in the revert's own block,
+-- under the caller's settings. Where nothing tells the rows apart, there is nothing to do.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_identity(fix jsonb, moment text)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    identities text := (SELECT string_agg(format(E'(%s\n) AS %I', i.sql, i.name), ', ' ORDER BY i.n)
-                          FROM ROWS FROM (jsonb_array_elements_text(fix -> 'identity_sql'), jsonb_array_elements_text(fix -> 'identity'))
-                               WITH ORDINALITY AS i (sql, name, n));
 BEGIN
-    IF identities IS NULL THEN
+    IF fix -> 'identity' = '[]' THEN
         RETURN 'SELECT';
     ELSIF moment = 'then' THEN
         PERFORM pg_temp.datafix_keep_left(fix);
     END IF;
-    RETURN pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_%s_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, %s FROM %s', moment, identities,
-        CASE moment WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
-             ELSE (fix ->> 'target') || ' WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair WHERE {{datafix_pair.key = target.key}})' END));
+    RETURN pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_%s_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, %s FROM %s WITH NO DATA',
+        moment, pg_temp.datafix_identities(fix), fix ->> 'target'));
 END
+$engine$;
+
+CREATE OR REPLACE FUNCTION pg_temp.datafix_fill_identity(fix jsonb, moment text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT CASE WHEN fix -> 'identity' = '[]' THEN 'SELECT' ELSE pg_temp.datafix_sql(fix, format(
+        'INSERT INTO pg_temp.datafix_%s_{{n}} SELECT {{target.key}}, %s FROM %s', moment, pg_temp.datafix_identities(fix),
+        CASE moment WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
+             ELSE format('%s WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair WHERE {{datafix_pair.key = target.key}})',
+                         fix ->> 'target') END)) END
+$engine$;
+
+-- The identities of a row, each under its name.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_identities(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(format(E'(%s\n) AS %I', i.sql, i.name), ', ' ORDER BY i.n)
+      FROM ROWS FROM (jsonb_array_elements_text(fix -> 'identity_sql'), jsonb_array_elements_text(fix -> 'identity'))
+           WITH ORDINALITY AS i (sql, name, n)
 $engine$;
 
 -- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
@@ -243,7 +256,7 @@ DECLARE
     later    text;
     place    text;
 BEGIN
-    CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, before text, "left" text, now text, later text) ON COMMIT DROP;
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, before text, "left" text, now text, later text) ON COMMIT DROP');
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         place := CASE WHEN jsonb_array_length(fix -> 'tables') > 1 THEN format('%L || ', (one ->> 'target') || ' ') ELSE '' END;
         IF one -> 'key' = '[]' THEN

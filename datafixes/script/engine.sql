@@ -244,15 +244,15 @@ DECLARE
     key text := pg_temp.datafix_typed_key(fix, 'i');
 BEGIN
     IF key IS NULL THEN
-        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
             CREATE TEMP TABLE datafix_pair_{{n}} ON COMMIT DROP AS
             SELECT CASE i.audit_image WHEN 'before' THEN i.audit_id END AS datafix_before, CASE i.audit_image WHEN 'after' THEN i.audit_id END AS datafix_after
               FROM %s AS i WHERE i.audit_run_id = %s
-        $sql$, fix ->> 'audit', run));
+        $sql$, fix ->> 'audit', run)));
     ELSE
-        EXECUTE pg_temp.datafix_sql(fix, format(
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
             'CREATE TEMP TABLE datafix_pair_{{n}} ON COMMIT DROP AS SELECT {{t.key}}, NULL::bigint AS datafix_before, NULL::bigint AS datafix_after FROM %s AS t WITH NO DATA',
-            fix ->> 'target'));
+            fix ->> 'target')));
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             INSERT INTO pg_temp.datafix_pair_{{n}}
             SELECT %1$s, max(i.audit_id) FILTER (WHERE i.audit_image = 'before'), max(i.audit_id) FILTER (WHERE i.audit_image = 'after')

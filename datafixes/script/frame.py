@@ -42,6 +42,7 @@ _PINNED = (
     "synchronous_commit",
     "quote_all_identifiers",
     "array_nulls",
+    "default_table_access_method",
     "work_mem",
 )
 
@@ -139,17 +140,19 @@ $fuse$"""
 
 
 def _pin(limits: Limits) -> str:
-    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off", "on")
+    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off", "on", "heap")
     fixed = [literal.text(value) for value in values]
     pinned = ",\n        ".join(
         f"('{name}', {value})" for name, value in zip(_PINNED, [*fixed, _ENOUGH_MEMORY], strict=True)
     )
     return f"""\
 -- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk;
--- the names of types and of what a regclass points at are written in one way, and NULL in an array is read as one; memory
--- for comparing some 100,000 rows.
+-- the names of types and of what a regclass points at are written in one way, and NULL in an array is read as one; images
+-- and temporary tables are ordinary tables; memory for comparing some 100,000 rows. The search_path is noted for event
+-- triggers: they run under it as after any other statement.
 DO $settings$
 BEGIN
+    PERFORM pg_catalog.set_config('datafixes.search_path', pg_catalog.current_setting('search_path'), true);
     PERFORM pg_catalog.set_config('datafixes.' OPERATOR(pg_catalog.||) pinned.name, pg_catalog.current_setting(pinned.name), true), pg_catalog.set_config(pinned.name, pinned.value, true)
        FROM (VALUES
         {pinned}) AS pinned (name, value)

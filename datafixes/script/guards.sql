@@ -163,6 +163,9 @@ BEGIN
         WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = target.oid) THEN
             (SELECT format('has a rule (%s), which would change something else than the statement says', string_agg(rulename, ', '))
                FROM pg_rewrite WHERE ev_class = target.oid)
+        ELSE (SELECT CASE WHEN u.relation = target.oid THEN u.why ELSE format('has the part %s, which %s', u.relation::regclass, u.why) END
+                     || ', and PostgreSQL does not count what changes there'
+                FROM pg_temp.datafix_uncounted() AS u WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid)) ORDER BY 1 LIMIT 1)
         END;
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s %s; a fix needs an ordinary or a partitioned table',
@@ -294,6 +297,7 @@ BEGIN
         UNION ALL SELECT 'it has the rule ' || rulename FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
         UNION ALL SELECT 'its trigger ' || tgname || ' can change what is written' FROM pg_trigger
          WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
+        UNION ALL SELECT 'it ' || u.why FROM pg_temp.datafix_uncounted() AS u WHERE u.relation = c.oid AND c.relkind IN ('r', 'p')
         ) AS p (problem) WHERE c.oid = audit;
     IF problems IS NULL THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);

@@ -76,7 +76,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                      FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
 $engine$;
 
--- Opens the run in the ledger, with a line for each table. What happens from here on is watched.
+-- Opens the run in the ledger, with a line for each table.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_run(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -103,7 +103,7 @@ BEGIN
                     jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint, 'columns', $1 -> 'columns'))
         $sql$, fix ->> 'ledger_tables') USING one;
     END LOOP;
-    PERFORM pg_temp.datafix_watch(fix);
+    PERFORM pg_temp.datafix_prepare_watch(fix);
     RETURN fix;
 END
 $engine$;
@@ -123,7 +123,7 @@ BEGIN
     EXECUTE format('UPDATE %s SET outcome = $1, rows_changed = $2, finished_at = clock_timestamp() WHERE run_id = $3', fix ->> 'ledger')
       USING outcome, changed, (fix -> 'run')::bigint;
     FOR leftover IN SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r' AND relname ~ '^datafix_' LOOP
-        EXECUTE format('DROP TABLE pg_temp.%I', leftover);
+        PERFORM pg_temp.datafix_make(format('DROP TABLE pg_temp.%I', leftover));
     END LOOP;
     IF fix ? 'versions' THEN
         IF EXISTS (SELECT FROM pg_cursors WHERE name = moved) THEN

@@ -9,7 +9,7 @@ BEGIN
         PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
         RETURN;
     END IF;
-    EXECUTE replace($sql$
+    PERFORM pg_temp.datafix_make(replace($sql$
         CREATE TABLE {ledger} (
             run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,    -- a gap: nothing was kept under that number
             fix              text        NOT NULL,
@@ -34,8 +34,8 @@ BEGIN
             already          text,                     -- the first of the rows that were as wanted already
             error            text
         )
-    $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
-    EXECUTE replace($sql$
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));
+    PERFORM pg_temp.datafix_make(replace($sql$
         CREATE TABLE {ledger}_table (
             run_id           bigint      NOT NULL REFERENCES {ledger},
             position         integer     NOT NULL,
@@ -51,11 +51,11 @@ BEGIN
             shape            jsonb       NOT NULL,     -- the target's columns when the run copied them
             PRIMARY KEY (run_id, position)
         )
-    $sql$, '{ledger}', format('%I.datafix_run', audit_schema));
-    EXECUTE format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema);
-    EXECUTE format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix');
-    EXECUTE format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run');
-    EXECUTE format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)', audit_schema);
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run'));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run_table', audit_schema));
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
@@ -110,7 +110,7 @@ BEGIN
     END IF;
     -- What version 2 knows more: who logged in, which datafixes wrote the row, what a revert needs to know of the fix
     -- (so that it needs no file), and why a fix was declined.
-    EXECUTE replace($sql$
+    PERFORM pg_temp.datafix_make(replace($sql$
         ALTER TABLE {ledger}
             ADD COLUMN logged_in_as     text,
             ADD COLUMN engine           text  DEFAULT '0.1',
@@ -120,14 +120,14 @@ BEGIN
             ADD CONSTRAINT datafix_run_outcome_check CHECK (outcome IN
                 ('started', 'applied', 'reverted', 'not_applicable', 'declined', 'already', 'failed')),
             ADD CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
-    $sql$, '{ledger}', ledger);
-    EXECUTE format('ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger);
-    EXECUTE format('COMMENT ON COLUMN %s.applied_by IS %L', ledger, 'the role whose rights counted (current_user)');
-    EXECUTE format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger, 'the role that logged in (session_user)');
-    EXECUTE format('COMMENT ON COLUMN %s.engine IS %L', ledger, 'the version of datafixes that wrote the row');
-    EXECUTE format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
-                   'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers');
-    EXECUTE format('COMMENT ON COLUMN %s.declined_because IS %L', ledger, 'why the fix is not to run here');
+    $sql$, '{ledger}', ledger));
+    PERFORM pg_temp.datafix_make(format('ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.applied_by IS %L', ledger, 'the role whose rights counted (current_user)'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger, 'the role that logged in (session_user)'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger, 'the version of datafixes that wrote the row'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
+                   'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger, 'why the fix is not to run here'));
     PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
 END
 $engine$;

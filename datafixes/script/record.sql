@@ -11,8 +11,11 @@ BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_record(one);
     END LOOP;
-    CREATE TEMP TABLE datafix_recording ON COMMIT DROP AS SELECT fix AS fix, surroundings AS surroundings, pg_temp.datafix_definition(fix) AS definition;
-    GRANT SELECT ON pg_temp.datafix_recording TO PUBLIC;      -- a role that the statements set and leave set is to be told so
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_recording (fix jsonb, surroundings jsonb, definition text) ON COMMIT DROP');
+    -- a role that the statements set and leave set is to be told so
+    PERFORM pg_temp.datafix_make('GRANT SELECT ON pg_temp.datafix_recording TO PUBLIC');
+    INSERT INTO pg_temp.datafix_recording VALUES (fix, surroundings, pg_temp.datafix_definition(fix));
+    PERFORM pg_temp.datafix_watch();
     RETURN fix;
 END
 $engine$;
@@ -31,20 +34,22 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s belongs to %s, and only its owner can record what happens to it', fix ->> 'fix', fix ->> 'target',
             (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)), NULL, 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right to change rows.');
     END IF;
-    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP', fix ->> 'target'));
-    EXECUTE (SELECT coalesce(pg_temp.datafix_sql(fix, 'ALTER TABLE pg_temp.datafix_seen_{{n}} ' || string_agg(format('ALTER COLUMN %I DROP %s', attname, what), ', ')), 'SELECT')
-               FROM pg_attribute CROSS JOIN LATERAL (SELECT 'NOT NULL' WHERE attnotnull UNION ALL SELECT 'EXPRESSION' WHERE attgenerated = 's') AS _ (what)
-              WHERE attrelid = target AND attnum > 0 AND NOT attisdropped);
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
+        format('CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP', fix ->> 'target')));
+    PERFORM pg_temp.datafix_make((
+        SELECT coalesce(pg_temp.datafix_sql(fix, 'ALTER TABLE pg_temp.datafix_seen_{{n}} ' || string_agg(format('ALTER COLUMN %I DROP %s', attname, what), ', ')), 'SELECT')
+          FROM pg_attribute CROSS JOIN LATERAL (SELECT 'NOT NULL' WHERE attnotnull UNION ALL SELECT 'EXPRESSION' WHERE attgenerated = 's') AS _ (what)
+         WHERE attrelid = target AND attnum > 0 AND NOT attisdropped));
     FOR relation IN SELECT tree.oid::regclass FROM pg_temp.datafix_tree(target) AS tree (oid) LOOP
         FOREACH event IN ARRAY ARRAY['INSERT', 'UPDATE', 'DELETE'] LOOP
-            EXECUTE format('CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_note_rows(%L, %L, %L, %L)', 'datafix_' || lower(event), event, relation,
+            PERFORM pg_temp.datafix_make(format('CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_note_rows(%L, %L, %L, %L)', 'datafix_' || lower(event), event, relation,
                 CASE event WHEN 'INSERT' THEN 'NEW TABLE AS datafix_new' WHEN 'DELETE' THEN 'OLD TABLE AS datafix_old' ELSE 'OLD TABLE AS datafix_old NEW TABLE AS datafix_new' END,
-                fix ->> 'n', names, current_setting('session_replication_role'), fix ->> 'fix');
+                fix ->> 'n', names, current_setting('session_replication_role'), fix ->> 'fix'));
         END LOOP;
-        EXECUTE format('CREATE TRIGGER datafix_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_refuse_truncate(%L)', relation, fix ->> 'fix');
+        PERFORM pg_temp.datafix_make(format('CREATE TRIGGER datafix_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_refuse_truncate(%L)', relation, fix ->> 'fix'));
         FOREACH event IN ARRAY ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] LOOP
             -- whatever session_replication_role says
-            EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, 'datafix_' || lower(event));
+            PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, 'datafix_' || lower(event)));
         END LOOP;
     END LOOP;
 END
@@ -118,7 +123,8 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT pg_temp.datafix_constraints(pg_temp.datafix_recorded(label), mode)
 $engine$;
 
--- Stops to record. Refuses where the statements did what takes the ground from under a recording.
+-- Stops to record. Refuses where the statements did what takes the ground from under a recording, or changed rows of other
+-- tables than those of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_stop_recording(label text, surroundings jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -138,13 +144,14 @@ BEGIN
             (SELECT string_agg(one ->> 'target', ' or ') FROM jsonb_array_elements(was.fix -> 'tables') AS one)), NULL,
             'Nothing was changed. DDL belongs before or after the fix; to keep triggers from firing: fire_triggers=False.');
     END IF;
+    PERFORM pg_temp.datafix_check_nothing_else(was.fix, besides => false);
     FOR relation IN SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)::regclass FROM jsonb_array_elements(was.fix -> 'tables') AS one LOOP
         FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
-            EXECUTE format('DROP TRIGGER %I ON %s', 'datafix_' || event, relation);
+            PERFORM pg_temp.datafix_make(format('DROP TRIGGER %I ON %s', 'datafix_' || event, relation));
         END LOOP;
     END LOOP;
     was.fix := was.fix || '{}';      -- a copy: the value itself may be stored in the table
-    DROP TABLE pg_temp.datafix_recording;
+    PERFORM pg_temp.datafix_make('DROP TABLE pg_temp.datafix_recording');
     RETURN was.fix;
 END
 $engine$;
@@ -164,8 +171,9 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}}');
     PERFORM pg_temp.datafix_check_read_back(fix, '(SELECT * FROM pg_temp.datafix_seen_{{n}} WHERE datafix_image = ''before'') AS t');
     IF keyed THEN
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, 'CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s WITH NO DATA'));
         EXECUTE pg_temp.datafix_sql(fix, $sql$
-            CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS
+            INSERT INTO pg_temp.datafix_often_{{n}}
             SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s GROUP BY {{s.key}}
             HAVING count(*) FILTER (WHERE s.datafix_image = 'before') > 1 OR count(*) FILTER (WHERE s.datafix_image = 'after') > 1
         $sql$);
@@ -327,11 +335,11 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_found(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
         CREATE TEMP TABLE datafix_found_{{n}} ON COMMIT DROP AS
         SELECT %s, CASE WHEN p.datafix_after IS NULL THEN 'deleted' ELSE 'updated' END AS datafix_kind
           FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS i ON i.audit_id = p.datafix_before
-    $sql$, pg_temp.datafix_each(fix -> 'columns', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit'));
+    $sql$, pg_temp.datafix_each(fix -> 'columns', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit')));
 END
 $engine$;
 

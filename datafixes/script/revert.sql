@@ -83,8 +83,8 @@ BEGIN
             CONTINUE;
         END IF;
         PERFORM pg_temp.datafix_check_keyed(one);
-        EXECUTE pg_temp.datafix_sql(one, format(
-            'CREATE TEMP TABLE datafix_chosen_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', one ->> 'target'));
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(one, format(
+            'CREATE TEMP TABLE datafix_chosen_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', one ->> 'target')));
         EXECUTE pg_temp.datafix_sql(one, 'INSERT INTO pg_temp.datafix_chosen_{{n}} VALUES ') || keys;
         PERFORM pg_temp.datafix_choose(one);
     END LOOP;
@@ -215,8 +215,8 @@ DECLARE
     to_undo  text  := 'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))';
     pairs    text  := format('LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after', fix ->> 'audit');
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
-        pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target'));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
+        pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target')));
     -- rows that are there
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_state)
@@ -272,9 +272,9 @@ DECLARE
     names text := pg_temp.datafix_each(fix -> 'writable', '%1$I');
 BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', fix ->> 'target');
-    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action, '
-        'NULL::oid AS datafix_leaf, NULL::tid AS datafix_place FROM %s AS t WITH NO DATA', pg_temp.datafix_each(fix -> 'writable', 't.%1$I'), fix ->> 'target'));
-    EXECUTE pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_placed_{{n}} ON COMMIT DROP AS SELECT datafix_leaf, datafix_place FROM pg_temp.datafix_restore_{{n}}'));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action, '
+        'NULL::oid AS datafix_leaf, NULL::tid AS datafix_place FROM %s AS t WITH NO DATA', pg_temp.datafix_each(fix -> 'writable', 't.%1$I'), fix ->> 'target')));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, 'CREATE TEMP TABLE datafix_placed_{{n}} ON COMMIT DROP AS SELECT datafix_leaf, datafix_place FROM pg_temp.datafix_restore_{{n}}'));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_inserted, datafix_state, datafix_action)
         SELECT %s, false, 'deleted', 'insert' FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before

@@ -1,8 +1,9 @@
 -- What a fix must leave alone: PostgreSQL counts the rows that a transaction inserts, updates and deletes in every table,
 -- so what triggers and foreign keys do elsewhere shows.
 
--- Every table of the database as it is before the fix changes anything: its counts and its file.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_watch(fix jsonb)
+-- Makes ready to watch, before the fix changes anything. All that the engine creates for itself is there before the watch
+-- begins: an event trigger may write down each of these statements, and that is not the fix's doing.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_watch(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     missing text;
@@ -16,22 +17,70 @@ BEGIN
     IF missing IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s, which may differ', fix ->> 'fix', missing));
     END IF;
-    CREATE TEMP TABLE datafix_watched ON COMMIT DROP AS SELECT * FROM pg_temp.datafix_counts();
-    -- its cmin is where in the transaction this is
-    CREATE TEMP TABLE datafix_moment ON COMMIT DROP AS SELECT pg_current_xact_id() AS transaction;
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_watched ON COMMIT DROP AS SELECT * FROM pg_temp.datafix_counts() WITH NO DATA');
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_moment (transaction xid8) ON COMMIT DROP');
     PERFORM pg_temp.datafix_switch_triggers_off(fix);
 END
 $engine$;
 
+-- From here on, whatever changes in any table is the fix's doing: notes every table of the database as it is.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_watch()
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    INSERT INTO pg_temp.datafix_watched SELECT * FROM pg_temp.datafix_counts();
+    -- its cmin is where in the transaction this is
+    INSERT INTO pg_temp.datafix_moment VALUES (pg_current_xact_id());
+END
+$engine$;
+
+-- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds what it names
+-- without a schema where it finds it after any other statement of this session; the statement itself means what it says.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_make(statement text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled <> 'D') THEN       -- until this function ends
+        PERFORM set_config('search_path', concat_ws(', ', 'pg_catalog, pg_temp', nullif(current_setting('datafixes.search_path', true), '')), true);
+    END IF;
+    EXECUTE statement;
+END
+$engine$;
+
+-- The relations whose changes PostgreSQL does not count in this transaction, and why: the rows are elsewhere, or are kept
+-- by code that need not count them. Citus distributes rows of ordinary tables, and knows which.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_uncounted()
+RETURNS TABLE (relation oid, why text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    distributed oid[] := '{}';
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+        EXECUTE 'SELECT array_agg(logicalrelid::oid) FROM pg_catalog.pg_dist_partition' INTO distributed;
+    ELSIF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN     -- in a form that is not known here
+        distributed := ARRAY(SELECT c.oid FROM pg_class AS c WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384);
+    END IF;
+    RETURN QUERY
+    SELECT c.oid, CASE WHEN c.oid = ANY (distributed) THEN 'is a table of Citus' WHEN c.relkind = 'f' THEN 'is a foreign table'
+                       ELSE format('is kept by the access method %I', am.amname) END
+      FROM pg_class AS c LEFT JOIN pg_am AS am ON am.oid = c.relam
+     WHERE c.oid = ANY (distributed) OR c.relkind = 'f'
+        OR c.relkind IN ('r', 'm') AND am.amhandler <> 'pg_catalog.heap_tableam_handler'::regproc;
+END
+$engine$;
+
 -- What this transaction did to every table so far: what it counted, the table's file, and whether it has the table for
--- itself, as only DDL needs to. Large objects stand in a table of the system's.
+-- itself, as only DDL needs to. Large objects stand in a table of the system's. Where nothing is counted, the locks tell
+-- that rows may have been written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_counts()
-RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint, deleted bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT c.oid, c.oid::regclass::text, c.relfilenode, l.relation IS NOT NULL, CASE WHEN l.relation IS NOT NULL THEN pg_relation_size(c.oid) END,
-           pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid), pg_stat_get_xact_tuples_deleted(c.oid)
+RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint, deleted bigint, uncounted text, locks text[])
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT c.oid, c.oid::regclass::text, c.relfilenode, held.exclusive IS TRUE, CASE WHEN held.exclusive AND c.relkind <> 'f' THEN pg_relation_size(c.oid) END,
+           pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid), pg_stat_get_xact_tuples_deleted(c.oid), u.why, coalesce(held.locks, '{}')
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      LEFT JOIN pg_locks AS l ON l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = c.oid
-     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
+      LEFT JOIN (SELECT l.relation, array_agg(l.mode) AS locks, bool_or(l.mode = 'AccessExclusiveLock') AS exclusive FROM pg_locks AS l
+                  WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid()
+                    AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+                  GROUP BY l.relation) AS held ON held.relation = c.oid
+      LEFT JOIN pg_temp.datafix_uncounted() AS u ON u.relation = c.oid
+     WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
        AND (n.nspname !~ '^pg_' OR c.oid = 'pg_largeobject'::regclass)
 $engine$;
 
@@ -61,20 +110,32 @@ DECLARE
                 UNION ALL SELECT unnest(ARRAY[(fix ->> 'ledger')::regclass, (fix ->> 'ledger_tables')::regclass]) WHERE besides) AS named (relation));
     other record;
 BEGIN
-    SELECT string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label) AS which,
-           count(*) AS tables INTO other
+    SELECT count(*) FILTER (WHERE counted) AS tables,
+           string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label)
+               FILTER (WHERE counted) AS which,
+           count(*) FILTER (WHERE uncounted IS NOT NULL) AS unknown,
+           string_agg(format('%s %s%s', label, uncounted, CASE WHEN before THEN ', and this transaction wrote to it before the fix began' END), '; ' ORDER BY label)
+               FILTER (WHERE uncounted IS NOT NULL) AS which_unknown INTO other
       FROM (SELECT coalesce(was.label, now.label) AS label,
                    now.inserted - coalesce(was.inserted, 0) AS ins, now.updated - coalesce(was.updated, 0) AS upd, now.deleted - coalesce(was.deleted, 0) AS del,
                    -- others may do all that too meanwhile, but not to a table that this transaction has for itself
                    was.relation IS NOT NULL AND CASE WHEN now.relation IS NOT NULL THEN now.exclusive AND (NOT was.exclusive OR now.file <> was.file OR now.size < was.size)
-                       ELSE EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = was.relation) END AS altered
+                       ELSE EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = was.relation) END AS altered,
+                   -- what was locked by DDL before is locked once more, in another mode, by whatever writes rows
+                   CASE WHEN 'RowExclusiveLock' = ANY (now.locks) OR NOT now.locks <@ was.locks THEN now.uncounted END AS uncounted,
+                   'RowExclusiveLock' = ANY (was.locks) AS before
               FROM pg_temp.datafix_counts() AS now FULL JOIN pg_temp.datafix_watched AS was USING (relation)
              WHERE relation <> ALL (known)) AS changed
-     WHERE ins <> 0 OR upd <> 0 OR del <> 0 OR altered;
+     CROSS JOIN LATERAL (SELECT ins <> 0 OR upd <> 0 OR del <> 0 OR altered) AS _ (counted);
     IF other.tables > 0 THEN
         PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s changed along, without a copy: %s', fix ->> 'fix', other.tables,
             CASE other.tables WHEN 1 THEN '' ELSE 's' END, left(other.which, 500)), NULL,
             format('Nothing was changed. Name the table in the fix (RecordedFix), so that its rows are copied too, or say that it may differ: may_differ=[...]. Triggers: %s.',
+                pg_temp.datafix_name_triggers(fix)));
+    ELSIF other.unknown > 0 THEN
+        PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s may have changed along, which PostgreSQL does not count there: %s',
+            fix ->> 'fix', other.unknown, CASE other.unknown WHEN 1 THEN '' ELSE 's' END, left(other.which_unknown, 500)), NULL,
+            format('Nothing was changed. Keep the fix from writing there, or say that it may differ: may_differ=[...]. What else writes there belongs into another migration. Triggers: %s.',
                 pg_temp.datafix_name_triggers(fix)));
     END IF;
 END
@@ -130,12 +191,13 @@ BEGIN
     IF (fix -> 'fire_triggers')::boolean THEN
         RETURN;
     END IF;
-    CREATE TEMP TABLE datafix_silenced ON COMMIT DROP AS
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_silenced ON COMMIT DROP AS SELECT tgrelid, tgname, tgenabled FROM pg_trigger WITH NO DATA');
+    INSERT INTO pg_temp.datafix_silenced
     SELECT t.tgrelid, t.tgname, t.tgenabled FROM pg_trigger AS t
      WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
        AND t.tgrelid IN (SELECT pg_temp.datafix_tree((named ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS named);
     FOR one IN SELECT s.tgrelid::regclass AS relation, s.tgname FROM pg_temp.datafix_silenced AS s LOOP
-        EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', one.relation, one.tgname);
+        PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', one.relation, one.tgname));
     END LOOP;
 END
 $engine$;
@@ -150,7 +212,7 @@ BEGIN
     END IF;
     FOR one IN SELECT s.tgrelid::regclass AS relation, s.tgname, CASE s.tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END AS state
                  FROM pg_temp.datafix_silenced AS s LOOP
-        EXECUTE format('ALTER TABLE ONLY %s %s TRIGGER %I', one.relation, one.state, one.tgname);
+        PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s %s TRIGGER %I', one.relation, one.state, one.tgname));
     END LOOP;
 END
 $engine$;

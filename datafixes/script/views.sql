@@ -10,7 +10,7 @@ BEGIN
         SELECT DISTINCT CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
           FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS g WHERE c.oid = relation AND g.grantee <> c.relowner
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM %s', relation, other);
+        PERFORM pg_temp.datafix_make(format('REVOKE ALL ON %s FROM %s', relation, other));
     END LOOP;
 END
 $engine$;
@@ -34,7 +34,7 @@ BEGIN
     END IF;
     -- Which images are of one row is found by grouping and not by joining: without statistics, right after a large run,
     -- PostgreSQL would go through all images for each of them.
-    EXECUTE format($sql$
+    PERFORM pg_temp.datafix_make(format($sql$
         CREATE OR REPLACE VIEW %1$s AS
         SELECT pair.audit_run_id, coalesce(one.audit_id, other.audit_id) AS audit_id, pair.key, change.column_name, change.before, change.after,
                CASE WHEN one.audit_id IS NULL THEN 'inserted' WHEN other.audit_id IS NULL THEN 'deleted' ELSE 'updated' END AS change,
@@ -48,12 +48,12 @@ BEGIN
     $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'i.'),
         (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = target),
         (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
-                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c));
+                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c)));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(columns) AS c
                     WHERE c ->> 'name' = ANY (key) AND c ->> 'type' !~ '^(smallint|integer|bigint|uuid|text|boolean|character( varying)?([(][0-9]+[)])?)$')
        AND NOT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE i.indrelid = audit::regclass AND c.relname = left(audit_table, 55) || '_key_idx') THEN
-        EXECUTE format('CREATE INDEX %I ON %s ((%s))', left(audit_table, 55) || '_key_idx', audit, replace(as_text, '{alias}', ''));
+        PERFORM pg_temp.datafix_make(format('CREATE INDEX %I ON %s ((%s))', left(audit_table, 55) || '_key_idx', audit, replace(as_text, '{alias}', '')));
     END IF;
     RETURN true;
 END
@@ -65,7 +65,7 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE replace($sql$
+    PERFORM pg_temp.datafix_make(replace($sql$
         CREATE OR REPLACE VIEW {schema}.datafix_history AS
         WITH RECURSIVE reverted AS (    -- a run, what took it back as a whole, what took that back, ...
             SELECT run_id, run_id AS last, 0 AS times FROM {schema}.datafix_run
@@ -85,8 +85,8 @@ BEGIN
                run.logged_in_as, run.engine, run.declined_because
           FROM {schema}.datafix_run AS run
          ORDER BY run.started_at DESC, run.run_id DESC
-    $sql$, '{schema}', quote_ident(audit_schema));
-    EXECUTE replace($sql$
+    $sql$, '{schema}', quote_ident(audit_schema)));
+    PERFORM pg_temp.datafix_make(replace($sql$
         CREATE OR REPLACE VIEW {schema}.datafix_open AS
         SELECT fix, run_id, revision, tables, rows_changed,
                (SELECT string_agg(part.rows_chosen, '; ' ORDER BY part.started_at, part.run_id) FROM {schema}.datafix_history AS part
@@ -95,9 +95,9 @@ BEGIN
           FROM {schema}.datafix_history AS run
          WHERE direction = 'apply' AND outcome = 'applied' AND reverted_by_run IS NULL
          ORDER BY started_at DESC, run_id DESC
-    $sql$, '{schema}', quote_ident(audit_schema));
-    EXECUTE format('COMMENT ON VIEW %I.datafix_history IS %L', audit_schema, 'datafixes: all runs, newest first');
-    EXECUTE format('COMMENT ON VIEW %I.datafix_open IS %L', audit_schema, 'datafixes: the fixes that are in force, newest first');
+    $sql$, '{schema}', quote_ident(audit_schema)));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_history IS %L', audit_schema, 'datafixes: all runs, newest first'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_open IS %L', audit_schema, 'datafixes: the fixes that are in force, newest first'));
 END
 $engine$;
 
@@ -118,15 +118,15 @@ BEGIN
     IF parts IS NULL OR pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
         RETURN;
     END IF;
-    EXECUTE format('CREATE VIEW %I.datafix_show AS %s', audit_schema, parts);
-    EXECUTE replace($sql$
+    PERFORM pg_temp.datafix_make(format('CREATE VIEW %I.datafix_show AS %s', audit_schema, parts));
+    PERFORM pg_temp.datafix_make(replace($sql$
         CREATE VIEW {schema}.datafix_row AS
         SELECT c.target_table, c.key, r.run_id, r.finished_at, r.fix, r.direction, r.revision, c.change, c.column_name, c.before, c.after,
                r.applied_by, r.application, r.reason, c.audit_id
           FROM {schema}.datafix_show AS c JOIN {schema}.datafix_run AS r ON r.run_id = c.run_id
-    $sql$, '{schema}', quote_ident(audit_schema));
-    EXECUTE format('COMMENT ON VIEW %I.datafix_show IS %L', audit_schema, 'datafixes: what each run changed, a line for each column of each row');
-    EXECUTE format('COMMENT ON VIEW %I.datafix_row IS %L', audit_schema, 'datafixes: what ever happened to a row, by table and key');
+    $sql$, '{schema}', quote_ident(audit_schema)));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_show IS %L', audit_schema, 'datafixes: what each run changed, a line for each column of each row'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_row IS %L', audit_schema, 'datafixes: what ever happened to a row, by table and key'));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_show', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_row', audit_schema));
 END
@@ -135,6 +135,6 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_change_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE format('DROP VIEW IF EXISTS %1$I.datafix_row, %1$I.datafix_show', audit_schema);
+    PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_row, %1$I.datafix_show', audit_schema));
 END
 $engine$;

@@ -57,3 +57,25 @@ def own_server(version: int) -> Iterator[OwnServer]:
     finally:
         running.kill(signal.SIGINT)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def as_nobody_special(directory: Path, programs: Path) -> Iterator[int]:
+    """Run a server of programs that the system has, with its socket in a directory, and yield its version."""
+    user = "pgserver" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(directory, user)
+    told = [str(programs / "initdb"), "-D", str(directory / "data"), "-U", "postgres", "-A", "trust", "-N"]
+    subprocess.run(told, check=True, capture_output=True, user=user, cwd=directory)
+    options = ["-D", str(directory / "data"), "-h", "", "-k", str(directory), "-p", "5432", "-F"]
+    with (directory / "log").open("ab") as log:
+        running = subprocess.Popen(
+            [str(programs / "postgres"), *options], stdout=log, stderr=log, user=user, cwd=directory
+        )
+    version = int((directory / "data/PG_VERSION").read_text().strip())
+    try:
+        answers(Database("postgres", version, str(directory), binaries(PROGRAM_VERSION)))
+        yield version
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(20)
