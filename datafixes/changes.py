@@ -1,7 +1,5 @@
 """Rows before and after, as text for people; and which columns nobody is to see."""
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -92,50 +90,3 @@ class View:
         while "." in names[-1]:
             names.append(names[-1].split(".", 1)[1])
         return any(fnmatchcase(name, mask.lower()) for mask in self.masks for name in names)
-
-    def without_masked(self, conflicts: str) -> str:
-        """A refusal's table of conflicts, with no values of masked columns.
-
-        A line of it says nothing of the table that a column belongs to, so a mask for ``users.email`` counts for every
-        ``email``.
-        """
-        header, *lines = conflicts.split("\n")
-        if not self.masks or "  column" not in header or "  before" not in header:
-            return conflicts
-        name, values = header.index("  column") + 2, header.index("  before") + 2
-        masks = [mask.lower().rpartition(".")[2] for mask in self.masks]
-        return "\n".join(
-            [
-                header,
-                *(
-                    f"{line[:values]}(masked)"
-                    if any(fnmatchcase(line[name:values].strip().lower(), mask) for mask in masks)
-                    else line
-                    for line in lines
-                ),
-            ]
-        )
-
-    def without_values(self, message: str, identities: Iterable[str] = ()) -> str:
-        """A refusal's message, with no values of masked columns: of PostgreSQL's own, and of identities.
-
-        Args:
-            message: what was refused, and the evidence.
-            identities: the names of what tells the fix's rows apart.
-        """
-        masks = [mask.lower().rpartition(".")[2] for mask in self.masks]
-
-        def hidden(names: str) -> bool:
-            return any(
-                fnmatchcase(name.strip(' "').lower(), mask) for name in names.split(",") for mask in masks
-            )
-
-        message = re.sub(
-            r"Key \(([^)]*)\)=\(.*?\)(?= |$)",
-            lambda found: f"Key ({found[1]})=(masked)" if hidden(found[1]) else found[0],
-            message,
-        )
-        for name in identities:
-            if hidden(name):
-                message = re.sub(rf"\b{re.escape(name)} is .*", f"{name} is (masked)", message)
-        return message

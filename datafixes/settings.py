@@ -105,7 +105,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("decline", "a fix that is not to run in this database, and why: 'FIX: reason'", parse_declined),
     Setting("plan", "the digest of a plan: refuse when the rows are no longer the ones planned", parse_digests, "",
             ("DATAFIXES_PLAN",)),
-    _row("mask", "columns that no plan or report shows: email, users.*, ...", parse_patterns, ""),
+    _row("mask", "columns that no plan, report or error shows: email, users.*, ...", parse_patterns, ""),
     Setting("discard", "tables with copies that this one run may drop: NAME[,NAME]", parse_tables),
 )  # fmt: skip
 """Every setting, in the order in which they are shown."""
@@ -153,7 +153,7 @@ class Settings:
         on_conflict: by name of a fix, what its revert does with rows that changed since.
         decline: by name of a fix that is not to run in this database, why.
         plan: the digests of a plan, one for each run; empty: nothing was planned.
-        mask: patterns for columns whose values no plan and no report shows.
+        mask: patterns for columns whose values no plan, report or error shows.
         discard: names of tables that may be dropped although they hold copies.
         origins: by name of a setting, the place that its value comes from.
     """

@@ -8,7 +8,6 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of, the_schema
 from datafixes.audit.later import later_fixes
 from datafixes.audit.recalling import recall
-from datafixes.changes import View
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
@@ -68,7 +67,7 @@ def command(  # noqa: PLR0913 - one for each option
     some = None if chosen is None else chosen.values
     how = Revert(on_conflict or "refuse", "" if by_run else run.revision or "", some, by_run, ledger)
     if refused := _try(project, known, how):
-        return _told(refused, View(masks=project.settings.mask))
+        return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", revision=rev_id, on=head)
     write_revision(place, revert_revision(place, known, how, house_of(place.path.parent)))
     click.echo(str(place.path))
@@ -129,12 +128,10 @@ def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:
         return try_revert(connection, fix, how, project.settings)
 
 
-def _told(refused: DatafixError, view: View) -> int:
+def _told(refused: DatafixError) -> int:
     conflicts = isinstance(refused, Conflicts)
     if refused.detail:
-        click.echo(view.without_masked(refused.detail.strip("\n")), err=True)
+        click.echo(refused.detail.strip("\n"), err=True)
     hint = "--on-conflict skip leaves such rows alone." if conflicts else refused.hint
-    click.echo(
-        f"FAILED: {view.without_values(refused.message)}. Nothing was written. {hint}".rstrip(), err=True
-    )
+    click.echo(f"FAILED: {refused.message}. Nothing was written. {hint}".rstrip(), err=True)
     return DIFFERENT if conflicts else FAILED

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,20 @@ def names_of_rows(fix: Fix, table: Table, view: View) -> dict[str, str]:
         table: one of its tables.
         view: what may be seen; where an identity or a key reads what may not, there are no names.
     """
-    words = re.findall(r"\w+", " ".join([*table.identity, *table.identity.values(), *table.key_columns]))
-    if not table.identity or any(view.hides(f"{table.schema}.{table.table}", word) for word in words):
+    if not table.identity or hidden_identities(table, view) or _reads_hidden(table, table.key_columns, view):
         return {}
     named = fix.rows.expected() if isinstance(fix, DataFix) else ((key, of) for _, key, of in table.named())
     return {
         "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
         for key, identity in named
     }
+
+
+def hidden_identities(table: Table, view: View) -> list[str]:
+    """The names of those identities that are called like a masked column, or read one."""
+    return [name for name, text in table.identity.items() if _reads_hidden(table, (name, text), view)]
+
+
+def _reads_hidden(table: Table, texts: Iterable[str], view: View) -> bool:
+    words = re.findall(r'"(?:[^"]|"")+"|\w+', " ".join(texts))
+    return any(view.hides(f"{table.schema}.{table.table}", word) for word in words)

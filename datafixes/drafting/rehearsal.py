@@ -72,17 +72,17 @@ def count_changes(connection: Connection, settings: Settings, statements: str) -
     """
     with rollback_only(connection, str(settings.lock_timeout)):
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{settings.statement_timeout}'")
-        _run(connection, statements)
+        _run(connection, statements, masked=bool(settings.mask))
         return [Counts(*row) for row in ask(connection, _COUNTS)]
 
 
-def _run(connection: Connection, statements: str) -> None:
+def _run(connection: Connection, statements: str, *, masked: bool) -> None:
     try:
         connection.exec_driver_sql(verbatim(connection, statements))
         # What is deferred to the commit belongs to it.
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
     except DBAPIError as error:
-        raise failure(error, "the statements") from None
+        raise failure(error, "the statements", masked=masked) from None
 
 
 @dataclass(frozen=True)
@@ -190,12 +190,12 @@ def _recorded(
             execute(connection, create_script(table, limits), "audit table", once)
         elif target.copies.state == "outgrown":
             execute(connection, update_script(table, limits), "audit table", once)
-    scripts = recording(fix, Context(), limits)
+    scripts = recording(fix, Context(masks=settings.mask), limits)
     execute(connection, scripts.opening, f"datafix {fix.name}", once)
     try:
         connection.exec_driver_sql(verbatim(connection, statements))
     except DBAPIError as error:
-        raise failure(error, f"datafix {fix.name}") from None
+        raise failure(error, f"datafix {fix.name}", masked=bool(settings.mask)) from None
     execute(connection, scripts.closing, f"datafix {fix.name}", once)
     for statement in PINNED:
         connection.exec_driver_sql(statement)

@@ -103,22 +103,17 @@ class _Making:
         except DatafixFailed as failed:
             self.refusal = self._refused(failed.error)
         except DBAPIError as error:
-            self.refusal = self._refused(failure(error, f"revision {self.running}"))
+            self.refusal = self._refused(self._failure(error, f"revision {self.running}"))
         except (Exception, SystemExit) as error:
             if not self.running:  # an unknown revision, several heads
                 raise
             self.refusal = self._refused(_raised(error, f"revision {self.running}"))
 
+    def _failure(self, error: DBAPIError, label: str) -> DatafixError:
+        return failure(error, label, masked=bool(self.wish.view.masks))
+
     def _refused(self, error: DatafixError) -> Refusal:
-        view = self.wish.view
-        message = view.without_values(error.message, self.watch.identities)
-        return Refusal(
-            self.running,
-            message,
-            error.hint,
-            view.without_masked(error.detail),
-            getattr(error, "sqlstate", ""),
-        )
+        return Refusal(self.running, error.message, error.hint, error.detail, getattr(error, "sqlstate", ""))
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps that lead from the database's revision to the one that was asked for."""
@@ -178,12 +173,12 @@ class _Making:
         except DatafixFailed as failed:
             refused = failed.error
         except DBAPIError as error:
-            refused = failure(error, "its downgrade()")
+            refused = self._failure(error, "its downgrade()")
         except (Exception, SystemExit) as error:
             refused = _raised(error, "its downgrade()")
         try:
             if refused is not None:
-                reversal = Reversal(False, refused.one_line(), self.wish.view.without_masked(refused.detail))
+                reversal = Reversal(False, refused.one_line(), refused.detail)
                 return [replace(run, reversal=reversal) for run in runs]
             return [replace(run, reversal=self._reversal(connection, run)) for run in runs]
         finally:
@@ -243,9 +238,6 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
     )
     making.stand_between(environment)
     config.attributes[WATCHER] = making.watch
-    making.watch.identities = {
-        name for one in fixes_of(scripts) for table in one.fix.tables for name in table.identity
-    }
     try:
         with _quietly(), environment:
             scripts.run_env()

@@ -24,7 +24,12 @@ def try_revert(connection: Connection, fix: Fix, how: Revert, settings: Settings
     Returns:
         what stands in the way, or None.
     """
-    context = Context(on_conflict=how.on_conflict, undoes=how.undoes, chosen=chosen_rows(fix, how.rows))
+    context = Context(
+        on_conflict=how.on_conflict,
+        undoes=how.undoes,
+        chosen=chosen_rows(fix, how.rows),
+        masks=settings.mask,
+    )
     script = revert_script(fix, context, limits_of(settings))
     with rollback_only(connection, str(settings.lock_timeout)):
         try:

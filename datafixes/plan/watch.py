@@ -27,7 +27,6 @@ class Watch:
     fixes: dict[int, Fix] = field(default_factory=dict)
     locks: set[str] = field(default_factory=set)
     proving: list[int] | None = None
-    identities: set[str] = field(default_factory=set)
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
         """A run has ended well."""

@@ -93,8 +93,17 @@ def _send(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(verbatim(connection, statement))
 
 
-def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> DatafixError:
-    """What went wrong, in one line, without the text of the script (B18)."""
+def failure(
+    error: DBAPIError, label: str, holders: tuple[str, ...] = (), *, masked: bool = False
+) -> DatafixError:
+    """What went wrong, in one line, without the text of the script (B18).
+
+    Args:
+        error: what the driver says.
+        label: whose statement it was.
+        holders: who stood in the way of a lock.
+        masked: columns are masked, and the statement may be one of which the engine takes no values out.
+    """
     code = sqlstate(error)
     if error.connection_invalidated or not code:
         return ConnectionLost(
@@ -110,6 +119,9 @@ def failure(error: DBAPIError, label: str, holders: tuple[str, ...] = ()) -> Dat
         return LockNotAvailable(
             f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders
         )
+    if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):
+        words = f"{_kind(error)}; what PostgreSQL says may hold values of masked columns"
+        return Refused(f"{label}: {words} [SQLSTATE {code}]", sqlstate=code)
     evidence = f" ({' '.join(detail.split())})" if detail else ""
     if code == _DUPLICATE and re.match(r"Key \((run|audit)_id\)=", detail):
         hint = f"Nothing was changed. {_BEHIND}"
@@ -122,6 +134,13 @@ def _primary(error: DBAPIError) -> str:
     diagnosis = getattr(error.orig, "diag", None)
     words = getattr(diagnosis, "message_primary", None) or str(error.orig)
     return " ".join(words.split())
+
+
+def _kind(error: DBAPIError) -> str:
+    """``UniqueViolation of item_pkey on item``: names, and no values."""
+    diagnosis = getattr(error.orig, "diag", None)
+    names = (getattr(diagnosis, f"{what}_name", None) for what in ("constraint", "column", "table"))
+    return " of ".join([type(error.orig).__name__, *(name for name in names if name)])
 
 
 def _held_by(holders: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from datafixes.changes import View
 from datafixes.declaration.recorded import Fix
 from datafixes.script.context import Context
 from datafixes.settings import Settings
@@ -18,7 +19,13 @@ WATCHER = "datafixes.watcher"
 
 
 class Watcher(Protocol):
-    """Looks at runs in a transaction that is never committed: a plan."""
+    """Looks at runs in a transaction that is never committed: a plan.
+
+    Attributes:
+        view: how much of the rows is to be seen.
+    """
+
+    view: View
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
         """A run has ended well; it began at ``started``, by the monotonic clock."""
@@ -42,6 +49,7 @@ def context_of(alembic: MigrationContext, settings: Settings) -> Context:
         version_table=alembic.version_table,
         version_table_schema=alembic.version_table_schema or "",
         application=settings.application,
+        masks=settings.mask,
     )
 
 

@@ -18,6 +18,7 @@ from datafixes.errors import DatafixError, Refused, UnsafeTransaction
 from datafixes.running import run
 from datafixes.running.execution import Attempts, failure, limits_of
 from datafixes.running.migration import context_of
+from datafixes.script.masking import sent_without_values
 from datafixes.script.parameters import verbatim
 from datafixes.script.record import recorded_script
 from datafixes.script.record import recording as scripts_of
@@ -104,14 +105,16 @@ def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label:
     run.send(alembic, scripts.opening, settings, fix, Attempts.of(settings))
     try:
         with _no_end_of_transaction(connection, label):
-            yield Body(lambda sql: _send(connection, sql))
+            yield Body(lambda sql: _send(connection, sql, settings.mask))
     except DBAPIError as error:
-        raise run.failed(alembic, "apply", settings, fix, failure(error, label)) from error
+        told = failure(error, label, masked=bool(settings.mask))
+        raise run.failed(alembic, "apply", settings, fix, told) from error
     except DatafixError as error:
         raise run.failed(alembic, "apply", settings, fix, error) from error
     except BaseException as error:
         # The error itself is what Alembic shows; whoever swallows it does not get past the refusal.
-        told = Refused(f"{label}: its body failed: {type(error).__name__}: {error}")
+        words = "" if settings.mask else f": {error}"
+        told = Refused(f"{label}: its body failed: {type(error).__name__}{words}")
         run.failed(alembic, "apply", settings, fix, told)
         raise
     # Not tried again: the statements would have to run again too.
@@ -119,7 +122,11 @@ def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label:
     run.ended_well(alembic, "apply", settings, fix, started)
 
 
-def _send(connection: Connection, sql: str) -> None:
+def _send(connection: Connection, sql: str, masks: tuple[str, ...]) -> None:
+    # A savepoint must be the client's own; whatever else fails, fails without values.
+    if masks and not _SAVEPOINT.search(_bare(sql)):
+        check_statement(sql, "body.execute")
+        sql = sent_without_values(sql, masks)
     connection.exec_driver_sql(verbatim(connection, sql))
 
 

@@ -12,7 +12,6 @@ from weakref import WeakSet
 
 from alembic.util import CommandError
 
-from datafixes.changes import View
 from datafixes.declaration.declared import fixes_of, nearest
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
@@ -121,14 +120,16 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
 
 
 def settings_for(alembic: MigrationContext) -> Settings:
-    """The settings of the run that a migration is part of."""
+    """The settings of the run that a migration is part of; a plan may mask more than they do."""
     environment = alembic.environment_context
     try:
         if environment is None:  # a MigrationContext without Alembic's commands: only the environment counts
             return Settings.resolve({}, os.environ, {})
-        return settings_of(environment.config, environment.get_x_argument(as_dictionary=True))
+        settings = settings_of(environment.config, environment.get_x_argument(as_dictionary=True))
     except DatafixError as error:
         raise DatafixFailed(error) from error
+    watcher = watcher_of(alembic)
+    return settings if watcher is None else replace(settings, mask=watcher.view.masks)
 
 
 def hand_over(alembic: MigrationContext, script: Script, settings: Settings, subject: Fix | str) -> None:
@@ -223,10 +224,6 @@ def failed(
 ) -> DatafixFailed:
     """End the transaction of a fix that failed, write the failure down, and return what Alembic shows of it."""
     connection = connection_of(alembic, subject)
-    if settings.mask:
-        view = View(masks=settings.mask)
-        error.message = view.without_values(error.message, identities_of(subject))
-        error.detail = view.without_masked(error.detail.strip("\n"))
     shown = DatafixFailed(error)
     if watcher_of(alembic) is not None:
         return shown  # nothing is kept anyway, and the plan shows what went wrong
@@ -244,11 +241,6 @@ def failed(
             connection, subject, Attempt(revision_running()[0], direction, settings.application), error
         )
     return shown
-
-
-def identities_of(subject: Fix | str) -> list[str]:
-    """What a fix calls the identities of its rows."""
-    return [] if isinstance(subject, str) else [name for table in subject.tables for name in table.identity]
 
 
 def label_of(subject: Fix | str) -> str:

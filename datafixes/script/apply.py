@@ -8,6 +8,7 @@ from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.layout import bracketed, indented, own, run
+from datafixes.script.masking import without_values
 
 _CAPTURED = "EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})"
 _EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
@@ -34,6 +35,7 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
             "",
         ]
     )
+    block = without_values(block, context.masks)
     return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
 
 

@@ -19,7 +19,7 @@ DECLARE
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT max(total), string_agg(key, ', ' ORDER BY position)
-          FROM (SELECT concat_ws('/', {{i.key}}) AS key, row_number() OVER (ORDER BY i.audit_id) AS position, count(*) OVER () AS total
+          FROM (SELECT {{i.shown}} AS key, row_number() OVER (ORDER BY i.audit_id) AS position, count(*) OVER () AS total
                   FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before') AS captured
          WHERE position <= 10
     $sql$, fix ->> 'audit')) INTO total, keys;
@@ -97,7 +97,7 @@ BEGIN
       FROM jsonb_array_elements_text(fix -> 'identity') AS i;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH looked_at AS (
-            SELECT concat_ws('/', {{e.key}}) AS key,
+            SELECT {{e.shown}} AS key,
                    CASE WHEN a.datafix_matches IS NULL THEN 'is missing'
                         WHEN %s THEN %s
                         WHEN c.tableoid IS NOT NULL AND NOT a.datafix_matches THEN 'changed while it was being locked'
@@ -149,7 +149,8 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_difference(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce('concat_ws('', '', ' || string_agg(format(
-               'CASE WHEN e.%1$I IS DISTINCT FROM a.%1$I THEN format(%2$L, a.%1$I, e.%1$I) END', i, replace(i, '%', '%%') || ' is %s, not %s'), ', ') || ')', '''''')
+               'CASE WHEN e.%1$I IS DISTINCT FROM a.%1$I THEN format(%2$L, a.%1$I, e.%1$I) END', i,
+               replace(i, '%', '%%') || CASE WHEN pg_temp.datafix_hides(fix, i) THEN ' is (masked)' ELSE ' is %s, not %s' END), ', ') || ')', '''''')
       FROM jsonb_array_elements_text(fix -> 'identity') AS i
 $engine$;
 
@@ -194,8 +195,8 @@ BEGIN
                 one.loose, one.written) INTO arrived;
         END IF;
         IF arrived IS NOT NULL THEN
-            PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %I is %s and would keep %L as %s', fix ->> 'fix', one.attname, one.exact,
-                one.written, arrived), NULL, 'Nothing was changed. Write the value as the column keeps it.');
+            PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %I is %s and would keep %s', fix ->> 'fix', one.attname, one.exact,
+                CASE WHEN pg_temp.datafix_hides(fix, one.attname) THEN 'another value than (masked)' ELSE format('%L as %s', one.written, arrived) END), NULL, 'Nothing was changed. Write the value as the column keeps it.');
         END IF;
     END LOOP;
 END
@@ -209,10 +210,11 @@ DECLARE
     columns text;
     example text;
 BEGIN
-    SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || coalesce(quote_literal(t.%1$I::text), ''NULL'') END', c, c || ' is '), ', ')
+    SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || %3$s END', c, c || ' is ',
+               CASE WHEN pg_temp.datafix_hides(fix, c) THEN '''(masked)''' ELSE format('coalesce(quote_literal(t.%I::text), ''NULL'')', c) END), ', ')
       INTO columns FROM unnest(wanted) AS c;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT min(concat_ws('/', {{t.key}}) || ': ' || array_to_string(ARRAY[%s], ', '))
+        SELECT min({{t.shown}} || ': ' || array_to_string(ARRAY[%s], ', '))
           FROM pg_temp.datafix_captured AS c JOIN %s AS t ON {{c.key = t.key}} CROSS JOIN pg_temp.datafix_wanted AS w
          WHERE record_image_ne(ROW(%s), ROW(%s))
     $sql$, columns, fix ->> 'target',

@@ -263,17 +263,19 @@ BEGIN
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 INSERT INTO pg_temp.datafix_conflict (key, conflict)
                 SELECT %s left(ROW(%s)::text, 60), r.datafix_state FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_state = 'gone' LIMIT 20
-            $sql$, place, pg_temp.datafix_each(one -> 'writable', 'r.%1$I')));
+            $sql$, place, pg_temp.datafix_each_shown(one, one -> 'writable', 'r.%1$I', '''(masked)''::text')));
             CONTINUE;
         END IF;
         compared := CASE WHEN one -> 'written' = '[]' THEN one -> 'compared' ELSE one -> 'written' END;
         -- a later fix did it only if it is still in force, and left the very value that stands there now
         later := replace(format('(SELECT string_agg(DISTINCT run.fix || '' (run '' || run.run_id || '')'', '', '') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id '
             'WHERE i.audit_run_id > %3$s AND i.audit_image = ''after'' AND {{i.key = r.key}} AND run.outcome = ''applied'' '
-            'AND NOT EXISTS (SELECT FROM %2$s AS undone WHERE undone.reverts_run = run.run_id AND undone.outcome = ''reverted'') ', one ->> 'audit', one ->> 'ledger', one ->> 'from_run'), '%', '%%');
+            'AND NOT EXISTS (SELECT FROM %2$s AS undone WHERE undone.reverts_run = run.run_id AND undone.outcome = ''reverted'') ', one ->> 'audit', one ->> 'ledger', one ->> 'from_run'), '%', '%%')
+            || 'AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))), r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
+               'AND (b.audit_id IS NULL OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))';
         EXECUTE pg_temp.datafix_sql(one, format($sql$
             INSERT INTO pg_temp.datafix_conflict
-            SELECT %4$s concat_ws('/', {{r.key}}), r.datafix_state, c.name, c.before, c.after, c.now, c.later
+            SELECT %4$s {{r.shown}}, r.datafix_state, c.name, c.before, c.after, c.now, c.later
               FROM (SELECT * FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced') ORDER BY {{r.key}} LIMIT 20) AS r
               JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
               LEFT JOIN %2$s AS t ON {{r.key = t.key}}
@@ -282,8 +284,7 @@ BEGIN
               LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
              ORDER BY {{r.key}}
         $sql$, one ->> 'audit', one ->> 'target',
-            pg_temp.datafix_each(compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later || 'AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))), r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
-                'AND (b.audit_id IS NULL OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))'), place));
+            pg_temp.datafix_each_shown(one, compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later, '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place));
     END LOOP;
 END
 $engine$;

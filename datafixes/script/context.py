@@ -8,6 +8,7 @@ from datafixes.declaration.expressions import Value
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Declared, Fix
 from datafixes.script import literal
+from datafixes.script.masking import pattern_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Context:
         undoes: for a revert: the revision whose run it takes back; empty: this one's, or else the last application.
         overruled: for a revert: what the operator said of conflicts, by name of the fix.
         chosen: for a revert of some rows: the keys, by table of the fix; under an empty name where it has one.
+        masks: patterns for columns whose values no message holds.
     """
 
     revision: str | None = None
@@ -37,6 +39,7 @@ class Context:
     overruled: Mapping[str, str] = field(default_factory=dict)
     undoes: str = ""
     chosen: Mapping[str, Sequence[tuple[Value, ...]]] | None = None
+    masks: tuple[str, ...] = ()
 
     @property
     def version_table_name(self) -> str:
@@ -64,6 +67,8 @@ def run_facts(fix: Fix, context: Context, fuse: str) -> dict[str, object]:
         "engine": __version__,
         "fuse": fuse,
     }
+    if context.masks:
+        facts["mask"] = pattern_of(context.masks)
     if isinstance(fix, RecalledFix) and fix.run is not None:
         facts["of_run"] = fix.run
     return facts

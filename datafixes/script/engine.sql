@@ -158,8 +158,8 @@ BEGIN
     IF other IS NULL THEN
         RETURN;
     END IF;
-    EXECUTE pg_temp.datafix_sql(fix, format('SELECT concat_ws(''/'', %s) || '': '' || lost.columns FROM %s CROSS JOIN LATERAL (SELECT nullif(concat_ws('', '', %s), '''') AS columns) AS lost WHERE lost.columns IS NOT NULL LIMIT 1',
-        CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.key}}' END, rows, differs)) INTO lost;
+    EXECUTE pg_temp.datafix_sql(fix, format('SELECT %s || '': '' || lost.columns FROM %s CROSS JOIN LATERAL (SELECT nullif(concat_ws('', '', %s), '''') AS columns) AS lost WHERE lost.columns IS NOT NULL LIMIT 1',
+        CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, differs)) INTO lost;
     IF lost IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a value of %s could not be given back: what its text form says is not the value itself: %s', fix ->> 'fix', fix ->> 'target', lost));
     END IF;
@@ -171,6 +171,7 @@ $engine$;
 --   {{target.columns}}     the same, qualified, and cast to the types in which they are kept
 --   {{a.key}}              the columns of the key, qualified
 --   {{a.key = b.key}}      a and b are one row, by the equality of the key's own unique index
+--   {{a.shown}}            the key as text, for messages: without values of columns that are masked
 --   {{lock}}  {{run}}      the lock that the change needs; the number of this run
 --   {{n}}                  which of the fix's tables this is: the names of temporary tables end in it
 CREATE OR REPLACE FUNCTION pg_temp.datafix_sql(fix jsonb, statement text)
@@ -181,7 +182,7 @@ DECLARE
     expanded text;
 BEGIN
     FOR mark IN
-        SELECT DISTINCT m[1] FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|key|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
+        SELECT DISTINCT m[1] FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|key|shown|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
@@ -191,6 +192,9 @@ BEGIN
         ELSIF part[2] = 'columns' THEN
             SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name') ELSE pg_temp.datafix_as_kept(part[1], c) END, ', ' ORDER BY (c -> 'position')::int)
               INTO expanded FROM jsonb_array_elements(fix -> 'columns') AS c;
+        ELSIF part[2] = 'shown' THEN
+            SELECT format('concat_ws(''/'', %s)', string_agg(CASE WHEN pg_temp.datafix_hides(fix, k ->> 'name') THEN '''(masked)''' ELSE format('%s.%I', part[1], k ->> 'name') END, ', ' ORDER BY n))
+              INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         ELSIF part[3] IS NULL THEN
             SELECT string_agg(coalesce(part[1] || '.', '') || quote_ident(k ->> 'name'), ', ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);

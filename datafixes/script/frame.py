@@ -17,6 +17,7 @@ _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION pg_temp\.(\w+)", re.MULTILI
 _CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
 _FILES = (
     "engine.sql",
+    "masking.sql",
     "guards.sql",
     "sequences.sql",
     "ledger.sql",

@@ -173,6 +173,7 @@ BEGIN
     END IF;
     fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname), 'target_oid', target.oid::bigint,
         'columns', pg_temp.datafix_columns(target.oid));
+    fix := pg_temp.datafix_mask(fix);
     PERFORM pg_temp.datafix_check_column_names(fix);
     RETURN pg_temp.datafix_check_key(fix);
 END
@@ -193,7 +194,7 @@ BEGIN
                                           FROM jsonb_array_elements(fix -> 'columns') AS c)));
     END IF;
     SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem FROM jsonb_array_elements(fix -> 'columns') AS c
-     WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|matches|already|before|after)$|[{][{]([[:alnum:]_]+[.])?(columns|key|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
+     WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|matches|already|before|after)$|[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the column %s of %s has the form of one of the engine''s own names',
             fix ->> 'fix', problem, fix ->> 'target'), NULL, 'Rename the column first.');

@@ -9,6 +9,7 @@ from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.layout import bracketed, run
+from datafixes.script.masking import without_values
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,13 @@ class Recording:
 def recording(fix: RecordedFix, context: Context, limits: Limits) -> Recording:
     """The two scripts between which the statements of a fix run."""
     whole = _framed(fix, context, limits, "")
-    opening = "\n".join(["", "DECLARE", "    fix jsonb;", "BEGIN", *_opening(fix, context), "END", ""])
-    closing = "\n".join([*_DECLARATIONS, "BEGIN", *_closing(fix), "END", ""])
+    opening, closing = (
+        without_values("\n".join([*lines, "END", ""]), context.masks)
+        for lines in (
+            ["", "DECLARE", "    fix jsonb;", "BEGIN", *_opening(fix, context)],
+            [*_DECLARATIONS, "BEGIN", *_closing(fix)],
+        )
+    )
     return Recording(
         Script(whole.fuse, whole.before, f"DO {literal.body(opening, 'datafix')}", ()),
         Script(whole.fuse, (), f"DO {literal.body(closing, 'datafix')}", whole.after),
@@ -71,6 +77,7 @@ def _framed(fix: RecordedFix, context: Context, limits: Limits, statements: str)
     block = "\n".join(
         [*_DECLARATIONS, "BEGIN", *_opening(fix, context), "", statements, *_closing(fix), "END", ""]
     )
+    block = without_values(block, context.masks)
     return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
 
 

@@ -254,7 +254,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT count(*), min(concat_ws('/', {{p.key}}))
+        SELECT count(*), min({{p.shown}})
           FROM pg_temp.datafix_pair_{{n}} AS p LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after LEFT JOIN %2$s AS t ON {{p.key = t.key}}
          WHERE (p.datafix_after IS NULL) <> (t.tableoid IS NULL) OR p.datafix_after IS NOT NULL AND record_image_ne(ROW(%3$s), ROW({{t.columns}}))
     $sql$, fix ->> 'audit', fix ->> 'target', pg_temp.datafix_each(fix -> 'columns', 'a.%1$I'))) INTO amiss, which;
@@ -354,7 +354,7 @@ DECLARE
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH looked_at AS (
-            SELECT coalesce(nullif(concat_ws('/', {{e.key}}), ''), concat_ws('/', {{a.key}})) AS key,
+            SELECT CASE WHEN e.datafix_kind IS NULL THEN {{a.shown}} ELSE {{e.shown}} END AS key,
                    CASE WHEN a.datafix_kind IS NULL AND t.tableoid IS NULL THEN 'is missing'
                         WHEN a.datafix_kind IS NULL THEN 'was not ' || e.datafix_kind
                         WHEN e.datafix_kind IS NULL THEN 'was ' || a.datafix_kind || ', and is not named'

@@ -9,6 +9,7 @@ from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 from datafixes.script.context import Context, declared, run_facts
 from datafixes.script.frame import Limits, Script, frame
+from datafixes.script.masking import without_values
 
 _BLOCK = """
 DECLARE
@@ -87,6 +88,7 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
     title = f"{kind}datafix {fix.name}: revert" + (
         f", revision {context.revision}" if context.revision else ""
     )
+    block = without_values(block, context.masks)
     return frame(f"{title}\n{fix.reason}".rstrip(), fuse, block, limits)
 
 

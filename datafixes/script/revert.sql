@@ -98,7 +98,7 @@ DECLARE
     unknown text;
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, $sql$
-        SELECT string_agg(concat_ws('/', {{c.key}}), ', ') FROM pg_temp.datafix_chosen_{{n}} AS c
+        SELECT string_agg({{c.shown}}, ', ') FROM pg_temp.datafix_chosen_{{n}} AS c
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE {{p.key = c.key}})
     $sql$) INTO unknown;
     IF unknown IS NOT NULL THEN
@@ -435,20 +435,22 @@ BEGIN
         IF one -> 'key' <> '[]' THEN
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 SELECT count(*) FILTER (WHERE (t.tableoid IS NULL) = (r.datafix_action = 'delete')),
-                       min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN concat_ws('/', {{r.key}}) || ': ' || array_to_string(ARRAY[%s], ', ') END)
+                       min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN {{r.shown}} || ': ' || array_to_string(ARRAY[%s], ', ') END)
                   FROM pg_temp.datafix_restore_{{n}} AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
                  WHERE r.datafix_action IS NOT NULL
             $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'),
-                pg_temp.datafix_each(proof, 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(left(t.%1$I::text, 100), ''NULL'') || '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END'),
+                pg_temp.datafix_each_shown(one, proof, 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(left(t.%1$I::text, 100), ''NULL'') || '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END',
+                    'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is (masked)'' END'),
                 one ->> 'target')) INTO proven, example;
         ELSE
             EXECUTE pg_temp.datafix_sql(one, format($sql$
-                SELECT %5$s + count(*) FILTER (WHERE i.n IS NOT NULL AND r.n IS NOT NULL), min(CASE WHEN record_image_ne(r.image, i.image) THEN r.image::text END)
-                  FROM (SELECT ROW(%1$s) AS image, row_number() OVER (ORDER BY ROW(%1$s) USING OPERATOR(pg_catalog.*<)) AS n
+                SELECT %5$s + count(*) FILTER (WHERE i.n IS NOT NULL AND r.n IS NOT NULL), min(CASE WHEN record_image_ne(r.image, i.image) THEN r.shown END)
+                  FROM (SELECT ROW(%1$s) AS image, ROW(%4$s)::text AS shown, row_number() OVER (ORDER BY ROW(%1$s) USING OPERATOR(pg_catalog.*<)) AS n
                           FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = 'insert') AS r
                   FULL JOIN (SELECT ROW(%2$s) AS image, row_number() OVER (ORDER BY ROW(%2$s) USING OPERATOR(pg_catalog.*<)) AS n
                           FROM pg_temp.datafix_placed_{{n}} AS p JOIN %3$s AS t ON p.datafix_leaf = t.tableoid AND p.datafix_place = t.ctid) AS i USING (n)
-            $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'), one ->> 'target', NULL, planned.deleted)) INTO proven, example;
+            $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'), one ->> 'target',
+                pg_temp.datafix_each_shown(one, proof, 'r.%1$I', '''(masked)''::text'), planned.deleted)) INTO proven, example;
         END IF;
         IF proven <> planned.rows OR example IS NOT NULL THEN
             EXIT;

@@ -161,9 +161,9 @@ BEGIN
         others := seen.del - deleted;
     ELSE
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
-            SELECT count(*), min(concat_ws('/', %s)) FROM %s AS t
+            SELECT count(*), min(%s) FROM %s AS t
              WHERE t.cmin::text::bigint > (SELECT m.cmin::text::bigint FROM pg_temp.datafix_moment AS m) AND pg_temp.datafix_is_ours(t.xmin) AND NOT %s
-        $sql$, CASE WHEN fix -> 'key' = '[]' THEN 't.ctid' ELSE '{{t.key}}' END, fix ->> 'target', ours)) INTO others, example;
+        $sql$, CASE WHEN fix -> 'key' = '[]' THEN 't.ctid::text' ELSE '{{t.shown}}' END, fix ->> 'target', ours)) INTO others, example;
     END IF;
     IF others > 0 THEN
         PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s other rows of %s changed along, without a copy%s', fix ->> 'fix', others, fix ->> 'target',

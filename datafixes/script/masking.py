@@ -1,0 +1,71 @@
+"""Masked columns in a script: no error that it raises holds their values, because the server logs every error."""
+
+import re
+
+from datafixes.script import literal
+
+_HANDLER = """\
+EXCEPTION WHEN OTHERS OR ASSERT_FAILURE OR QUERY_CANCELED THEN
+    -- The server logs what goes wrong, and the client is told: without the values of columns that are masked.
+    DECLARE
+        of_schema     text;
+        of_table      text;
+        of_column     text;
+        of_type       text;
+        of_constraint text;
+        code          text;
+        message       text;
+        detail        text;
+        hint          text;
+        context       text;
+    BEGIN
+        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT,
+            context = PG_EXCEPTION_CONTEXT, of_schema = SCHEMA_NAME, of_table = TABLE_NAME, of_column = COLUMN_NAME, of_type = PG_DATATYPE_NAME,
+            of_constraint = CONSTRAINT_NAME;
+        PERFORM pg_temp.datafix_fail({mask}, pg_catalog.jsonb_build_object('code', code, 'message', message, 'detail', detail, 'hint', hint,
+            'context', context, 'schema', of_schema, 'table', of_table, 'column', of_column, 'type', of_type, 'constraint', of_constraint));
+    END;
+"""
+
+
+def pattern_of(masks: tuple[str, ...]) -> str:
+    """A regular expression of PostgreSQL's for the masked columns, as ``schema.table.column`` in small letters."""
+    return f"(^|\\.)({'|'.join(_as_regex(mask.lower()) for mask in masks)})$" if masks else ""
+
+
+def without_values(block: str, masks: tuple[str, ...]) -> str:
+    """A block that ends with END, so that what fails in it says no values of masked columns."""
+    if not masks:
+        return block
+    before, end, after = block.rpartition("END")
+    return f"{before}{_HANDLER.format(mask=literal.text(pattern_of(masks)))}{end}{after}"
+
+
+def sent_without_values(statements: str, masks: tuple[str, ...]) -> str:
+    """Statements of a recorded fix as one that runs them."""
+    # A comment may end them.
+    block = f"\nBEGIN\n    EXECUTE {literal.body(f'{statements}{chr(10)}', 'statement')};\nEND\n"
+    return f"DO {literal.body(without_values(block, masks), 'datafix')}"
+
+
+def _as_regex(mask: str) -> str:
+    """What ``fnmatch`` reads: ``*``, ``?``, ``[seq]``, ``[!seq]``."""
+
+    def one(found: re.Match[str]) -> str:
+        if found[0] in ("*", "?"):
+            return ".*" if found[0] == "*" else "."
+        if found["set"]:
+            inside = "".join(c if c == "-" else _character(c) for c in found["set"])
+            return f"[{'^' if found['but'] else ''}{inside}]"
+        letters = _character(found[0])
+        return letters if letters.startswith("\\") or len(letters) == 1 else f"[{letters}]"
+
+    return re.sub(r"[*?]|\[(?P<but>!?)(?P<set>\]?[^\]]*)\]|[\W\x80-\U0010ffff]", one, mask)
+
+
+def _character(character: str) -> str:
+    """A character as it stands for itself; beyond ASCII in both cases, because not every database knows small letters."""
+    if character.isascii():
+        return character if character.isalnum() or character == "_" else f"\\{character}"
+    other = character.upper()
+    return character if other == character or len(other) > 1 else character + other
