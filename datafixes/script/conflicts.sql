@@ -9,6 +9,14 @@ BEGIN
 END
 $engine$;
 
+-- The identities of a row, each under its name.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_identities(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(format(E'(%s\n) AS %I', i.sql, i.name), ', ' ORDER BY i.n)
+      FROM ROWS FROM (jsonb_array_elements_text(fix -> 'identity_sql'), jsonb_array_elements_text(fix -> 'identity'))
+           WITH ORDINALITY AS i (sql, name, n)
+$engine$;
+
 -- What tells the rows apart is evaluated on the rows as the fix left them ("then"), and as they are ("now"). These return the
 -- statements that make the tables for that, and fill them; they hold the author's SQL, and run in the revert's own block,
 -- under the caller's settings. Where nothing tells the rows apart, there is nothing to do.
@@ -32,14 +40,6 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
         CASE moment WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
              ELSE format('%s WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair WHERE {{datafix_pair.key = target.key}})',
                          fix ->> 'target') END)) END
-$engine$;
-
--- The identities of a row, each under its name.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_identities(fix jsonb)
-RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format(E'(%s\n) AS %I', i.sql, i.name), ', ' ORDER BY i.n)
-      FROM ROWS FROM (jsonb_array_elements_text(fix -> 'identity_sql'), jsonb_array_elements_text(fix -> 'identity'))
-           WITH ORDINALITY AS i (sql, name, n)
 $engine$;
 
 -- Rows whose identity is not the one that the fix left: somebody else's, under the same key.

@@ -4,12 +4,15 @@
 CREATE OR REPLACE FUNCTION pg_temp.datafix_decline(declared jsonb, version_table regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    fix jsonb := pg_temp.datafix_begin(declared || '{"direction": "apply", "tables": []}', version_table);
+    fix jsonb;
 BEGIN
-    IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: there is no ledger %s to write down that it was declined',
-            fix ->> 'fix', fix ->> 'ledger'), NULL, 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
+    IF pg_temp.datafix_relation(declared ->> 'audit_schema', 'datafix_run') IS NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006', format(
+            'datafix %s: there is no ledger %I.datafix_run to write down that it was declined',
+            declared ->> 'fix', declared ->> 'audit_schema'), NULL,
+            'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
+    fix := pg_temp.datafix_begin(declared || '{"direction": "apply", "tables": []}', version_table);
     PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix), 'declined');
 END
 $engine$;

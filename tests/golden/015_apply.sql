@@ -53,6 +53,14 @@ BEGIN
     $sql$);
     INSERT INTO pg_temp.datafix_wanted (status, close_reason, current_pnl_dollars, current_pnl_percent) VALUES ('closed', 'manual_reconciliation', 0, 0);
 
+    PERFORM pg_temp.datafix_prepare_captured(fix);
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS
+        SELECT {{target.key}}, (coalesce(option_symbol, ticker)) AS symbol, true AS datafix_matches, true AS datafix_already FROM public.active_positions WITH NO DATA
+    $sql$);
+    -- From here on, whatever changes anywhere is the fix's doing.
+    PERFORM pg_temp.datafix_watch();
+
     -- Lock the rows and copy them, in one statement: what is copied is what will be changed.
     copied := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
         INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
@@ -69,11 +77,11 @@ BEGIN
     -- What stands in the table under the expected keys. Exactly these rows, or nothing happens; where none of
     -- them exists, the fix is not applicable here.
     EXECUTE pg_temp.datafix_sql(fix, $sql$
-        CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS
+        INSERT INTO pg_temp.datafix_actual
         SELECT {{target.key}},
-               (coalesce(option_symbol, ticker)) AS symbol,
-               (status IN ('open', 'closing')) IS TRUE AS datafix_matches,
-               (status = 'closed') IS TRUE AS datafix_already
+               (coalesce(option_symbol, ticker)),
+               (status IN ('open', 'closing')) IS TRUE,
+               (status = 'closed') IS TRUE
           FROM public.active_positions
          WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})
     $sql$);

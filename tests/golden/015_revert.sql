@@ -35,10 +35,17 @@ BEGIN
     -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
     -- a value since must not lose it.
     fix := pg_temp.datafix_compare(fix);
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        EXECUTE pg_temp.datafix_prepare_identity(one, 'then');
+        EXECUTE pg_temp.datafix_prepare_identity(one, 'now');
+    END LOOP;
+
+    -- From here on, whatever changes anywhere is the revert's doing.
+    PERFORM pg_temp.datafix_watch();
     -- A key alone is no proof of identity: a row that somebody put under one of these keys since is not ours.
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        EXECUTE pg_temp.datafix_identity_query(one, 'then');
-        EXECUTE pg_temp.datafix_identity_query(one, 'now');
+        EXECUTE pg_temp.datafix_fill_identity(one, 'then');
+        EXECUTE pg_temp.datafix_fill_identity(one, 'now');
         PERFORM pg_temp.datafix_mark_others(one);
     END LOOP;
     PERFORM pg_temp.datafix_settle_conflicts(fix);
