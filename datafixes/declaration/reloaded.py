@@ -30,8 +30,8 @@ class Reloading:
         files = list(paths)
         if not files or not sys.executable:
             return cls(None)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", __name__, *files]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        command = [sys.executable, "-P", "-m", __name__, *files]
         try:
             return cls(
                 subprocess.Popen(
