@@ -204,7 +204,7 @@ def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
     try:
         symbol = parse_symbol(name)
     except NoSymbol as error:
-        raise NoAnswer(f"{deed} {error.message}", instrument=instrument) from None
+        raise NoAnswer(f"{deed} {shown}: {error.message}", instrument=instrument) from None
     if (kind == OPTION) is not isinstance(symbol, Option):
         raise NoAnswer(f"{symbol} is said to be {kind!r}", instrument=instrument)
     return symbol

@@ -72,7 +72,10 @@ class FileBroker:
     _content: _Content | None = None
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
-        """See `Broker.positions`. A file with one bad line says nothing about any account."""
+        """See `Broker.positions`.
+
+        A file with one bad line says nothing about any account, and a row in something else nothing about its own.
+        """
         try:
             content = self._read()
         except NoAnswer as error:
@@ -164,15 +167,22 @@ def _is_set_apart(
             content.positions.setdefault(account, [])
             content.left_out.setdefault(account, {})[instrument] = Ignored(quantity, told)
         return True
-    try:
-        why = foreign_in(row, parse_symbol(name))
-    except NoSymbol:
-        why = foreign_in(row, None)
-    if why:
-        told = f"{place}: {'has a fill in' if is_fill else 'holds'} {name[:40]}, {why}"
+    if why := _why_foreign(row, name):
         filled_at = _moment(row["filled_at"]) if is_fill else None
-        content.foreign.setdefault(account, []).append(_Foreign(instrument, told, filled_at))
+        content.foreign.setdefault(account, []).append(_Foreign(instrument, f"{place}: {why}", filled_at))
     return bool(why)
+
+
+def _why_foreign(row: Mapping[str, str], name: str) -> str:
+    """Why a row that is well written is neither a stock nor an option; empty where it may be one."""
+    deed = "has a fill in" if row.get("filled_at") else "holds"
+    try:
+        symbol, unknown = parse_symbol(name), ""
+    except NoSymbol as error:
+        symbol, unknown = None, error.message if exact(row.get("quantity", "")) is not None else ""
+    if why := foreign_in(row, symbol):
+        return f"{deed} {name[:40]}, {why}"
+    return unknown and f"{deed} {name[:40]}: {unknown}"
 
 
 def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple[str, Symbol], str]) -> None:

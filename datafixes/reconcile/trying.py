@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from datafixes.project import Project
     from datafixes.reconcile.pending import Pending
 
+# Who is in the way, how long it takes, and which role it is say nothing about the fix: a lock or a serialization, a
+# statement that was cancelled or a server that ends, privileges, a server that only reads, a lost connection.
+_PASSING = ("55P03", "40", "57", "42501", "25006", "08", "53")
+
 
 def check_pending_runs(project: Project, pending: Pending, target: str, say: Callable[[str], None]) -> None:
     """Run the revisions that have not run yet, keep nothing, and refuse where one of them cannot.
@@ -49,10 +53,10 @@ def _refused(project: Project, refusal: Refusal) -> DatafixError:
     """What stands in the way, and the ways past it."""
     fixes = [one for one in project.fixes() if one.revision == refusal.revision]
     named = [one for one in fixes if one.fix.name in refusal.message] or fixes
-    if not named:
+    if not named or refusal.sqlstate.startswith(_PASSING):
         return DatafixError(
-            f"Nothing was written: revision {refusal.revision} has not run in this database, and stops a trial of what"
-            f" comes after it: {refusal.message}",
+            f"Nothing was written: revision {refusal.revision} has not run in this database, and could not be tried: "
+            f"{refusal.message}",
             detail=refusal.detail,
             hint=refusal.hint,
         )

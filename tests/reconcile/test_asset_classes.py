@@ -129,7 +129,7 @@ def test_an_order_that_may_move_something_is_named(symbol: str, kind: Any) -> No
         with pytest.raises(NoAnswer, match=f"has an order in {symbol}, which is .*: neither a stock nor"):
             read_orders([order("SPY", "1"), row])
         assert str(read_orders([order("SPY", "1"), row], {symbol})[0].symbol) == "SPY"
-    with pytest.raises(NoAnswer, match="has an order in '8EF998015' is neither a ticker"):
+    with pytest.raises(NoAnswer, match="has an order in 8EF998015: '8EF998015' is neither a ticker"):
         read_orders([order("8EF998015", "1", asset_class="us_equity")])
 
 
@@ -235,8 +235,9 @@ def test_an_instrument_that_is_left_out_and_in_the_book_is_said(book: Trader, al
     ]  # fmt: skip
     assert (value["book"]["rows"], value["equal"], value["unreadable"]) == (5, 3, [])
     told = run(book, alpaca, "reconcile", **flags).out
-    assert told.splitlines()[1].startswith(
-        "! No difference, 3 positions equal, 2 instruments left out, 2 rows of the book in them"
+    assert (
+        "! No difference, 3 positions equal, 2 instruments left out, 2 rows of the book in them."
+        in " ".join(told.split())
     )
     assert "! equal; 5 rows in the book; 3 positions at the broker; 8EF998015 left out" in " ".join(
         told.split()
@@ -388,6 +389,19 @@ def test_cash_and_coins_of_a_file_are_no_stocks(book: Trader) -> None:
     value = of_file(book, path, code=1, **flags)  # tiny is in the book alone
     assert whys(value)["large"] is None
     assert {one["symbol"] for one in value["differences"] if one["kind"] == "missing"} == {"AAPL"}
+
+
+def test_an_odd_symbol_of_a_file_blinds_its_account_alone(book: Trader) -> None:
+    real = "".join(f"large,{one['symbol']},{one['quantity']}\n" for one in REAL)
+    path = held(book, f"account,symbol,quantity\n{real}large,8EF998015,3\ntiny,,\n")
+    value = whys(of_file(book, path, code=1))
+    assert (str(value["large"]).endswith("(to leave it out: broker_ignore=large:8EF998015)"), value["tiny"]) == (
+        True, None
+    )  # fmt: skip
+    assert of_file(book, path, code=3, broker_ignore="large:8EF998015")["equal"] == 3
+    # A line that makes no sense says nothing about anybody.
+    path = held(book, f"account,symbol,quantity\n{real}large,3,8EF998015\ntiny,,\n")
+    assert None not in whys(of_file(book, path, code=1)).values()
 
 
 def test_another_currency_is_another_instrument(book: Trader) -> None:

@@ -117,7 +117,8 @@ def test_fills_alone_do_not_say_that_nothing_is_held(tmp_path: Path) -> None:
         ("account,symbol,quantity\nlarge,SPY,NaN\n", "line 2: quantity 'NaN' is not a number"),
         ("account,symbol,quantity\nlarge,SPY,1_0\n", "line 2: quantity '1_0' is not a number"),
         ("account,symbol,quantity\nlarge,,5\n", "line 2: '' is neither a ticker nor"),
-        ("account,symbol,quantity\nlarge,S P Y,5\n", "line 2: 'S P Y' is neither a ticker nor"),
+        ("account,symbol,quantity\nlarge,S P Y,many\n", "line 2: 'S P Y' is neither a ticker nor"),
+        ("account,symbol,quantity\nlarge,S P Y,5\n", "line 2: holds S P Y: 'S P Y' is neither a ticker nor"),
         ('account,symbol,quantity\nlarge,"SPY\n', "line 2: unexpected end of data"),
         (
             "account,symbol,quantity\nlarge,SPY,5\n\nlarge,spy,5\n",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -589,10 +590,25 @@ def test_a_revert_that_cannot_run_any_more_is_nothing_to_build_on_either(book: T
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out) == (1, ""), ran.err
     assert (
-        "FAILED: Nothing was written: revision 017 has not run in this database, and stops a trial" in ran.err
+        "FAILED: Nothing was written: revision 017 has not run in this database, and could not be tried: "
+        in ran.err
     )
     assert "16 changed since" in ran.err
     assert [path.name, "017_revert_close_phantoms_016.py"] == book.written()
+
+
+def test_who_is_in_the_way_of_a_trial_is_no_reason_to_decline_the_fix(book: Trader) -> None:
+    assert book.project.alembic("downgrade", "014").code == 0
+    book.database.execute(new_row(id=80))
+    with closing(book.database.connect()) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE active_positions IN SHARE MODE")
+        ran = book.run("-x", "lock_timeout=100ms", "-x", "lock_attempts=1", "propose", "--phantoms")
+    assert (ran.code, ran.out, book.written()) == (1, "", []), ran.err
+    assert (
+        "FAILED: Nothing was written: revision 015 has not run in this database, and could not be tried:"
+        in ran.err
+    )
+    assert ("lock timeout" in ran.err, "decline" in ran.err) == (True, False), ran.err
 
 
 def test_through_the_lambda_nothing_is_built_on_what_cannot_be_tried(
