@@ -284,7 +284,8 @@ BEGIN
               LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
              ORDER BY {{r.key}}
         $sql$, one ->> 'audit', one ->> 'target',
-            pg_temp.datafix_each_shown(one, compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later, '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place));
+            pg_temp.datafix_each_shown(one, compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later,
+                '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place));
     END LOOP;
 END
 $engine$;

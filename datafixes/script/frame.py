@@ -148,9 +148,9 @@ def _pin(limits: Limits) -> str:
     )
     return f"""\
 -- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk;
--- the names of types and of what a regclass points at are written in one way, and NULL in an array is read as one; images
--- and temporary tables are ordinary tables; memory for comparing some 100,000 rows. The search_path is noted for event
--- triggers: they run under it as after any other statement.
+-- the names of types and of what a regclass points at are written in one way, and NULL in an array is read as one;
+-- images and temporary tables are ordinary tables; memory for comparing some 100,000 rows. The search_path is noted for
+-- event triggers: they find what they find after any other statement.
 DO $settings$
 BEGIN
     PERFORM pg_catalog.set_config('datafixes.search_path', pg_catalog.current_setting('search_path'), true);

@@ -19,11 +19,12 @@ EXCEPTION WHEN OTHERS OR ASSERT_FAILURE OR QUERY_CANCELED THEN
         hint          text;
         context       text;
     BEGIN
-        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT,
-            context = PG_EXCEPTION_CONTEXT, of_schema = SCHEMA_NAME, of_table = TABLE_NAME, of_column = COLUMN_NAME, of_type = PG_DATATYPE_NAME,
-            of_constraint = CONSTRAINT_NAME;
-        PERFORM pg_temp.datafix_fail({mask}, pg_catalog.jsonb_build_object('code', code, 'message', message, 'detail', detail, 'hint', hint,
-            'context', context, 'schema', of_schema, 'table', of_table, 'column', of_column, 'type', of_type, 'constraint', of_constraint));
+        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+            hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT, of_schema = SCHEMA_NAME, of_table = TABLE_NAME,
+            of_column = COLUMN_NAME, of_type = PG_DATATYPE_NAME, of_constraint = CONSTRAINT_NAME;
+        PERFORM pg_temp.datafix_fail(pg_catalog.jsonb_build_object('code', code, 'message', message, 'detail', detail,
+            'hint', hint, 'context', context, 'schema', of_schema, 'table', of_table, 'column', of_column,
+            'type', of_type, 'constraint', of_constraint));
     END;
 """
 
@@ -38,7 +39,7 @@ def without_values(block: str, masks: tuple[str, ...]) -> str:
     if not masks:
         return block
     before, end, after = block.rpartition("END")
-    return f"{before}{_HANDLER.format(mask=literal.text(pattern_of(masks)))}{end}{after}"
+    return f"{before}{_HANDLER}{end}{after}"
 
 
 def sent_without_values(statements: str, masks: tuple[str, ...]) -> str:
@@ -64,7 +65,7 @@ def _as_regex(mask: str) -> str:
 
 
 def _character(character: str) -> str:
-    """A character as it stands for itself; beyond ASCII in both cases, because not every database knows small letters."""
+    """A character that stands for itself; beyond ASCII in both cases: not every database knows small letters."""
     if character.isascii():
         return character if character.isalnum() or character == "_" else f"\\{character}"
     other = character.upper()

@@ -1,5 +1,5 @@
--- What messages do not say: values of columns that are masked. Errors are written into the server's log, from where nobody
--- takes them back, so they are left out here and not where a message is shown.
+-- What messages do not say: values of columns that are masked. The server logs every error, and nobody takes it back
+-- from there: values are left out here, and not where a message is shown.
 
 -- Whether a column is masked; names are as in plans and reports.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_is_masked(mask text, schema_name text, table_name text, column_name text)
@@ -25,19 +25,21 @@ $engine$;
 -- Whether values of a column, or of what is called so, are left out: of one table, or of any table of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_hides(fix jsonb, column_name text)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT coalesce(fix -> 'masked' ? column_name, (SELECT bool_or(t -> 'masked' ? column_name) FROM jsonb_array_elements(fix -> 'tables') AS t), false)
+    SELECT coalesce(fix -> 'masked' ? column_name,
+               (SELECT bool_or(t -> 'masked' ? column_name) FROM jsonb_array_elements(fix -> 'tables') AS t), false)
 $engine$;
 
 -- A list over columns, as datafix_each makes it: by one pattern, or by another one where values are masked.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_each_shown(fix jsonb, columns jsonb, pattern text, if_masked text)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(pg_temp.datafix_each(jsonb_build_array(c), CASE WHEN pg_temp.datafix_hides(fix, c ->> 'name') THEN if_masked ELSE pattern END),
-                      ', ' ORDER BY (c -> 'position')::int)
+    SELECT string_agg(pg_temp.datafix_each(jsonb_build_array(c),
+                          CASE WHEN pg_temp.datafix_hides(fix, c ->> 'name') THEN if_masked ELSE pattern END), ', '
+                      ORDER BY (c -> 'position')::int)
       FROM jsonb_array_elements(columns) AS c
 $engine$;
 
 -- Fails as a statement failed ("told": what GET STACKED DIAGNOSTICS says), without the values that PostgreSQL names.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_fail(mask text, told jsonb)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_fail(told jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     code    text := told ->> 'code';
@@ -46,23 +48,29 @@ DECLARE
     hint    text := coalesce(nullif(told ->> 'hint', ''), 'Nothing was changed.');
     place   text := split_part(told ->> 'context', E'\n', 1);
 BEGIN
-    IF place !~ '^PL/pgSQL function pg_temp_\d+\.datafix_(refuse|fail)\(' THEN      -- the engine's own hold none
+    -- Of the place, in whatever language it is said, only names are read. The engine's own messages hold no values.
+    IF place !~ 'pg_temp_\d+\.datafix_(refuse|fail)\(' THEN
         -- "Key (email)=(x) already exists.": whatever the value is, it ends before the last bracket.
-        detail := CASE WHEN detail ~ '^Key [(].*[)]=[(]' THEN left(detail, strpos(detail, ')=(') + 1) || '(masked)' || substring(detail FROM '[^)]*$') END;
-        IF place ~ '^PL/' AND place !~ '^PL/pgSQL .* line \d+ at (?!RAISE|ASSERT)' THEN
-            message := format('%s says what may hold values of masked columns', place);       -- a function may say anything
+        detail := CASE WHEN detail ~ '^Key [(].*[)]=[(]'
+                  THEN left(detail, strpos(detail, ')=(') + 1) || '(masked)' || substring(detail FROM '[^)]*$') END;
+        IF place ~ '\m(RAISE|ASSERT)\M|PL/(?!pgSQL)' THEN
+            -- a function may say anything; where it stands is a name, unless it is a statement
+            message := format('%s says what may hold values of masked columns',
+                coalesce(substring(place FROM '^[\w/ ().,$-]*$'), 'a function'));
         ELSIF code !~ '^(0A|2[1235]|4[024]|5[34578])' OR code IN ('22021', '22P05') THEN
             message := 'PostgreSQL says what may hold values of masked columns';
-        ELSIF code ~ '^22' OR code = '42601' AND place !~ '^PL/pgSQL function (inline_code_block|pg_temp_\d+\.datafix_)' THEN
+        ELSIF code ~ '^22' OR code = '42601' AND place !~ '(inline_code_block|pg_temp_\d+\.datafix_)' THEN
             message := regexp_replace(message, '".*"', '"(masked)"');
         END IF;
         hint := CASE WHEN code ~ '^42' AND message = told ->> 'message' THEN hint ELSE 'Nothing was changed.' END;
     END IF;
     IF detail IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint, SCHEMA = told ->> 'schema', TABLE = told ->> 'table', COLUMN = told ->> 'column',
-            CONSTRAINT = told ->> 'constraint', DATATYPE = told ->> 'type';
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint, SCHEMA = told ->> 'schema',
+            TABLE = told ->> 'table', COLUMN = told ->> 'column', CONSTRAINT = told ->> 'constraint',
+            DATATYPE = told ->> 'type';
     END IF;
-    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = told ->> 'schema', TABLE = told ->> 'table',
-        COLUMN = told ->> 'column', CONSTRAINT = told ->> 'constraint', DATATYPE = told ->> 'type';
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = told ->> 'schema',
+        TABLE = told ->> 'table', COLUMN = told ->> 'column', CONSTRAINT = told ->> 'constraint',
+            DATATYPE = told ->> 'type';
 END
 $engine$;

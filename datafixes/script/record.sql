@@ -123,8 +123,8 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT pg_temp.datafix_constraints(pg_temp.datafix_recorded(label), mode)
 $engine$;
 
--- Stops to record. Refuses where the statements did what takes the ground from under a recording, or changed rows of other
--- tables than those of the fix.
+-- Stops to record. Refuses where the statements did what takes the ground from under a recording, or changed rows of
+-- other tables than those of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_stop_recording(label text, surroundings jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE

@@ -439,7 +439,8 @@ BEGIN
                   FROM pg_temp.datafix_restore_{{n}} AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
                  WHERE r.datafix_action IS NOT NULL
             $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'),
-                pg_temp.datafix_each_shown(one, proof, 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || coalesce(left(t.%1$I::text, 100), ''NULL'') || '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END',
+                pg_temp.datafix_each_shown(one, proof, 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || '
+                    'coalesce(left(t.%1$I::text, 100), ''NULL'') || '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END',
                     'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is (masked)'' END'),
                 one ->> 'target')) INTO proven, example;
         ELSE

@@ -1,8 +1,8 @@
 -- What a fix must leave alone: PostgreSQL counts the rows that a transaction inserts, updates and deletes in every table,
 -- so what triggers and foreign keys do elsewhere shows.
 
--- Makes ready to watch, before the fix changes anything. All that the engine creates for itself is there before the watch
--- begins: an event trigger may write down each of these statements, and that is not the fix's doing.
+-- Makes ready to watch, before the fix changes anything. All that the engine creates for itself is there before the
+-- watch begins: an event trigger may write down each of these statements, and that is not the fix's doing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_watch(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -17,7 +17,8 @@ BEGIN
     IF missing IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s, which may differ', fix ->> 'fix', missing));
     END IF;
-    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_watched ON COMMIT DROP AS SELECT * FROM pg_temp.datafix_counts() WITH NO DATA');
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_watched ON COMMIT DROP AS '
+        'SELECT * FROM pg_temp.datafix_counts() WITH NO DATA');
     PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_moment (transaction xid8) ON COMMIT DROP');
     PERFORM pg_temp.datafix_switch_triggers_off(fix);
 END
@@ -33,20 +34,22 @@ BEGIN
 END
 $engine$;
 
--- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds what it names
--- without a schema where it finds it after any other statement of this session; the statement itself means what it says.
+-- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds what it
+-- names without a schema where it finds it after any other statement of this session; the statement itself means what
+-- it says.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_make(statement text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled <> 'D') THEN       -- until this function ends
-        PERFORM set_config('search_path', concat_ws(', ', 'pg_catalog, pg_temp', nullif(current_setting('datafixes.search_path', true), '')), true);
+        PERFORM set_config('search_path',
+            concat_ws(', ', 'pg_catalog, pg_temp', nullif(current_setting('datafixes.search_path', true), '')), true);
     END IF;
     EXECUTE statement;
 END
 $engine$;
 
--- The relations whose changes PostgreSQL does not count in this transaction, and why: the rows are elsewhere, or are kept
--- by code that need not count them. Citus distributes rows of ordinary tables, and knows which.
+-- The relations whose changes PostgreSQL does not count in this transaction, and why: the rows are elsewhere, or are
+-- kept by code that need not count them. Citus distributes rows of ordinary tables, and knows which.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_uncounted()
 RETURNS TABLE (relation oid, why text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -58,7 +61,8 @@ BEGIN
         distributed := ARRAY(SELECT c.oid FROM pg_class AS c WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384);
     END IF;
     RETURN QUERY
-    SELECT c.oid, CASE WHEN c.oid = ANY (distributed) THEN 'is a table of Citus' WHEN c.relkind = 'f' THEN 'is a foreign table'
+    SELECT c.oid, CASE WHEN c.oid = ANY (distributed) THEN 'is a table of Citus'
+                       WHEN c.relkind = 'f' THEN 'is a foreign table'
                        ELSE format('is kept by the access method %I', am.amname) END
       FROM pg_class AS c LEFT JOIN pg_am AS am ON am.oid = c.relam
      WHERE c.oid = ANY (distributed) OR c.relkind = 'f'
@@ -67,15 +71,19 @@ END
 $engine$;
 
 -- What this transaction did to every table so far: what it counted, the table's file, and whether it has the table for
--- itself, as only DDL needs to. Large objects stand in a table of the system's. Where nothing is counted, the locks tell
--- that rows may have been written.
+-- itself, as only DDL needs to. Large objects stand in a table of the system's. Where nothing is counted, the locks
+-- tell that rows may have been written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_counts()
-RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint, deleted bigint, uncounted text, locks text[])
+RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint,
+               deleted bigint, uncounted text, locks text[])
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT c.oid, c.oid::regclass::text, c.relfilenode, held.exclusive IS TRUE, CASE WHEN held.exclusive AND c.relkind <> 'f' THEN pg_relation_size(c.oid) END,
-           pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid), pg_stat_get_xact_tuples_deleted(c.oid), u.why, coalesce(held.locks, '{}')
+    SELECT c.oid, c.oid::regclass::text, c.relfilenode, held.exclusive IS TRUE,
+           CASE WHEN held.exclusive AND c.relkind <> 'f' THEN pg_relation_size(c.oid) END,
+           pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid),
+           pg_stat_get_xact_tuples_deleted(c.oid), u.why, coalesce(held.locks, '{}')
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      LEFT JOIN (SELECT l.relation, array_agg(l.mode) AS locks, bool_or(l.mode = 'AccessExclusiveLock') AS exclusive FROM pg_locks AS l
+      LEFT JOIN (SELECT l.relation, array_agg(l.mode) AS locks, bool_or(l.mode = 'AccessExclusiveLock') AS exclusive
+                   FROM pg_locks AS l
                   WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid()
                     AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
                   GROUP BY l.relation) AS held ON held.relation = c.oid
@@ -111,10 +119,12 @@ DECLARE
     other record;
 BEGIN
     SELECT count(*) FILTER (WHERE counted) AS tables,
-           string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label)
+           string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ',
+                   nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label)
                FILTER (WHERE counted) AS which,
            count(*) FILTER (WHERE uncounted IS NOT NULL) AS unknown,
-           string_agg(format('%s %s%s', label, uncounted, CASE WHEN before THEN ', and this transaction wrote to it before the fix began' END), '; ' ORDER BY label)
+           string_agg(format('%s %s%s', label, uncounted,
+                   CASE WHEN before THEN ', and this transaction wrote to it before the fix began' END), '; ' ORDER BY label)
                FILTER (WHERE uncounted IS NOT NULL) AS which_unknown INTO other
       FROM (SELECT coalesce(was.label, now.label) AS label,
                    now.inserted - coalesce(was.inserted, 0) AS ins, now.updated - coalesce(was.updated, 0) AS upd, now.deleted - coalesce(was.deleted, 0) AS del,
@@ -133,10 +143,11 @@ BEGIN
             format('Nothing was changed. Name the table in the fix (RecordedFix), so that its rows are copied too, or say that it may differ: may_differ=[...]. Triggers: %s.',
                 pg_temp.datafix_name_triggers(fix)));
     ELSIF other.unknown > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s may have changed along, which PostgreSQL does not count there: %s',
-            fix ->> 'fix', other.unknown, CASE other.unknown WHEN 1 THEN '' ELSE 's' END, left(other.which_unknown, 500)), NULL,
-            format('Nothing was changed. Keep the fix from writing there, or say that it may differ: may_differ=[...]. What else writes there belongs into another migration. Triggers: %s.',
-                pg_temp.datafix_name_triggers(fix)));
+        PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s may have changed along, which '
+            'PostgreSQL does not count there: %s', fix ->> 'fix', other.unknown, CASE other.unknown WHEN 1 THEN '' ELSE 's' END,
+            left(other.which_unknown, 500)), NULL,
+            format('Nothing was changed. Keep the fix from writing there, or say that it may differ: may_differ=[...]. '
+                'What else writes there belongs into another migration. Triggers: %s.', pg_temp.datafix_name_triggers(fix)));
     END IF;
 END
 $engine$;
@@ -191,7 +202,8 @@ BEGIN
     IF (fix -> 'fire_triggers')::boolean THEN
         RETURN;
     END IF;
-    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_silenced ON COMMIT DROP AS SELECT tgrelid, tgname, tgenabled FROM pg_trigger WITH NO DATA');
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_silenced ON COMMIT DROP AS '
+        'SELECT tgrelid, tgname, tgenabled FROM pg_trigger WITH NO DATA');
     INSERT INTO pg_temp.datafix_silenced
     SELECT t.tgrelid, t.tgname, t.tgenabled FROM pg_trigger AS t
      WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
