@@ -73,15 +73,6 @@ SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $en
     SELECT given::text[]
 $engine$;
 
--- The labels of an enum, or of what a domain or an array is made of; empty for other types.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_labels(type_id oid)
-RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    WITH RECURSIVE part AS (
-        SELECT type_id AS oid
-        UNION SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END FROM part JOIN pg_type AS t USING (oid) WHERE t.typtype = 'd' OR t.typelem <> 0)
-    SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]') FROM part JOIN pg_enum AS e ON e.enumtypid = part.oid
-$engine$;
-
 -- The cast from a domain, or a domain over one, to what it is made of; empty for other types. Enums, arrays and ranges are
 -- compared by one operator for all of a kind, which does not take a domain.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_to_base(type_id oid)
@@ -102,8 +93,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_i
                'to_base', pg_temp.datafix_to_base(a.atttypid),
                'made_of', pg_temp.datafix_made_of(a.atttypid),
                'position', a.attnum,
-               'generated', a.attgenerated <> '',
-               'not_null', a.attnotnull) || coalesce(jsonb_build_object('labels', nullif(pg_temp.datafix_labels(a.atttypid), '[]')), '{}') ORDER BY a.attnum)
+               'generated', a.attgenerated <> '') ORDER BY a.attnum)
       FROM pg_attribute AS a
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
 $engine$;
@@ -267,24 +257,45 @@ BEGIN
 END
 $engine$;
 
--- A number that depends on every bit of a run's images and not on their order: later tampering shows as another one.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_digest(audit text, columns jsonb, run bigint, OUT images bigint, OUT digest numeric)
+-- A number that depends on every image of a run and not on their order: a checksum against accidents. What a reg* or an
+-- aclitem points at counts by its number ("numbers", which stay when it is renamed) or by its name ("names", which stay in
+-- another database; text counts as UTF-8 there). "0.1" is how that version did it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_digest(audit text, columns jsonb, run bigint, form text, OUT images bigint, OUT digest numeric)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
 DECLARE
-    kept text;
+    encoded text := CASE WHEN form = 'names' AND current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII') THEN 'convert_to(%s, ''UTF8'')' ELSE '%s' END;
+    kept    text;
 BEGIN
-    -- Types whose hash tells every bit apart are hashed as they are, which is fast; all others as their text. The name
-    -- of what a regclass points at may change; its number is the value.
+    -- Types whose hash tells every bit apart, and is the same on every server, are hashed as they are, which is fast; all
+    -- others as their text.
     SELECT string_agg(CASE
-               WHEN c ->> 'kept' ~ '^(smallint|integer|bigint|boolean|text|uuid|date|bytea|oid|name|"char"|character( varying)?[(][0-9]+[)]|character varying|'
+               WHEN c ->> 'kept' ~ '^(text|name|character( varying)?[(][0-9]+[)]|character varying)$' THEN format(encoded, format(CASE encoded WHEN '%s' THEN 'i.%I' ELSE 'i.%I::text' END, c ->> 'name'))
+               WHEN c ->> 'kept' ~ '^(smallint|integer|bigint|boolean|uuid|date|bytea|oid|"char"|'
                                    'timestamp([(][0-9][)])? with(out)? time zone|time([(][0-9][)])? without time zone)$' THEN format('i.%I', c ->> 'name')
-               WHEN c ->> 'kept' ~ '^reg' THEN format(CASE WHEN right(c ->> 'kept', 2) = '[]' THEN 'i.%I::oid[]::text' ELSE 'i.%I::oid' END, c ->> 'name')
-               ELSE format('CASE WHEN num_nulls(i.%1$I) = 0 THEN concat(i.%1$I) END', c ->> 'name') END, ', ' ORDER BY (c -> 'position')::int)
+               WHEN c ->> 'kept' ~ '^reg' AND form <> 'names' THEN format(CASE WHEN right(c ->> 'kept', 2) = '[]' THEN 'i.%I::oid[]::text' ELSE 'i.%I::oid' END, c ->> 'name')
+               WHEN c ->> 'kept' ~ '^aclitem' AND form = 'numbers' THEN format('i.%I', c ->> 'name')
+               ELSE format('CASE WHEN num_nulls(i.%1$I) = 0 THEN %2$s END', c ->> 'name', format(encoded, format('concat(i.%I)', c ->> 'name'))) END, ', ' ORDER BY (c -> 'position')::int)
       INTO kept FROM jsonb_array_elements(columns) AS c;
     EXECUTE format('SELECT count(*), sum(hash_record_extended(ROW(%s, i.audit_image, i.audit_id), 0)) FROM %s AS i WHERE i.audit_run_id = %s', kept, audit, run)
        INTO images, digest;
+END
+$engine$;
+
+-- What the ledger keeps of the images of a table: their number, their digest, and what their names meant.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_evidence(fix jsonb, OUT images bigint, OUT digest numeric, OUT noted jsonb)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    run     bigint := (fix -> 'run')::bigint;
+    by_name numeric;
+BEGIN
+    SELECT d.images, d.digest INTO images, digest FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', run, 'numbers') AS d;
+    IF images > 0 AND (current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')
+                       OR EXISTS (SELECT FROM jsonb_array_elements(fix -> 'columns') AS c WHERE c ->> 'kept' ~ '^(reg|aclitem)')) THEN
+        by_name := (SELECT d.digest FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', run, 'names') AS d);
+    END IF;
+    noted := jsonb_strip_nulls(jsonb_build_object('digest_by_name', by_name, 'names', nullif(pg_temp.datafix_named_in_images(fix), '[]')));
 END
 $engine$;
 

@@ -18,6 +18,8 @@ _CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
 _FILES = (
     "engine.sql",
     "masking.sql",
+    "names.sql",
+    "keys.sql",
     "guards.sql",
     "sequences.sql",
     "ledger.sql",

@@ -100,7 +100,8 @@ BEGIN
                     -- where triggers have a hand in it, which columns a fix wrote is known from the images only
                     CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
                          THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
-                    jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint, 'columns', $1 -> 'columns'))
+                    jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint, 'columns', $1 -> 'columns',
+                                       'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid)))
         $sql$, fix ->> 'ledger_tables') USING one;
     END LOOP;
     PERFORM pg_temp.datafix_prepare_watch(fix);
@@ -117,8 +118,8 @@ DECLARE
     moved    text := left('datafixes moved ' || (fix ->> 'fix'), 63);
 BEGIN
     PERFORM pg_temp.datafix_switch_triggers_on(fix);
-    EXECUTE format('UPDATE %s AS t SET images = kept.images, images_digest = kept.digest'
-        ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_digest(one ->> ''audit'', one -> ''columns'', (one -> ''run'')::bigint) AS kept'
+    EXECUTE format('UPDATE %s AS t SET images = kept.images, images_digest = kept.digest, shape = t.shape || kept.noted'
+        ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_evidence(one) AS kept'
         ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables') USING fix;
     EXECUTE format('UPDATE %s SET outcome = $1, rows_changed = $2, finished_at = clock_timestamp() WHERE run_id = $3', fix ->> 'ledger')
       USING outcome, changed, (fix -> 'run')::bigint;

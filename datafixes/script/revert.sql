@@ -119,8 +119,6 @@ BEGIN
                WHEN renamed ->> 'name' IS NOT NULL THEN format('%I is called %I now', was ->> 'name', renamed ->> 'name')
                WHEN has IS NULL THEN format('%I is gone', was ->> 'name')
                WHEN has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of' THEN format('the type %s of %I was %s and is %s', was ->> 'type', was ->> 'name', was ->> 'made_of', has ->> 'made_of')
-               WHEN NOT coalesce(has -> 'labels', '[]') @> coalesce(was -> 'labels', '[]') THEN format('the type %s of %I has no label %s any more', was ->> 'type', was ->> 'name',
-                   (SELECT string_agg(quote_literal(l), ', ') FROM jsonb_array_elements_text(was -> 'labels') AS l WHERE NOT has -> 'labels' ? l))
                WHEN has -> 'position' <> was -> 'position' THEN format('%I is another column than it was', was ->> 'name')
                ELSE format('%I was %s and is %s', was ->> 'name', was ->> 'type', has ->> 'type') END, '; ' ORDER BY (was -> 'position')::int)
       INTO problems
@@ -129,35 +127,52 @@ BEGIN
       LEFT JOIN jsonb_array_elements(fix -> 'columns') AS renamed ON has IS NULL AND renamed -> 'position' = was -> 'position'
      WHERE has ->> 'type' IS DISTINCT FROM was ->> 'type' OR has -> 'generated' IS DISTINCT FROM was -> 'generated'
         OR has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of'
-        -- a label that was renamed; the images are text, and would not find it (A12)
-        OR NOT coalesce(has -> 'labels', '[]') @> coalesce(was -> 'labels', '[]')
         -- columns are numbered anew where the database was restored from a dump
         OR last -> 'shape' -> 'target' = fix -> 'target_oid' AND has -> 'position' <> was -> 'position';
     -- A table that was dropped and made again has another oid; so has everything in a database that was restored from
     -- a dump, the ledger included.
-    IF problems IS NULL AND last -> 'shape' -> 'target' <> fix -> 'target_oid'
-       AND last -> 'shape' -> 'ledger' = to_jsonb((fix ->> 'ledger')::regclass::oid::bigint) THEN
+    IF problems IS NULL AND last -> 'shape' -> 'target' <> fix -> 'target_oid' AND pg_temp.datafix_was_here(fix, last -> 'shape') THEN
         problems := 'the table was dropped and made again';
     END IF;
+    -- The images are text, and would find what is called so now (A12).
+    problems := nullif(concat_ws('; ', problems, pg_temp.datafix_changed_types(fix, last -> 'shape'), pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
     IF problems IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s has another shape than when the fix ran: %s', fix ->> 'fix', fix ->> 'target', problems),
-            NULL, 'Nothing was changed. Downgrade the migration that changed the table first.');
+            NULL, 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed its name back (ALTER ... RENAME).');
     END IF;
 END
 $engine$;
 
--- The images are the ones that the run wrote.
+-- The images are the ones that the run wrote. Their digest is compared with numbers, which stay when things are renamed, and with
+-- names, which stay when they move to another database.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_images(fix jsonb, last jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    kept record;
+    shape   jsonb   := last -> 'shape';
+    run     bigint  := (last -> 'run_id')::bigint;
+    wrote   numeric := (last ->> 'images_digest')::numeric;
+    columns jsonb   := shape -> 'columns';
+    kept    record;
+    named   record;
 BEGIN
-    SELECT * INTO kept FROM pg_temp.datafix_digest(fix ->> 'audit', last -> 'shape' -> 'columns', (last -> 'run_id')::bigint);
-    IF kept.images <> (last -> 'images')::bigint OR kept.digest IS DISTINCT FROM (last ->> 'images_digest')::numeric THEN
-        PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: %s images, digest %s; the ledger says %s, %s',
-            fix ->> 'fix', last ->> 'run_id', fix ->> 'audit', kept.images, coalesce(kept.digest::text, '-'), last ->> 'images', last ->> 'images_digest'), NULL,
-            'Nothing was changed. Somebody wrote to the audit table: find out what, before anything is restored from it.');
+    SELECT * INTO kept FROM pg_temp.datafix_digest(fix ->> 'audit', columns, run, CASE WHEN shape ? 'types' THEN 'numbers' ELSE '0.1' END);
+    IF kept.images = (last -> 'images')::bigint THEN
+        IF kept.digest IS NOT DISTINCT FROM wrote THEN
+            RETURN;
+        ELSIF shape ? 'digest_by_name' THEN
+            SELECT * INTO named FROM pg_temp.datafix_digest(fix ->> 'audit', columns, run, 'names');
+            IF named.digest = (shape ->> 'digest_by_name')::numeric THEN
+                RETURN;
+            END IF;
+        -- Version 0.1 kept the digest with numbers only: in another database nobody can tell.
+        ELSIF NOT shape ? 'types' AND NOT pg_temp.datafix_was_here(fix, shape) AND EXISTS (SELECT FROM jsonb_array_elements(columns) AS c WHERE c ->> 'kept' ~ '^reg') THEN
+            RETURN;
+        END IF;
     END IF;
+    PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: it wrote %s with the digest %s, and there are %s with %s', fix ->> 'fix', run,
+            fix ->> 'audit', last ->> 'images', coalesce(wrote::text, '-'), kept.images, coalesce(kept.digest::text, '-')), NULL,
+        'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare with a backup: '
+        || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
 END
 $engine$;
 
@@ -363,6 +378,42 @@ BEGIN
                  WHEN image = 'before' THEN 'pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ''delete'' AND r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
                  ELSE 'pg_temp.datafix_placed_{{n}} AS r WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
             CASE WHEN one -> 'key' <> '[]' THEN '{{t.key}}' ELSE 't.tableoid, t.ctid' END));
+    END LOOP;
+END
+$engine$;
+
+-- A null goes back only where the table takes one: a column may be NOT NULL since, and NOT NULL ... NOT VALID forbids every null
+-- that is written, though older ones stand there.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_nulls(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    one    jsonb;
+    tests  text;
+    amiss  record;
+BEGIN
+    FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        SELECT string_agg(format('CASE WHEN %s THEN %L END', CASE
+                   WHEN one -> 'staged' @> name THEN format('r.datafix_action <> ''delete'' AND num_nulls(r.%I) > 0', a.attname)
+                   WHEN one -> 'writable' @> name THEN format('r.datafix_action = ''update'' AND num_nulls(t.%I) > 0', a.attname)
+                   ELSE 'r.datafix_action IN (''insert'', ''replace'')' END, a.attname), ', ')
+          INTO tests FROM pg_attribute AS a CROSS JOIN LATERAL (SELECT jsonb_build_array(jsonb_build_object('name', a.attname))) AS _ (name)
+         WHERE a.attrelid = (one ->> 'target_oid')::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attgenerated = '' AND NOT one -> 'key' ? a.attname::text
+           -- what was added since has its default, or a trigger fills it in
+           AND (one -> 'writable' @> name AND NOT one -> 'housekeeping' ? a.attname::text OR NOT a.atthasdef AND a.attidentity = '' AND NOT pg_temp.datafix_has_triggers(one));
+        CONTINUE WHEN tests IS NULL;
+        EXECUTE pg_temp.datafix_sql(one, format($sql$
+            SELECT count(*) AS rows, (SELECT string_agg(DISTINCT c, ', ') FROM unnest(string_to_array(string_agg(v.columns, chr(1)), chr(1))) AS c) AS columns,
+                   string_agg(v.key, ', ' ORDER BY v.place) AS keys
+              FROM (SELECT concat_ws(chr(1), %s) AS columns, %s FROM pg_temp.datafix_restore_{{n}} AS r %s WHERE r.datafix_action IS NOT NULL) AS v
+             WHERE v.columns <> ''
+        $sql$, tests, CASE WHEN one -> 'key' = '[]' THEN 'NULL::text AS key, 0 AS place' ELSE 'concat_ws(''/'', {{r.key}}) AS key, row_number() OVER (ORDER BY {{r.key}}) AS place' END,
+            CASE WHEN strpos(tests, 'num_nulls(t.') > 0 THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
+        IF amiss.rows > 0 THEN
+            PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s rows of %s cannot be given back: %s would be NULL, and is NOT NULL now%s', fix ->> 'fix', amiss.rows, one ->> 'target',
+                amiss.columns, coalesce(': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END, '')), NULL,
+                format('Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the rows are back: ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL',
+                       one ->> 'target', (SELECT string_agg(quote_ident(c), ' DROP NOT NULL, ALTER COLUMN ') FROM unnest(string_to_array(amiss.columns, ', ')) AS c)));
+        END IF;
     END LOOP;
 END
 $engine$;

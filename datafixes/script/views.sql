@@ -21,12 +21,7 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, colum
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     audit text   := format('%I.%I', audit_schema, audit_table);
-    key   text[] := (
-        SELECT ARRAY(SELECT a.attname FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] ORDER BY n)
-          FROM pg_index AS i
-         WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-           AND NOT EXISTS (SELECT FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = i.indkey[n] WHERE NOT a.attnotnull)
-         ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1);
+    key   text[] := pg_temp.datafix_first_key(target);
     as_text text := (SELECT string_agg(format('{alias}%I::text', k), ' || ''/'' || ') FROM unnest(key) AS k);
 BEGIN
     IF key IS NULL THEN
