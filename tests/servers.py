@@ -1,7 +1,11 @@
 """The real PostgreSQL servers that the tests run on, and one fresh database at a time."""
 
 import os
+import shutil
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -131,6 +135,10 @@ class Database:
         # Newer pg_dump writes a random key into \restrict and \unrestrict.
         return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("\\"))
 
+    def backup(self, *options: str) -> str:
+        """Everything in the database, or what the options say, as pg_dump writes it: `psql` of another one restores it."""
+        return self._program("pg_dump", ["--no-owner", *options], "", True, "postgres", {}).stdout
+
     def _program(
         self,
         program: str,
@@ -162,3 +170,69 @@ def running_server(version: int) -> Iterator[Server]:
         socket_directory = make_url(url).query["host"]
         assert isinstance(socket_directory, str)
         yield Server(version, socket_directory, binaries(PROGRAM_VERSION))
+
+
+INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian's packages put servers, one directory for each version."""
+
+
+@contextmanager
+def installed_server(version: int) -> Iterator[Server]:
+    """Start a server that this machine has and the wheel has not; its programs end with the context.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    programs = INSTALLED / str(version) / "bin"
+    user = "postgres" if os.geteuid() == 0 else None  # a server does not run as root
+    directory = Path(tempfile.mkdtemp(prefix="df-"))
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(directory)}
+    try:
+        if user:
+            shutil.chown(directory, user)
+        data = [
+            str(programs / "initdb"),
+            "-D",
+            str(directory / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "-N",
+        ]
+        subprocess.run(data, check=True, capture_output=True, user=user, env=environment, cwd=directory)
+        settings = {
+            "listen_addresses": "",
+            "fsync": "off",
+            "unix_socket_directories": str(directory),
+            "timezone": "UTC",
+        }
+        given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        running = subprocess.Popen(
+            [str(programs / "postgres"), "-D", str(directory / "data"), "-p", "5432", *given],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=user, env=environment, cwd=directory,
+        )  # fmt: skip
+        try:
+            _wait_for(directory)
+            yield Server(version, str(directory), binaries(PROGRAM_VERSION))
+        finally:
+            running.send_signal(signal.SIGINT)
+            running.wait(30)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait_for(socket_directory: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            psycopg2.connect(
+                host=str(socket_directory), port=5432, dbname="postgres", user="postgres"
+            ).close()
+            return
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -52,7 +52,7 @@ def values_given(
 def _value(connection: Connection, column: Column, given: str) -> Any:
     if given == "NULL":
         if column.not_null:
-            raise DatafixError(f"{column.name} is never null, so it cannot be set to NULL.")
+            raise DatafixError(f"{column.name} is NOT NULL, so it cannot be set to NULL.")
         return None
     _check_time(column, given)
     literal = text(given)

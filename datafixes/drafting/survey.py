@@ -35,7 +35,7 @@ class Column:
         type: its type as SQL writes it, with its length or scale.
         base: the type below it without domains, length and scale: ``pg_catalog."numeric"``.
         kind: what its values are in Python.
-        not_null: whether it is never null.
+        not_null: whether no NULL can be written to it.
         made: the database makes its values: generated, or an identity that is always generated.
     """
 
@@ -126,12 +126,17 @@ SELECT a.attname, pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.at
  WHERE a.attrelid = {oid} ORDER BY a.attnum
 """
 
+# What a key is, as datafix_unique_keys says it.
 _KEYS = """
 SELECT ARRAY(SELECT a.attname::text FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS n
                JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n] ORDER BY n),
        NOT EXISTS (SELECT FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS n
                      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n]
-                    WHERE NOT a.attnotnull)
+                    WHERE NOT a.attnotnull
+                       -- NOT VALID: there may be nulls all the same
+                       OR EXISTS (SELECT FROM pg_catalog.pg_constraint AS c
+                                   WHERE c.conrelid = i.indrelid AND c.contype = 'n' AND c.conkey[1] = a.attnum
+                                     AND NOT c.convalidated))
   FROM pg_catalog.pg_index AS i
  WHERE i.indrelid = {oid} AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid
    AND i.indpred IS NULL AND i.indexprs IS NULL

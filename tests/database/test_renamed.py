@@ -153,9 +153,7 @@ def test_a12_a_run_of_0_1_is_given_back_where_nothing_was_renamed(database: Data
 
 
 @pytest.mark.parametrize("noted", ["", AS_0_1], ids=["now", "0.1"])
-def test_a11_an_enum_that_was_swapped_for_another_is_read_by_its_text(
-    database: Database, noted: str
-) -> None:
+def test_a11_an_enum_that_was_swapped_for_another_is_read_by_its_text(database: Database, noted: str) -> None:
     database.execute(STAGE)
     fix = applied(database, MADE_OF_LABELS["enum"])
     database.execute(
@@ -217,11 +215,9 @@ PLACE: Made = ("place", ["CREATE TYPE place AS (a integer, b integer)"], "'(1,2)
 def test_a8_an_attribute_that_is_another_one_is_refused(
     database: Database, changes: Sequence[str], words: str
 ) -> None:
-    type_, made, was, wanted = PLACE
-    # A table's row type: PostgreSQL lets no composite change its attributes' types while a column has it.
-    fix = applied(database, (type_, made, was, wanted))
+    fix = applied(database, PLACE)
     if "ALTER ATTRIBUTE" in changes[0]:
-        database.execute(
+        database.execute(  # PostgreSQL changes no attribute's type while a column has the composite
             "CREATE TYPE other AS (a integer, b bigint)",
             "ALTER TABLE things ALTER COLUMN v TYPE other USING v::text::other",
             "DROP TABLE was",
@@ -322,7 +318,10 @@ def thing(kind: str, inside: str) -> Made:
     return type_, ["CREATE SCHEMA app", create, *made.format(kind=kind).split("; ")], value, "NULL"
 
 
-INSIDE_OR_KIND = [*((kind, "composite") for kind in KINDS), *(("regclass", inside) for inside in INSIDE if inside != "composite")]
+INSIDE_OR_KIND = [
+    *((kind, "composite") for kind in KINDS),
+    *(("regclass", inside) for inside in INSIDE if inside != "composite"),
+]
 
 
 @pytest.mark.parametrize(("kind", "inside"), INSIDE_OR_KIND)
@@ -330,8 +329,10 @@ def test_an_object_inside_of_a_value_that_has_another_name_now_is_refused(
     database: Database, kind: str, inside: str
 ) -> None:
     fix = applied(database, thing(kind, inside))
-    create, rename, drop, name = KINDS[kind]
-    words = f"v names the {kind[3:]} {name}, which is called (app.)?other".replace("(integer)", r"\(integer\)")
+    create, rename, _, name = KINDS[kind]
+    words = f"v names the {kind[3:]} {name}, which is called (app.)?other".replace(
+        "(integer)", r"\(integer\)"
+    )
     database.execute(rename)
     refused(database, fix, words)
     database.execute(create)  # the name means another object now
@@ -370,7 +371,11 @@ def test_a_column_of_objects_keeps_their_numbers_whatever_they_are_called(
         apply(database, fix)
 
 
-ROLES = ["CREATE ROLE thing_{0}", "ALTER ROLE thing_{0} RENAME TO other_{0}", "DROP ROLE IF EXISTS thing_{0}, other_{0}"]
+ROLES = [
+    "CREATE ROLE thing_{0}",
+    "ALTER ROLE thing_{0} RENAME TO other_{0}",
+    "DROP ROLE IF EXISTS thing_{0}, other_{0}",
+]
 
 
 @pytest.fixture
@@ -386,7 +391,11 @@ def role(database: Database) -> Iterator[str]:
 def test_a_role_inside_of_a_value_that_has_another_name_now_is_refused(
     database: Database, role: str, inside: str
 ) -> None:
-    value = {"aclitem": f"'{role}=r/postgres'", "aclitem[]": f"'{{{role}=r/postgres}}'", "regrole": f"'{role}'"}[inside]
+    value = {
+        "aclitem": f"'{role}=r/postgres'",
+        "aclitem[]": f"'{{{role}=r/postgres}}'",
+        "regrole": f"'{role}'",
+    }[inside]
     made: Made = ("place", [f"CREATE TYPE place AS (o {inside})"], f"ROW({value}::{inside})", "NULL")
     fix = applied(database, made)
     given_back(database, fix)
