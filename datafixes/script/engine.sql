@@ -257,29 +257,35 @@ BEGIN
 END
 $engine$;
 
--- A number that depends on every image of a run and not on their order: a checksum against accidents. What a reg* or an
--- aclitem points at counts by its number ("numbers", which stay when it is renamed) or by its name ("names", which stay in
--- another database; text counts as UTF-8 there). "0.1" is how that version did it.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_digest(audit text, columns jsonb, run bigint, form text, OUT images bigint, OUT digest numeric)
+-- A number that depends on every image of a run and not on their order: a checksum against accidents. What a reg* or
+-- an aclitem points at counts by its number ("numbers", which stay when it is renamed) or by its name ("names", which
+-- stay in another database; text counts as UTF-8 there). "0.1" is how that version did it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_digest(audit text, columns jsonb, run bigint, form text,
+                                                  OUT images bigint, OUT digest numeric)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
 DECLARE
-    encoded text := CASE WHEN form = 'names' AND current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII') THEN 'convert_to(%s, ''UTF8'')' ELSE '%s' END;
+    same    boolean := form <> 'names' OR current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII');
+    plain   text    := CASE WHEN same THEN 'i.%I' ELSE 'convert_to(i.%I::text, ''UTF8'')' END;
+    as_text text    := CASE WHEN same THEN 'concat(i.%1$I)' ELSE 'convert_to(concat(i.%1$I), ''UTF8'')' END;
     kept    text;
 BEGIN
-    -- Types whose hash tells every bit apart, and is the same on every server, are hashed as they are, which is fast; all
-    -- others as their text.
-    SELECT string_agg(CASE
-               WHEN c ->> 'kept' ~ '^(text|name|character( varying)?[(][0-9]+[)]|character varying)$' THEN format(encoded, format(CASE encoded WHEN '%s' THEN 'i.%I' ELSE 'i.%I::text' END, c ->> 'name'))
-               WHEN c ->> 'kept' ~ '^(smallint|integer|bigint|boolean|uuid|date|bytea|oid|"char"|'
-                                   'timestamp([(][0-9][)])? with(out)? time zone|time([(][0-9][)])? without time zone)$' THEN format('i.%I', c ->> 'name')
-               WHEN c ->> 'kept' ~ '^reg' AND form <> 'names' THEN format(CASE WHEN right(c ->> 'kept', 2) = '[]' THEN 'i.%I::oid[]::text' ELSE 'i.%I::oid' END, c ->> 'name')
-               WHEN c ->> 'kept' ~ '^aclitem' AND form = 'numbers' THEN format('i.%I', c ->> 'name')
-               ELSE format('CASE WHEN num_nulls(i.%1$I) = 0 THEN %2$s END', c ->> 'name', format(encoded, format('concat(i.%I)', c ->> 'name'))) END, ', ' ORDER BY (c -> 'position')::int)
-      INTO kept FROM jsonb_array_elements(columns) AS c;
-    EXECUTE format('SELECT count(*), sum(hash_record_extended(ROW(%s, i.audit_image, i.audit_id), 0)) FROM %s AS i WHERE i.audit_run_id = %s', kept, audit, run)
-       INTO images, digest;
+    -- Types whose hash tells every bit apart, and is the same on every server, are hashed as they are, which is fast;
+    -- all others as their text.
+    SELECT string_agg(format(CASE
+               WHEN type ~ '^(text|name|character( varying)?[(][0-9]+[)]|character varying)$' THEN plain
+               WHEN type ~ '^(smallint|integer|bigint|boolean|uuid|date|bytea|oid|"char"|'
+                           'timestamp([(][0-9][)])? with(out)? time zone|time([(][0-9][)])? without time zone)$'
+                    THEN 'i.%I'
+               WHEN type ~ '^reg' AND form <> 'names' THEN
+                    CASE WHEN right(type, 2) = '[]' THEN 'i.%I::oid[]::text' ELSE 'i.%I::oid' END
+               WHEN type ~ '^aclitem' AND form = 'numbers' THEN 'i.%I'
+               ELSE format('CASE WHEN num_nulls(i.%%1$I) = 0 THEN %s END', as_text) END, name), ', ' ORDER BY position)
+      INTO kept FROM jsonb_array_elements(columns) AS c
+     CROSS JOIN LATERAL (SELECT c ->> 'name', c ->> 'kept', (c -> 'position')::int) AS _ (name, type, position);
+    EXECUTE format('SELECT count(*), sum(hash_record_extended(ROW(%s, i.audit_image, i.audit_id), 0)) FROM %s AS i'
+        ' WHERE i.audit_run_id = %s', kept, audit, run) INTO images, digest;
 END
 $engine$;
 
@@ -290,12 +296,14 @@ DECLARE
     run     bigint := (fix -> 'run')::bigint;
     by_name numeric;
 BEGIN
-    SELECT d.images, d.digest INTO images, digest FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', run, 'numbers') AS d;
-    IF images > 0 AND (current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')
-                       OR EXISTS (SELECT FROM jsonb_array_elements(fix -> 'columns') AS c WHERE c ->> 'kept' ~ '^(reg|aclitem)')) THEN
-        by_name := (SELECT d.digest FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', run, 'names') AS d);
+    SELECT d.images, d.digest INTO images, digest
+      FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', run, 'numbers') AS d;
+    IF images > 0 AND (current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII') OR EXISTS (
+           SELECT FROM jsonb_array_elements(fix -> 'columns') AS c WHERE c ->> 'kept' ~ '^(reg|aclitem)')) THEN
+        SELECT d.digest INTO by_name FROM pg_temp.datafix_digest(fix ->> 'audit', fix -> 'columns', run, 'names') AS d;
     END IF;
-    noted := jsonb_strip_nulls(jsonb_build_object('digest_by_name', by_name, 'names', nullif(pg_temp.datafix_named_in_images(fix), '[]')));
+    noted := jsonb_strip_nulls(jsonb_build_object('digest_by_name', by_name,
+                                                  'names', nullif(pg_temp.datafix_named_in_images(fix), '[]')));
 END
 $engine$;
 

@@ -1,23 +1,28 @@
 -- What tells the rows of a table apart.
 
--- Whether no row can have a null in the column. PostgreSQL 18 says attnotnull also of a NOT NULL constraint that is NOT VALID,
--- which no row has been held against.
+-- Whether no row can have a null in the column. PostgreSQL 18 says attnotnull also of a NOT NULL constraint that is
+-- NOT VALID, which no row has been held against.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_never_null(a pg_attribute)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint AS c
-                                         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND c.conkey[1] = a.attnum AND NOT c.convalidated)
+                                         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND c.conkey[1] = a.attnum
+                                           AND NOT c.convalidated)
 $engine$;
 
--- The unique keys of a table, the primary key first. Only what is proven to hold for every row is one: an index that is
--- being made or whose making failed, one with a condition or an expression, and one WITHOUT OVERLAPS (which tells apart
--- what does not overlap, and not what is equal) are none. "nullable": the columns that can be null; a null identifies no row.
+-- The unique keys of a table, the primary key first. Only what is proven to hold for every row is one: an index that
+-- is being made or whose making failed, one with a condition or an expression, and one WITHOUT OVERLAPS (which tells
+-- apart what does not overlap, and not what is equal) are none. "nullable": the columns that can be null; a null
+-- identifies no row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_keys(target oid)
 RETURNS TABLE (index oid, key text[], nullable text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT i.indexrelid, k.key, k.nullable
       FROM pg_index AS i CROSS JOIN LATERAL (
-           SELECT array_agg(a.attname::text ORDER BY n), string_agg(a.attname, ', ' ORDER BY n) FILTER (WHERE NOT pg_temp.datafix_never_null(a))
-             FROM generate_series(0, i.indnkeyatts - 1) AS n JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n]) AS k (key, nullable)
-     WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+           SELECT array_agg(a.attname::text ORDER BY n),
+                  string_agg(a.attname, ', ' ORDER BY n) FILTER (WHERE NOT pg_temp.datafix_never_null(a))
+             FROM generate_series(0, i.indnkeyatts - 1) AS n
+             JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n]) AS k (key, nullable)
+     WHERE i.indrelid = target AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid
+       AND i.indpred IS NULL AND i.indexprs IS NULL
      ORDER BY i.indisprimary DESC, i.indexrelid
 $engine$;
 
@@ -27,23 +32,25 @@ RETURNS text[] LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT k.key FROM pg_temp.datafix_unique_keys(target) AS k WHERE k.nullable IS NULL LIMIT 1
 $engine$;
 
--- A deferrable key may be broken by what this transaction did before: it is checked now, and deferred again. What breaks
--- it from here on is found before the fix ends.
+-- A deferrable key may be broken by what this transaction did before: it is checked now, and deferred again. What
+-- breaks it from here on is found before the fix ends.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_deferrable(fix jsonb, index oid)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     one record;
 BEGIN
     SELECT format('%I.%I', n.nspname, c.conname) AS name, c.condeferred AS deferred INTO one
-      FROM pg_constraint AS c JOIN pg_namespace AS n ON n.oid = c.connamespace WHERE c.conindid = index AND c.contype IN ('p', 'u') AND c.condeferrable;
+      FROM pg_constraint AS c JOIN pg_namespace AS n ON n.oid = c.connamespace
+     WHERE c.conindid = index AND c.contype IN ('p', 'u') AND c.condeferrable;
     IF one.name IS NULL THEN
         RETURN;
     END IF;
     BEGIN
         EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', one.name);
     EXCEPTION WHEN unique_violation THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: this transaction has left two rows of %s with the same key: %s does not hold now', fix ->> 'fix', fix ->> 'target', one.name),
-            NULL, 'Nothing was changed. Put them right before the fix begins.');
+        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: this transaction has left two rows of %s with the '
+            'same key: %s does not hold now', fix ->> 'fix', fix ->> 'target', one.name), NULL,
+            'Nothing was changed. Put them right before the fix begins.');
     END;
     IF one.deferred THEN
         EXECUTE format('SET CONSTRAINTS %s DEFERRED', one.name);
@@ -51,8 +58,8 @@ BEGIN
 END
 $engine$;
 
--- The key identifies a row: a unique index over exactly these columns, none of which can be null. Where a recorded fix
--- declares none, it is the first such key, or else nothing: rows are told apart by their image.
+-- The key identifies a row: a unique index over exactly these columns, none of which can be null. Where a recorded
+-- fix declares none, it is the first such key, or else nothing: rows are told apart by their image.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_key(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -69,18 +76,24 @@ BEGIN
     IF wanted = '{}' THEN
         RETURN fix || jsonb_build_object('key_columns', '[]'::jsonb, 'lock', 'UPDATE');
     END IF;
-    SELECT * INTO found_key FROM pg_temp.datafix_unique_keys(target) AS k WHERE k.key @> wanted AND k.key <@ wanted LIMIT 1;
+    SELECT * INTO found_key FROM pg_temp.datafix_unique_keys(target) AS k
+     WHERE k.key @> wanted AND k.key <@ wanted LIMIT 1;
     IF found_key.index IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no unique index over (%s), so two rows could be one',
+        PERFORM pg_temp.datafix_refuse('DF005', format(
+            'datafix %s: %s has no unique index over (%s), so two rows could be one',
             fix ->> 'fix', fix ->> 'target', array_to_string(wanted, ', ')), NULL,
-            coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ') FROM pg_temp.datafix_unique_keys(target) AS k) || '.',
+            coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ')
+                                           FROM pg_temp.datafix_unique_keys(target) AS k) || '.',
                      'The table has no unique key at all: add one first.'));
     ELSIF found_key.nullable IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: the key column %s of %s can be null, and a null identifies no row',
+        PERFORM pg_temp.datafix_refuse('DF005', format(
+            'datafix %s: the key column %s of %s can be null, and a null identifies no row',
             fix ->> 'fix', found_key.nullable, fix ->> 'target'), NULL, coalesce(
-            (SELECT format('NOT NULL is NOT VALID there, and proves nothing. Fill in the nulls by another key, then: ALTER TABLE %s VALIDATE CONSTRAINT %I', fix ->> 'target', c.conname)
+            (SELECT format('NOT NULL is NOT VALID there, and proves nothing. Fill in the nulls by another key, then: '
+                           'ALTER TABLE %s VALIDATE CONSTRAINT %I', fix ->> 'target', c.conname)
                FROM pg_constraint AS c JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-              WHERE c.conrelid = target AND c.contype = 'n' AND NOT c.convalidated AND a.attname = ANY (wanted) LIMIT 1),
+              WHERE c.conrelid = target AND c.contype = 'n' AND NOT c.convalidated AND a.attname = ANY (wanted)
+              LIMIT 1),
             'Choose a key whose columns are all NOT NULL.'));
     END IF;
     PERFORM pg_temp.datafix_check_deferrable(fix, found_key.index);

@@ -100,7 +100,8 @@ BEGIN
                     -- where triggers have a hand in it, which columns a fix wrote is known from the images only
                     CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
                          THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
-                    jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint, 'columns', $1 -> 'columns',
+                    jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint,
+                                       'columns', $1 -> 'columns',
                                        'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid)))
         $sql$, fix ->> 'ledger_tables') USING one;
     END LOOP;

@@ -131,20 +131,23 @@ BEGIN
         OR last -> 'shape' -> 'target' = fix -> 'target_oid' AND has -> 'position' <> was -> 'position';
     -- A table that was dropped and made again has another oid; so has everything in a database that was restored from
     -- a dump, the ledger included.
-    IF problems IS NULL AND last -> 'shape' -> 'target' <> fix -> 'target_oid' AND pg_temp.datafix_was_here(fix, last -> 'shape') THEN
+    IF problems IS NULL AND last -> 'shape' -> 'target' <> fix -> 'target_oid'
+       AND pg_temp.datafix_was_here(fix, last -> 'shape') THEN
         problems := 'the table was dropped and made again';
     END IF;
     -- The images are text, and would find what is called so now (A12).
-    problems := nullif(concat_ws('; ', problems, pg_temp.datafix_changed_types(fix, last -> 'shape'), pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
+    problems := nullif(concat_ws('; ', problems, pg_temp.datafix_changed_types(fix, last -> 'shape'),
+                                 pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
     IF problems IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s has another shape than when the fix ran: %s', fix ->> 'fix', fix ->> 'target', problems),
-            NULL, 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed its name back (ALTER ... RENAME).');
+            NULL, 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed its '
+                  'name back (ALTER ... RENAME).');
     END IF;
 END
 $engine$;
 
--- The images are the ones that the run wrote. Their digest is compared with numbers, which stay when things are renamed, and with
--- names, which stay when they move to another database.
+-- The images are the ones that the run wrote. Their digest is compared with numbers, which stay when things are
+-- renamed, and with names, which stay when they move to another database.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_images(fix jsonb, last jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -155,7 +158,8 @@ DECLARE
     kept    record;
     named   record;
 BEGIN
-    SELECT * INTO kept FROM pg_temp.datafix_digest(fix ->> 'audit', columns, run, CASE WHEN shape ? 'types' THEN 'numbers' ELSE '0.1' END);
+    SELECT * INTO kept FROM pg_temp.datafix_digest(fix ->> 'audit', columns, run,
+        CASE WHEN shape ? 'types' THEN 'numbers' ELSE '0.1' END);
     IF kept.images = (last -> 'images')::bigint THEN
         IF kept.digest IS NOT DISTINCT FROM wrote THEN
             RETURN;
@@ -165,14 +169,16 @@ BEGIN
                 RETURN;
             END IF;
         -- Version 0.1 kept the digest with numbers only: in another database nobody can tell.
-        ELSIF NOT shape ? 'types' AND NOT pg_temp.datafix_was_here(fix, shape) AND EXISTS (SELECT FROM jsonb_array_elements(columns) AS c WHERE c ->> 'kept' ~ '^reg') THEN
+        ELSIF NOT shape ? 'types' AND NOT pg_temp.datafix_was_here(fix, shape)
+              AND EXISTS (SELECT FROM jsonb_array_elements(columns) AS c WHERE c ->> 'kept' ~ '^reg') THEN
             RETURN;
         END IF;
     END IF;
-    PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: it wrote %s with the digest %s, and there are %s with %s', fix ->> 'fix', run,
-            fix ->> 'audit', last ->> 'images', coalesce(wrote::text, '-'), kept.images, coalesce(kept.digest::text, '-')), NULL,
-        'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare with a backup: '
-        || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
+    PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: '
+            'it wrote %s with the digest %s, and there are %s with %s', fix ->> 'fix', run, fix ->> 'audit',
+            last ->> 'images', coalesce(wrote::text, '-'), kept.images, coalesce(kept.digest::text, '-')), NULL,
+        'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare '
+        'with a backup: ' || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
 END
 $engine$;
 
@@ -382,8 +388,8 @@ BEGIN
 END
 $engine$;
 
--- A null goes back only where the table takes one: a column may be NOT NULL since, and NOT NULL ... NOT VALID forbids every null
--- that is written, though older ones stand there.
+-- A null goes back only where the table takes one: a column may be NOT NULL since, and NOT NULL ... NOT VALID forbids
+-- every null that is written, though older ones stand there.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_nulls(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -392,28 +398,41 @@ DECLARE
     amiss  record;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        SELECT string_agg(format('CASE WHEN %s THEN %L END', CASE
-                   WHEN one -> 'staged' @> name THEN format('r.datafix_action <> ''delete'' AND num_nulls(r.%I) > 0', a.attname)
-                   WHEN one -> 'writable' @> name THEN format('r.datafix_action = ''update'' AND num_nulls(t.%I) > 0', a.attname)
-                   ELSE 'r.datafix_action IN (''insert'', ''replace'')' END, a.attname), ', ')
-          INTO tests FROM pg_attribute AS a CROSS JOIN LATERAL (SELECT jsonb_build_array(jsonb_build_object('name', a.attname))) AS _ (name)
-         WHERE a.attrelid = (one ->> 'target_oid')::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attgenerated = '' AND NOT one -> 'key' ? a.attname::text
-           -- what was added since has its default, or a trigger fills it in
-           AND (one -> 'writable' @> name AND NOT one -> 'housekeeping' ? a.attname::text OR NOT a.atthasdef AND a.attidentity = '' AND NOT pg_temp.datafix_has_triggers(one));
+        SELECT string_agg(format('CASE WHEN ' || CASE
+                   WHEN one -> 'staged' @> name THEN 'r.datafix_action <> ''delete'' AND num_nulls(r.%1$I) > 0'
+                   WHEN one -> 'writable' @> name THEN 'r.datafix_action = ''update'' AND num_nulls(t.%1$I) > 0'
+                   ELSE 'r.datafix_action IN (''insert'', ''replace'')' END || ' THEN %1$L END', a.attname), ', ')
+          INTO tests
+          FROM pg_attribute AS a
+         CROSS JOIN LATERAL (SELECT jsonb_build_array(jsonb_build_object('name', a.attname))) AS _ (name)
+         WHERE a.attrelid = (one ->> 'target_oid')::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+           AND a.attgenerated = '' AND NOT one -> 'key' ? a.attname::text
+           AND CASE WHEN NOT one -> 'writable' @> name
+                    -- what was added since has its default, or a trigger fills it in
+                    THEN NOT a.atthasdef AND a.attidentity = '' AND NOT pg_temp.datafix_has_triggers(one)
+                    -- a row that keeps a null is written too, and then held against a constraint that is NOT VALID
+                    ELSE NOT one -> 'housekeeping' ? a.attname::text
+                         AND (one -> 'staged' @> name OR NOT pg_temp.datafix_never_null(a)) END;
         CONTINUE WHEN tests IS NULL;
         EXECUTE pg_temp.datafix_sql(one, format($sql$
-            SELECT count(*) AS rows, (SELECT string_agg(DISTINCT c, ', ') FROM unnest(string_to_array(string_agg(v.columns, chr(1)), chr(1))) AS c) AS columns,
-                   string_agg(v.key, ', ' ORDER BY v.place) AS keys
-              FROM (SELECT concat_ws(chr(1), %s) AS columns, %s FROM pg_temp.datafix_restore_{{n}} AS r %s WHERE r.datafix_action IS NOT NULL) AS v
+            SELECT count(*) AS rows, string_agg(v.key, ', ' ORDER BY v.place) AS keys,
+                   ARRAY(SELECT DISTINCT c FROM unnest(string_to_array(string_agg(v.columns, chr(1)), chr(1))) AS c)
+                   AS columns
+              FROM (SELECT concat_ws(chr(1), %s) AS columns, %s
+                      FROM pg_temp.datafix_restore_{{n}} AS r %s WHERE r.datafix_action IS NOT NULL) AS v
              WHERE v.columns <> ''
-        $sql$, tests, CASE WHEN one -> 'key' = '[]' THEN 'NULL::text AS key, 0 AS place' ELSE 'concat_ws(''/'', {{r.key}}) AS key, row_number() OVER (ORDER BY {{r.key}}) AS place' END,
-            CASE WHEN strpos(tests, 'num_nulls(t.') > 0 THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
-        IF amiss.rows > 0 THEN
-            PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s rows of %s cannot be given back: %s would be NULL, and is NOT NULL now%s', fix ->> 'fix', amiss.rows, one ->> 'target',
-                amiss.columns, coalesce(': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END, '')), NULL,
-                format('Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the rows are back: ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL',
-                       one ->> 'target', (SELECT string_agg(quote_ident(c), ' DROP NOT NULL, ALTER COLUMN ') FROM unnest(string_to_array(amiss.columns, ', ')) AS c)));
-        END IF;
+        $sql$, tests, CASE WHEN one -> 'key' = '[]' THEN 'NULL::text AS key, 0 AS place'
+                           ELSE 'concat_ws(''/'', {{r.key}}) AS key, '
+                                'row_number() OVER (ORDER BY {{r.key}}) AS place' END,
+            CASE WHEN strpos(tests, 'num_nulls(t.') > 0
+                 THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
+        CONTINUE WHEN amiss.rows = 0;
+        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s rows of %s cannot be given back: %s would be '
+            'NULL, and is NOT NULL now%s', fix ->> 'fix', amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
+            ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END), NULL,
+            'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the rows '
+            'are back: ' || format('ALTER TABLE %s ', one ->> 'target')
+            || (SELECT string_agg(format('ALTER COLUMN %I DROP NOT NULL', c), ', ') FROM unnest(amiss.columns) AS c));
     END LOOP;
 END
 $engine$;
