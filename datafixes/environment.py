@@ -11,23 +11,18 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load the plugin by itself
+from datafixes.autogenerate import leave_audit_tables_alone
 from datafixes.database.connection import one_run_at_a_time, open_connection
 from datafixes.database.location import locate
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.running.execution import failure
 from datafixes.running.run import settings_of
-from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 
 _logger = logging.getLogger("alembic.datafixes")
 
 # An older Alembic ends a script to base by dropping the version table, outside of every transaction, so that it goes
 # even where the downgrade was refused. Online it never does. Nothing else can come last: the version does.
 _ITS_DROP = re.compile(r"DROP TABLE [^;\n]+;\s+(?=(?:COMMIT;\s+)?\Z)")
-
-_LEDGER_COLUMNS = {
-    LEDGER: frozenset({"run_id", "fix", "direction", "outcome", "fingerprint"}),
-    LEDGER_TABLES: frozenset({"run_id", "target_table", "audit_table", "images_digest"}),
-}
 
 
 def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any) -> None:
@@ -99,15 +94,3 @@ def _told(error: DatafixError) -> str:
     if "\n" not in error.message:
         return error.one_line()
     return "\n".join(part for part in (error.message, error.hint) if part)  # every place that was looked at
-
-
-def leave_audit_tables_alone(
-    item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any
-) -> bool:
-    """For ``include_object``: autogenerate must not drop audit tables and ledgers, which no model declares (B32)."""
-    if type_ != "table" or not reflected or compare_to is not None:
-        return True
-    columns = {column.name for column in item.columns}
-    return not (
-        columns.issuperset(AUDIT_COLUMNS) or (name in _LEDGER_COLUMNS and columns >= _LEDGER_COLUMNS[name])
-    )

@@ -6,10 +6,13 @@ imported here, and only what costs next to nothing.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
+
+from datafixes.autogenerate import leave_alone
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -17,10 +20,6 @@ if TYPE_CHECKING:
     from datafixes.declaration.fix import DataFix
     from datafixes.declaration.recorded import Fix, RecordedFix
     from datafixes.running.recording import Body
-
-
-def setup(plugin: Any) -> None:
-    """Called by Alembic for its entry point ``alembic.plugins``; importing this module has done the work."""
 
 
 @Operations.register_operation("apply_datafix")
@@ -249,3 +248,10 @@ def _drop(operations: Operations, operation: DropAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
     audit_tables.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)
+
+
+# Before 1.18 there are no plugins: then this import does what the plugin does elsewhere.
+if find_spec("alembic.runtime.plugins") is None:
+    from alembic.autogenerate import comparators
+
+    comparators.dispatch_for("schema")(leave_alone)

@@ -17,6 +17,7 @@ VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16
 
 # What these test is the same on every server: the newest one is enough.
 NEWEST_ONLY = (
+    "matrix",
     "plugin",
     "reconcile",
     "verify",

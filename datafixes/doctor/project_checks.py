@@ -4,6 +4,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
+from datafixes.alembic_plugin import NAME
 from datafixes.declaration.declared import FixOfRevision
 from datafixes.doctor.env_file import EnvFile, check_env, imports_the_operations, read_env
 from datafixes.doctor.finding import Finding, attention, bad, good
@@ -54,7 +55,7 @@ def alembic_version() -> tuple[int, ...]:
 
 def plugin_is_installed() -> bool:
     """Whether Alembic can find the operations by itself."""
-    return any(one.name == "datafixes" for one in importlib.metadata.entry_points(group="alembic.plugins"))
+    return any(one.name == NAME for one in importlib.metadata.entry_points(group="alembic.plugins"))
 
 
 def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,6 @@ def test_the_operations_add_no_more_than_alembic_needs() -> None:
         "jinja2",
         "sqlglot",
     }
-
-
-def test_alembic_finds_the_operations_by_itself() -> None:
-    [plugin] = [point for point in entry_points(group="alembic.plugins") if point.name == "datafixes"]
-    assert plugin.value == "datafixes.operations"
 
 
 def test_the_version_stands_in_two_places_and_is_one(project: dict[str, Any]) -> None:

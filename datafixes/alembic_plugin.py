@@ -1,0 +1,39 @@
+"""What Alembic's entry point ``alembic.plugins`` loads: with every command, and in the midst of Alembic's own import.
+
+So it imports next to nothing, and works while ``datafixes.operations`` is half imported: whoever imports that first
+starts Alembic's import with it, which comes here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+NAME = "alembic.autogenerate.datafixes"
+"""The plugin's name. Autogenerate asks the plugins ``alembic.autogenerate.*``, unless env.py names others."""
+
+
+def setup(plugin: Any) -> None:
+    """Called by Alembic: the operations are registered, and autogenerate is led past audit tables and ledgers.
+
+    Args:
+        plugin: Alembic's ``Plugin``.
+    """
+    from alembic.util import DispatchPriority
+
+    import datafixes.operations  # noqa: F401 - importing it registers them
+    from datafixes.autogenerate import leave_alone
+
+    plugin.add_autogenerate_comparator(leave_alone, "schema", "datafixes", priority=DispatchPriority.LAST)
+
+
+class _Plugins(ModuleType):
+    """This module. Alembic 1.18.0 to 1.20.0 iterate over what they load; 1.20.1 takes a module, and warns of a list."""
+
+    def __iter__(self) -> Iterator[ModuleType]:
+        yield self
+
+
+sys.modules[__name__].__class__ = _Plugins

@@ -1,0 +1,88 @@
+"""What autogenerate must leave alone: audit tables and ledgers, which no model declares (B32).
+
+Alembic loads this with every command and in the midst of its own import, so nothing of Alembic is imported at the top.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+MARK = "datafixes: "
+"""How the comment of everything begins that datafixes makes in a database."""
+
+_logger = logging.getLogger("alembic.datafixes")
+
+
+def is_ours(table: Any) -> bool:
+    """Whether a reflected table is an audit table or belongs to a ledger.
+
+    The comment with which it was made says so. Where comments were lost (pg_dump --no-comments), its columns do.
+
+    Args:
+        table: SQLAlchemy's, as it is in the database.
+    """
+    return (table.comment or "").startswith(MARK) or _looks_like_ours(table)
+
+
+def leave_audit_tables_alone(
+    item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any
+) -> bool:
+    """For ``include_object``: autogenerate neither drops nor alters audit tables and ledgers."""
+    if type_ != "table":
+        return True
+    in_the_database = item if reflected else compare_to
+    return in_the_database is None or not is_ours(in_the_database)
+
+
+def leave_alone(context: Any, upgrade_ops: Any, schemas: Any) -> None:
+    """For Alembic's own hook: take out whatever its comparison would do to audit tables and ledgers.
+
+    It comes after the comparison and asks nothing where there are no differences: a project without data fixes is
+    compared as ever, and as fast.
+
+    Args:
+        context: Alembic's AutogenContext.
+        upgrade_ops: what was found so far.
+        schemas: which schemas were compared.
+    """
+    from alembic.operations.ops import DropTableOp, ModifyTableOps
+
+    if context.dialect.name != "postgresql":
+        return
+    dropped = {_place(one): one for one in upgrade_ops.ops if isinstance(one, DropTableOp)}
+    altered = {_place(one) for one in upgrade_ops.ops if isinstance(one, ModifyTableOps)} - dropped.keys()
+    ours = {place for place, one in dropped.items() if is_ours(one.to_table())}
+    ours |= {place for place in altered if _is_marked(context, *place)}  # some model describes it
+    if ours:
+        named = ", ".join(sorted(".".join(filter(None, place)) for place in ours))
+        _logger.info("Autogenerate leaves alone what belongs to datafixes: %s", named)
+        theirs = (DropTableOp, ModifyTableOps)
+        upgrade_ops.ops[:] = [
+            one for one in upgrade_ops.ops if not (isinstance(one, theirs) and _place(one) in ours)
+        ]
+
+
+def _place(operation: Any) -> tuple[str | None, str]:
+    return operation.schema, operation.table_name
+
+
+def _is_marked(context: Any, schema: str | None, name: str) -> bool:
+    from sqlalchemy.exc import NoSuchTableError
+
+    try:
+        comment = context.inspector.get_table_comment(name, schema=schema)["text"]
+    except NoSuchTableError:  # it is to be created
+        return False
+    return (comment or "").startswith(MARK)
+
+
+def _looks_like_ours(table: Any) -> bool:
+    from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
+
+    ledger = {
+        LEDGER: {"run_id", "fix", "direction", "outcome", "fingerprint"},
+        LEDGER_TABLES: {"run_id", "target_table", "audit_table", "images_digest"},
+    }
+    columns = {column.name for column in table.columns}
+    return columns.issuperset(AUDIT_COLUMNS) or (table.name in ledger and columns >= ledger[table.name])
