@@ -65,7 +65,7 @@ def test_the_installed_package_names_a_module_that_can_be_iterated_over() -> Non
     plugin = point.load()
     assert plugin.__spec__.name == point.value  # a module, as Alembic 1.20.1 wants it
     assert [*plugin] == [plugin]  # and what 1.18.0 to 1.20.0 iterate over
-    assert plugin.NAME == point.name
+    assert point.name == plugin.NAME
 
 
 @pytest.mark.skipif(not HAS_PLUGINS, reason="this Alembic knows no plugins")
