@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest check lint bench clean FORCE
+.PHONY: help demo test test-oldest test-alembics test-matrix check lint bench clean FORCE
 
 # These lead Python and pip away from .venv.
 unexport PYTHONHOME PYTHONPATH
@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	while IFS='|' read -r name text; do printf '  make %-11s  %s\n' "$$name" "$$text"; done
+	while IFS='|' read -r name text; do printf '  make %-13s  %s\n' "$$name" "$$text"; done
 
 demo: $(STAMP) ## walk through the incident on a private PostgreSQL: close seven rows, give them back
 	@$(BIN)/python -m tests.demo.incident
@@ -31,20 +31,26 @@ test: $(STAMP) ## run all tests, on PostgreSQL 16 and 18
 test-oldest: ## run all tests with the oldest libraries that are supported
 	@$(MAKE) test VENV=.venv-oldest PIP_CONSTRAINT=$(CURDIR)/tests/oldest-requirements.txt
 
+test-alembics: $(STAMP) ## run the main paths on each supported Alembic, with the Python of .venv
+	@$(BIN)/python -m tests.matrix.run --here
+
+test-matrix: $(STAMP) ## run them on each supported Alembic, SQLAlchemy and Python, as far as they are here
+	@$(BIN)/python -m tests.matrix.run
+
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-check: lint test ## all that CI runs: lint and test
+check: lint test test-alembics ## all that CI runs
 
 bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same rows, and reconcile
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 	@$(BIN)/python tests/benchmarks/reconcile.py
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find datafixes alembic tests -name __pycache__ -type d -exec rm -rf {} +
 
 # The stamp holds the directory it was made for: a copied or moved .venv still belongs to the old one.
