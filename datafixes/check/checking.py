@@ -9,6 +9,7 @@ from datafixes.check.acting import names_used_twice, ways_back
 from datafixes.check.chain import Chain, id_findings
 from datafixes.check.changing import unrecorded_changes
 from datafixes.check.declaring import incomplete_fixes, numbers_brought
+from datafixes.check.dropping import dropped_copies
 from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.check.fix_sql import hazards_of_fixes
 from datafixes.check.later import Facts, later_findings
@@ -141,7 +142,8 @@ def _of_all(reading: _Reading, chain: Chain, wanted: set[Facts]) -> None:
     for module, finding in names_used_twice(declared):
         if by_module[module] in wanted:
             reading.found[by_module[module]].append(finding)
-    for facts, finding in later_findings(ordered, chain, [one for one in ordered if one in wanted]):
+    checked = [one for one in ordered if one in wanted]
+    for facts, finding in (*later_findings(ordered, chain, checked), *dropped_copies(ordered, checked)):
         reading.found[facts].append(finding)
 
 

@@ -79,6 +79,8 @@ _RULES = (
          "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX504] reason"),
     Rule("FIX505", "note", "a later revision that adds a column to such a table, and not to its audit table",
          "Add op.update_audit_table(table, name=audit), or the fix cannot be reverted until somebody does."),
+    Rule("FIX506", "error", "an upgrade that drops an audit table or the ledger as any other table",
+         "If autogenerate wrote it, remove it (see datafixes doctor); op.drop_audit_table() drops one on purpose."),
     Rule("FIX901", "error", "a silencer without a reason, or with a code that does not exist",
          "Write # datafixes: ignore[CODE] and why."),
     Rule("FIX902", "note", "a silencer that silences nothing",

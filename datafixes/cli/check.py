@@ -43,11 +43,13 @@ def command(  # noqa: PLR0913 - one for each option
     """
     from datafixes.check.checking import UnknownRevision, check, revision_files
     from datafixes.check.formats import FORMATS, catalogue, summary
+    from datafixes.doctor.plugin import warning_of
 
     if listed:
         write(catalogue(), output)
         return OK
-    scripts = _scripts(where.project(), bool(files))
+    project = where.project()
+    scripts = _scripts(project, bool(files))
     known = revision_files(*scripts) if scripts else []
     try:
         checked = check(known, files or None, since)
@@ -55,6 +57,8 @@ def command(  # noqa: PLR0913 - one for each option
         raise click.UsageError(f"--since {since}: {error.message}") from None
     text = FORMATS[form](checked)
     write(text if form == "json" or output else _encodable(text), output)
+    if scripts and (warning := warning_of(Path(project.scripts.dir))):
+        click.echo(warning, err=True)
     if form in ("github", "json") or output:
         click.echo(summary(checked), err=True)
     return DIFFERENT if checked.count("error") else OK

@@ -69,11 +69,16 @@ def command(where: Where, /, message: str, **given: Any) -> int:
     paths = _write(project, found, wish, given["rev_id"], given["head"])
     for path in paths:
         click.echo(str(path))
-    why = "" if given["reason"] else "say why in reason, "
-    click.echo(
-        f"Next: read {'them' if len(paths) > 1 else 'it'}, {why}then datafixes check and plan.", err=True
-    )
+    _tell_next(project, len(paths), why="" if given["reason"] else "say why in reason, ")
     return OK
+
+
+def _tell_next(project: Project, written: int, why: str) -> None:
+    from datafixes.doctor.plugin import warning_of
+
+    if warning := warning_of(Path(project.scripts.dir)):
+        click.echo(warning, err=True)
+    click.echo(f"Next: read {'them' if written > 1 else 'it'}, {why}then datafixes check and plan.", err=True)
 
 
 def _check_usage(given: dict[str, Any]) -> None:

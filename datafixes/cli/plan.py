@@ -1,5 +1,7 @@
 """``datafixes plan``."""
 
+from pathlib import Path
+
 import click
 
 from datafixes.cli.main import DIFFERENT, OK
@@ -31,12 +33,15 @@ def command(  # noqa: PLR0913 - one for each option
     The very scripts run, in a transaction that is rolled back and cannot be committed; each fix is reverted in it,
     as a proof. Exit code 3: something would be refused, or could not be taken back.
     """
+    from datafixes.doctor.plugin import warning_of
     from datafixes.plan.making import Wish, make_plan
     from datafixes.report.plan import document_of_plan, is_fine, plan_as_json
 
     project = where.project()
     view = view_of(project.settings, rows, mask, form)
     project.heads()  # where there is no project, that is said first
+    if warning := warning_of(Path(project.scripts.dir)):
+        click.echo(warning, err=True)
     wish = Wish(revision, downgrade, view, str(project.settings.lock_timeout))
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datafixes.doctor.finding import Finding, attention, bad, good
 
 _ENV = "env.py"
-_HOOK = "leave_audit_tables_alone"
 _STATEMENTS = ("execute", "exec_driver_sql", "scalar", "scalars")
 _ENDS = ("commit", "rollback")
 
@@ -84,7 +83,7 @@ def check_env(env: EnvFile) -> list[Finding]:
             )
         ]
     how = "datafixes.environment.run_migrations" if env.ours else "context.configure"
-    return [good(_ENV, f"It calls {how}."), _transaction(env), _each_its_own(env), _autogenerate(env)]
+    return [good(_ENV, f"It calls {how}."), _transaction(env), _each_its_own(env)]
 
 
 def _transaction(env: EnvFile) -> Finding:
@@ -152,38 +151,6 @@ def _each_its_own(env: EnvFile) -> Finding:
         "transaction_per_migration is not set: all migrations of a run share one transaction and its locks.",
         "context.configure(..., transaction_per_migration=True)",
     )
-
-
-def _autogenerate(env: EnvFile) -> Finding:
-    check = f"{_ENV}: autogenerate"
-    if _HOOK in env.words or (env.ours and env.option("include_object") is None):
-        return good(check, "Autogenerate leaves audit tables and ledgers alone.")
-    if _has_no_metadata(env):
-        return good(check, "It has no metadata, so autogenerate drops nothing.")
-    remedy = "context.configure(..., include_object=datafixes.environment.leave_audit_tables_alone)"
-    if env.option("include_object") is not None or env.passes_on:
-        return attention(
-            check,
-            f"It does not mention {_HOOK}: whether autogenerate would drop audit tables cannot be told.",
-            f"Call datafixes.environment.{_HOOK} in its include_object, with the same arguments.",
-        )
-    return bad(check, "Autogenerate would drop audit tables and ledgers, which no model declares.", remedy)
-
-
-def _has_no_metadata(env: EnvFile) -> bool:
-    given = env.option("target_metadata")
-    if given is None:
-        return True
-    if isinstance(given, ast.Constant):
-        return given.value is None
-    values = [
-        node.value
-        for node in ast.walk(env.tree)
-        if isinstance(node, ast.Assign)
-        and isinstance(given, ast.Name)
-        and any(isinstance(target, ast.Name) and target.id == given.id for target in node.targets)
-    ]
-    return bool(values) and all(isinstance(one, ast.Constant) and one.value is None for one in values)
 
 
 def imports_the_operations(env: EnvFile) -> bool:

@@ -1,15 +1,13 @@
 """What can go wrong in a project's files: looked at without a database."""
 
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from datafixes.alembic_plugin import NAME
 from datafixes.declaration.declared import FixOfRevision
-from datafixes.doctor.env_file import EnvFile, check_env, imports_the_operations, read_env
+from datafixes.doctor.env_file import EnvFile, check_env, read_env
 from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.doctor.plugin import alembic_version, check_autogenerate, check_plugin, plugin_is_installed
 
-_PLUGINS_SINCE = (1, 18)
 _LONGEST_ID = 32
 
 
@@ -44,41 +42,9 @@ def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
         ], None
     except (SyntaxError, ValueError) as error:
         return [bad("env.py", f"{path} is no Python: {error}.", "Correct it.")], None
-    return [*check_env(env), check_plugin(env, alembic_version(), plugin_is_installed())], env
-
-
-def alembic_version() -> tuple[int, ...]:
-    """The installed Alembic."""
-    parts = importlib.metadata.version("alembic").split(".")
-    return tuple(int(part) for part in parts[:2] if part.isdecimal())
-
-
-def plugin_is_installed() -> bool:
-    """Whether Alembic can find the operations by itself."""
-    return any(one.name == NAME for one in importlib.metadata.entry_points(group="alembic.plugins"))
-
-
-def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:
-    """Whether a revision finds ``op.apply_datafix`` (B33).
-
-    Args:
-        env: what was read of env.py.
-        version: Alembic's, two numbers.
-        installed: whether the entry point is there.
-    """
-    check, shown = "operations", ".".join(map(str, version))
-    if imports_the_operations(env):
-        return good(check, "env.py imports them.")
-    if version >= _PLUGINS_SINCE and installed:
-        return good(check, f"Alembic {shown} loads them by itself.")
-    why = (
-        "the entry point of datafixes is missing"
-        if version >= _PLUGINS_SINCE
-        else "it knows no plugins, and env.py does not import them"
-    )
-    return bad(
-        check, f"Alembic {shown} does not load them: {why}.", "Add import datafixes.operations to env.py."
-    )
+    loads = alembic_version(), plugin_is_installed()
+    found = [*check_env(env), check_plugin(env, *loads)]
+    return [*found, *([check_autogenerate(env, *loads)] if env.calls else [])], env
 
 
 def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:

@@ -30,11 +30,17 @@ from datafixes.plan.watch import Watch
 from datafixes.running.execution import failure
 from datafixes.running.migration import WATCHER
 from datafixes.running.run import DatafixFailed
+from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
+
+_DROPS_COPIES = (
+    "If autogenerate wrote it, remove what the revision does to {}, which holds what fixes need to be taken back. "
+    "Then look why it did: datafixes doctor"
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class _Making:
     running: str = ""
     stamped_past: tuple[StampedPast, ...] = ()
     reloading: Reloading = field(default_factory=lambda: Reloading(None))
+    copies: frozenset[str] = frozenset((LEDGER, LEDGER_TABLES))
 
     def stand_between(self, environment: EnvironmentContext) -> None:
         """Take over what env.py calls."""
@@ -110,7 +117,13 @@ class _Making:
             self.refusal = self._refused(_raised(error, f"revision {self.running}"))
 
     def _failure(self, error: DBAPIError, label: str) -> DatafixError:
-        return failure(error, label, masked=bool(self.wish.view.masks))
+        """What a statement ran into; PostgreSQL's own advice for a copy would be DROP ... CASCADE."""
+        failed = failure(error, label, masked=bool(self.wish.view.masks))
+        words = (error.statement or "").split()
+        name = words[-1].rpartition(".")[2].strip('"') if words[:2] == ["DROP", "TABLE"] else ""
+        if name in self.copies:
+            failed.hint = _DROPS_COPIES.format(name)
+        return failed
 
     def _refused(self, error: DatafixError) -> Refusal:
         return Refusal(self.running, error.message, error.hint, error.detail, getattr(error, "sqlstate", ""))
@@ -238,6 +251,7 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
     )
     making.stand_between(environment)
     config.attributes[WATCHER] = making.watch
+    making.copies |= {table.audit for one in fixes_of(scripts) for table in one.fix.tables}
     try:
         with _quietly(), environment:
             scripts.run_env()

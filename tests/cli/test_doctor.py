@@ -11,7 +11,8 @@ import pytest
 
 from datafixes.doctor.env_file import check_env, read_env
 from datafixes.doctor.finding import Finding
-from datafixes.doctor.project_checks import check_folder, check_plugin
+from datafixes.doctor.plugin import check_autogenerate, check_plugin
+from datafixes.doctor.project_checks import check_folder
 from datafixes.doctor.server import check_clock, check_counts, check_version
 from tests.cli.commands import datafixes
 from tests.projects import STOCK_ENV, Project, our_project, project_with_fix
@@ -83,8 +84,10 @@ STOCK = STOCK_ENV.replace("import datafixes.operations\n", "")
 CONFIGURE = "connection=connection, target_metadata=target_metadata"
 
 
-def of_env(text: str) -> dict[str, Finding]:
-    return {one.check.removeprefix("env.py: "): one for one in check_env(read_env(text))}
+def of_env(text: str, version: tuple[int, ...] = (1, 17)) -> dict[str, Finding]:
+    env = read_env(text)
+    found = [*check_env(env), check_autogenerate(env, version, True)]
+    return {one.check.removeprefix("env.py: "): one for one in found}
 
 
 def test_what_alembic_init_writes_needs_attention_and_no_more() -> None:
@@ -133,11 +136,73 @@ def test_b32_autogenerate_would_drop_audit_tables() -> None:
     assert of_env(other)["autogenerate"].state == "attention"
 
 
+@pytest.mark.parametrize(
+    ("options", "version", "state"),
+    [
+        ("", (1, 17), "bad"),
+        ("", (1, 18), "good"),
+        (", include_object=mine", (1, 18), "good"),
+        (", **more", (1, 18), "good"),
+        (", **more", (1, 17), "attention"),
+        (', autogenerate_plugins=["alembic.autogenerate.*", "app.*"]', (1, 20), "good"),
+        (
+            ', autogenerate_plugins=["alembic.autogenerate.tables", "alembic.autogenerate.datafixes"]',
+            (1, 20),
+            "good",
+        ),
+        (', autogenerate_plugins=["alembic.autogenerate.tables"]', (1, 20), "bad"),
+        (
+            ', autogenerate_plugins=["alembic.autogenerate.*", "~alembic.autogenerate.datafixes"]',
+            (1, 20),
+            "bad",
+        ),
+        (', autogenerate_plugins=["alembic.*", "~alembic.autogenerate.*", "app"]', (1, 20), "bad"),
+        (", autogenerate_plugins=PLUGINS", (1, 20), "attention"),
+    ],
+)
+def test_b32_the_hook_of_autogenerate(options: str, version: tuple[int, ...], state: str) -> None:
+    env = STOCK.replace("target_metadata = None", "from app import Base\ntarget_metadata = Base.metadata")
+    env = env.replace(CONFIGURE, f"{CONFIGURE}{options}")
+    assert of_env(env, version)["autogenerate"].state == state
+    assert of_env(f"import datafixes.operations\n{env}", (1, 13))["autogenerate"].state == "good"
+    hook = f"from datafixes.environment import leave_audit_tables_alone\n{env}"
+    assert of_env(hook.replace("=mine", "=leave_audit_tables_alone"), version)["autogenerate"].state in (
+        state,
+        "good",
+    )
+
+
+def test_b32_a_package_without_its_metadata_has_no_hook() -> None:
+    env = STOCK.replace("target_metadata = None", "from app import Base\ntarget_metadata = Base.metadata")
+    assert check_autogenerate(read_env(env), (1, 20), False).state == "bad"
+
+
+def test_b32_new_check_and_plan_say_what_to_add(tmp_path: Path, database: Database) -> None:
+    wanted = "include_object=datafixes.environment.leave_audit_tables_alone"
+    project = project_with_fix(tmp_path, database)
+    commands = (
+        ("check",), ("plan",), ("new", "reopen", "--table", "item", "--set", "status=open", "--where", "id = 1"),
+    )  # fmt: skip
+    for command in commands:
+        assert wanted not in datafixes(project, *command).err
+    (added,) = (tmp_path / "migrations/versions").glob("*reopen*.py")
+    added.unlink()
+    env = STOCK.replace(
+        "target_metadata = None", "import sqlalchemy\ntarget_metadata = sqlalchemy.MetaData()"
+    )
+    project.env(env.replace(CONFIGURE, f"{CONFIGURE}, autogenerate_plugins=['alembic.autogenerate.tables']"))
+    for command in commands:
+        ran = datafixes(project, *command)
+        assert ran.code == (3 if command == ("check",) else 0), ran.err  # the fix is declared twice
+        assert wanted in ran.err
+        assert wanted not in ran.out
+
+
 def test_run_migrations_does_all_of_it() -> None:
     ours = "from alembic import context\nfrom datafixes.environment import run_migrations\nrun_migrations(context, target_metadata=m{})\n"
     assert {one.state for one in of_env(ours.format("")).values()} == {"good"}
     assert of_env(ours.format(", transaction_per_migration=False"))["transactions"].state == "attention"
-    assert of_env(ours.format(", include_object=mine"))["autogenerate"].state == "attention"
+    assert of_env(ours.format(", include_object=mine"))["autogenerate"].state == "good"  # it imports the hook
     assert of_env("print(1)")["env.py"].state == "attention"
 
 

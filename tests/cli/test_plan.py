@@ -367,3 +367,15 @@ def test_the_small_book_is_planned_under_hostile_settings(tmp_path: Path, databa
         f"ALTER DATABASE \"{database.name}\" SET bytea_output = 'escape'",
     )
     assert answer(project, "plan")["fine"]
+
+
+@pytest.mark.parametrize("name", ["datafix_run", "item_audit"])
+def test_b32_a_revision_that_autogenerate_wrote_is_not_told_to_cascade(
+    name: str, database: Database, tmp_path: Path
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    project.revision("c", "b", f"op.drop_table({name!r})", top="fix = None")
+    ran = datafixes(project, "plan")
+    assert ran.code == 3
+    assert f"remove what the revision does to {name}" in " ".join(ran.out.split())
+    assert "CASCADE" not in ran.out

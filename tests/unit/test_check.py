@@ -310,6 +310,35 @@ def test_ids_that_alembic_cannot_keep_or_find(folder: Folder) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("up", "told"),
+    [
+        ('op.drop_table("datafix_run")', "FIX506 datafix_run is dropped: the ledger."),
+        (
+            'op.drop_table("datafix_run_table", schema="public")',
+            "FIX506 datafix_run_table is dropped: the ledger.",
+        ),
+        ('op.drop_table("orders_audit")', "FIX506 orders_audit is dropped: the only copies of rows."),
+        (
+            'op.execute("DROP TABLE orders_audit CASCADE")',
+            "FIX506 orders_audit is dropped: the only copies of rows.",
+        ),
+        ('op.drop_table("copies", schema="x")', "FIX506 x.copies is dropped: the only copies of rows."),
+        ('op.drop_table("datafix_run", schema="x")', "FIX506 x.datafix_run is dropped: the ledger."),
+    ],
+)
+def test_an_upgrade_that_drops_copies_or_the_ledger(folder: Folder, up: str, told: str) -> None:
+    folder.write(
+        "a", 'op.create_audit_table("orders", name="orders_audit")', 'op.drop_audit_table("orders_audit")'
+    )
+    folder.write("b", 'op.create_audit_table("orders", name="copies", audit_schema="x")', after="a")
+    folder.write("c", up, after="b")
+    assert folder.told() == [told]
+    # What is not theirs may be dropped, and a downgrade may drop anything.
+    folder.write("c", 'op.drop_table("copies")\nop.drop_table("datafix_run", schema="y")', up, after="b")
+    assert folder.told() == []
+
+
 SHAPES = [
     ('op.drop_table("orders")', "FIX501 {} orders is dropped."),
     ('op.execute("DROP TABLE IF EXISTS x, orders")', "FIX501 {} orders is dropped."),
