@@ -36,9 +36,9 @@ def leave_audit_tables_alone(
 
 
 def leave_alone(context: Any, upgrade_ops: Any, schemas: Any) -> None:
-    """For Alembic's own hook: take out whatever its comparison would do to audit tables and ledgers.
+    """For Alembic's own hook: take out whatever a comparison would do to audit tables, ledgers and their views.
 
-    It comes after the comparison and asks nothing where there are no differences: a project without data fixes is
+    It comes after the comparisons and asks nothing where there are no differences: a project without data fixes is
     compared as ever, and as fast.
 
     Args:
@@ -46,25 +46,39 @@ def leave_alone(context: Any, upgrade_ops: Any, schemas: Any) -> None:
         upgrade_ops: what was found so far.
         schemas: which schemas were compared.
     """
-    from alembic.operations.ops import DropTableOp, ModifyTableOps
-
     if context.dialect.name != "postgresql":
         return
-    dropped = {_place(one): one for one in upgrade_ops.ops if isinstance(one, DropTableOp)}
-    altered = {_place(one) for one in upgrade_ops.ops if isinstance(one, ModifyTableOps)} - dropped.keys()
-    ours = {place for place, one in dropped.items() if is_ours(one.to_table())}
-    ours |= {place for place in altered if _is_marked(context, *place)}  # some model describes it
+    ours = _places_of_ours(context, upgrade_ops.ops)
     if ours:
         named = ", ".join(sorted(".".join(filter(None, place)) for place in ours))
         _logger.info("Autogenerate leaves alone what belongs to datafixes: %s", named)
-        theirs = (DropTableOp, ModifyTableOps)
-        upgrade_ops.ops[:] = [
-            one for one in upgrade_ops.ops if not (isinstance(one, theirs) and _place(one) in ours)
-        ]
+        upgrade_ops.ops[:] = [one for one in upgrade_ops.ops if _place(one) not in ours]
 
 
-def _place(operation: Any) -> tuple[str | None, str]:
-    return operation.schema, operation.table_name
+def _places_of_ours(context: Any, operations: Any) -> set[tuple[str | None, str]]:
+    from alembic.operations.ops import DropTableOp, ModifyTableOps
+
+    dropped = {_place(one): one for one in operations if isinstance(one, DropTableOp)}
+    altered = {_place(one) for one in operations if isinstance(one, ModifyTableOps)} - dropped.keys()
+    views = {_place(one) for one in operations if hasattr(one, "target")} - {None}
+    return {
+        *(place for place, one in dropped.items() if place and is_ours(one.to_table())),
+        *(place for place in altered if place and _is_marked(context, *place)),  # some model describes it
+        *(place for place in views if place and _is_our_view(context, *place)),
+    }
+
+
+def _place(operation: Any) -> tuple[str | None, str] | None:
+    """Schema and name of what an operation drops or alters; None: it does something else."""
+    from alembic.operations.ops import DropTableOp, ModifyTableOps
+
+    if isinstance(operation, DropTableOp | ModifyTableOps):
+        return operation.schema, operation.table_name
+    # alembic_utils has operations of its own, and drops every view that is not registered with it
+    target: Any = getattr(operation, "target", None)
+    if type(operation).__name__ == "DropOp" and hasattr(target, "signature"):
+        return target.schema, target.signature
+    return None
 
 
 def _is_marked(context: Any, schema: str | None, name: str) -> bool:
@@ -75,6 +89,23 @@ def _is_marked(context: Any, schema: str | None, name: str) -> bool:
     except NoSuchTableError:  # it is to be created
         return False
     return (comment or "").startswith(MARK)
+
+
+def _is_our_view(context: Any, schema: str | None, name: str) -> bool:
+    """Its comment says so; the view beside an audit table has none, and is known by its columns."""
+    from sqlalchemy import text
+
+    found = context.connection.scalar(
+        text("""
+        SELECT count(*) FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'v' AND n.nspname = :schema AND c.relname = :name
+           AND (starts_with(obj_description(c.oid, 'pg_class'), :mark)
+                OR ARRAY['audit_run_id', 'audit_id', 'key', 'column_name', 'before', 'after', 'change', 'target_table']
+                   <@ ARRAY(SELECT CAST(a.attname AS text) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid))
+        """),
+        {"schema": schema or "public", "name": name, "mark": MARK},
+    )
+    return bool(found)
 
 
 def _looks_like_ours(table: Any) -> bool:

@@ -208,6 +208,31 @@ def test_a_model_of_the_ledger_changes_nothing_about_it(by: str, database: Datab
     assert ran.code == 0, ran.err
 
 
+def test_a_tool_that_drops_unknown_views_leaves_ours(database: Database, tmp_path: Path) -> None:
+    views = """
+from alembic_utils.pg_view import PGView
+from alembic_utils.replaceable_entity import register_entities
+register_entities([PGView("public", "wanted", "SELECT id FROM item")])
+"""
+    project = applied(tmp_path, database, env_of("SQLModel"))
+    project.env(f"{views}{env_of('SQLModel')}")  # an Alembic without plugins asks in the order of imports
+    database.execute(
+        "CREATE VIEW stray AS SELECT run_id FROM datafix_run",
+        "CREATE VIEW commented AS SELECT id FROM item",
+        "COMMENT ON VIEW commented IS 'not of datafixes: '",
+    )
+    # In a process of its own: the tool registers itself with Alembic for good.
+    ran = project.process("revision", "--autogenerate", "--rev-id", "n", "-m", "new")
+    assert ran.code == 0, ran.err
+    [path] = (tmp_path / "migrations/versions").glob("n_*.py")
+    written = path.read_text(encoding="utf-8").partition("def downgrade")[0]
+    assert set(re.findall(r"op\.(\w+)\((\w+)\)", written)) == {
+        ("create_entity", "public_wanted"),
+        ("drop_entity", "public_commented"),
+        ("drop_entity", "public_stray"),
+    }
+
+
 @pytest.mark.skipif(not HAS_PLUGINS, reason="this Alembic has no plugins to leave out")
 def test_whoever_leaves_the_hook_out_has_left_it_out(database: Database, tmp_path: Path) -> None:
     plugins = "['alembic.autogenerate.*', '~alembic.autogenerate.datafixes']"
