@@ -114,22 +114,27 @@ def frame(title: str, fuse: str, block: str, limits: Limits) -> Script:
             *_functions_called_by(block),
         ),
         block=f"DO {literal.body(block, 'datafix')}",
-        after=(_unpin(),),
+        after=(_end(fuse),),
     )
 
 
-def _fuse(fuse: str) -> str:
+def _cursor(fuse: str) -> str:
+    """The name of the fuse's cursor, as a literal."""
     name = f"datafixes {fuse}"
     if len(name.encode()) > 63:  # PostgreSQL would cut it off, and not find it again
         name = f"{name[:12]}{hashlib.sha256(fuse.encode()).hexdigest()[:32]}"
-    cursor = literal.text(name)
+    return literal.text(name)
+
+
+def _fuse(fuse: str) -> str:
+    cursor = _cursor(fuse)
     query = (
         "SELECT CASE WHEN pg_catalog.strpos(pg_catalog.current_setting('datafixes.finished', true), %1$L) OPERATOR(pg_catalog.>) 0 THEN 0 "
         "ELSE CAST(%2$L OPERATOR(pg_catalog.||) pg_catalog.left(coalesce(pg_catalog.current_setting('datafixes.finished', true), ''), 0) AS integer) END"
     )
     return f"""\
 -- The commit fuse: a cursor that is read when the transaction commits, and fails there unless the block below has
--- said that it finished. It needs no table and no privilege, and no client can skip it.
+-- said that it finished. It needs no table and no privilege, and no client can skip it. The last statement closes it.
 DO $fuse$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) {cursor}) THEN
@@ -164,13 +169,16 @@ END
 $settings$"""
 
 
-def _unpin() -> str:
+def _end(fuse: str) -> str:
     # synchronous_commit counts when the transaction commits, and ends with it.
     pinned = ", ".join(f"('{name}')" for name in _PINNED if name != "synchronous_commit")
     return f"""\
 -- The settings as they were: other migrations may follow in this transaction. The outcome is told here and not in the
--- block: drivers that read a notice may lose the Ctrl-C that waits for a statement to end.
-DO $settings$
+-- block: drivers that read a notice may lose the Ctrl-C that waits for a statement to end. The fuse goes out only where
+-- the block has finished; it and the functions would stay in the session, which may be a pooler's.
+DO $end$
+DECLARE
+    function pg_catalog.regprocedure;
 BEGIN
     IF pg_catalog.current_setting('datafixes.told', true) OPERATOR(pg_catalog.<>) '' THEN
         RAISE NOTICE '%', pg_catalog.current_setting('datafixes.told');
@@ -179,8 +187,16 @@ BEGIN
     PERFORM pg_catalog.set_config(pinned.name, pg_catalog.current_setting('datafixes.' OPERATOR(pg_catalog.||) pinned.name), true)
        FROM (VALUES {pinned}) AS pinned (name)
       WHERE pg_catalog.current_setting(pinned.name, true) IS NOT NULL;
+    FOR function IN SELECT p.oid FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
+                       AND pg_catalog.starts_with(p.proname, 'datafix_') LOOP
+        EXECUTE pg_catalog.concat('DROP FUNCTION ', function);
+    END LOOP;
+    IF pg_catalog.strpos(pg_catalog.current_setting('datafixes.finished', true), {literal.text(f"<{fuse}>")}) OPERATOR(pg_catalog.>) 0
+       AND EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) {_cursor(fuse)}) THEN
+        EXECUTE pg_catalog.format('CLOSE %I', {_cursor(fuse)});
+    END IF;
 END
-$settings$"""
+$end$"""
 
 
 def _functions_called_by(block: str) -> tuple[str, ...]:

@@ -110,13 +110,11 @@ BEGIN
 END
 $engine$;
 
--- Closes the run: counts and digests of the images into the ledger, the commit fuse is satisfied. From here on, nothing
--- can be committed unless the version moves too.
+-- Closes the run: counts and digests of the images into the ledger; the script may put the commit fuse out.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_close(fix jsonb, outcome text, changed bigint DEFAULT 0)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     leftover text;
-    moved    text := left('datafixes moved ' || (fix ->> 'fix'), 63);
 BEGIN
     PERFORM pg_temp.datafix_switch_triggers_on(fix);
     EXECUTE format('UPDATE %s AS t SET images = kept.images, images_digest = kept.digest, shape = t.shape || kept.noted'
@@ -128,10 +126,7 @@ BEGIN
         PERFORM pg_temp.datafix_make(format('DROP TABLE pg_temp.%I', leftover));
     END LOOP;
     IF fix ? 'versions' THEN
-        IF EXISTS (SELECT FROM pg_cursors WHERE name = moved) THEN
-            EXECUTE format('CLOSE %I', moved);
-        END IF;
-        EXECUTE format('DECLARE %I NO SCROLL CURSOR WITH HOLD FOR SELECT pg_temp.datafix_check_moved(%L)', moved, fix - 'tables');
+        PERFORM pg_temp.datafix_guard_commit(fix);
     END IF;
     PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
     PERFORM set_config('datafixes.told', format('datafix %s: %s, %s rows changed, run %s', fix ->> 'fix', outcome, changed, fix ->> 'run'), true);
@@ -147,22 +142,44 @@ BEGIN
 END
 $engine$;
 
--- Read when the transaction commits: the version has moved with the fix. Whatever commits in between would leave a fix
--- in force whose revision is still to run (B24, B25).
-CREATE OR REPLACE FUNCTION pg_temp.datafix_check_moved(fix jsonb)
+-- From here on, a commit is refused unless the version has moved with the fix: a fix in force whose revision is still to
+-- run would be the end (B24, B25). Only what is deferred runs at a commit, and nothing of it may outlive the transaction,
+-- on a connection that others use too. A trigger's function would stay. The rows of an exclusion constraint are looked at
+-- again at the commit, which calls the function in its expression; that takes a row of the temporary table, so it goes
+-- when the table goes. Two equal rows make PostgreSQL look again; what the function returns then differs from neither.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_guard_commit(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    version_table regclass := (fix ->> 'version_table_oid')::oid::regclass;
-    present       text[];
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = version_table) THEN     -- a downgrade to base may drop it
-        RETURN;
+    IF to_regclass('pg_temp.datafixes_guard') IS NULL THEN
+        CREATE TEMP TABLE datafixes_guard (fix text, fuse text, revision text, version_table oid, versions jsonb) ON COMMIT DROP;
+        CREATE FUNCTION pg_temp.datafixes_moved(one pg_temp.datafixes_guard)
+        RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $moved$
+        DECLARE
+            present text[];
+        BEGIN
+            IF strpos(coalesce(current_setting('datafixes.finished', true), ''), one.fuse) = 0 THEN
+                RETURN one.fix;     -- the two rows are being written
+            ELSIF NOT EXISTS (SELECT FROM pg_class WHERE oid = one.version_table)   -- a downgrade to base may drop it
+               OR current_query() ~* 'set\s+constraints' THEN                       -- not yet the commit
+                RETURN NULL;
+            END IF;
+            EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', one.version_table::regclass) INTO present;
+            IF to_jsonb(coalesce(present, '{}')) = one.versions THEN
+                RAISE EXCEPTION USING ERRCODE = 'DF014', MESSAGE = format('datafix %s: the transaction was to be committed before '
+                    '%s moved to or from revision %s', one.fix, one.version_table::regclass, one.revision),
+                    HINT = 'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), '
+                        'or give the fix a migration of its own.';
+            END IF;
+            RETURN NULL;
+        END
+        $moved$;
+        ALTER TABLE pg_temp.datafixes_guard ADD CONSTRAINT datafixes_moved
+            EXCLUDE USING btree (pg_temp.datafixes_moved(datafixes_guard) WITH =) DEFERRABLE INITIALLY DEFERRED;
     END IF;
-    EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', version_table) INTO present;
-    IF to_jsonb(coalesce(present, '{}')) = fix -> 'versions' THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction was to be committed before %s moved to or from revision %s',
-            fix ->> 'fix', version_table, fix ->> 'revision'), NULL,
-            'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), or give the fix a migration of its own.');
-    END IF;
+    SET CONSTRAINTS pg_temp.datafixes_moved DEFERRED;       -- whatever the migration said of ALL
+    DELETE FROM pg_temp.datafixes_guard AS g WHERE g.fix = $1 ->> 'fix';
+    INSERT INTO pg_temp.datafixes_guard
+    SELECT $1 ->> 'fix', format('<%s %s>', $1 ->> 'direction', $1 ->> 'fix'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid, $1 -> 'versions'
+      FROM generate_series(1, 2);
 END
 $engine$;
