@@ -4,7 +4,8 @@ import io
 import logging
 import re
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
+from traceback import walk_tb
 from typing import Any
 
 from alembic.util import CommandError
@@ -12,10 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load the plugin by itself
 from datafixes.autogenerate import leave_audit_tables_alone
-from datafixes.database.connection import one_run_at_a_time, open_connection
+from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
-from datafixes.errors import DatafixError, sqlstate
+from datafixes.database.turns import Turn, one_run_at_a_time
+from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
+from datafixes.running.migration import revision_running
 from datafixes.running.run import settings_of
 
 _logger = logging.getLogger("alembic.datafixes")
@@ -23,6 +26,9 @@ _logger = logging.getLogger("alembic.datafixes")
 # An older Alembic ends a script to base by dropping the version table, outside of every transaction, so that it goes
 # even where the downgrade was refused. Online it never does. Nothing else can come last: the version does.
 _ITS_DROP = re.compile(r"DROP TABLE [^;\n]+;\s+(?=(?:COMMIT;\s+)?\Z)")
+
+# +2, -1, branch@+1: from wherever the database is.
+_RELATIVE = re.compile(r"(?:[^@]*@)?[+-]\d+")
 
 
 def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any) -> None:
@@ -47,22 +53,53 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
         return
     try:
         settings = settings_of(context.config, context.get_x_argument(as_dictionary=True))
-        with open_connection(locate(settings), settings) as connection:
+        with (
+            open_connection(locate(settings), settings) as connection,
+            one_run_at_a_time(connection, settings) as turn,
+        ):
             # Nothing may run on the connection before this line: Alembic would take the transaction for somebody
             # else's, and not commit it (B23).
-            context.configure(connection=connection, **options)
-            reads_only = context.get_context().opts.get("dont_mutate", False)  # alembic current
-            alone = nullcontext() if reads_only else one_run_at_a_time(connection, settings)
-            with alone, context.begin_transaction():
-                context.run_migrations()
+            context.configure(connection=connection, **_following(turn, options))
+            _run(context, turn)
     except DatafixError as error:
         raise CommandError(_told(error)) from error
     except DBAPIError as error:
-        # The commit itself was refused, or the connection went: no operation was there to say it in one line. What the
-        # project's own statements get wrong keeps its traceback.
-        if not (error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P"))):
+        # No operation was there to say it in one line: Alembic's own statements, or the commit. What the project's own
+        # statements get wrong keeps its traceback.
+        lost = error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P"))
+        if not lost and _is_of_a_revision(error):
             raise
-        raise CommandError(failure(error, "datafix").one_line()) from error
+        raise CommandError(failure(error, "alembic", hint="").one_line()) from error
+
+
+def _following(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a call that tells the turn of each revision that was reached."""
+    theirs = options.get("on_version_apply")
+    calls = theirs if isinstance(theirs, list | tuple) else [theirs] if theirs else []
+    return {**options, "on_version_apply": [*calls, lambda heads, **_: turn.reached(heads)]}
+
+
+def _run(context: Any, turn: Turn) -> None:
+    """Run what Alembic was asked for; where another run comes in between two migrations, what is left of it."""
+    migrating = context.get_context()
+    turn.is_over = migrating.opts.get("dont_mutate", False)  # alembic current
+    turn.version = lambda: frozenset(migrating.get_current_heads())
+    turn.in_a_migration = lambda: revision_running()[0] is not None
+    while True:
+        try:
+            with context.begin_transaction():
+                context.run_migrations()
+            return
+        except VersionMoved as moved:
+            if _RELATIVE.fullmatch(str(migrating.opts.get("destination_rev", ""))):
+                moved.hint = "What is left of a relative step, nobody can tell. Say which revision is meant."
+                raise
+            _logger.info("%s Looking again at what is left.", moved)
+            turn.begins_again()
+
+
+def _is_of_a_revision(error: DBAPIError) -> bool:
+    return any("down_revision" in frame.f_globals for frame, _ in walk_tb(error.__traceback__))
 
 
 def _print_script(context: Any, options: dict[str, Any]) -> None:

@@ -42,6 +42,10 @@ class DatabaseUnreachable(DatafixError):
     """The database is known, and does not answer. The message names host, port and where they came from."""
 
 
+class VersionMoved(DatafixError):
+    """Another run moved the version between two migrations of this one, which has to look again at what is left."""
+
+
 class Refused(DatafixError):
     """The database refused a script, and nothing of it was kept.
 

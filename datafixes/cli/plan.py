@@ -36,13 +36,14 @@ def command(  # noqa: PLR0913 - one for each option
     from datafixes.doctor.plugin import warning_of
     from datafixes.plan.making import Wish, make_plan
     from datafixes.report.plan import document_of_plan, is_fine, plan_as_json
+    from datafixes.running.execution import limits_of
 
     project = where.project()
     view = view_of(project.settings, rows, mask, form)
     project.heads()  # where there is no project, that is said first
     if warning := warning_of(Path(project.scripts.dir)):
         click.echo(warning, err=True)
-    wish = Wish(revision, downgrade, view, str(project.settings.lock_timeout))
+    wish = Wish(revision, downgrade, view, limits_of(project.settings))
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)
     return OK if is_fine(plan) else DIFFERENT

@@ -1,6 +1,7 @@
 """Where the database is, and how it is reached: what an env.py needs."""
 
-from datafixes.database.connection import one_run_at_a_time, open_connection
+from datafixes.database.connection import open_connection
 from datafixes.database.location import Location, locate
+from datafixes.database.turns import one_run_at_a_time
 
 __all__ = ["Location", "locate", "one_run_at_a_time", "open_connection"]

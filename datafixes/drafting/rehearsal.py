@@ -70,8 +70,7 @@ def count_changes(connection: Connection, settings: Settings, statements: str) -
     Raises:
         DatafixError: it fails, or ends the transaction.
     """
-    with rollback_only(connection, str(settings.lock_timeout)):
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{settings.statement_timeout}'")
+    with rollback_only(connection, limits_of(settings)):
         _run(connection, statements, masked=bool(settings.mask))
         return [Counts(*row) for row in ask(connection, _COUNTS)]
 
@@ -129,7 +128,7 @@ def recorded_changes(
         DatafixError: such a fix would be refused.
     """
     fix = _any_change(targets)
-    with rollback_only(connection, str(settings.lock_timeout)):
+    with rollback_only(connection, limits_of(settings)):
         owned = _OWNED.format(oids=", ".join(str(one.seen.oid) for one in targets))
         if not ask(connection, owned)[0][0]:
             return None

@@ -30,6 +30,7 @@ from datafixes.plan.watch import Watch
 from datafixes.running.execution import failure
 from datafixes.running.migration import WATCHER
 from datafixes.running.run import DatafixFailed
+from datafixes.script.frame import Limits
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ class Wish:
         revision: to which revision, as Alembic takes it: ``head``, ``+1``, ``015``.
         downgrade: go down instead of up.
         view: how much of the rows is kept for showing.
-        lock_timeout: how long any statement may wait for a lock, in PostgreSQL's notation.
+        limits: how long any statement may wait for a lock, and how long it may take.
     """
 
     revision: str = "head"
     downgrade: bool = False
     view: View = field(default_factory=View)
-    lock_timeout: str = "5s"
+    limits: Limits = field(default_factory=Limits)
 
 
 class _Ended(BaseException):
@@ -89,7 +90,7 @@ class _Making:
         def begin_and_configure(connection: Connection | None = None, **options: Any) -> None:
             if connection is None:
                 raise DatafixError("env.py gives Alembic no connection, so there is nothing to plan on.")
-            self.ends.enter_context(rollback_only(connection, self.wish.lock_timeout))
+            self.ends.enter_context(rollback_only(connection, self.wish.limits))
             applied = options.pop("on_version_apply", None)
             theirs = applied if isinstance(applied, list | tuple) else [applied] if applied else []
             options |= {"transaction_per_migration": False, "on_version_apply": [*theirs, self.after_step]}

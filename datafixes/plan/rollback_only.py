@@ -1,9 +1,9 @@
 """A transaction in which anything may be tried, and nothing can be kept.
 
 A cursor WITH HOLD is declared first. PostgreSQL has to run its query when the transaction commits, and the query fails:
-whatever sends a COMMIT, by whichever way, the server answers with an error and rolls back. A transaction that somebody
-begins on the session after this one can only read. On the client, statements
-that end a transaction, or that would close the cursor, are refused before they are sent.
+whatever sends a COMMIT, by whichever way, the server answers with an error and rolls back. On the client, statements
+that end a transaction, or that would close the cursor, are refused before they are sent; and the driver begins every
+later transaction as one that can only read. In the session nothing is set: behind a pooler, it is somebody else's next.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import DatafixError
 from datafixes.running.recording import check_statement
+from datafixes.script.frame import Limits
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
 
@@ -52,16 +53,16 @@ $keep$
 
 
 @contextmanager
-def rollback_only(connection: Connection, lock_timeout: str) -> Iterator[None]:
+def rollback_only(connection: Connection, limits: Limits) -> Iterator[None]:
     """Begin a transaction that cannot be committed, and roll it back in the end.
 
     Args:
         connection: a connection; a transaction that it has begun already is rolled back in the end like one of its own.
-        lock_timeout: how long a statement may wait for a lock, in PostgreSQL's notation.
+        limits: how long a statement may wait for a lock, and how long it may take, whatever the role has set.
     """
     try:
         _begin(connection)
-        for statement in (FUSE, f"SET LOCAL lock_timeout = {text(lock_timeout)}", _KEEP_NUMBERS):
+        for statement in (FUSE, *_timeouts(connection, limits), _KEEP_NUMBERS):
             connection.exec_driver_sql(verbatim(connection, statement))
     except DBAPIError as error:
         words = " ".join(str(error.orig).split())
@@ -80,17 +81,25 @@ def rollback_only(connection: Connection, lock_timeout: str) -> Iterator[None]:
 
 
 def _begin(connection: Connection) -> None:
-    """Begin; whatever transaction somebody begins after this one on the session can only read."""
+    """Begin; whatever transaction somebody begins after this one on the connection can only read."""
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         raise DatafixError(
             "The connection commits every statement by itself (AUTOCOMMIT), so nothing can be tried on it.",
             hint="Leave isolation_level='AUTOCOMMIT' out of env.py.",
         )
     if not connection.in_transaction():
-        connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-        connection.commit()
+        connection.execution_options(postgresql_readonly=True)
         connection.begin()
         connection.exec_driver_sql("SET TRANSACTION READ WRITE")
+
+
+def _timeouts(connection: Connection, limits: Limits) -> Iterator[str]:
+    """A plan is one transaction that thinks in between: no time-out that an upgrade survives may end it."""
+    yield f"SET LOCAL lock_timeout = {text(limits.lock_timeout)}"
+    yield f"SET LOCAL statement_timeout = {text(limits.statement_timeout)}"
+    yield "SET LOCAL idle_in_transaction_session_timeout = 0"
+    if (connection.dialect.server_version_info or ()) >= (17,):
+        yield "SET LOCAL transaction_timeout = 0"
 
 
 def _refuse_end(_: Any, __: Any, statement: str, *___: Any) -> None:

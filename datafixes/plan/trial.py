@@ -31,7 +31,7 @@ def try_revert(connection: Connection, fix: Fix, how: Revert, settings: Settings
         masks=settings.mask,
     )
     script = revert_script(fix, context, limits_of(settings))
-    with rollback_only(connection, str(settings.lock_timeout)):
+    with rollback_only(connection, limits_of(settings)):
         try:
             execute(connection, script, f"datafix {fix.name}", Attempts(1, 0))
         except DatafixError as refused:

@@ -8,10 +8,12 @@ from types import TracebackType
 
 from sqlalchemy.engine import Connection
 
+from datafixes.database.beside import Beside
+
 _logger = logging.getLogger("alembic.datafixes")
 
-# In seconds. A fix of a few rows is done before anybody looks.
-_PATIENCE, _INTERVAL = 0.1, 0.1
+# In seconds. A fix of a few rows is done before anybody looks. It holds its locks while the observer takes its leave.
+_PATIENCE, _INTERVAL, _LEAVE = 0.1, 0.1, 0.25
 
 # The text of the other session's statement is left out: it may hold what must not stand in a log.
 _HOLDERS = """
@@ -37,13 +39,11 @@ class BlockerWatch:
 
     def __init__(self, connection: Connection, label: str) -> None:
         self.seen: tuple[str, ...] = ()
-        self._engine = connection.engine
         self._label = label
         self._pid = 0
         self._connection = connection
         self._watching = threading.Event()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="datafixes-blockers", daemon=True)
+        self._beside = Beside(connection.engine, self._watch, _PATIENCE)
 
     def __enter__(self) -> "BlockerWatch":
         return self
@@ -53,7 +53,7 @@ class BlockerWatch:
         """Watch while one statement runs."""
         if not self._pid:
             self._pid = self._connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar_one()
-            self._thread.start()
+            self._beside.start()
         self._watching.set()
         try:
             yield
@@ -61,26 +61,20 @@ class BlockerWatch:
             self._watching.clear()
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._end.set()
-        self._watching.set()
         if self._pid:
-            self._thread.join()
+            self._beside.over.set()
+            self._watching.set()
+            self._beside.end(_LEAVE)
 
-    def _watch(self) -> None:
-        if self._end.wait(_PATIENCE):
-            return
-        try:
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as observer:
-                while not self._end.is_set():
-                    self._watching.wait()
-                    self._look(observer)
-                    self._end.wait(_INTERVAL)
-        except Exception as error:
-            # Whatever goes wrong with the second connection, also while it is closed, is no matter of the fix.
-            _logger.debug("%s: who holds locks cannot be seen: %s", self._label, error)
+    def _watch(self, observer: Connection) -> None:
+        while not self._beside.over.is_set():
+            self._watching.wait()
+            self._look(observer)
+            self._beside.over.wait(_INTERVAL)
 
     def _look(self, observer: Connection) -> None:
         found = tuple(observer.exec_driver_sql(_HOLDERS.replace("%", "%%").format(pid=self._pid)).scalars())
+        observer.rollback()  # the next look sees what is new, and a pooler's connection is free meanwhile
         if found and found != self.seen:
             _logger.info("%s: waiting for a lock; in the way: %s", self._label, "; ".join(found))
         if found:

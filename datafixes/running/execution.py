@@ -94,7 +94,12 @@ def _send(connection: Connection, statement: str) -> None:
 
 
 def failure(
-    error: DBAPIError, label: str, holders: tuple[str, ...] = (), *, masked: bool = False
+    error: DBAPIError,
+    label: str,
+    holders: tuple[str, ...] = (),
+    *,
+    hint: str = "Nothing was changed.",
+    masked: bool = False,
 ) -> DatafixError:
     """What went wrong, in one line, without the text of the script (B18).
 
@@ -102,6 +107,7 @@ def failure(
         error: what the driver says.
         label: whose statement it was.
         holders: who stood in the way of a lock.
+        hint: what to do, where PostgreSQL does not say.
         masked: columns are masked, and the statement may be one of which the engine takes no values out.
     """
     code = sqlstate(error)
@@ -112,7 +118,7 @@ def failure(
         )
     diagnosis = getattr(error.orig, "diag", None)
     detail = getattr(diagnosis, "message_detail", None) or ""
-    hint = getattr(diagnosis, "message_hint", None) or "Nothing was changed."
+    hint = getattr(diagnosis, "message_hint", None) or hint
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
     if code in _TRY_AGAIN:

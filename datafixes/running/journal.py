@@ -1,7 +1,7 @@
 """What a run leaves for people: lines in the pipeline's log, and a line in the ledger even where it failed."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -10,25 +10,44 @@ from sqlalchemy.exc import SQLAlchemyError
 from datafixes import __version__
 from datafixes.audit.images import TableOfRun, changes_of_run, read_images, tables_of_run
 from datafixes.audit.queries import Run, last_run
-from datafixes.audit.sequences import behind_of_run, behind_of_table
+from datafixes.audit.sequences import behind_of_run
 from datafixes.changes import Cell, Row, Value, View
+from datafixes.database.beside import Beside
 from datafixes.declaration.declared import names_of_rows
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import Table
 from datafixes.errors import DatafixError
-from datafixes.script.literal import qualified, text
-from datafixes.script.parameters import verbatim
+from datafixes.script.literal import body, qualified, text
 from datafixes.script.tables import LEDGER
 
 _logger = logging.getLogger("alembic.datafixes")
 
-_IS_OF_0_1 = (
-    "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass({})"
-    " AND attname = 'engine' AND attnum > 0)"
-)
+# The run that was to bring a ledger of 0.1 forward was undone, so it may lack what is new. A line under an old number
+# would read as an old run. Who may not see the sequence does not learn where it stands.
+_WRITE = """
+DECLARE
+    sequence pg_catalog.regclass := pg_catalog.pg_get_serial_sequence({label}, 'run_id');
+    next     pg_catalog.int8;
+BEGIN
+    IF pg_catalog.has_sequence_privilege(sequence, 'SELECT') THEN
+        EXECUTE pg_catalog.format('SELECT last_value + CAST(is_called AS pg_catalog.int4) FROM %s', sequence) INTO next;
+        IF EXISTS (SELECT FROM {ledger} AS r WHERE r.run_id >= next) THEN
+            RAISE EXCEPTION USING ERRCODE = 'DF020', MESSAGE = pg_catalog.format(
+                'it would get an old number: %s would hand out %s next. Look: datafixes doctor', sequence, next);
+        END IF;
+    END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = CAST({label} AS pg_catalog.regclass)
+                  AND a.attname = 'engine' AND a.attnum > 0) THEN
+        INSERT INTO {ledger} ({columns}, engine) VALUES ({values}, {engine});
+    ELSE
+        INSERT INTO {ledger} ({columns}) VALUES ({values});
+    END IF;
+END
+"""
 _SHOWN_ROWS = 20
 _SHOWN_TEXT = 60
+_WAIT_FOR_LEDGER = 8.0  # in seconds
 
 
 @dataclass(frozen=True)
@@ -159,16 +178,37 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def record_failure(connection: Connection, fix: Fix, attempt: Attempt, error: DatafixError) -> None:
+def record_failure(
+    connection: Connection, fix: Fix, attempt: Attempt, error: DatafixError, *, is_free: bool
+) -> None:
     """Write a run that failed into the ledger, in a transaction of its own: the failed one left nothing.
 
     Where that cannot be done (read-only, unreachable, no ledger), the log alone tells, and the gap in the ledger's
-    numbers.
+    numbers. A second connection is taken only where the transaction on the first is not ours to end.
     """
     if not fix.schema_of_audit:  # a revert whose ledger was not found
         return
     ledger = qualified(fix.schema_of_audit, LEDGER)
-    values: dict[str, str | None] = {
+    statement = _line(ledger, fix, attempt, error)
+    try:
+        if is_free:
+            _commit(connection, statement)
+        else:
+            beside = Beside(connection.engine, lambda own: _commit(own, statement))
+            beside.start()
+            is_written = beside.wait(_WAIT_FOR_LEDGER)
+            beside.end(0)
+            if not is_written:
+                raise beside.error or DatafixError("no second connection was to be had at once")
+    except Exception as unrecorded:
+        _logger.warning(
+            "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, _words(unrecorded)
+        )
+
+
+def _line(ledger: str, fix: Fix, attempt: Attempt, error: DatafixError) -> str:
+    """The statement that writes the line."""
+    values = {
         "fix": fix.name,
         "revision": attempt.revision,
         "direction": attempt.direction,
@@ -177,33 +217,31 @@ def record_failure(connection: Connection, fix: Fix, attempt: Attempt, error: Da
         "application": attempt.application or None,
         "fingerprint": fix.fingerprint,
         "error": error.message,
-        "engine": __version__,
     }
-    try:
-        with connection.engine.connect() as own:
-            own.exec_driver_sql("SET lock_timeout = '2s'")
-            own.exec_driver_sql("SET statement_timeout = '5s'")
-            with read_images(own):
-                behind = behind_of_table(own, ledger)
-            if behind:
-                raise DatafixError(f"it would get an old number: {behind[0].stands}. {behind[0].remedy}")
-            if own.exec_driver_sql(_IS_OF_0_1.format(text(ledger))).scalar_one():
-                del values["engine"]  # the run that was to bring the ledger forward was undone
-            own.exec_driver_sql(verbatim(own, _insert(ledger, values, fix.rows_expected)))
-            own.commit()
-    except (SQLAlchemyError, DatafixError) as unrecorded:
-        words = unrecorded.message if isinstance(unrecorded, DatafixError) else _words(unrecorded)
-        _logger.warning("datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, words)
-
-
-def _insert(ledger: str, values: Mapping[str, str | None], rows_expected: int | None) -> str:
-    listed = ", ".join("NULL" if value is None else text(value) for value in values.values())
-    expected = "NULL" if rows_expected is None else str(rows_expected)
-    return (
-        f"INSERT INTO {ledger} ({', '.join(values)}, rows_expected, rows_changed, finished_at)"
-        f" VALUES ({listed}, {expected}, 0, clock_timestamp())"
+    listed = ["NULL" if value is None else text(value) for value in values.values()]
+    expected = "NULL" if fix.rows_expected is None else str(fix.rows_expected)
+    block = _WRITE.format(
+        ledger=ledger,
+        label=text(ledger),
+        columns=", ".join([*values, "rows_expected", "rows_changed", "finished_at"]),
+        values=", ".join([*listed, expected, "0", "pg_catalog.clock_timestamp()"]),
+        engine=text(__version__),
     )
+    return f"DO {body(block, 'failed')}"
 
 
-def _words(error: SQLAlchemyError) -> str:
+def _commit(connection: Connection, statement: str) -> None:
+    """On the driver's own connection: what stands guard over SQLAlchemy's lets nothing pass after a refusal."""
+    driver = connection.connection
+    try:
+        cursor = driver.cursor()
+        for one in ("SET LOCAL lock_timeout = '2s'", "SET LOCAL statement_timeout = '5s'", statement):
+            cursor.execute(one)
+        driver.commit()
+    except BaseException:
+        driver.rollback()
+        raise
+
+
+def _words(error: Exception) -> str:
     return " ".join(str(error.__cause__ or error).split())

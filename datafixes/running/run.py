@@ -237,9 +237,8 @@ def failed(
         # The message itself follows in Alembic's own line.
         _logger.error("%s: refused, in detail:\n%s", label_of(subject), error.detail)
     if not isinstance(subject, str):
-        record_failure(
-            connection, subject, Attempt(revision_running()[0], direction, settings.application), error
-        )
+        attempt = Attempt(revision_running()[0], direction, settings.application)
+        record_failure(connection, subject, attempt, error, is_free=begun)
     return shown
 
 

@@ -179,7 +179,7 @@ BEGIN
     SET CONSTRAINTS pg_temp.datafixes_moved DEFERRED;       -- whatever the migration said of ALL
     DELETE FROM pg_temp.datafixes_guard AS g WHERE g.fix = $1 ->> 'fix';
     INSERT INTO pg_temp.datafixes_guard
-    SELECT $1 ->> 'fix', format('<%s %s>', $1 ->> 'direction', $1 ->> 'fix'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid, $1 -> 'versions'
+    SELECT $1 ->> 'fix', format('<%s>', $1 ->> 'fuse'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid, $1 -> 'versions'
       FROM generate_series(1, 2);
 END
 $engine$;

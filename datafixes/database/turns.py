@@ -1,0 +1,222 @@
+"""The lock that lets one run at a time at a database: in the run's own transactions, on its own connection.
+
+It is a lock of the transaction, because one of the session would stay on a pooler's connection, and a second connection
+may not be to be had. So it ends with each commit, and another run may come in between two migrations: then the version
+is another one than Alembic remembers, and the run begins again with what is left.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+from datafixes.database.beside import Beside
+from datafixes.errors import DatafixError, VersionMoved
+from datafixes.settings import Settings
+
+_logger = logging.getLogger("alembic.datafixes")
+
+_RUN = "pg_catalog.hashtextextended('datafixes run', 0)"
+_BRIDGE = "pg_catalog.hashtextextended('datafixes run between two transactions', 0)"
+
+# An advisory lock on a bigint shows its halves as classid and objid, and objsubid 1.
+_HELD = """
+SELECT l.pid, a.usename, a.application_name
+  FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_catalog.pg_backend_pid()
+   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+   AND (l.classid::bigint << 32 | l.objid::bigint) IN ({keys})
+"""
+_OTHERS = _HELD.format(keys=f"{_RUN}, {_BRIDGE}")
+_TRY_AGAIN = f"SELECT pg_catalog.pg_try_advisory_xact_lock({_RUN})"
+_TRY = (
+    f"SELECT CASE WHEN pg_catalog.pg_try_advisory_xact_lock({_RUN})"
+    f" THEN NOT EXISTS ({_HELD.format(keys=_BRIDGE)}) ELSE false END"
+)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0
+_PATIENCE = 2.0  # for a second connection, in seconds
+
+
+@dataclass
+class Turn:
+    """The turn of a run: each of its transactions begins with the lock.
+
+    Attributes:
+        connection: the run's own.
+        settings: how long to wait for others.
+        version: reads the version in the transaction that has begun; None until Alembic can.
+        in_a_migration: whether a migration is half done.
+        is_over: others may have their turn.
+        expected: the version that the last transaction of this run left.
+    """
+
+    connection: Connection
+    settings: Settings
+    version: Callable[[], frozenset[str]] | None = None
+    in_a_migration: Callable[[], bool] = lambda: False
+    is_over: bool = False
+    expected: frozenset[str] | None = None
+    _bridge: "_Bridge | None" = None
+
+    def reached(self, heads: Any) -> None:
+        """A migration is done, and the version stands there when its transaction is committed."""
+        self.expected = frozenset(heads)
+
+    def begins_again(self) -> None:
+        """Forget what was expected: Alembic reads the version once more."""
+        self.expected = None
+
+    def begin(self, connection: Connection) -> None:
+        """A transaction has begun: wait for the lock, and see that nobody moved the version meanwhile.
+
+        Raises:
+            VersionMoved: somebody did, between two migrations.
+            DatafixError: another run did not end in time, or moved the version while a migration was half done here.
+        """
+        if self.is_over or _commits_by_itself(connection):
+            return
+        try:
+            self._wait()
+            self._look()
+        except BaseException:
+            # To SQLAlchemy, the transaction has not begun yet.
+            connection.connection.rollback()
+            raise
+        finally:
+            self._end_bridge()
+
+    def commit(self, connection: Connection) -> None:
+        """A transaction ends: where in the midst of a migration, a second connection keeps others out."""
+        if self.is_over or self._bridge or _commits_by_itself(connection) or not self.in_a_migration():
+            return
+        self._bridge = _Bridge(connection)
+        if not self._bridge.stands:
+            _logger.warning(
+                "This migration commits by itself, and a second connection is not to be had at once: until it has "
+                "ended, another run may begin it too."
+            )
+
+    def end(self) -> None:
+        """Let others have their turn."""
+        self.is_over = True
+        self._end_bridge()
+
+    def _end_bridge(self) -> None:
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None:
+            bridge.end()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self.settings.run_wait.seconds
+        pause, told = _FIRST_PAUSE, False
+        while not self._has_lock():
+            holder, pid = self._holder()
+            # Whoever waits holds nothing: no lock, no transaction, and no connection of a pooler.
+            self.connection.connection.rollback()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DatafixError(
+                    f"Another run works on this database, and did not end within {self.settings.run_wait}: {holder}.",
+                    hint=f"Look at it with SELECT * FROM pg_stat_activity WHERE pid = {pid}, or wait longer with "
+                    "alembic -x run_wait=30min.",
+                )
+            if not told:
+                _logger.info(
+                    "Waiting up to %s for another run on this database: %s", self.settings.run_wait, holder
+                )
+                told = True
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _has_lock(self) -> bool:
+        if self.connection.get_execution_options().get("postgresql_readonly"):
+            # A plan: all its transactions but this one can only read, and nothing can come before this.
+            self.connection.exec_driver_sql("SET TRANSACTION READ WRITE")
+        lock = _TRY_AGAIN if self._bridge is not None and self._bridge.stands else _TRY
+        return bool(self.connection.exec_driver_sql(lock).scalar_one())
+
+    def _holder(self) -> tuple[str, str]:
+        """Who holds the lock, in words, and the process id."""
+        row = self.connection.exec_driver_sql(_OTHERS).first()
+        if row is None:
+            return "it has just ended", "NULL"
+        return f"pid {row[0]}, role {row[1] or 'unknown'}, application {row[2] or 'unnamed'}", str(row[0])
+
+    def _look(self) -> None:
+        if self.version is None:
+            return
+        found, expected = self.version(), self.expected
+        self.expected = found
+        if expected is None or found == expected:
+            return
+        moved = f"Another run moved the version from {_named(expected)} to {_named(found)}"
+        if self.in_a_migration():
+            raise DatafixError(
+                f"{moved} while a migration that commits by itself was half done here.",
+                hint="What it committed stays. See whether all of it happened, and once; then run this again.",
+            )
+        raise VersionMoved(f"{moved} between two migrations of this one.")
+
+
+class _Bridge:
+    """Keeps other runs out while a migration commits by itself: the lock of a second connection.
+
+    Attributes:
+        stands: whether it could be had at once.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.stands = False
+        self._tried = threading.Event()
+        self._beside = Beside(connection.engine, self._hold)
+        self._beside.start()
+        self._tried.wait(_PATIENCE)
+        if not self.stands:
+            self._beside.end()
+
+    def end(self) -> None:
+        """Let it go."""
+        self._beside.end()
+
+    def _hold(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if (connection.dialect.server_version_info or ()) >= (17,):
+            connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
+        locked = connection.exec_driver_sql(f"SELECT pg_catalog.pg_try_advisory_xact_lock({_BRIDGE})")
+        self.stands = bool(locked.scalar_one())
+        self._tried.set()
+        if self.stands:
+            self._beside.over.wait()
+        connection.rollback()
+
+
+@contextmanager
+def one_run_at_a_time(connection: Connection, settings: Settings) -> Iterator[Turn]:
+    """Begin every transaction on a connection with this database's lock for runs, waiting up to `settings.run_wait`.
+
+    Nothing is sent before a transaction begins, so the connection stays as Alembic needs it.
+    """
+    turn = Turn(connection, settings)
+    event.listen(connection, "begin", turn.begin)
+    event.listen(connection, "commit", turn.commit)
+    try:
+        yield turn
+    finally:
+        turn.end()
+        event.remove(connection, "begin", turn.begin)
+        event.remove(connection, "commit", turn.commit)
+
+
+def _commits_by_itself(connection: Connection) -> bool:
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+def _named(version: frozenset[str]) -> str:
+    return ", ".join(sorted(version)) or "(base)"
