@@ -27,6 +27,7 @@ NEWEST_ONLY = (
     "cli/test_main.py",
     "cli/test_new.py",
     "cli/test_where.py",
+    "faults/test_pooler.py",
 )
 
 _numbers = itertools.count(1)

@@ -47,7 +47,7 @@ END
 """
 _SHOWN_ROWS = 20
 _SHOWN_TEXT = 60
-_WAIT_FOR_LEDGER = 8.0  # in seconds
+_WAIT_FOR_LEDGER = 2.0  # in seconds: the failed transaction may hold its locks so long
 
 
 @dataclass(frozen=True)
