@@ -123,8 +123,12 @@ def run(arguments: list[str] | None) -> int:
         click.echo(f"FAILED: {error}", err=True)
         return FAILED
     except Exception as error:
-        # Imported here only where a command did so already: Alembic takes its time.
-        alembic = sys.modules.get("alembic.util")
+        # Imported here only where a command did so already: they take their time.
+        alembic, sqlalchemy = sys.modules.get("alembic.util"), sys.modules.get("sqlalchemy.exc")
+        if sqlalchemy is not None and isinstance(error, sqlalchemy.DBAPIError):
+            from datafixes.running.execution import failure
+
+            return _told(failure(error, "the database", hint=""))
         if alembic is None or not isinstance(error, alembic.CommandError):
             raise
         click.echo(f"FAILED: {error}", err=True)

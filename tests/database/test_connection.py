@@ -20,7 +20,8 @@ from sqlalchemy.engine import Connection, make_url
 
 from datafixes.database import locate, one_run_at_a_time, open_connection
 from datafixes.database.embedded import binaries, embedded_server
-from datafixes.errors import DatabaseUnreachable, DatafixError
+from datafixes.database.turns import Turn
+from datafixes.errors import DatabaseUnreachable, DatafixError, VersionMoved
 from datafixes.settings import Settings
 from tests.servers import Database
 
@@ -108,6 +109,13 @@ def test_silent_host_is_given_up_after_the_time_that_was_set(driver: str) -> Non
     assert "HIDDEN" not in caught.value.one_line()
 
 
+@contextmanager
+def turn(connection: Connection, run: Settings) -> Iterator[Turn]:
+    """A transaction of a run."""
+    with one_run_at_a_time(connection, run) as taken, connection.begin():
+        yield taken
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_one_run_at_a_time(database: Database, driver: str, caplog: pytest.LogCaptureFixture) -> None:
     """The second run waits, says for whom, and goes on as soon as the first has ended."""
@@ -115,14 +123,13 @@ def test_one_run_at_a_time(database: Database, driver: str, caplog: pytest.LogCa
     events: list[str] = []
 
     def second_run() -> None:
-        with connected(url) as connection, one_run_at_a_time(connection, settings(url)):
+        with connected(url) as connection, turn(connection, settings(url)):
             events.append("second begins")
 
     caplog.set_level(logging.INFO, "alembic.datafixes")
     with connected(f"{url}&application_name=first") as connection:
         other = threading.Thread(target=second_run)
-        with one_run_at_a_time(connection, settings(url)):
-            assert not connection.in_transaction()
+        with turn(connection, settings(url)):
             other.start()
             time.sleep(2)
             events.append("first ends")
@@ -133,20 +140,58 @@ def test_one_run_at_a_time(database: Database, driver: str, caplog: pytest.LogCa
     assert "role postgres, application first" in record.getMessage()
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_run_has_one_connection_and_sends_nothing_before_its_transaction(
+    database: Database, driver: str
+) -> None:
+    url = database.url_for(driver=driver)
+    sessions = "SELECT state, xact_start IS NULL FROM pg_stat_activity WHERE datname = current_database()"
+    others = f"{sessions} AND pid <> pg_backend_pid()"
+    with connected(url) as connection, one_run_at_a_time(connection, settings(url)):
+        assert not connection.in_transaction()
+        assert database.rows(others) == [("idle", True)]
+        with connection.begin():
+            assert database.rows(others) == [("idle in transaction", False)]
+        assert database.rows(others) == [("idle", True)]
+    assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_whoever_waits_holds_nothing(database: Database, driver: str) -> None:
+    """No transaction, so no row lock, no snapshot, and no connection of a pooler."""
+    url = database.url_for(driver=driver)
+    with (
+        connected(url) as first,
+        turn(first, settings(url)),
+        connected(f"{url}&application_name=waits") as second,
+    ):
+        waiting = threading.Thread(target=lambda: refused_turn(second, settings(url, run_wait="2s")))
+        waiting.start()
+        seen = []
+        while waiting.is_alive():
+            seen += database.rows("SELECT state FROM pg_stat_activity WHERE application_name = 'waits'")
+            time.sleep(0.05)
+        waiting.join()
+    assert seen.count(("idle",)) > len(seen) * 0.7, seen
+
+
+def refused_turn(connection: Connection, run: Settings) -> DatafixError:
+    with pytest.raises(DatafixError) as caught, turn(connection, run):
+        pytest.fail("two runs at a time")
+    assert not connection.in_transaction()
+    return caught.value
+
+
 def test_waiting_ends_and_names_the_holder(database: Database) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(connected(f"{database.url}&application_name=pipeline 7"))
-        stack.enter_context(one_run_at_a_time(first, settings(database.url)))
+        stack.enter_context(turn(first, settings(database.url)))
         holder = database.value("SELECT pid FROM pg_locks WHERE locktype = 'advisory'")
         second = stack.enter_context(connected(database.url))
-        refused = pytest.raises(
-            DatafixError, match=f"within 1s: pid {holder}, role postgres, application pipe"
-        )
-        with refused as caught, one_run_at_a_time(second, settings(database.url, run_wait="1s")):
-            pytest.fail("two runs at a time")
-        assert f"WHERE pid = {holder}" in caught.value.hint
-        with pytest.raises(DatafixError), one_run_at_a_time(second, settings(database.url, run_wait="0")):
-            pytest.fail("two runs at a time")
+        error = refused_turn(second, settings(database.url, run_wait="1s"))
+        assert f"within 1s: pid {holder}, role postgres, application pipeline 7" in error.message
+        assert f"WHERE pid = {holder}" in error.hint
+        refused_turn(second, settings(database.url, run_wait="0"))
 
 
 def test_runs_on_two_databases_do_not_meet(database: Database) -> None:
@@ -156,45 +201,77 @@ def test_runs_on_two_databases_do_not_meet(database: Database) -> None:
         with (
             connected(f"{database.url}&application_name=on {database.name}") as first,
             connected(f"{other_url}&application_name=on {database.name}_other") as second,
-            one_run_at_a_time(first, settings(database.url)),
-            one_run_at_a_time(second, settings(other_url, run_wait="0")),
+            turn(first, settings(database.url)),
+            turn(second, settings(other_url, run_wait="0")),
         ):
             for url in (database.url, other_url):
-                name = make_url(url).database
-                refused = pytest.raises(DatafixError, match=rf"application on {name}\.")
-                with connected(url) as third, refused, one_run_at_a_time(third, settings(url, run_wait="0")):
-                    pytest.fail("two runs at a time")
+                with connected(url) as third:
+                    error = refused_turn(third, settings(url, run_wait="0"))
+                    assert f"application on {make_url(url).database}." in error.message
     finally:
         database.execute(f"DROP DATABASE {database.name}_other WITH (FORCE)")
 
 
-def test_lock_outlasts_the_timeouts_of_the_server(database: Database) -> None:
-    database.execute(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = '300ms'")
-    if database.server_version >= 17:
-        database.execute(f"ALTER DATABASE {database.name} SET transaction_timeout = '300ms'")
-    with connected(database.url) as connection, one_run_at_a_time(connection, settings(database.url)):
-        time.sleep(1)
-        assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
-    assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
-
-
-def test_lost_lock_is_told_and_the_run_counts(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    with connected(database.url) as connection, one_run_at_a_time(connection, settings(database.url)):
-        database.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        time.sleep(0.2)
-        assert value(connection, "SELECT 1") == 1
-        connection.commit()
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "This run's lock was lost before its end: server closed the connection" in record.getMessage()
-
-
 def test_error_of_the_run_comes_through_and_frees_the_lock(database: Database) -> None:
     with connected(database.url) as connection:
-        with pytest.raises(KeyError), one_run_at_a_time(connection, settings(database.url)):
+        with pytest.raises(KeyError), turn(connection, settings(database.url)):
             raise KeyError
-        with one_run_at_a_time(connection, settings(database.url, run_wait="0")):
+        with turn(connection, settings(database.url, run_wait="0")):
             pass
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_b22_a_run_in_between_two_transactions_is_noticed(database: Database, driver: str) -> None:
+    url = database.url_for(driver=driver)
+    database.execute("CREATE TABLE version (v text)", "INSERT INTO version VALUES ('b')")
+    with connected(url) as connection, one_run_at_a_time(connection, settings(url)) as taken:
+        taken.version = lambda: frozenset(connection.exec_driver_sql("SELECT v FROM version").scalars())
+        with connection.begin():
+            connection.exec_driver_sql("UPDATE version SET v = 'c'")
+            taken.reached(["c"])
+        with connection.begin():
+            pass
+        database.execute("UPDATE version SET v = 'd'")
+        with pytest.raises(VersionMoved, match="from c to d between two migrations"), connection.begin():
+            pytest.fail("with a version that it does not know")
+        assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+        taken.begins_again()
+        with connection.begin():
+            assert taken.expected == {"d"}
+        database.execute("UPDATE version SET v = 'e'")
+        taken.in_a_migration = lambda: True
+        with pytest.raises(
+            DatafixError, match="while a migration that commits by itself was half done"
+        ) as caught:
+            connection.begin()
+        assert not isinstance(caught.value, VersionMoved)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_b20_others_are_kept_out_while_a_migration_commits_by_itself(database: Database, driver: str) -> None:
+    url = database.url_for(driver=driver)
+    with (
+        connected(url) as connection,
+        connected(url) as other,
+        one_run_at_a_time(connection, settings(url)) as taken,
+    ):
+        taken.in_a_migration = lambda: True
+        connection.begin()
+        connection.commit()
+        refused_turn(other, settings(url, run_wait="0"))
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        with connection.begin():
+            refused_turn(other, settings(url, run_wait="1s"))
+        connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            taken.in_a_migration = lambda: False
+            refused_turn(other, settings(url, run_wait="0"))
+        with turn(other, settings(url, run_wait="0")):
+            pass
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert database.value(others) == 0
 
 
 def servers_in(directory: Path) -> list[str]:
@@ -225,7 +302,8 @@ def test_embedded_temporary_server_leaves_nothing(short_path: Path, monkeypatch:
         assert value(connection, "SHOW server_encoding") == "UTF8"
         assert value(connection, "SHOW listen_addresses") == ""
         assert len(servers_in(short_path)) == 1
-        with one_run_at_a_time(connection, settings("embedded:", run_wait="0")):
+        connection.rollback()
+        with turn(connection, settings("embedded:", run_wait="0")):
             pass
     assert servers_in(short_path) == []
     assert [path.name for path in short_path.iterdir() if path.name.startswith("df-")] == []
