@@ -70,8 +70,10 @@ class Turn:
         self.expected = frozenset(heads)
 
     def begins_again(self) -> None:
-        """Forget what was expected: Alembic reads the version once more."""
+        """Forget what was expected, and begin the transaction in which Alembic reads the version once more."""
         self.expected = None
+        # Not left to the first statement: after an error in its event, SQLAlchemy does not begin by itself (autobegin).
+        self.connection.begin()
 
     def begin(self, connection: Connection) -> None:
         """A transaction has begun: wait for the lock, and see that nobody moved the version meanwhile.

@@ -236,8 +236,10 @@ def test_b22_a_run_in_between_two_transactions_is_noticed(database: Database, dr
             pytest.fail("with a version that it does not know")
         assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
         taken.begins_again()
-        with connection.begin():
-            assert taken.expected == {"d"}
+        assert value(connection, "SELECT v FROM version") == "d"
+        assert taken.expected == {"d"}
+        assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
+        connection.commit()
         database.execute("UPDATE version SET v = 'e'")
         taken.in_a_migration = lambda: True
         with pytest.raises(

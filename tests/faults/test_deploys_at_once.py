@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.deploys import START, again, applied_once, deploying, ended, images, one_clear_line, rows
+from tests.faults.deploys import (
+    FIXED,
+    START,
+    again,
+    applied_once,
+    deploying,
+    ended,
+    images,
+    one_clear_line,
+    rows,
+)
 from tests.projects import STOCK_ENV, TABLE, Project, Ran, new_project, project_with_fix
 from tests.servers import Database
 from tests.small_book import session, somebody_waits
@@ -76,3 +86,59 @@ def test_b22_an_upgrade_and_a_downgrade_at_once_leave_one_of_the_two_states(
     assert project.versions == {"b" if len(runs) % 2 else "a"}
     assert (rows(database) == START) == (project.versions == {"a"})
     assert images(database) == 4 * len(runs)
+
+
+# A deploy that comes in between two migrations of another one, as the lock for runs lets it.
+IN_BETWEEN = """
+import os
+import subprocess
+import sys
+
+from alembic import context
+from datafixes.database.turns import Turn
+from datafixes.environment import run_migrations
+
+begun, begin = [], Turn.begin
+
+
+def begin_later(turn, connection):
+    begun.append(turn)
+    if len(begun) == 2 and "THE_OTHER" not in os.environ:
+        url = connection.engine.url.render_as_string(hide_password=False)
+        command = [sys.executable, "-m", "alembic", "-x", f"url={url}", *os.environ["OTHER"].split()]
+        subprocess.run(command, check=True, timeout=60, env={**os.environ, "THE_OTHER": "1"})
+    begin(turn, connection)
+
+
+Turn.begin = begin_later
+run_migrations(context)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "version"),
+    [
+        (("upgrade", "head"), "upgrade head", "d"),
+        (("upgrade", "head"), "upgrade +1", "d"),
+        (("upgrade", "c"), "upgrade head", "d"),
+        (("upgrade", "head"), "downgrade a", "d"),
+        (("upgrade", "+2"), "upgrade head", ""),
+    ],
+)
+def test_b22_another_run_in_between_two_migrations_does_nothing_twice(
+    ours: tuple[str, ...], other: str, version: str, tmp_path: Path, database: Database
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    count = 'op.execute("UPDATE item SET amount = amount + 1 WHERE id = 3")'
+    project.revision("c", "b", count, "pass", top="fix = None")
+    project.revision("d", "c", count, "pass", top="fix = None")
+    project.env(IN_BETWEEN)
+    ran = project.process(*ours, environment={"OTHER": other})
+    if not version:
+        assert (ran.code, project.versions) == (255, {"d"})
+        assert "Another run moved the version from b to d" in ran.last_line
+        assert "Say which revision is meant" in ran.last_line
+    else:
+        assert (ran.code, project.versions) == (0, {version}), ran
+    assert rows(database) == [*FIXED[:2], (3, "open", 32)]
+    assert project.outcomes == (["applied", "reverted", "applied"] if "down" in other else ["applied"])
