@@ -123,16 +123,22 @@ def run(arguments: list[str] | None) -> int:
         click.echo(f"FAILED: {error}", err=True)
         return FAILED
     except Exception as error:
-        # Imported here only where a command did so already: they take their time.
-        alembic, sqlalchemy = sys.modules.get("alembic.util"), sys.modules.get("sqlalchemy.exc")
-        if sqlalchemy is not None and isinstance(error, sqlalchemy.DBAPIError):
-            from datafixes.running.execution import failure
-
-            return _told(failure(error, "the database", hint=""))
-        if alembic is None or not isinstance(error, alembic.CommandError):
+        if (words := _of_a_library(error)) is None:
             raise
-        click.echo(f"FAILED: {error}", err=True)
+        click.echo(f"FAILED: {words}", err=True)
         return FAILED
+
+
+def _of_a_library(error: Exception) -> str | None:
+    """What Alembic or the database said no to; both are known only where a command has imported them."""
+    alembic, sqlalchemy = sys.modules.get("alembic.util"), sys.modules.get("sqlalchemy.exc")
+    if alembic is not None and isinstance(error, alembic.CommandError):
+        return str(error)
+    if sqlalchemy is not None and isinstance(error, sqlalchemy.DBAPIError):
+        from datafixes.running.execution import failure
+
+        return failure(error, "the database", hint="").one_line()
+    return None
 
 
 def _told(error: DatafixError) -> int:

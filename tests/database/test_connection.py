@@ -237,7 +237,7 @@ def test_b22_a_run_in_between_two_transactions_is_noticed(database: Database, dr
         assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
         taken.begins_again()
         assert value(connection, "SELECT v FROM version") == "d"
-        assert taken.expected == {"d"}
+        assert taken.expected == frozenset({"d"})
         assert database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
         connection.commit()
         database.execute("UPDATE version SET v = 'e'")

@@ -104,7 +104,7 @@ def test_the_second_connection_that_is_cut_while_nobody_looks_says_nothing(
     monkeypatch.setattr("datafixes.running.blockers._INTERVAL", 60)
     raised: list[object] = []
     monkeypatch.setattr("threading.excepthook", raised.append)
-    watchers = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_blocking_pids%' AND state = 'idle'"
+    watchers = "SELECT pid FROM pg_stat_activity WHERE query = 'ROLLBACK' AND state = 'idle' AND datname = current_database()"
     engine = create_engine(database.url, poolclass=NullPool, isolation_level="READ COMMITTED")  # as ours is
     with engine.connect() as connection:
         with BlockerWatch(connection, "datafix close_items") as watch, watch.watching():

@@ -15,9 +15,9 @@ from tests.faults.deploys import (
     hurry,
     kill,
     nothing_is_there,
-    one_clear_line,
     rows,
     slow_project,
+    until,
 )
 from tests.projects import ENV, FIX, STOCK_ENV
 from tests.servers import Database
@@ -43,16 +43,17 @@ def test_b40_c34_the_next_run_waits_for_the_orphan_of_a_killed_client_and_the_fi
         orphan = asleep(database)
         kill(process.pid, sent)
         assert ended(process).code == -sent
+    polite = "SELECT FROM pg_stat_activity WHERE application_name = 'datafixes' AND state = 'idle' AND query = 'ROLLBACK'"
     with deploying(project) as process:
-        somebody_waits(database)
+        if env == ENV:  # it asks for the lock of runs now and then, which the orphan has
+            until(lambda: database.rows(polite), "nobody waits")
+        else:
+            somebody_waits(database)
         nothing_is_there(project)
         hurry(database)
         ran = ended(process)
     gone(database, orphan)
-    if moment == "committing":
-        one_clear_line(ran, "datafix close_items: the database is at revision b already")
-    else:
-        assert ran.code == 0, ran.out + ran.err
+    assert ran.code == 0, ran.out + ran.err
     applied_once(project)
     again(project)
     applied_once(project)
