@@ -44,7 +44,7 @@ def check_pending_runs(project: Project, pending: Pending, target: str, say: Cal
         )
     say(f"Trying {waiting}, not run yet; nothing of it is kept.")
     view = View(masks=project.settings.mask)
-    plan = make_plan(project.config, Wish(target, view=view, lock_timeout=str(project.settings.lock_timeout)))
+    plan = make_plan(project.config, Wish(target, view=view, limits=limits_of(project.settings)))
     if plan.refusal is not None:
         raise _refused(project, plan.refusal)
 

@@ -49,6 +49,7 @@ BEGIN
         PERFORM pg_temp.datafix_mark_others(one);
     END LOOP;
     PERFORM pg_temp.datafix_settle_conflicts(fix);
+    PERFORM pg_temp.datafix_check_nulls(fix);
 
     -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.
     PERFORM pg_temp.datafix_copy_restored(fix, 'before');
