@@ -10,6 +10,7 @@ from datafixes.changes import View
 from datafixes.errors import DatafixError
 from datafixes.plan.making import Wish, make_plan
 from datafixes.reconcile.book_source import lambda_of
+from datafixes.running.execution import limits_of
 
 if TYPE_CHECKING:
     from datafixes.plan.planned import Refusal
