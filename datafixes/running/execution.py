@@ -129,10 +129,9 @@ def failure(
         words = f"{_kind(error)}; what PostgreSQL says may hold values of masked columns"
         return Refused(f"{label}: {words} [SQLSTATE {code}]", sqlstate=code)
     evidence = f" ({' '.join(detail.split())})" if detail else ""
+    evidence += _held_by(holders) if code == _QUERY_CANCELED else ""
     if code == _DUPLICATE and re.match(r"Key \((run|audit)_id\)=", detail):
         hint = f"Nothing was changed. {_BEHIND}"
-    if code == _QUERY_CANCELED:
-        evidence += _held_by(holders)
     return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
 
 
