@@ -218,6 +218,14 @@ def test_a_recorded_fix_that_fails(tmp_path: Path, database: Database, case: str
         is_silent(database, log, project.alembic(*MASK, "upgrade", "head"), said)
 
 
+def test_the_other_driver_is_told_the_same(tmp_path: Path, database: Database) -> None:
+    table, body, setup, said = BODIES["duplicate"]
+    up = f"with op.record_datafix(fix) as body:\n    body.execute({body!r})"
+    project = laid(tmp_path, database, up, RECORDED.format(table), setup).on(database, "psycopg")
+    log = Log.of(database)
+    is_silent(database, log, project.alembic(*MASK, "upgrade", "head"), said)
+
+
 def test_a_masked_key_of_a_recorded_fix(tmp_path: Path, database: Database) -> None:
     top = 'fix = RecordedFix(name="f", reason="r", tables=[Table("person", "person_audit", key="mail", updated=["declared"])])'
     up = "with op.record_datafix(fix) as body:\n    body.execute(\"UPDATE person SET status = 'x'\")"
