@@ -178,7 +178,8 @@ BEGIN
             'it wrote %s with the digest %s, and there are %s with %s', fix ->> 'fix', run, fix ->> 'audit',
             last ->> 'images', coalesce(wrote::text, '-'), kept.images, coalesce(kept.digest::text, '-')), NULL,
         'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare '
-        'with a backup: ' || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
+        'with a backup: '
+        || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
 END
 $engine$;
 
@@ -428,10 +429,11 @@ BEGIN
                  THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
         CONTINUE WHEN amiss.rows = 0;
         PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s rows of %s cannot be given back: %s would be '
-            'NULL, and is NOT NULL now%s', fix ->> 'fix', amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
+            'NULL, and is NOT NULL now%s',
+            fix ->> 'fix', amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
             ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END), NULL,
-            'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the rows '
-            'are back: ' || format('ALTER TABLE %s ', one ->> 'target')
+            'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the '
+            'rows are back: ' || format('ALTER TABLE %s ', one ->> 'target')
             || (SELECT string_agg(format('ALTER COLUMN %I DROP NOT NULL', c), ', ') FROM unnest(amiss.columns) AS c));
     END LOOP;
 END
