@@ -47,7 +47,7 @@ BEGIN
             rows_deleted     bigint,
             written_columns  text[],                   -- NULL: the images tell
             images           bigint,                   -- how many images the run wrote, and their digest:
-            images_digest    numeric,                  -- later tampering shows as another one
+            images_digest    numeric,                  -- a checksum against accidents
             shape            jsonb       NOT NULL,     -- the target's columns when the run copied them
             PRIMARY KEY (run_id, position)
         )
