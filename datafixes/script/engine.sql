@@ -1,5 +1,5 @@
--- The part that is the same for every data fix. The functions live in pg_temp: they are gone with the session, and
--- nothing of them stays in the database. What varies from fix to fix is the block that calls them.
+-- The part that is the same for every data fix. The functions live in pg_temp, and the last statement of a script drops
+-- them: nothing stays in the database or the session. What varies from fix to fix is the block that calls them.
 --
 -- Everything that must not depend on the caller's settings pins them (SET search_path = pg_catalog, ...). Statements
 -- that hold the author's SQL or fire the table's triggers run in the fix's own block, under the caller's settings.

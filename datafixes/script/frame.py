@@ -2,7 +2,8 @@
 
 Every script has the same frame. A commit fuse is lit first: from there on nothing can be committed unless the block
 ran to its end, whatever the client does with an error in between (B2, B3, B6). Time-outs come as a statement of their
-own, because they cannot be changed from inside the block (B38).
+own, because they cannot be changed from inside the block (B38). The last statement takes away what the session would keep;
+of the settings `datafixes.*`, which end with the transaction, it keeps the names, and no values.
 """
 
 import hashlib
@@ -72,7 +73,7 @@ class Script:
         fuse: what the block must finish: ``"apply NAME"`` or ``"revert NAME"``.
         before: what prepares the block: the fuse, the time-outs, the engine's functions.
         block: the one statement that does everything; it can be tried again as it stands.
-        after: what puts the settings back.
+        after: what puts the settings back, drops the functions and puts the fuse out.
     """
 
     fuse: str
