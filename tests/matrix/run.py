@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ EVERY_ALEMBIC = (
     (NEWEST, TWO),
     (NEWEST, NEWEST),
 )
+_INSTALLING = threading.Lock()  # two cells may want the same package
 BOTH_ENDS = (EVERY_ALEMBIC[0], *EVERY_ALEMBIC[-2:])
 
 
@@ -76,13 +78,14 @@ def output_of(*command: str, **environment: str) -> str:
 
 
 def installed(python: str, target: Path, *what: str) -> Path:
-    """A folder that holds a package without what it needs; made once."""
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as half:
-            options = ("--quiet", "--root-user-action=ignore", "--no-deps", "--target", f"{half}/whole")
-            output_of(python, "-m", "pip", "install", *options, *what)
-            Path(half, "whole").rename(target)
+    """A folder that holds a package without what it needs; made once, and whole or not at all."""
+    with _INSTALLING:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as half:
+                options = ("--quiet", "--root-user-action=ignore", "--no-deps", "--target", f"{half}/whole")
+                output_of(python, "-m", "pip", "install", *options, *what)
+                Path(half, "whole").rename(target)
     return target
 
 
