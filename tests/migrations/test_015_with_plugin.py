@@ -22,11 +22,13 @@ def test_the_seven_phantoms_are_closed_at_their_entry(datafix: Datafix) -> None:
     ) == [("closed", "manual_reconciliation", True)]
 
 
-def test_a_phantom_that_was_closed_meanwhile_is_a_refusal(datafix: Datafix) -> None:
+def test_a_phantom_that_was_closed_meanwhile_is_left_alone(datafix: Datafix) -> None:
     fix = datafix(name="close_phantom_positions")
-    fix.seed(BOOK, "UPDATE active_positions SET status = 'closed', exit_price = entry_price WHERE id = 16")
-    with pytest.raises(RowsNotAsExpected, match="16"):
-        fix.apply()
+    fix.seed(BOOK, "UPDATE active_positions SET status = 'closed', exit_price = 100 WHERE id = 16")
+    assert fix.apply().rows_changed == 6
+    assert fix.rows("SELECT status, exit_price, close_reason FROM active_positions WHERE id = 16") == [
+        ("closed", 100, None)
+    ]
 
 
 def test_a_position_that_took_the_id_of_a_phantom_is_not_closed(datafix: Datafix) -> None:
