@@ -138,6 +138,39 @@ def test_b24_b25_a_commit_after_the_fix_is_refused(
     nothing_happened(project)
 
 
+@pytest.mark.parametrize("how", ["ours", "one transaction", "psql"])
+@pytest.mark.parametrize("all_of_them", ["SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"])
+def test_c24_what_a_migration_says_of_all_constraints_does_not_reach_the_guards(
+    all_of_them: str, how: str, tmp_path: Path, database: Database
+) -> None:
+    said = f"op.execute('{all_of_them}')"
+    up = f"{said}\nop.apply_datafix(fix)\n{said}\nop.revert_datafix(fix)\nop.apply_datafix(fix)\n{said}"
+    env = ONE_TRANSACTION if how == "one transaction" else ENV
+    project = project_with_fix(tmp_path, database, env, up=up)
+    other = FIX.strip().replace("close_items", "other").replace('{1: "QCOM", 2: "NOW"}', '{3: "SPY"}')
+    project.revision("c", "b", f"op.apply_datafix(fix)\n{said}", top=f"fix = {other}")
+    if how == "psql":
+        database.psql(project.script("a:c"), "-v", "ON_ERROR_STOP=1")
+    else:
+        ran = project.alembic("upgrade", "c")
+        assert ran.code == 0, ran.out + ran.err
+    assert (items(database), project.versions) == ([*FIXED[:2], (3, "closed", 130)], {"c"})
+
+
+@pytest.mark.parametrize("mode", ["ON_ERROR_STOP=1", "ON_ERROR_ROLLBACK=on", "AUTOCOMMIT=off"])
+def test_b3_a_version_that_cannot_be_moved_takes_the_fix_along(
+    mode: str, tmp_path: Path, database: Database
+) -> None:
+    """The fix has finished, and only then the statement that moves the version fails: nothing is committed."""
+    project = project_with_fix(tmp_path, database)
+    script = project.script("a:b")
+    moves = "UPDATE alembic_version SET version_num='b'"
+    assert moves in script
+    script = script.replace(moves, f"SELECT 1 / 0;\n\n{moves.replace('alembic_version', 'no_such_table')}")
+    database.psql(script, "-v", mode, check=False)
+    nothing_happened(project)
+
+
 def test_b24_a_commit_before_the_fix_is_refused(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database, up="op.get_bind().commit()\nop.apply_datafix(fix)")
     ran = project.alembic("upgrade", "b")
