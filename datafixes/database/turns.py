@@ -41,7 +41,7 @@ _TRY = (
 )
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0
-_PATIENCE = 2.0  # for a second connection, in seconds
+_PATIENCE = 1.0  # for a second connection, in seconds: the first one's transaction is still open
 
 
 @dataclass
@@ -96,7 +96,9 @@ class Turn:
 
     def commit(self, connection: Connection) -> None:
         """A transaction ends: where in the midst of a migration, a second connection keeps others out."""
-        if self.is_over or self._bridge or _commits_by_itself(connection) or not self.in_a_migration():
+        if self.is_over or self._bridge or self._is_a_plan or _commits_by_itself(connection):
+            return
+        if not self.in_a_migration():
             return
         self._bridge = _Bridge(connection)
         if not self._bridge.stands:
@@ -109,6 +111,10 @@ class Turn:
         """Let others have their turn."""
         self.is_over = True
         self._end_bridge()
+
+    @property
+    def _is_a_plan(self) -> bool:
+        return bool(self.connection.get_execution_options().get("postgresql_readonly"))
 
     def _end_bridge(self) -> None:
         bridge, self._bridge = self._bridge, None
@@ -138,8 +144,8 @@ class Turn:
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _has_lock(self) -> bool:
-        if self.connection.get_execution_options().get("postgresql_readonly"):
-            # A plan: all its transactions but this one can only read, and nothing can come before this.
+        if self._is_a_plan:
+            # All its transactions but this one can only read, and nothing can come before this.
             self.connection.exec_driver_sql("SET TRANSACTION READ WRITE")
         lock = _TRY_AGAIN if self._bridge is not None and self._bridge.stands else _TRY
         return bool(self.connection.exec_driver_sql(lock).scalar_one())
@@ -181,7 +187,7 @@ class _Bridge:
         self._beside.start()
         self._tried.wait(_PATIENCE)
         if not self.stands:
-            self._beside.end()
+            self._beside.end(0)
 
     def end(self) -> None:
         """Let it go."""

@@ -111,6 +111,8 @@ class _Making:
         except DatafixFailed as failed:
             self.refusal = self._refused(failed.error)
         except DBAPIError as error:
+            if not self.running:  # Alembic may not even read the version
+                raise
             self.refusal = self._refused(self._failure(error, f"revision {self.running}"))
         except (Exception, SystemExit) as error:
             if not self.running:  # an unknown revision, several heads
