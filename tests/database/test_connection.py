@@ -266,7 +266,10 @@ def test_b20_others_are_kept_out_while_a_migration_commits_by_itself(database: D
             refused_turn(other, settings(url, run_wait="1s"))
         connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
-            taken.in_a_migration = lambda: False
+            refused_turn(other, settings(url, run_wait="0"))
+        refused_turn(other, settings(url, run_wait="0"))
+        taken.in_a_migration = lambda: False
+        with connection.begin():
             refused_turn(other, settings(url, run_wait="0"))
         with turn(other, settings(url, run_wait="0")):
             pass
