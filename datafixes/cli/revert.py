@@ -48,6 +48,7 @@ def command(  # noqa: PLR0913 - one for each option
     else changed the same rows; nothing is written. A revert is undone in its turn with --of its revision.
     """
     project = where.project()
+    project.heads()  # where there is no project, or it cannot be read, that is said first
     with project.reading() as connection:
         ledger = the_schema(connection, schema)
         run = _run_to_undo(connection, ledger, fix, undoes)

@@ -20,6 +20,6 @@ $engine$;
 -- For refusals of rows that are not the ones the fix was written for: how a deploy goes on.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_ways_on(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT format('Nothing was changed. Correct the rows in its revision if it has run nowhere yet, or decline it here: '
+    SELECT format('Nothing was changed. Correct its revision if it has run nowhere yet, or decline it here: '
                   'alembic -x decline=%L upgrade head', (fix ->> 'fix') || ': WHY')
 $engine$;
