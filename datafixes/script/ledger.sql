@@ -50,6 +50,11 @@ BEGIN
         EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.run_id = $1
                                AND r.outcome NOT IN ('started', 'failed')$sql$, fix ->> 'ledger')
            INTO wanted USING (fix -> 'of_run')::bigint;
+        IF fix ? 'named' AND wanted ->> 'fix' <> fix ->> 'fix' THEN
+            PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s in %s is one of %s: numbers of runs differ from '
+                'database to database', fix ->> 'fix', fix ->> 'of_run', fix ->> 'ledger', wanted ->> 'fix'), NULL,
+                'Nothing was changed. Say what is meant by its revision: op.revert_datafix(name, revision=...).');
+        END IF;
         RETURN wanted;
     END IF;
     EXECUTE format($sql$SELECT to_jsonb(r) FROM %1$s AS r WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
@@ -74,6 +79,8 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                        'audit_table', t -> 'audit_table', 'key', t -> 'key', 'identity', t -> 'identity',
                        'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping') ORDER BY n), '[]')
                      FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
+           -- of a run by 0.1: what takes its revert back knows no more than the revert did
+           || CASE WHEN fix ? 'unidentified' THEN '{"unidentified": true}' ELSE '{}' END::jsonb
 $engine$;
 
 -- Opens the run in the ledger, with a line for each table.
@@ -143,43 +150,76 @@ END
 $engine$;
 
 -- From here on, a commit is refused unless the version has moved with the fix: a fix in force whose revision is still to
--- run would be the end (B24, B25). Only what is deferred runs at a commit, and nothing of it may outlive the transaction,
--- on a connection that others use too. A trigger's function would stay. The rows of an exclusion constraint are looked at
--- again at the commit, which calls the function in its expression; that takes a row of the temporary table, so it goes
--- when the table goes. Two equal rows make PostgreSQL look again; what the function returns then differs from neither.
+-- run would be the end. Only what is deferred runs at a commit, and nothing of it may outlive the transaction, on a
+-- connection that others use too. A trigger's function would stay. The rows of an exclusion constraint are looked at again
+-- at the commit, which calls the function in its expression; that takes a row of the temporary table, so it goes when the
+-- table goes. Two equal rows make PostgreSQL look again; what the function returns then differs from neither.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_guard_commit(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF to_regclass('pg_temp.datafixes_guard') IS NULL THEN
-        CREATE TEMP TABLE datafixes_guard (fix text, fuse text, revision text, version_table oid, versions jsonb) ON COMMIT DROP;
+        PERFORM pg_temp.datafix_make_guard();
+    END IF;
+    SET CONSTRAINTS pg_temp.datafixes_moved DEFERRED;       -- whatever the migration said of ALL
+    DELETE FROM pg_temp.datafixes_guard AS g WHERE g.fix = $1 ->> 'fix';
+    INSERT INTO pg_temp.datafixes_guard
+    SELECT $1 ->> 'fix', format('<%s>', $1 ->> 'fuse'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid, $1 -> 'versions', NULL
+      FROM generate_series(1, 2);
+END
+$engine$;
+
+-- The guard's table, its constraint and their functions. Whatever role the transaction takes, it can read and write them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_make_guard()
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafixes_guard (fix text, fuse text, revision text, version_table oid, '
+                                 'versions jsonb, looked_at timestamptz) ON COMMIT DROP');
+    -- SET CONSTRAINTS ALL IMMEDIATE looks early, and but once. Who was looked at early is put up again, deferred; a commit
+    -- looks at that one too, at the same moment.
+    PERFORM pg_temp.datafix_make($make$
+        CREATE FUNCTION pg_temp.datafixes_again(one pg_temp.datafixes_guard)
+        RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $again$
+        BEGIN
+            SET CONSTRAINTS pg_temp.datafixes_moved DEFERRED;
+            DELETE FROM pg_temp.datafixes_guard AS g WHERE g.fix = one.fix;
+            PERFORM set_config('datafixes.guarding', 'on', true);
+            INSERT INTO pg_temp.datafixes_guard
+            SELECT one.fix, one.fuse, one.revision, one.version_table, one.versions, statement_timestamp()
+              FROM generate_series(1, 2);
+            PERFORM set_config('datafixes.guarding', '', true);
+        END
+        $again$
+    $make$);
+    PERFORM pg_temp.datafix_make($make$
         CREATE FUNCTION pg_temp.datafixes_moved(one pg_temp.datafixes_guard)
         RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $moved$
         DECLARE
             present text[];
         BEGIN
-            IF strpos(coalesce(current_setting('datafixes.finished', true), ''), one.fuse) = 0 THEN
+            IF current_setting('datafixes.guarding', true) = 'on'
+               OR strpos(coalesce(current_setting('datafixes.finished', true), ''), one.fuse) = 0 THEN
                 RETURN one.fix;     -- the two rows are being written
-            ELSIF NOT EXISTS (SELECT FROM pg_class WHERE oid = one.version_table)   -- a downgrade to base may drop it
-               OR current_query() ~* 'set\s+constraints' THEN                       -- not yet the commit
+            ELSIF NOT EXISTS (SELECT FROM pg_class WHERE oid = one.version_table) THEN  -- a downgrade to base may drop it
                 RETURN NULL;
             END IF;
             EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', one.version_table::regclass) INTO present;
-            IF to_jsonb(coalesce(present, '{}')) = one.versions THEN
-                RAISE EXCEPTION USING ERRCODE = 'DF014', MESSAGE = format('datafix %s: the transaction was to be committed before '
-                    '%s moved to or from revision %s', one.fix, one.version_table::regclass, one.revision),
-                    HINT = 'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), '
-                        'or give the fix a migration of its own.';
+            IF to_jsonb(coalesce(present, '{}')) <> one.versions THEN
+                RETURN NULL;
+            ELSIF one.looked_at IS DISTINCT FROM statement_timestamp() THEN
+                PERFORM pg_temp.datafixes_again(one);
+                RETURN NULL;
             END IF;
-            RETURN NULL;
+            RAISE EXCEPTION USING ERRCODE = 'DF014', MESSAGE = format('datafix %s: the transaction was to be committed before '
+                '%s moved to or from revision %s', one.fix, one.version_table::regclass, one.revision),
+                HINT = 'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), '
+                    'or give the fix a migration of its own.';
         END
-        $moved$;
-        ALTER TABLE pg_temp.datafixes_guard ADD CONSTRAINT datafixes_moved
-            EXCLUDE USING btree (pg_temp.datafixes_moved(datafixes_guard) WITH =) DEFERRABLE INITIALLY DEFERRED;
-    END IF;
-    SET CONSTRAINTS pg_temp.datafixes_moved DEFERRED;       -- whatever the migration said of ALL
-    DELETE FROM pg_temp.datafixes_guard AS g WHERE g.fix = $1 ->> 'fix';
-    INSERT INTO pg_temp.datafixes_guard
-    SELECT $1 ->> 'fix', format('<%s>', $1 ->> 'fuse'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid, $1 -> 'versions'
-      FROM generate_series(1, 2);
+        $moved$
+    $make$);
+    PERFORM pg_temp.datafix_make('ALTER TABLE pg_temp.datafixes_guard ADD CONSTRAINT datafixes_moved EXCLUDE USING btree '
+                                 '(pg_temp.datafixes_moved(datafixes_guard) WITH =) DEFERRABLE INITIALLY DEFERRED');
+    PERFORM pg_temp.datafix_make('GRANT ALL ON pg_temp.datafixes_guard TO PUBLIC');
+    PERFORM pg_temp.datafix_make('GRANT EXECUTE ON FUNCTION pg_temp.datafixes_moved(pg_temp.datafixes_guard), '
+                                 'pg_temp.datafixes_again(pg_temp.datafixes_guard) TO PUBLIC');
 END
 $engine$;

@@ -423,3 +423,23 @@ def test_b38_a_fix_that_takes_too_long_is_stopped_in_one_line(
     done = database.psql(project.script("a:b", "-x", "statement_timeout=300ms"), check=False)
     assert "canceling statement due to statement timeout" in done.stderr
     nothing_happened(project)
+
+
+def test_b25_constraints_that_were_looked_at_early_are_looked_at_again_at_the_commit(
+    tmp_path: Path, database: Database
+) -> None:
+    """SET CONSTRAINTS ALL IMMEDIATE spends what is deferred: the guard puts itself up again."""
+    up = (
+        "op.apply_datafix(fix)\nop.execute('SET CONSTRAINTS ALL IMMEDIATE')\n"
+        "with op.get_context().autocommit_block():\n    op.execute('CREATE UNIQUE INDEX CONCURRENTLY item_u ON item ((1))')"
+    )
+    project = project_with_fix(tmp_path, database, up=up)
+    was = database.rows("TABLE item ORDER BY id")
+    refused = project.alembic("upgrade", "head")
+    assert refused.code == 255
+    assert "was to be committed before" in refused.last_line
+    assert (database.rows("TABLE item ORDER BY id"), project.versions, "applied" in project.outcomes) == (
+        was,
+        {"a"},
+        False,
+    )
