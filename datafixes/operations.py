@@ -89,7 +89,7 @@ class RevertDatafixOp(MigrateOperation):
         Args:
             operations: Alembic's.
             fix: the declaration that was applied, or its name; or nothing, where a run is given.
-            run: the number of the run in the ledger, instead of a fix.
+            run: the number of the run in the ledger, which is one database's own. With a fix, a run of that fix.
             on_conflict: what happens to rows that somebody changed since: ``refuse`` the whole revert, ``skip`` them,
                 or ``overwrite`` them. ``alembic -x on_conflict=FIX:skip`` overrules it.
             revision: in an upgrade, the revision whose run is taken back; by default the one that applied the fix last.
@@ -98,7 +98,11 @@ class RevertDatafixOp(MigrateOperation):
         """
         if on_conflict not in ("refuse", "skip", "overwrite"):
             raise CommandError(f"on_conflict={on_conflict!r}: choose refuse, skip or overwrite.")
-        if (fix is None) == (run is None) or (run is not None and revision is not None):
+        if run is not None and (isinstance(run, bool) or not isinstance(run, int)):
+            raise CommandError(
+                f"run={run!r} is no number of a run; give it as the ledger has it, such as run=12."
+            )
+        if (fix is None and run is None) or (run is not None and revision is not None):
             raise CommandError(
                 "revert_datafix takes a fix, by declaration or name, or the run=NUMBER of one."
             )

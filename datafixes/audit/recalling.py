@@ -27,22 +27,15 @@ def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
     Raises:
         NothingToRevert: no ledger knows it.
     """
-    condition = f"run_id = {wanted.run}" if wanted.run is not None else f"fix = {text(wanted.name)}"
     schemas = [wanted.schema_of_audit] if wanted.schema_of_audit else ledger_schemas(connection)
-    found = [
-        (schema, run)
-        for schema in schemas
-        for (run,) in ask(
-            connection,
-            f"SELECT to_jsonb(r) FROM {qualified(schema, LEDGER)} AS r"
-            f" WHERE {condition} AND outcome NOT IN ('started', 'failed') ORDER BY {NEWEST_FIRST} LIMIT 1",
-        )
-    ]
+    found = [(schema, run) for schema in schemas for run in _newest(connection, schema, wanted)]
     if not found:
         raise _unknown(connection, wanted, schemas)
     if len(found) > 1:
         return wanted
     [(schema, run)] = found
+    if wanted.run is not None and wanted.is_named and run["fix"] != wanted.name:
+        return wanted  # the engine says so
     declaration = run.get("declaration") or {}
     return RecalledFix(
         run["fix"],
@@ -53,7 +46,18 @@ def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
         declaration.get("fire_triggers", True),
         run["rows_expected"],
         run["fingerprint"] or "",
+        wanted.is_named,
     )
+
+
+def _newest(connection: Connection, schema: str, wanted: RecalledFix) -> list[Mapping[str, Any]]:
+    condition = f"run_id = {wanted.run}" if wanted.run is not None else f"fix = {text(wanted.name)}"
+    rows = ask(
+        connection,
+        f"SELECT to_jsonb(r) FROM {qualified(schema, LEDGER)} AS r"
+        f" WHERE {condition} AND outcome NOT IN ('started', 'failed') ORDER BY {NEWEST_FIRST} LIMIT 1",
+    )
+    return [run for (run,) in rows]
 
 
 def _unknown(connection: Connection, wanted: RecalledFix, schemas: list[str]) -> NothingToRevert:

@@ -1,12 +1,14 @@
 """``datafixes revert``."""
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import click
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of, the_schema
-from datafixes.audit.later import later_fixes
+from datafixes.audit.later import LaterFix, later_fixes
 from datafixes.audit.recalling import recall
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
@@ -14,6 +16,7 @@ from datafixes.cli.project_options import Where, pass_where
 from datafixes.declaration.declared import fix_named, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
+from datafixes.doctor.stamped import check_known
 from datafixes.errors import Conflicts, DatafixError
 from datafixes.project import Project
 from datafixes.revisions.placing import place_for, write_revision
@@ -43,45 +46,71 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> int:  # fmt: skip
     """Write a revision on top that undoes one earlier FIX, as git revert does; nothing in between is touched.
 
-    FIX is a name, or the number of a RUN in the ledger. No file needs to declare it any more: the ledger keeps what a
-    revert needs. The revert is tried first, in a transaction that is rolled back. Exit code 3: a later fix or somebody
-    else changed the same rows; nothing is written. A revert is undone in its turn with --of its revision.
+    FIX may also be the number of a RUN; no file needs to declare it any more. The revert is tried first, and rolled
+    back. Exit code 3: a later fix or somebody else changed the same rows; nothing is written. A revert is undone in
+    its turn with --of its revision.
     """
     project = where.project()
     project.heads()  # where there is no project, or it cannot be read, that is said first
     with project.reading() as connection:
+        check_known(project, connection)
         ledger = the_schema(connection, schema)
         run = _run_to_undo(connection, ledger, fix, undoes)
-        known = _known(project, connection, run, RecalledFix(fix, run.run_id, ledger))
+        by_run = _by_run(history(connection, ledger, limit=1000, fix=run.fix), run)
+        known = _known(project, connection, run, RecalledFix(run.fix, by_run, ledger))
         chosen = None if rows is None else chosen_keys(known, rows)
         later = later_fixes(connection, ledger, run, None if chosen is None else chosen.texts)
     if later and on_conflict is None:
-        for one in later:
-            keys = ", ".join(one.keys[:10]) + (", ..." if len(one.keys) > 10 else "")
-            who = f"{one.fix} (revision {one.revision}, run {one.run_id})"
-            click.echo(f"{who} changed the same rows later: {keys}", err=True)
-        click.echo(
-            f"FAILED: Revert that first: datafixes revert {later[0].fix} --of {later[0].revision}", err=True
-        )
-        return DIFFERENT
-    by_run = known.run if isinstance(known, RecalledFix) else None
-    some = None if chosen is None else chosen.values
-    how = Revert(on_conflict or "refuse", "" if by_run else run.revision or "", some, by_run, ledger)
+        return _told_of_later(later)
+    how = Revert(
+        on_conflict or "refuse",
+        "" if by_run else run.revision or "",
+        None if chosen is None else chosen.values,
+        by_run,
+        ledger if isinstance(known, RecalledFix) else "",
+    )
     if refused := _try(project, known, how):
         return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", revision=rev_id, on=head)
     write_revision(place, revert_revision(place, known, how, house_of(place.path.parent)))
     click.echo(str(place.path))
-    click.echo("It was tried, and all rows can be given back. Next: datafixes plan", err=True)
+    what = "all rows can be given back" if on_conflict is None else f"what is in conflict: {on_conflict}"
+    click.echo(f"It was tried; {what}. Next: datafixes plan", err=True)
     return OK
 
 
+def _told_of_later(later: Sequence[LaterFix]) -> int:
+    for one in later:
+        keys = ", ".join(one.keys[:10]) + (", ..." if len(one.keys) > 10 else "")
+        who = f"{one.fix} (revision {one.revision}, run {one.run_id})"
+        click.echo(f"{who} changed the same rows later: {keys}", err=True)
+    click.echo(
+        f"FAILED: Revert that first: datafixes revert {later[0].fix} --of {later[0].revision}", err=True
+    )
+    return DIFFERENT
+
+
+def _by_run(runs: Sequence[RunOfHistory], run: RunOfHistory) -> int | None:
+    """The number of a run, where its revision does not lead to it.
+
+    Numbers of runs are one database's own; a revision means the same everywhere.
+    """
+    own = {one.run_id for one in runs if one.revision == run.revision}
+    led_to = [
+        one.run_id
+        for one in runs
+        if one.run_id in own and one.outcome not in ("started", "failed") and one.reverts_run not in own
+    ]
+    return None if run.revision is not None and led_to[:1] == [run.run_id] else run.run_id
+
+
 def _known(project: Project, connection: Connection, run: RunOfHistory, wanted: RecalledFix) -> Fix:
-    """The declaration that a revision has, unless the run was named by its number; or what the ledger keeps."""
-    if wanted.name == run.fix:
-        with suppress(DatafixError):
-            return fix_named(project.fixes(), run.fix).fix
-    return recall(connection, wanted)
+    """The declaration that a revision has; or what this ledger keeps of the fix."""
+    with suppress(DatafixError):
+        declared = fix_named(project.fixes(), run.fix).fix
+        if wanted.run is None and declared.schema_of_audit == wanted.schema_of_audit:
+            return declared
+    return replace(recall(connection, replace(wanted, run=run.run_id)), run=wanted.run)
 
 
 def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> RunOfHistory:
@@ -90,20 +119,12 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
     Raises:
         DatafixError: there is none; the message says what took it back, or which there are.
     """
-    runs = [
-        run
-        for run in history(connection, schema, limit=1000, fix=fix)
-        if run.outcome in ("applied", "reverted")
-    ]
-    if not runs and fix.isdecimal():
-        if revision is not None:
-            raise DatafixError(f"Run {fix} is one run; --of {revision} is for the name of a fix.")
-        return run_of(connection, schema, int(fix))
+    ended = history(connection, schema, limit=1000, fix=fix)
+    runs = [run for run in ended if run.outcome in ("applied", "reverted")]
+    if not ended and fix.isdecimal():
+        return _run_of_number(connection, schema, fix, revision)
     if not runs:
-        told = nearest(fix, known_fixes(connection, schema))
-        raise DatafixError(
-            f"The fix {fix} has not changed anything here.{told}", hint="Look: datafixes history"
-        )
+        raise _unchanged(connection, schema, fix, ended)
     if revision is not None:
         of_it = [run for run in runs if run.revision == revision and run.reverted_by_run is None]
         if of_it:
@@ -122,6 +143,29 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
     )
 
 
+def _run_of_number(connection: Connection, schema: str, number: str, revision: str | None) -> RunOfHistory:
+    if revision is not None:
+        raise DatafixError(f"Run {number} is one run; --of {revision} is for the name of a fix.")
+    run = run_of(connection, schema, int(number))
+    if run.outcome not in ("applied", "reverted"):
+        raise DatafixError(
+            f"Run {number} changed nothing (outcome {run.outcome}), so there is nothing to undo."
+        )
+    return run
+
+
+def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[RunOfHistory]) -> DatafixError:
+    if ended:
+        newest = ended[0]
+        return DatafixError(
+            f"No run of the fix {fix} changed anything here; the newest, run {newest.run_id}, ended as "
+            f"{newest.outcome}.",
+            hint=f"Look: datafixes show {newest.run_id}",
+        )
+    told = nearest(fix, known_fixes(connection, schema))
+    return DatafixError(f"The fix {fix} has not changed anything here.{told}", hint="Look: datafixes history")
+
+
 def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:
     from datafixes.plan.trial import try_revert
 
@@ -133,6 +177,7 @@ def _told(refused: DatafixError) -> int:
     conflicts = isinstance(refused, Conflicts)
     if refused.detail:
         click.echo(refused.detail.strip("\n"), err=True)
-    hint = "--on-conflict skip leaves such rows alone." if conflicts else refused.hint
+    told = refused.hint.removeprefix("Nothing was changed.").strip()
+    hint = "--on-conflict skip leaves such rows alone." if conflicts else told
     click.echo(f"FAILED: {refused.message}. Nothing was written. {hint}".rstrip(), err=True)
     return DIFFERENT if conflicts else FAILED

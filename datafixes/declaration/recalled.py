@@ -18,6 +18,7 @@ class RecalledFix:
         fire_triggers: whether the tables' own triggers fire.
         rows_expected: how many rows it expected.
         fingerprint: of the declaration that was applied, as far as it is known.
+        is_named: whether somebody said the name, or only the number of a run.
     """
 
     name: str
@@ -28,3 +29,4 @@ class RecalledFix:
     fire_triggers: bool = True
     rows_expected: int | None = None
     fingerprint: str = ""
+    is_named: bool = True

@@ -57,14 +57,11 @@ def revert_revision(place: Place, fix: Fix, how: Revert, house: House = _HOUSE) 
         how: the revision whose run is undone, which rows, and what is done about conflicts.
         house: what the project's formatter wants.
     """
-    arguments, ledger, what = (
-        [quoted(fix.name), f"revision={quoted(how.undoes)}"],
-        "",
-        f"revision {how.undoes}",
-    )
-    if how.run is not None:  # no file declares it: the ledger is named, and nothing else is needed
-        ledger, what = f", audit_schema={quoted(how.audit_schema)}", f"run {how.run}"
-        arguments = [f"run={how.run}{ledger}"]
+    ledger = f", audit_schema={quoted(how.audit_schema)}" if how.audit_schema else ""
+    which, what = f"revision={quoted(how.undoes)}", f"revision {how.undoes}"
+    if how.run is not None:
+        which, what = f"run={how.run}", f"run {how.run}"
+    arguments = [quoted(fix.name), f"{which}{ledger}"]
     if how.rows is not None:
         arguments.append(f"rows={_rows(fix, how.rows)}")
     if how.on_conflict != "refuse":

@@ -54,8 +54,12 @@ def known_fix(given: Fix | str | None, how: Revert, scripts: Any, connection: Co
         connection: where the ledger is, or None where a script is printed.
     """
     declared = _declared(scripts, given) if isinstance(given, str) else given
-    if declared is None:
-        named = RecalledFix(str(given or f"run {how.run}"), how.run, how.audit_schema)
+    is_another = declared is not None and how.audit_schema not in ("", declared.schema_of_audit)
+    if declared is None or is_another or how.run is not None:
+        name = (
+            declared.name if declared is not None else given if isinstance(given, str) else f"run {how.run}"
+        )
+        named = RecalledFix(name, how.run, how.audit_schema, is_named=given is not None)
         return named if connection is None else recall(connection, named)
     if connection is None:
         return declared
@@ -102,7 +106,7 @@ def chosen_rows(fix: Fix, rows: Any) -> dict[str, list[tuple[Value, ...]]] | Non
             hint=f"rows={{{tables[0]!r}: [...]}}",
         )
     for table, keys in by_table.items():
-        if tables and table not in ("", *tables):
+        if tables and table.rpartition(".")[2] not in ("", *tables):
             raise DeclarationError(
                 f"datafix {fix.name}: {table} is none of its tables.{nearest(table, tables)}"
             )

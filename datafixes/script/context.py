@@ -71,6 +71,8 @@ def run_facts(fix: Fix, context: Context, fuse: str) -> dict[str, object]:
         facts["mask"] = pattern_of(context.masks)
     if isinstance(fix, RecalledFix) and fix.run is not None:
         facts["of_run"] = fix.run
+        if fix.is_named:
+            facts["named"] = True
     return facts
 
 

@@ -91,8 +91,11 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     ledger  text    := format('%I.datafix_run', audit_schema);
     version integer := pg_temp.datafix_ledger_version(audit_schema);
-    owner   name    := (SELECT relowner::regrole::name FROM pg_class
-                         WHERE oid = pg_temp.datafix_relation(audit_schema, 'datafix_run')
+    -- of the ledger, or of a view on it
+    owner   text    := (SELECT string_agg(DISTINCT pg_get_userbyid(relowner), ', ') FROM pg_class
+                         WHERE oid IN (pg_temp.datafix_relation(audit_schema, 'datafix_run'),
+                                       pg_temp.datafix_relation(audit_schema, 'datafix_history'),
+                                       pg_temp.datafix_relation(audit_schema, 'datafix_open'))
                            AND NOT pg_has_role(relowner, 'USAGE'));
 BEGIN
     IF version > 2 THEN
@@ -105,8 +108,9 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF017', format(
             'ledger %s: it is of version %s and must be brought to version 2, and only its owner %s may do that',
             ledger, version, owner), NULL,
-            format('Nothing was changed. Let %s run a migration with op.update_ledger(%s).',
-                   owner, CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
+            format('Nothing was changed. Let %s run this upgrade once, or put a revision with op.update_ledger(%s) below '
+                   'this one for it.', owner,
+                   CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
     END IF;
     -- What version 2 knows more: who logged in, which datafixes wrote the row, what a revert needs to know of the fix
     -- (so that it needs no file), and why a fix was declined.

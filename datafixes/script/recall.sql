@@ -20,12 +20,43 @@ BEGIN
         'rows_expected', last -> 'rows_expected', 'fingerprint', coalesce(fix -> 'fingerprint', last -> 'fingerprint'),
         'on_conflict', coalesce(fix -> 'overruled' -> (last ->> 'fix'), fix -> 'on_conflict'));
     IF jsonb_typeof(last -> 'declaration') = 'object' THEN
-        fix := fix || (last -> 'declaration');
+        fix := fix || pg_temp.datafix_trusted(fix, last);
     -- datafixes 0.1 kept no declaration: the file's counts while it is the same, or else the images alone
     ELSIF NOT fix ? 'tables' OR fix ->> 'fingerprint' IS DISTINCT FROM last ->> 'fingerprint' THEN
         fix := fix || pg_temp.datafix_declaration_by_images(fix, (last -> 'run_id')::bigint);
     END IF;
     RETURN pg_temp.datafix_take_keys(fix);
+END
+$engine$;
+
+-- What the ledger keeps of the fix, as far as it can be trusted: the identities are SQL, which runs with the rights of whoever
+-- reverts. While the file is the same, both say the same. Without it, the identities count where nobody but the owner may
+-- write to the ledger; else only rows that are as the fix left them, in every column, are touched.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_trusted(fix jsonb, last jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    kept  jsonb := last -> 'declaration';
+    asked text  := '{target_schema,target_table,audit_table,identity,identity_sql,housekeeping}';
+    others text;
+BEGIN
+    IF fix ? 'tables' AND fix ->> 'fingerprint' = last ->> 'fingerprint' THEN
+        IF (SELECT jsonb_agg((SELECT jsonb_object_agg(k, t -> k) FROM unnest(asked::text[]) AS k)) FROM jsonb_array_elements(fix -> 'tables') AS t)
+           <> (SELECT jsonb_agg((SELECT jsonb_object_agg(k, t -> k) FROM unnest(asked::text[]) AS k)) FROM jsonb_array_elements(kept -> 'tables') AS t)
+           AND NOT kept ? 'unidentified' THEN
+            PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: what the ledger keeps of it is not what its file declares, '
+                'though both have the fingerprint %s', fix ->> 'fix', left(fix ->> 'fingerprint', 12)), NULL, format(
+                'Nothing was changed. Compare: SELECT declaration FROM %s WHERE run_id = %s', fix ->> 'ledger', last ->> 'run_id'));
+        END IF;
+        RETURN kept;
+    END IF;
+    SELECT string_agg(DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(acl.grantee) END, ', ') INTO others
+      FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
+     WHERE c.oid = (fix ->> 'ledger')::regclass AND acl.privilege_type IN ('INSERT', 'UPDATE') AND acl.grantee <> c.relowner;
+    IF others IS NULL OR kept ? 'unidentified' THEN
+        RETURN kept;
+    END IF;
+    RETURN kept || jsonb_build_object('unidentified', true, 'tables',
+        (SELECT jsonb_agg(t || '{"identity": [], "identity_sql": []}') FROM jsonb_array_elements(kept -> 'tables') AS t));
 END
 $engine$;
 
@@ -40,6 +71,8 @@ DECLARE
 BEGIN
     FOR ledger IN SELECT n.nspname AS schema, c.oid::regclass AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                    WHERE c.relname = 'datafix_run' AND c.relkind = 'r' AND pg_temp.datafix_relation(n.nspname, 'datafix_run_table') IS NOT NULL
+                     -- a ledger that this role may not read is somebody else's
+                     AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
                    ORDER BY 1 LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %s AS r WHERE r.outcome NOT IN (''started'', ''failed'') AND %s)', ledger.name,
             CASE WHEN fix ? 'of_run' THEN format('r.run_id = %s', fix -> 'of_run') ELSE format('r.fix = %L', fix ->> 'fix') END) INTO knows;

@@ -62,7 +62,10 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_choose_rows(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     chosen  jsonb := fix -> 'chosen';
-    names   text[] := ARRAY(SELECT t ->> 'target_table' FROM jsonb_array_elements(fix -> 'tables') AS t);
+    -- by their names alone, unless two have the same
+    names   text[] := ARRAY(SELECT CASE WHEN count(*) OVER (PARTITION BY t ->> 'target_table') > 1
+                                        THEN concat_ws('.', t ->> 'target_schema', t ->> 'target_table') ELSE t ->> 'target_table' END
+                              FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n) ORDER BY n);
     unknown text;
     one     jsonb;
     keys    text;
@@ -77,7 +80,7 @@ BEGIN
             array_to_string(names, ', ')));
     END IF;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        keys := coalesce(chosen ->> (one ->> 'target_table'), chosen ->> '');
+        keys := coalesce(chosen ->> names[(one -> 'n')::integer], chosen ->> '');
         IF keys IS NULL THEN
             EXECUTE pg_temp.datafix_sql(one, 'DELETE FROM pg_temp.datafix_pair_{{n}}');
             CONTINUE;

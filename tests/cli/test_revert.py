@@ -234,8 +234,8 @@ def test_a_fix_that_no_file_declares_is_undone_by_its_run_or_its_name(
         ("close_items", True)
     ]
     path = written(project, given)
-    assert 'op.revert_datafix(run=1, audit_schema="public")' in path.read_text()
-    assert "Revert close_items: what run 1 did" in path.read_text()
+    assert 'op.revert_datafix("close_items", revision="b", audit_schema="public")' in path.read_text()
+    assert 'op.revert_datafix("close_items", audit_schema="public")' in path.read_text()
     up(project)
     assert rows(project) == was
     down(project, "base2")
@@ -255,9 +255,32 @@ def test_a_run_by_its_number_while_its_file_is_there(tmp_path: Path, database: D
     project = project_with_fix(tmp_path, database)
     was = rows(project)
     up(project, "b")
-    assert "run=1" in written(project, "1").read_text()
+    # Its revision means the same in every database; its number does not.
+    assert 'op.revert_datafix("close_items", revision="b")' in written(project, "1").read_text()
     up(project)
     assert rows(project) == was
+
+
+def test_a_run_that_its_revision_does_not_lead_to_is_named_by_its_number(
+    tmp_path: Path, database: Database
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    was = rows(project)
+    up(project, "b")
+    project.revision(
+        "r", "b", 'op.revert_datafix("close_items", revision="b", rows=[1])', top="# Not declared here."
+    )
+    up(project)
+    project.revision(
+        "s", "r", 'op.revert_datafix("close_items", run=1, rows=[2])', top="# Not declared here."
+    )
+    up(project)
+    assert rows(project) == was
+    # In another database, the run of that number may be another fix's.
+    database.execute("UPDATE datafix_run SET fix = 'another' WHERE run_id = 1")
+    project.revision("t", "s", 'op.revert_datafix("close_items", run=1)', top="# Not declared here.")
+    refused = project.alembic("upgrade", "head")
+    assert "run 1 in public.datafix_run is one of another: numbers of runs differ" in refused.last_line
 
 
 @pytest.mark.parametrize(
@@ -276,3 +299,33 @@ def test_what_names_no_run(
     ran = datafixes(project, "revert", *arguments)
     assert ran.code == 1
     assert words in ran.err
+
+
+def test_a_database_at_a_revision_that_no_file_is_gets_no_revision_that_could_not_run(
+    tmp_path: Path, database: Database
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    was = rows(project)
+    up(project, "b")
+    for path in (project.directory / "migrations/versions").glob("*.py"):
+        path.unlink()
+    ran = datafixes(project, "revert", "1")
+    assert ran.code == 1
+    assert "The database is at b, which no revision here is" in ran.err
+    assert "alembic stamp --purge base" in ran.err
+    assert list((project.directory / "migrations/versions").glob("*.py")) == []
+    # What it says is a way on.
+    assert project.alembic("stamp", "--purge", "base").code == 0
+    written(project, "1")
+    up(project)
+    assert rows(project) == was
+
+
+@pytest.mark.parametrize("by", ["1", "close_items"])
+def test_a_fix_that_was_declined_has_nothing_to_undo(tmp_path: Path, database: Database, by: str) -> None:
+    project = project_with_fix(tmp_path, database)
+    assert project.alembic("-x", "decline=close_items: nobody needs it", "upgrade", "b").code == 0
+    ran = datafixes(project, "revert", by)
+    assert ran.code == 1
+    assert "declined" in ran.err
+    assert "Did you mean" not in ran.err

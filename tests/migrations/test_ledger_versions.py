@@ -115,6 +115,20 @@ def test_an_old_run_without_a_file_gives_back_only_rows_that_are_as_it_left_them
     assert project.database.rows(ORDERS) == OPEN
 
 
+def test_what_takes_back_a_revert_by_images_knows_no_more_than_it_did(project: Project) -> None:
+    database = project.database
+    project.revision("a2", "a1", "pass", top="# Its declaration is gone.")
+    project.revision(
+        "a3", "a2", "op.revert_datafix(run=1)", 'op.revert_datafix("close_orders")', top="# None."
+    )
+    ran(project, "upgrade", "head")
+    assert database.rows(ORDERS) == OPEN
+    database.execute("UPDATE orders SET number = 'B-77' WHERE id = 2")  # another order under the same key
+    refused = project.alembic("downgrade", "a2")
+    assert "2 changed since" in refused.last_line
+    assert database.rows(ORDERS) == OPEN
+
+
 def test_a_refused_fix_leaves_the_ledger_as_it_was_and_its_failure_in_it(project: Project) -> None:
     project.revision("a3", "a2", "op.apply_datafix(fix)", top=A3.replace("[3]", "[3, 4]"))
     was = columns(project.database)
@@ -203,7 +217,7 @@ def test_a_role_that_does_not_own_the_ledger_names_who_does(project: Project) ->
         theirs = project.process("-x", f"url={database.url_for('deployer_of_01')}", "upgrade", "head")
         assert theirs.code == 255
         assert "only its owner postgres may do that" in theirs.last_line
-        assert "Let postgres run a migration with op.update_ledger()." in theirs.last_line
+        assert "Let postgres run this upgrade once" in theirs.last_line
         project.revision("a3", "a2", "op.update_ledger()")
         ran(project, "upgrade", "head")
         project.revision("a4", "a3", "op.apply_datafix(fix)", top=A3)
@@ -231,8 +245,8 @@ def of_doctor(project: Project, **more: str) -> tuple[str, str]:
 def test_doctor_says_which_version_a_ledger_is(project: Project) -> None:
     database = project.database
     assert of_doctor(project) == (
-        "attention",
-        "public.datafix_run is of version 1, and this package writes version 2.",
+        "good",
+        "public.datafix_run is of version 1, and this package writes version 2: the next run of a fix brings it forward.",
     )
     ran(project, "upgrade", "head")
     assert of_doctor(project) == ("good", "public.datafix_run is of version 2.")

@@ -175,9 +175,11 @@ def test_the_ledgers_of_two_schemas_are_told_apart(tmp_path: Path, database: Dat
         ('op.revert_datafix("close_item")', "no ledger knows it. Did you mean close_items?"),
         ("op.revert_datafix()", "takes a fix, by declaration or name, or the run=NUMBER of one"),
         (
-            'op.revert_datafix("close_items", run=1)',
+            'op.revert_datafix("close_items", run=1, revision="b")',
             "takes a fix, by declaration or name, or the run=NUMBER of one",
         ),
+        ('op.revert_datafix(run="1")', "run='1' is no number of a run"),
+        ("op.revert_datafix(run=True)", "run=True is no number of a run"),
     ],
 )
 def test_what_does_not_say_which_run(tmp_path: Path, database: Database, call: str, words: str) -> None:
@@ -197,3 +199,84 @@ def test_a_run_that_was_taken_back_is_not_taken_back_again(tmp_path: Path, datab
     project.revision("d", "c", "op.revert_datafix(run=1)", top="# No fix.")
     assert "run 2 reverted run 1 already" in project.alembic("upgrade", "head").last_line
     assert project.versions == {"c"}
+
+
+def test_a_schema_that_is_said_wins_over_a_declaration(tmp_path: Path, database: Database) -> None:
+    """Two teams' ledgers know a fix of one name, and the file declares the one of them."""
+    project = project_with_fix(tmp_path, database)
+    applied(project)
+    database.execute(
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.item AS TABLE item",
+        "ALTER TABLE other.item ADD PRIMARY KEY (id)",
+    )
+    project.revision(
+        "c", "b", 'op.create_audit_table("item", name="item_audit", schema="other")', top="# Copies."
+    )
+    project.revision(
+        "d", "c", "op.apply_datafix(another)", top="another = DataFix(name='close_items', reason='r', audit='item_audit',"
+        " change=Update('item', schema='other', set={'status': 'other'}), rows=Rows(key='id', expect=[3]))",
+    )  # fmt: skip
+    project.revision("e", "d", 'op.revert_datafix("close_items", audit_schema="other")', top="# None.")
+    was = database.rows("TABLE item ORDER BY id")
+    assert project.alembic("upgrade", "d").code == 0
+    assert database.value("SELECT status FROM other.item WHERE id = 3") == "other"
+    ran = project.alembic("upgrade", "e")
+    assert ran.code == 0, ran.err
+    assert database.value("SELECT status FROM other.item WHERE id = 3") == "open"
+    assert database.rows("TABLE item ORDER BY id") == was
+
+
+PLANTED = (
+    "UPDATE datafix_run SET declaration = jsonb_set(declaration, '{tables,0,identity_sql,0}',"
+    " to_jsonb('(SELECT symbol FROM planted())'::text))"
+)
+"""Whoever may write to the ledger puts SQL there."""
+
+
+def test_identities_that_somebody_planted_are_not_run(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    was = applied(project)
+    database.execute(
+        "CREATE ROLE writer_of_ledger", "GRANT INSERT, UPDATE ON datafix_run TO writer_of_ledger", PLANTED
+    )
+    try:
+        refused = project.alembic("downgrade", "a")
+        assert "what the ledger keeps of it is not what its file declares" in refused.last_line
+        # Without the file they are not run; the rows must be as the fix left them.
+        squashed(project).revision("c", "base2", "op.revert_datafix(run=1)", top="# No fix.")
+        database.execute("UPDATE item SET note = 'theirs' WHERE id = 1")
+        assert "1 changed since" in project.alembic("upgrade", "head").last_line
+        database.execute("UPDATE item SET note = NULL WHERE id = 1")
+        ran = project.alembic("upgrade", "head")
+        assert ran.code == 0, ran.err
+        assert database.rows(ITEMS) == was
+    finally:
+        database.execute("DROP OWNED BY writer_of_ledger", "DROP ROLE writer_of_ledger")
+
+
+def test_rows_of_one_of_two_tables_with_one_name(tmp_path: Path, database: Database) -> None:
+    project = new_project(tmp_path, database)
+    database.execute("CREATE SCHEMA other")
+    for schema in ("public", "other"):
+        database.execute(
+            f"CREATE TABLE {schema}.item (id integer PRIMARY KEY, note text)",
+            f"INSERT INTO {schema}.item VALUES (1, 'was')",
+        )
+    project.revision(
+        "a", None, "for schema in ('public', 'other'):\n    op.create_audit_table('item', name=schema + '_audit', schema=schema, audit_schema='public')",
+        top="# Copies.",
+    )  # fmt: skip
+    project.revision(
+        "b", "a", "with op.record_datafix(fix) as body:\n    body.execute(\"UPDATE item SET note = 'x'; UPDATE other.item SET note = 'x'\")",
+        top="from datafixes import RecordedFix, Table\nfix = RecordedFix(name='both', reason='r', audit_schema='public', tables=["
+        "Table('item', 'public_audit', updated=1), Table('item', 'other_audit', schema='other', updated=1)])",
+    )  # fmt: skip
+    assert project.alembic("upgrade", "head").code == 0
+    project.revision("c", "b", 'op.revert_datafix("both", rows={"item": [1]})', top="# None.")
+    refused = project.alembic("upgrade", "head")
+    assert "item is none of its tables, which are public.item, other.item" in refused.last_line
+    project.revision("c", "b", 'op.revert_datafix("both", rows={"other.item": [1]})', top="# None.")
+    ran = project.alembic("upgrade", "head")
+    assert ran.code == 0, ran.err
+    assert database.rows("SELECT note FROM item UNION ALL SELECT note FROM other.item") == [("x",), ("was",)]
