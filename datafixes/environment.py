@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import sys
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from traceback import walk_tb
 from typing import Any
@@ -19,7 +20,7 @@ from datafixes.database.turns import Turn, one_run_at_a_time
 from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
 from datafixes.running.migration import revision_running
-from datafixes.running.run import settings_of
+from datafixes.running.run import DECLINED, settings_of
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -61,6 +62,7 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             # else's, and not commit it (B23).
             context.configure(connection=connection, **_following(turn, options))
             _run(context, turn)
+            _tell_of_idle(settings.decline, context.config.attributes)
     except DatafixError as error:
         raise CommandError(_told(error)) from error
     except DBAPIError as error:
@@ -70,6 +72,12 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
         if not lost and _is_of_a_revision(error):
             raise
         raise CommandError(failure(error, "alembic", hint="").one_line()) from error
+
+
+def _tell_of_idle(declined: Collection[str], attributes: Mapping[Any, Any]) -> None:
+    """Warn of a fix that was to be declined and did not come by."""
+    for fix in sorted(set(declined) - attributes.get(DECLINED, set())):
+        _logger.warning("-x decline: %s was not about to run, so it was not declined.", fix)
 
 
 def _following(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def parse_declined(text: str) -> Mapping[str, str]:
         fix, _, reason = (piece.strip() for piece in part.partition(":"))
         if not re.fullmatch(r"[\w.-]+", fix) or not reason or fix in declined:
             raise ValueError(form)
+        if reason.strip(".") in ("WHY", "REASON"):
+            raise ValueError(f"{form}; the ledger keeps the reason for good, so say what it is")
         declined[fix] = masked(reason)
     return MappingProxyType(declined)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alembic.util import CommandError
-from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.schema import DDLElement
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.errors import DatafixError, Refused, UnsafeTransaction
 from datafixes.running import run
+from datafixes.running.collecting import collecting, no_script
 from datafixes.running.execution import Attempts, failure, limits_of
 from datafixes.running.migration import context_of
 from datafixes.script.masking import sent_without_values
@@ -83,20 +83,57 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
 
 def _unheard(alembic: MigrationContext, label: str) -> Iterator[Body]:
     """Let the block of a declined fix run, and let nothing of it reach the server, whichever way it takes."""
+    connection = None if alembic.as_sql else alembic.connection
+    # What it reads from the database, nobody answers: where that stops it, nothing is lost.
+    with (
+        nullcontext() if connection is None else _deaf(connection, label),
+        suppress(Exception),
+        collecting(alembic, lambda _: None, label),
+    ):
+        yield Body(lambda _: None)
 
-    def refuse(*_: Any) -> NoReturn:
+
+@contextmanager
+def _deaf(connection: Connection, label: str) -> Iterator[None]:
+    """Send no statement of SQLAlchemy's, and take back what a cursor of the driver sends past it.
+
+    Raises:
+        DatafixFailed: something ended the transaction, with what this migration did before.
+    """
+    ended: list[str] = []
+
+    def before_cursor_execute(*_: Any) -> NoReturn:
         raise UnsafeTransaction(f"{label}: it was declined, so its statements are not sent.")
 
-    connection = None if alembic.as_sql else alembic.connection
-    if connection is not None:
-        event.listen(connection, "before_cursor_execute", refuse)
+    def commit(_: Any) -> NoReturn:
+        ended.append("commit()")
+        _refuse_end(label, "commit()")
+
+    def rollback(_: Any) -> NoReturn:
+        ended.append("rollback()")
+        _refuse_end(label, "rollback()")
+
+    # On the driver's own cursor: SQLAlchemy does not know of this savepoint, so nothing in the block can end it.
+    driver = connection.connection
+    driver.cursor().execute("SAVEPOINT datafixes_declined")
+    listeners = (before_cursor_execute, commit, rollback)
+    for listener in listeners:
+        event.listen(connection, listener.__name__, listener)
     try:
-        # What it reads from the database, nobody answers: where that stops it, nothing is lost.
-        with suppress(Exception), _collecting(alembic, lambda _: None, label):
-            yield Body(lambda _: None)
+        yield
     finally:
-        if connection is not None:
-            event.remove(connection, "before_cursor_execute", refuse)
+        for listener in listeners:
+            event.remove(connection, listener.__name__, listener)
+        if not ended:
+            driver.cursor().execute("ROLLBACK TO SAVEPOINT datafixes_declined")
+            driver.cursor().execute("RELEASE SAVEPOINT datafixes_declined")
+    if ended:
+        error = UnsafeTransaction(
+            f"{label}: it was declined, and its block says {ended[0]}, which would end the transaction.",
+            hint="Nothing was changed. Take that out of the revision, or the block with it.",
+        )
+        driver.rollback()
+        raise run.DatafixFailed(error)
 
 
 def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
@@ -183,95 +220,16 @@ def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, lab
     def collect(sql: str) -> None:
         check_statement(sql, label)
         if found := _SAVEPOINT.search(_bare(sql)):
-            raise _no_script(label, f"it says {found[1].upper()}; a DO block with EXCEPTION does the same")
+            raise no_script(label, f"it says {found[1].upper()}; a DO block with EXCEPTION does the same")
         statements.append(sql.strip().removesuffix(";"))
 
     try:
-        with _collecting(alembic, collect, label):
+        with collecting(alembic, collect, label):
             yield Body(collect)
     except (DatafixError, CommandError) as error:
         raise error if isinstance(error, CommandError) else run.DatafixFailed(error) from error
     except Exception as error:
-        raise run.DatafixFailed(_no_script(label, f"{type(error).__name__}: {error}")) from error
+        raise run.DatafixFailed(no_script(label, f"{type(error).__name__}: {error}")) from error
     run.refuse_plan_of_script(settings)
     context = context_of(alembic, settings)
     run.print_script(alembic, recorded_script(fix, statements, context, limits_of(settings)))
-
-
-@contextmanager
-def _collecting(alembic: MigrationContext, collect: Callable[[str], None], label: str) -> Iterator[None]:
-    """What Alembic's operations would print, and what is executed on the connection, goes to ``collect``."""
-    impl: Any = alembic.impl
-
-    def execute(construct: Any, *_: Any, multiparams: Any = None, params: Any = None, **__: Any) -> None:
-        if multiparams or params:
-            raise _no_script(label, "it passes parameters")
-        collect(_as_sql(construct, impl.dialect, label))
-
-    connection = impl.connection
-    # On the instance, for the time being: what Alembic prints has no tabs and twice the percent signs (B9, B10).
-    impl._exec, impl.static_output = execute, collect
-    impl.connection = alembic.connection = _ScriptConnection(execute, impl.dialect, label)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del impl._exec, impl.static_output
-        impl.connection = alembic.connection = connection
-
-
-def _as_sql(construct: Any, dialect: Any, label: str) -> str:
-    construct = text(construct) if isinstance(construct, str) else construct
-    if isinstance(construct, DDLElement):
-        return str(construct.compile(dialect=dialect))
-    try:
-        construct.compile(
-            dialect=dialect
-        ).construct_params()  # a :name without a value would become NULL (B11)
-        compiled = str(construct.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-    except SQLAlchemyError as error:
-        raise _no_script(label, f"{type(error).__name__}: {error}") from error
-    return compiled.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else compiled
-
-
-class _ScriptConnection:
-    """Stands for the connection in a body that is to become a script: it takes statements, and knows no answers."""
-
-    def __init__(self, execute: Callable[..., None], dialect: Any, label: str) -> None:
-        self.dialect = dialect
-        self._execute = execute
-        self._label = label
-
-    def execute(self, construct: Any, parameters: Any = None, **_: Any) -> _NoResult:
-        """Take a statement without parameters."""
-        self._execute(construct, params=parameters)
-        return _NoResult(self._label)
-
-    def exec_driver_sql(self, statement: str, parameters: Any = None, **_: Any) -> _NoResult:
-        """Take a statement in the words of the driver."""
-        doubled = self.dialect.paramstyle in ("format", "pyformat")
-        self._execute(
-            text((statement.replace("%%", "%") if doubled else statement).replace(":", r"\:")),
-            params=parameters,
-        )
-        return _NoResult(self._label)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise _no_script(self._label, f"it uses {name} of the connection")
-
-
-class _NoResult:
-    def __init__(self, label: str) -> None:
-        self._label = label
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise _no_script(self._label, f"it reads what the database answers ({name})")
-
-    def __iter__(self) -> NoReturn:
-        raise _no_script(self._label, "it reads what the database answers")
-
-
-def _no_script(label: str, why: str) -> UnsafeTransaction:
-    return UnsafeTransaction(
-        f"{label}: its body cannot become a script: {' '.join(why.split())}",
-        hint="Apply it online, or write what it does in SQL.",
-    )

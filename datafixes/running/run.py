@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("alembic.datafixes")
 
+DECLINED = "datafixes.declined"
+"""Where Alembic's configuration keeps the names of the fixes that were declined."""
+
 recording: WeakSet[MigrationContext] = WeakSet()
 """Where a fix is being recorded: another one inside it would be copied twice."""
 
@@ -81,6 +84,8 @@ def is_declined(alembic: MigrationContext, settings: Settings, fix: Declared) ->
 def decline(alembic: MigrationContext, settings: Settings, fix: Declared) -> None:
     """Write down that a fix is not to run here; the version moves as if it had."""
     because = settings.decline[fix.name]
+    if alembic.environment_context is not None:
+        alembic.environment_context.config.attributes.setdefault(DECLINED, set()).add(fix.name)
     script = decline_script(fix, because, context_of(alembic, settings), limits_of(settings))
     hand_over(alembic, script, settings, fix)
 

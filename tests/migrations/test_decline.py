@@ -31,6 +31,8 @@ BODIES = {
     "session": "from sqlalchemy.orm import Session\n"
     "    Session(bind=bind).execute(sa.text(\"UPDATE item SET status = 'closed'\"))",
     "failing": "raise ValueError('the rows are not there')",
+    "cursor of the driver": "bind.connection.cursor().execute(\"UPDATE item SET status = 'closed'\")",
+    "cursor from before": "cursor.execute(\"UPDATE item SET status = 'closed'\")",
 }
 NEVER = "close_items: the broker closed them itself"
 
@@ -115,7 +117,10 @@ def test_what_is_in_force_is_not_declined(tmp_path: Path, database: Database) ->
 def test_a_plan_shows_it_and_keeps_nothing(project: Project) -> None:
     done = datafixes(project, "-x", f"decline={NEVER}", "plan")
     assert done.code == 0, done.err
-    assert "declined, so nothing changes: the broker closed them itself" in " ".join(done.out.split())
+    shown = " ".join(done.out.split())
+    assert "declined, so nothing changes: the broker closed them itself" in shown
+    # What is pasted from it declines too.
+    assert f"alembic -x 'decline={NEVER}' -x plan=" in shown
     assert project.outcomes == []
 
 
@@ -124,7 +129,7 @@ def test_a_plan_shows_it_and_keeps_nothing(project: Project) -> None:
 def test_nothing_of_a_declined_recorded_fix_reaches_the_database(
     tmp_path: Path, database: Database, way: str, env: str
 ) -> None:
-    up = f"bind = op.get_bind()\nwith op.record_datafix(fix) as body:\n    {BODIES[way]}\nop.execute('CREATE TABLE after_it ()')"
+    up = f"bind = op.get_bind()\ncursor = bind.connection.cursor()\nwith op.record_datafix(fix) as body:\n    {BODIES[way]}\nop.execute('CREATE TABLE after_it ()')"
     project = project_with_fix(
         tmp_path, database, *([STOCK_ENV] if env == "stock" else []), up=up, top=RECORDED
     )
@@ -153,6 +158,7 @@ def test_a_declined_recorded_fix_in_a_script(tmp_path: Path, database: Database)
         ("close_item: why", "-x decline: no revision declares a fix close_item. Did you mean close_items?"),
         ("close_items", "write 'FIX: reason', with semicolons between several"),
         ("close_items:", "write 'FIX: reason', with semicolons between several"),
+        ("close_items: WHY", "the ledger keeps the reason for good, so say what it is"),
         ("close_items: a; close_items: b", "write 'FIX: reason', with semicolons between several"),
     ],
 )
@@ -178,3 +184,32 @@ def test_a_secret_in_the_reason_is_not_kept(project: Project) -> None:
     ran = project.alembic("-x", "decline=close_items: see https://me:hunter2@example.com/x", "upgrade", "b")
     assert ran.code == 0
     assert "hunter2" not in ran.err + project.database.value("SELECT declined_because FROM datafix_run")
+
+
+def test_a_decline_that_met_no_fix_is_told(project: Project) -> None:
+    ran = project.alembic("-x", f"decline={NEVER}", "upgrade", "a")
+    assert ran.code == 0
+    assert "-x decline: close_items was not about to run, so it was not declined." in ran.err
+
+
+def test_the_downgrade_of_a_declined_fix_says_that_there_is_nothing_to_give_back(project: Project) -> None:
+    project.alembic("-x", f"decline={NEVER}", "upgrade", "head")
+    ran = project.alembic("downgrade", "a")
+    assert "datafix close_items: nothing to give back: what it takes back changed nothing (run 2)" in ran.err
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+@pytest.mark.parametrize("env", ["ours", "stock"])
+def test_a_declined_block_that_ends_the_transaction_is_refused(
+    tmp_path: Path, database: Database, ends: str, env: str
+) -> None:
+    """What the migration did before would be lost, or kept without its version."""
+    up = f"bind = op.get_bind()\nop.execute('CREATE TABLE before_it ()')\nwith op.record_datafix(fix) as body:\n    bind.{ends}()"
+    project = project_with_fix(
+        tmp_path, database, *([STOCK_ENV] if env == "stock" else []), up=up, top=RECORDED
+    )
+    refused = project.alembic("-x", f"decline={NEVER}", "upgrade", "head")
+    assert refused.code == 255
+    assert f"it was declined, and its block says {ends}()" in refused.last_line
+    assert database.value("SELECT to_regclass('before_it')") is None
+    assert (project.versions, project.outcomes) == ({"a"}, [])
