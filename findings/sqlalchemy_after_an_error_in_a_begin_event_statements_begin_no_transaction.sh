@@ -6,7 +6,8 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m venv "$folder/venv"
+unset PYTHONPATH PYTHONHOME
+"${PYTHON:-python3}" -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check "sqlalchemy==2.0.43"
 "$folder/venv/bin/python" - <<'PYTHON'
 import sqlalchemy

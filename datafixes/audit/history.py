@@ -18,9 +18,11 @@ from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
 
-_COLUMNS = (
-    "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass({}) AND attnum > 0"
-)
+_COLUMNS = """
+SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = {schema} AND c.relname = {view} AND a.attnum > 0
+"""
 MASKED = "(masked)"
 _DENIED = "42501"
 # Of views that do not say when a run started; no two runs that changed rows overlap.
@@ -229,7 +231,7 @@ def known_fixes(connection: Connection, schema: str) -> list[str]:
 
 
 def _select(connection: Connection, kind: type, schema: str, view: str, rest: str) -> list[Any]:
-    known = {column for (column,) in ask(connection, _COLUMNS.format(text(qualified(schema, view))))}
+    known = {column for (column,) in ask(connection, _COLUMNS.format(schema=text(schema), view=text(view)))}
     # A ledger that no run has brought forward yet has fewer columns.
     columns = (name(one.name) if one.name in known else "NULL" for one in fields(kind))
     return ask(connection, f"SELECT {', '.join(columns)} FROM {qualified(schema, view)}{rest}")
@@ -249,5 +251,5 @@ def ask(connection: Connection, query: str) -> list[Any]:
         words = " ".join(str(error.orig).split())
         raise DatafixError(
             f"This role may not read that: {words}.",
-            hint="Copies are private to the owner of the audit table. Ask it for: GRANT SELECT ON ... TO ...",
+            hint="Copies and ledgers are private to their owner; ask the owner of that table for SELECT on it.",
         ) from None

@@ -23,6 +23,7 @@ class Run:
     overwritten: int | None
     already_rows: str | None
     declined_because: str | None
+    direction: str
 
 
 def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
@@ -32,7 +33,7 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
             connection,
             "SELECT run_id, outcome, rows_expected, rows_found, rows_changed,"
             " rows_already, rows_skipped, rows_overwritten,"
-            " already, declined_because"
+            " already, declined_because, direction"
             f" FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)} ORDER BY {NEWEST_FIRST} LIMIT 1",
         )
     ).first()

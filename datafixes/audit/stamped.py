@@ -46,12 +46,19 @@ def stamped_past(
             continue
         names.add(one.fix.name)
         if one.revision in below and (why := _why(connection, one, ledgers)):
-            found[one.fix.name] = StampedPast(one.fix.name, one.revision, why, _remedy(one))
+            remedy = _remedy(one, has_ledger=one.fix.schema_of_audit in ledgers)
+            found[one.fix.name] = StampedPast(one.fix.name, one.revision, why, remedy)
     return list(found.values())
 
 
-def _remedy(one: FixOfRevision) -> str:
+def _remedy(one: FixOfRevision, *, has_ledger: bool) -> str:
     below = " ".join(one.below) or "base"
+    if not has_ledger:  # it was stamped past too: nothing can be written down before it is there
+        return (
+            f"The schema {one.fix.schema_of_audit} has no ledger: if no later revision has run, alembic stamp the "
+            f"revision below the one that makes the audit table {one.fix.tables[0].audit}; then alembic upgrade "
+            f"{one.revision}. Otherwise make the table and apply the fix in new revisions on top."
+        )
     return (
         f"If no later revision has run: alembic stamp {below}; then alembic upgrade {one.revision}, or decline it: "
         f"alembic -x decline='{one.fix.name}: WHY' upgrade {one.revision}. Otherwise apply it in a new revision on top."

@@ -2,7 +2,7 @@
 
 import click
 
-from datafixes.audit.history import history, known_fixes, the_schema
+from datafixes.audit.history import history, known_fixes, ledger_schemas, the_schema
 from datafixes.cli.asking import schema_option
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
@@ -29,13 +29,16 @@ def command(  # noqa: PLR0913 - one for each option
 
     project = where.project()
     with project.reading() as connection:
-        ledger = the_schema(connection, schema)
-        runs = history(connection, ledger, limit=limit, fix=fix)
+        stamped = [] if fix is not None else find_stamped(project, connection)
+        if stamped and not ledger_schemas(connection):
+            runs = []
+        else:
+            ledger = the_schema(connection, schema)
+            runs = history(connection, ledger, limit=limit, fix=fix)
         if fix is not None and not runs:
             raise DatafixError(
                 f"The ledger knows no fix {fix}.{nearest(fix, known_fixes(connection, ledger))}"
             )
-        stamped = [] if fix is not None else find_stamped(project, connection)
     show(
         lambda: document_of_history(runs, limit, stamped),
         lambda: {

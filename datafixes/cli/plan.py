@@ -1,5 +1,6 @@
 """``datafixes plan``."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -43,7 +44,11 @@ def command(  # noqa: PLR0913 - one for each option
     project.heads()  # where there is no project, that is said first
     if warning := warning_of(Path(project.scripts.dir)):
         click.echo(warning, err=True)
-    wish = Wish(revision, downgrade, view, limits_of(project.settings))
+    said = (("decline", project.settings.decline), ("on_conflict", project.settings.on_conflict))
+    flags = tuple(
+        f"-x {shlex.quote(f'{name}={project.settings.shown(name)}')}" for name, value in said if value
+    )
+    wish = Wish(revision, downgrade, view, limits_of(project.settings), flags)
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)
     return OK if is_fine(plan) else DIFFERENT

@@ -92,9 +92,7 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> int:
     """Look after a deploy whether all is as wanted: the fix, book and broker, log, service.
 
-    \b
-    Exit code 0: all is green. 3: something is red.
-    1: something could not be looked at.
+    Exit code 0: all is green. 3: something is red. 1: something is unknown.
     """
     _check_skip(skip, fix is not None or expect_rows is not None)
     if redeploy:

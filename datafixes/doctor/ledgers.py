@@ -3,7 +3,7 @@
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, ledger_schemas
-from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.doctor.finding import Finding, bad, good
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER, LEDGER_VERSION
 
@@ -12,7 +12,8 @@ _VERSION = """
 SELECT coalesce(max(CAST(substring(k.conname FROM '^datafix_run_is_version_([0-9]+)') AS integer)), 1),
        pg_catalog.pg_has_role(max(c.relowner), 'USAGE'), pg_catalog.pg_get_userbyid(max(c.relowner))
   FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_constraint AS k ON k.conrelid = c.oid
- WHERE c.oid = pg_catalog.to_regclass({ledger})
+  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relname = {table} AND n.nspname = {schema}
 """
 
 
@@ -23,7 +24,7 @@ def check_ledgers(connection: Connection) -> list[Finding]:
 
 def _check(connection: Connection, schema: str) -> Finding:
     ledger = qualified(schema, LEDGER)
-    [(version, is_ours, owner)] = ask(connection, _VERSION.format(ledger=text(ledger)))
+    [(version, is_ours, owner)] = ask(connection, _VERSION.format(schema=text(schema), table=text(LEDGER)))
     told = f"{ledger} is of version {version}"
     if version == LEDGER_VERSION:
         return good("ledger", f"{told}.")
@@ -35,6 +36,6 @@ def _check(connection: Connection, schema: str) -> Finding:
         return bad(
             "ledger",
             f"{told}; only {owner} may bring it forward.",
-            f"Let {owner} run a migration with op.update_ledger({where}).",
+            f"Let {owner} run the next upgrade, or one with a revision that says op.update_ledger({where}).",
         )
-    return attention("ledger", f"{told}.", "Nothing: the next run of a fix brings it forward.")
+    return good("ledger", f"{told}: the next run of a fix brings it forward.")

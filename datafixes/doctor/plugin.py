@@ -11,7 +11,10 @@ from datafixes.doctor.finding import Finding, attention, bad, good
 
 _PLUGINS_SINCE = (1, 18)
 _HOOK = "leave_audit_tables_alone"
-_REMEDY = f"context.configure(..., include_object=datafixes.environment.{_HOOK})"
+_REMEDY = (
+    f"import datafixes.environment, and context.configure(..., include_object=datafixes.environment.{_HOOK})"
+)
+_OLD_REMEDY = "import datafixes.operations"  # there, the import does what a plugin does
 
 
 def alembic_version() -> tuple[int, ...]:
@@ -72,7 +75,8 @@ def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) 
             f"It does not mention {_HOOK}: whether autogenerate would drop audit tables cannot be told.",
             f"Call datafixes.environment.{_HOOK} in its include_object, with the same arguments.",
         )
-    return bad(check, "Autogenerate would drop audit tables and ledgers, which no model declares.", _REMEDY)
+    remedy = _REMEDY if version >= _PLUGINS_SINCE else _OLD_REMEDY
+    return bad(check, "Autogenerate would drop audit tables and ledgers, which no model declares.", remedy)
 
 
 def warning_of(folder: Path) -> str:

@@ -25,6 +25,27 @@ def versions(connection: Connection, wanted: VersionTable) -> list[str]:
     return [version for (version,) in ask(connection, f"SELECT version_num FROM {at}")] if there else []
 
 
+def check_known(project: Project, connection: Connection) -> None:
+    """Refuse to write a revision where the database is at one that no file declares: Alembic would not find the way.
+
+    Raises:
+        DatafixError: it is; the message names the revision, and the ways on.
+    """
+    env = read_env(Path(project.scripts.dir, "env.py").read_text(encoding="utf-8"))
+    with connection.begin_nested() as savepoint:
+        see_as_a_run(connection)
+        at = versions(connection, version_table_of(env))
+        savepoint.rollback()  # the settings of a question come back with it
+    known = {one.revision for one in project.scripts.walk_revisions()}
+    if strange := sorted(set(at) - known):
+        heads = " ".join(project.scripts.get_heads()) or "base"
+        raise DatafixError(
+            f"The database is at {', '.join(strange)}, which no revision here is, so a new revision could not run.",
+            hint="Bring that file back, or set the version to one that is here, if its changes are all there: "
+            f"alembic stamp --purge {heads}",
+        )
+
+
 def find_stamped(project: Project, connection: Connection) -> list[StampedPast]:
     """The fixes of a project that were stamped past; none where there is no project, or it cannot be read."""
     try:

@@ -53,12 +53,14 @@ class Wish:
         downgrade: go down instead of up.
         view: how much of the rows is kept for showing.
         limits: how long any statement may wait for a lock, and how long it may take.
+        flags: what the operator said of single fixes, as a command takes it.
     """
 
     revision: str = "head"
     downgrade: bool = False
     view: View = field(default_factory=View)
     limits: Limits = field(default_factory=Limits)
+    flags: tuple[str, ...] = ()
 
 
 class _Ended(BaseException):
@@ -273,6 +275,7 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         making.compare_loads(),
         making.refusal,
         making.stamped_past,
+        wish.flags,
     )
 
 

@@ -107,6 +107,7 @@ class Plan:
         steps: what runs, in order.
         refusal: where it would stop, if it would.
         stamped_past: the fixes below that never ran here.
+        flags: what the operator said of single fixes, as a command takes it.
     """
 
     direction: str
@@ -116,6 +117,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     refusal: Refusal | None
     stamped_past: tuple[StampedPast, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

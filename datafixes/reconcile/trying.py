@@ -63,7 +63,7 @@ def _refused(project: Project, refusal: Refusal) -> DatafixError:
         )
     one = max(named, key=lambda one: len(one.fix.name))
     name, why = one.fix.name, refusal.message.removeprefix(f"datafix {one.fix.name}: ")
-    decline = shlex.quote(f"{name}: reason")
+    decline = shlex.quote(f"{name}: WHY")
     return DatafixError(
         f"Nothing was written: {name} (revision {one.revision}) has not run in this database, and cannot: {why}",
         detail=refusal.detail,

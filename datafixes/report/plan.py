@@ -28,7 +28,8 @@ def document_of_plan(plan: Plan) -> Document:
     facts = [Fact("Database", plan.database), Fact("At revision", ", ".join(plan.start) or "(none)")]
     if plan.digest:
         facts.append(Fact("Digest", plan.digest))
-        how = f"alembic -x plan={plan.digest} {plan.direction} {plan.target}"
+    if plan.digest and plan.refusal is None:
+        how = " ".join(["alembic", *plan.flags, f"-x plan={plan.digest}", plan.direction, plan.target])
         facts.append(Fact("To run it and no other", how, exact=True))
     facts.append(Fact("Kept", "nothing: all was rolled back, and a COMMIT would have failed"))
     return Document(
@@ -129,6 +130,8 @@ def _outcome(planned: PlannedRun) -> str:
     run = planned.run
     if run.outcome == "declined":
         return f"declined, so nothing changes: {run.declined_because}"
+    if run.outcome == "not_applicable" and run.direction == "revert":
+        return "not_applicable: what it takes back changed nothing, so there is nothing to give back"
     if run.outcome == "not_applicable":
         return "not_applicable: nothing that the fix was written for is here, so nothing changes"
     told = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,

@@ -86,6 +86,8 @@ def document_of_history(
 
 
 def _became(run: RunOfHistory) -> str:
+    if run.declined_because:
+        return f"declined: {run.declined_because}"
     told = run.outcome if run.direction == "apply" or run.outcome == "reverted" else f"{run.outcome} (revert)"
     return f"{told}, reverted by {run.reverted_by_run}" if run.reverted_by_run else told
 

@@ -27,7 +27,8 @@ _logger = logging.getLogger("alembic.datafixes")
 # would read as an old run. Who may not see the sequence does not learn where it stands.
 _WRITE = """
 DECLARE
-    sequence pg_catalog.regclass := pg_catalog.pg_get_serial_sequence({label}, 'run_id');
+    ledger   pg_catalog.regclass := pg_catalog.format('%I.%I', {schema}, {table});
+    sequence pg_catalog.regclass := pg_catalog.pg_get_serial_sequence(CAST(ledger AS pg_catalog.text), 'run_id');
     next     pg_catalog.int8;
 BEGIN
     IF pg_catalog.has_sequence_privilege(sequence, 'SELECT') THEN
@@ -37,7 +38,7 @@ BEGIN
                 'it would get an old number: %s would hand out %s next. Look: datafixes doctor', sequence, next);
         END IF;
     END IF;
-    IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = CAST({label} AS pg_catalog.regclass)
+    IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = ledger
                   AND a.attname = 'engine' AND a.attnum > 0) THEN
         INSERT INTO {ledger} ({columns}, engine) VALUES ({values}, {engine});
     ELSE
@@ -132,6 +133,8 @@ def _counts(run: Run) -> str:
     """``applied: 7 found, 7 changed, 0 already as wanted (run 3)``."""
     if run.outcome == "declined":
         return f"declined, so nothing was changed (run {run.run_id}): {run.declined_because}"
+    if run.outcome == "not_applicable" and run.direction == "revert":
+        return f"nothing to give back: what it takes back changed nothing (run {run.run_id})"
     if run.outcome == "not_applicable":
         return f"not applicable here, nothing was changed (run {run.run_id})"
     named = {
@@ -222,7 +225,8 @@ def _line(ledger: str, fix: Fix, attempt: Attempt, error: DatafixError) -> str:
     expected = "NULL" if fix.rows_expected is None else str(fix.rows_expected)
     block = _WRITE.format(
         ledger=ledger,
-        label=text(ledger),
+        schema=text(fix.schema_of_audit),
+        table=text(LEDGER),
         columns=", ".join([*values, "rows_expected", "rows_changed", "finished_at"]),
         values=", ".join([*listed, expected, "0", "pg_catalog.clock_timestamp()"]),
         engine=text(__version__),

@@ -99,7 +99,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('LOCK TABLE %s, %s', ledger, ledger || '_table');
-    EXECUTE format('SELECT count(*) FROM %s WHERE outcome NOT IN (''not_applicable'', ''already'', ''failed'')', ledger) INTO runs;
+    EXECUTE format('SELECT count(*) FROM %s WHERE outcome NOT IN (''not_applicable'', ''declined'', ''already'', ''failed'')', ledger) INTO runs;
     IF runs > 0 AND NOT discard THEN
         PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
     END IF;

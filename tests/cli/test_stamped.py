@@ -85,8 +85,15 @@ def test_a_fix_that_failed_and_was_stamped_past(project: Project) -> None:
 def test_without_a_ledger(project: Project) -> None:
     project.alembic("stamp", "c")
     project.database.execute("DROP TABLE datafix_run, datafix_run_table CASCADE")
-    plan = answer(project, "plan")["stamped_past"]
-    assert [one["fix"] for one in plan] == ["close_items"]
+    for command in ("plan", "history"):
+        [one] = answer(project, command)["stamped_past"]
+        assert one["fix"] == "close_items"
+        assert "below the one that makes the audit table item_audit" in one["remedy"]
+    # What it says is a way on.
+    project.alembic("stamp", "--purge", "base")
+    project.database.execute("DROP TABLE item_audit CASCADE")
+    assert project.alembic("upgrade", "b").code == 0
+    assert answer(project, "plan")["stamped_past"] == []
 
 
 def test_a_role_that_may_not_read_the_ledger_plans_all_the_same(project: Project) -> None:

@@ -266,4 +266,6 @@ def test_the_hint_of_other_counts_says_what_to_correct(database: Database) -> No
     lay(database)
     with pytest.raises(Refused) as caught:
         fixes.record(database, fix(), "UPDATE item SET v = 'x'")
-    assert caught.value.hint.startswith("Nothing was changed. Correct its revision if it has run nowhere yet, or ")
+    assert caught.value.hint.startswith(
+        "Nothing was changed. Correct its revision if it has run nowhere yet, or "
+    )

@@ -329,8 +329,9 @@ def test_the_guard_stands_in_a_script_as_well(tmp_path: Path, database: Database
 # A ledger of 0.1 may have lines under numbers that are too low for their time: a second upgrade once failed under number 1,
 # though runs 2 to 4 were there.
 OLD_NUMBERS = """
-INSERT INTO datafix_run (run_id, fix, revision, direction, outcome, started_at, finished_at, error) OVERRIDING SYSTEM VALUE
-VALUES (0, 'close_items', 'b', 'apply', 'failed', clock_timestamp(), clock_timestamp(), 'newest of all');
+INSERT INTO datafix_run (run_id, fix, revision, direction, outcome, started_at, finished_at, error, engine)
+OVERRIDING SYSTEM VALUE
+VALUES (0, 'close_items', 'b', 'apply', 'failed', clock_timestamp(), clock_timestamp(), 'newest of all', '0.2.0');
 """
 
 

@@ -315,8 +315,8 @@ def test_a_run_that_came_to_no_end_is_not_covered_by_an_older_fix(deploy: Deploy
     skip = ("--skip", "logs", "--skip", "service")
     assert deploy.verify(*skip, code=0)["Ledger"][0] == "green"
     database.psql(
-        "INSERT INTO datafix_run (fix, revision, direction, outcome, reason, fingerprint)"
-        " VALUES ('close_stuck', '016', 'apply', 'failed', 'r', 'f')",
+        "INSERT INTO datafix_run (fix, revision, direction, outcome, reason, fingerprint, engine)"
+        " VALUES ('close_stuck', '016', 'apply', 'failed', 'r', 'f', '0.2.0')",
         "-v",
         "ON_ERROR_STOP=1",
     )
