@@ -102,6 +102,7 @@ def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> Non
             overruled=settings.on_conflict,
             undoes=how.undoes,
             chosen=chosen_rows(known, how.rows),
+            by_name=isinstance(fix, str),
         )
         script = revert_script(known, context, limits_of(settings))
     except DatafixError as error:

@@ -27,6 +27,7 @@ class Context:
         overruled: for a revert: what the operator said of conflicts, by name of the fix.
         chosen: for a revert of some rows: the keys, by table of the fix; under an empty name where it has one.
         masks: patterns for columns whose values no message holds.
+        by_name: for a revert: whether the revision only names the fix, and does not declare it.
     """
 
     revision: str | None = None
@@ -40,6 +41,7 @@ class Context:
     undoes: str = ""
     chosen: Mapping[str, Sequence[tuple[Value, ...]]] | None = None
     masks: tuple[str, ...] = ()
+    by_name: bool = False
 
     @property
     def version_table_name(self) -> str:

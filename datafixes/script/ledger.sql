@@ -59,8 +59,12 @@ BEGIN
     END IF;
     EXECUTE format($sql$SELECT to_jsonb(r) FROM %1$s AS r WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
                            AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
-                         ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision;
-    IF wanted IS NULL AND NOT fix ? 'undoes' THEN       -- applied outside of Alembic, or by a revision that had another id
+                         -- of several parts that a revision took back, the newest that has not been given back
+                         ORDER BY pg_temp.datafix_undone_by($2, r.run_id) IS NOT NULL, r.started_at DESC, r.run_id DESC LIMIT 1$sql$,
+        fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision, fix;
+    -- Applied outside of Alembic, or by a revision that had another id. The downgrade of a revision that only names the fix
+    -- did not apply it: what another one did is not its own to take back.
+    IF wanted IS NULL AND NOT fix ? 'undoes' AND ((fix -> 'upgrading')::boolean OR NOT fix ? 'by_name') THEN
         wanted := pg_temp.datafix_last_application(fix);
     END IF;
     RETURN wanted;

@@ -75,6 +75,8 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
     facts |= {"change": "revert", "set": [], "on_conflict": context.on_conflict}
     if context.overruled:
         facts["overruled"] = dict(context.overruled)
+    if context.by_name:
+        facts["by_name"] = True
     if context.undoes:
         facts["undoes"] = context.undoes
     if context.chosen is not None:

@@ -103,6 +103,41 @@ def test_a_row_that_the_fix_did_not_change_is_refused(tmp_path: Path, database: 
     assert rows(project) == CLOSED
 
 
+def test_the_downgrade_of_an_undo_that_never_ran_takes_back_nothing(
+    tmp_path: Path, database: Database
+) -> None:
+    """Somebody stamped past it: what the fix's own revision did is not its own to take back."""
+    project = project_with_fix(tmp_path, database)
+    assert project.alembic("upgrade", "b").code == 0
+    was = database.rows("TABLE item ORDER BY id")
+    undo = 'op.revert_datafix("close_items", revision="b")'
+    project.revision("c", "b", undo, 'op.revert_datafix("close_items")', top="# The fix of revision b.")
+    project.alembic("stamp", "c")
+    refused = project.alembic("downgrade", "b")
+    assert refused.code == 255
+    assert "there is nothing to revert: the ledger has no run of it" in refused.last_line
+    assert database.rows("TABLE item ORDER BY id") == was
+
+
+def test_two_parts_that_one_revision_took_back_come_back(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    assert project.alembic("upgrade", "b").code == 0
+    was = database.rows("TABLE item ORDER BY id")
+    undo = "\n".join(f'op.revert_datafix("close_items", revision="b", rows=[{row}])' for row in (1, 2))
+    redo = 'op.revert_datafix("close_items")\nop.revert_datafix("close_items")'
+    project.revision("c", "b", undo, redo, top="# The fix of revision b.")
+    ran = project.alembic("upgrade", "c")
+    assert ran.code == 0, ran.err
+    assert [status for _, _, status, *_ in database.rows("TABLE item ORDER BY id")] == [
+        "open",
+        "open",
+        "open",
+    ]
+    ran = project.alembic("downgrade", "b")
+    assert ran.code == 0, ran.err
+    assert database.rows("TABLE item ORDER BY id") == was
+
+
 def test_the_undo_of_an_unknown_fix_names_the_nearest(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     project.revision(
