@@ -78,6 +78,15 @@ def pooler(database: Database, size: int) -> Iterator[Database]:
 
 def sessions(database: Database, pooled: Database) -> dict[int, dict[str, list[tuple[Any, ...]]]]:
     """What the next clients see on each server connection that the pooler has, by its process id."""
+    for pause in (1, 2, 4):
+        try:
+            return _sessions(database, pooled)
+        except psycopg2.OperationalError:
+            time.sleep(pause)  # PgBouncer is about to close what a killed client left
+    return _sessions(database, pooled)
+
+
+def _sessions(database: Database, pooled: Database) -> dict[int, dict[str, list[tuple[Any, ...]]]]:
     count = database.value(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         " AND backend_type = 'client backend'"
@@ -98,11 +107,7 @@ def _next_client(pooled: Database) -> Any:
     where = (
         f"host={pooled.socket_directory} dbname={pooled.name} user=postgres application_name='next client'"
     )
-    try:
-        return psycopg2.connect(where)
-    except psycopg2.OperationalError:
-        time.sleep(1)  # PgBouncer is about to close what a killed client left
-        return psycopg2.connect(where)
+    return psycopg2.connect(where)
 
 
 def _answer(cursor: Any, query: str) -> list[tuple[Any, ...]]:
