@@ -73,7 +73,7 @@ class AppliedAlready(Refused):
 
 
 class ContentChanged(Refused):
-    """The declaration is not the one that ran: the name was used before, or the revision was edited after it ran."""
+    """The name was used before, by a fix that is in force and declares something else."""
 
     sqlstate = "DF003"
 

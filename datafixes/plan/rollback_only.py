@@ -28,7 +28,7 @@ SELECT CAST(pg_catalog.concat('this transaction is rolled back, and cannot be co
 """
 
 # Sequences are not rolled back, unless they were restarted in the same transaction. A number that is missing in the
-# ledger means a run of which nothing was kept, so what is only tried must not use any up.
+# ledger means that nothing was kept under it, so what is only tried must not use any up.
 _KEEP_NUMBERS = """
 DO $keep$
 DECLARE
