@@ -25,8 +25,9 @@ def compare(page: Path, name: str, text: str) -> None:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
+    marked = re.compile(r"([|*])")
+    lines = [head, ["---"] * len(head), *([marked.sub(r"\\\1", cell) for cell in row] for row in rows)]
+    return "".join("|" + "".join(f" {cell} |" if cell else " |" for cell in line) + "\n" for line in lines)
 
 
 def settings(sections: Iterable[tuple[str, Sequence[Setting]]]) -> str:
@@ -38,7 +39,7 @@ def settings(sections: Iterable[tuple[str, Sequence[Setting]]]) -> str:
 
 
 def _setting(setting: Setting) -> tuple[str, str, str, str]:
-    only = "" if setting.ini else " (`-x` only)"
+    only = "" if setting.ini else " (not in ini)"
     if setting.ini not in ("", setting.name):
         only = f" (ini: `{setting.ini}`)"
     return (

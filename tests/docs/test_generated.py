@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from datafixes.check.finding import CATALOGUE
 from datafixes.errors import BY_SQLSTATE
 from datafixes.settings import SETTINGS
@@ -44,7 +46,9 @@ def _code(text: str) -> str:
     return re.sub(r"(op\.\w+\([^)]*\)|# datafixes: ignore\[\w+\]|\w+\([^ ]*=[^)]*\))", r"`\1`", text)
 
 
-def test_the_plan_that_readme_shows_is_the_plan_of_its_fix(database: Database, tmp_path: Path) -> None:
+@pytest.fixture
+def plan(database: Database, tmp_path: Path) -> list[str]:
+    """What `datafixes plan` prints about README's fix."""
     [fix] = [block.text for block in blocks(README, "python") if "down_revision" in block.text]
     project = new_project(tmp_path, database)
     project.revision("0041", None, 'op.create_audit_table("orders", name="orders_audit")', top="# Copies.")
@@ -53,13 +57,27 @@ def test_the_plan_that_readme_shows_is_the_plan_of_its_fix(database: Database, t
     assert project.alembic("upgrade", "0041").code == 0
     planned = Reader(database, tmp_path).run("datafixes plan 2>/dev/null")
     assert planned.returncode == 0, planned.stdout
-    lines = planned.stdout.rstrip().splitlines()
+    return planned.stdout.rstrip().splitlines()
+
+
+def _fenced(lines: list[str]) -> str:
+    return "```text\n" + "".join(f"{line}\n" for line in lines) + "```\n"
+
+
+def test_readme_shows_the_plan_of_its_fix(plan: list[str]) -> None:
     # What the fix does: not where, and not which locks it took for how long.
-    lines = lines[next(n for n, line in enumerate(lines) if line.startswith("0042")) :]
-    locks = next(n for n, line in enumerate(lines) if line.startswith("  Locks"))
-    cut = [*lines[:locks], *lines[lines.index("", locks) :]]
+    steps = plan[next(n for n, line in enumerate(plan) if line.startswith("0042")) :]
+    locks = next(n for n, line in enumerate(steps) if line.startswith("  Locks"))
+    cut = [*steps[:locks], *steps[steps.index("", locks) :]]
     assert len(cut) <= 15
-    compare(README, "plan", "```text\n" + "".join(f"{line}\n" for line in cut) + "```\n")
+    compare(README, "plan", _fenced(cut))
+
+
+def test_the_page_about_plans_shows_all_of_it(plan: list[str]) -> None:
+    # The server and the time are the reader's own.
+    text = re.sub(r"(?m)^(Database +).*", r"\1shop at db.example.com", "\n".join(plan))
+    text = re.sub(r"\b\d+\.\d+ s\b", "0.05 s", text)
+    compare(ROOT / "docs/how-to/review-a-plan.md", "whole plan", _fenced(text.splitlines()))
 
 
 def test_readme_says_on_its_first_screen_what_it_is_about() -> None:
