@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.aws import Cloud
 from tests.docs.pages import ROOT, Block, Reader, Typed, typed
-from tests.projects import new_project
+from tests.projects import new_project, our_project
 
 HELD = (
     "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
@@ -91,13 +91,10 @@ def _at(revision: str) -> Doing:
 
 
 def _load(reader: Reader, revision: str) -> None:
-    for command in (
-        "alembic upgrade 013",
-        'psql "$DATABASE_URL" -f tests/fixtures/book.sql',
-        f"alembic upgrade {revision}",
-    ):
-        done = reader.run(command)
-        assert done.returncode == 0, done.stdout
+    project = our_project(reader.database)
+    assert project.alembic("upgrade", "013").code == 0
+    reader.database.psql((ROOT / "tests/fixtures/book.sql").read_text("utf-8"), "-v", "ON_ERROR_STOP=1")
+    assert project.alembic("upgrade", revision).code == 0
 
 
 def _without_015(reader: Reader, _: Cloud) -> None:
