@@ -44,6 +44,38 @@ def test_the_fixes_that_the_page_shows_run_and_come_back(tmp_path: Path, databas
     assert project.outcomes[-3:] == ["applied"] * 3
 
 
+def test_the_declarations_of_the_reference_run_and_come_back(tmp_path: Path, database: Database) -> None:
+    [shown] = blocks(ROOT / "docs/reference/declarations.md", "python")
+    names = re.findall(r"^(\w+) = DataFix\(", shown.text, re.MULTILINE)
+    assert len(names) == 2
+    project = new_project(tmp_path, database)
+    tables = {
+        "coupons": "id integer PRIMARY KEY, expires_on date",
+        "currencies": "code text PRIMARY KEY, name text",
+    }
+    for table, columns in tables.items():
+        database.execute(f"CREATE TABLE {table} ({columns})")
+    database.execute(
+        "INSERT INTO coupons VALUES (3, '2019-01-01'), (4, '2019-05-01'), (8, '2019-12-31'), (9, '2020-01-01')",
+        "INSERT INTO currencies VALUES ('USD', 'Dollar')",
+    )
+    made = "\n".join(f"op.create_audit_table({table!r}, name={table + '_audit'!r})" for table in tables)
+    project.revision("a", None, made)
+    ups = "\n".join(f"op.apply_datafix({name})" for name in names)
+    downs = "\n".join(f"op.revert_datafix({name})" for name in reversed(names))
+    project.revision("b", "a", ups, downs, top=shown.text)
+    assert project.alembic("upgrade", "a").code == 0
+    contents = (
+        "SELECT array(SELECT id FROM coupons ORDER BY 1), array(SELECT code FROM currencies ORDER BY 1)"
+    )
+    before = database.rows(contents)
+    ran = project.alembic("upgrade", "b")
+    assert ran.code == 0, ran.err
+    assert database.rows(contents) == [([9], ["EUR", "USD"])]
+    assert project.alembic("downgrade", "a").code == 0
+    assert database.rows(contents) == before
+
+
 def test_check_finds_nothing_in_any_fix_that_a_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
