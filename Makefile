@@ -41,7 +41,10 @@ test: $(STAMP) ## run all tests, on PostgreSQL 16 and 18
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 coverage: $(STAMP) ## run all tests, and fail if they leave too much of the package out
-	COVERAGE_CORE=$(CORE) $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR) $(ARGS)
+	@rm -f .coverage .coverage.*
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_CORE=$(CORE) $(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under=$(FLOOR)
 
 test-oldest: ## run all tests with the oldest libraries that are supported
 	@$(MAKE) test VENV=.venv-oldest PIP_CONSTRAINT=$(CURDIR)/tests/oldest-requirements.txt

@@ -37,6 +37,10 @@ NEWEST_ONLY = (
     "migrations/test_revert_without_its_file.py",
 )
 
+# Only the tests' own processes are measured (make coverage), and not the many that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+
 _numbers = itertools.count(1)
 
 # Names that could lead a test to somebody's database or cloud account, or put a real pipeline into a ledger.
