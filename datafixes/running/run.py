@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from alembic.util import CommandError
 
@@ -40,6 +40,9 @@ DECLINED = "datafixes.declined"
 
 recording: WeakSet[MigrationContext] = WeakSet()
 """Where a fix is being recorded: another one inside it would be copied twice."""
+
+
+_printed: WeakKeyDictionary[MigrationContext, set[str]] = WeakKeyDictionary()
 
 
 class DatafixFailed(CommandError):
@@ -204,9 +207,26 @@ def refuse_plan_of_script(settings: Settings) -> None:
 
 def print_script(alembic: MigrationContext, script: Script) -> None:
     """Write a script into Alembic's own."""
-    for statement in script.statements:
-        # Not through execute(): that would turn tabs into spaces and double every percent sign (B9, B10).
+    sent = _sent(alembic)
+    for statement in script.statements(sent):
+        # Not through execute(): that would turn tabs into spaces and double every percent sign.
         alembic.impl.static_output(f"{statement};")
+    sent |= set(script.engine.functions)
+
+
+def _sent(alembic: MigrationContext) -> set[str]:
+    """The engine's functions that the transaction of a printed script has by now; with its COMMIT they are gone."""
+    if (known := _printed.get(alembic)) is not None:
+        return known
+    sent = _printed[alembic] = set()
+    emit_commit = alembic.impl.emit_commit
+
+    def commit() -> None:
+        sent.clear()
+        emit_commit()
+
+    alembic.impl.emit_commit = commit  # type: ignore[method-assign]
+    return sent
 
 
 def send(

@@ -7,11 +7,26 @@ from datafixes.declaration.fix import DataFix, Delete, Insert, Update
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
 from datafixes.script.frame import Limits, Script, frame
-from datafixes.script.layout import bracketed, indented, own, run
+from datafixes.script.layout import bracketed, indented, listed, own, run
 from datafixes.script.masking import without_values
 
-_CAPTURED = "EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})"
-_EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
+# What an update, a delete or an insert may call: every script of a declared fix holds the same.
+_ENGINE = (
+    "apply.sql",
+    "datafix_check_nothing_else",
+    "datafix_close",
+    "datafix_constraints",
+    "datafix_copy",
+    "datafix_fail",
+    "datafix_watch",
+)
+
+_CAPTURED = """\
+EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
+                WHERE {{datafix_captured.key = target.key}})"""
+_EXPECTED = """\
+EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
+                WHERE {{datafix_expected.key = target.key}})"""
 
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
@@ -36,7 +51,7 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
         ]
     )
     block = without_values(block, context.masks)
-    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
+    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits, *_ENGINE)
 
 
 def _declaration(fix: DataFix, context: Context) -> str:
@@ -48,7 +63,7 @@ def _declaration(fix: DataFix, context: Context) -> str:
         "required": fix.rows.required,
         "times_without_zone": list(fix.times_without_zone),
     }
-    return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')}, {context.version_table_oid});"
+    return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')},\n        {context.version_table_oid});"
 
 
 _WATCH = [
@@ -91,7 +106,8 @@ def _expected_rows(fix: DataFix, table: str) -> list[str]:
         "    -- The rows that this fix was written for.",
         run(
             "EXECUTE",
-            f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA",
+            "CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\n"
+            f"SELECT {listed(['{{target.key}}', *columns], 7)}\n  FROM {table} WITH NO DATA",
         )
         + ";",
         *arrival.check("pg_temp.datafix_expected", _named_values(fix)),
@@ -118,16 +134,17 @@ def _wanted_values(fix: DataFix, table: str) -> list[str]:
     }
     if not values:
         return []
-    names = literal.names(values)
+    names = [literal.name(name) for name in values]
+    row = listed([literal.value(value) for value in values.values()], 12)
     return [
         "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
         run(
             "EXECUTE",
-            f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA",
+            f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {listed(names, 7)}\n  FROM {table} WITH NO DATA",
         )
         + ";",
         *arrival.check("pg_temp.datafix_wanted", [values]),
-        f"    INSERT INTO pg_temp.datafix_wanted ({names}) VALUES ({', '.join(literal.value(value) for value in values.values())});",
+        f"    INSERT INTO pg_temp.datafix_wanted ({listed(names, 40)})\n    VALUES ({row});",
         "",
     ]
 
@@ -159,7 +176,7 @@ def _actual_rows(fix: DataFix, table: str) -> list[str]:
     columns = ["{{target.key}}", *(f"{text} AS {literal.name(name)}" for name, text in _identities(fix))]
     statement = (
         "CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\n"
-        f"SELECT {', '.join([*columns, 'true AS datafix_matches', 'true AS datafix_already'])} FROM {table} WITH NO DATA"
+        f"SELECT {listed([*columns, 'true AS datafix_matches', 'true AS datafix_already'], 7)}\n  FROM {table} WITH NO DATA"
     )
     return [run("EXECUTE", statement) + ";"]
 
@@ -231,7 +248,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         f"({', '.join(own(literal.value(row[name])) for name in columns)})" for row in change.rows
     )
     insert = (
-        f"WITH datafix_row AS (\nINSERT INTO {table} ({literal.names(columns)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
+        f"WITH datafix_row AS (\nINSERT INTO {table} ({listed(map(literal.name, columns), 8)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
         "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
     return [

@@ -7,8 +7,10 @@ from datafixes.script.frame import Limits, Script, frame
 
 _BLOCK = """
 BEGIN
-    -- This revision and no other; not in force. Nothing of the fix is looked at: the ledger gets a line, and the version moves.
-    PERFORM pg_temp.datafix_decline({declaration}, {version_table});
+    -- This revision and no other; not in force. Nothing of the fix is looked at: the ledger gets a line, and the
+    -- version moves.
+    PERFORM pg_temp.datafix_decline({declaration},
+        {version_table});
 END
 """
 
@@ -28,4 +30,4 @@ def decline_script(fix: Declared, because: str, context: Context, limits: Limits
         declaration=literal.json_body(facts, "fix"), version_table=context.version_table_oid
     )
     revision = f", revision {context.revision}" if context.revision else ""
-    return frame(f"datafix {fix.name}: declined{revision}\n{because}", fuse, block, limits)
+    return frame(f"datafix {fix.name}: declined{revision}\n{because}", fuse, block, limits, "decline.sql")

@@ -106,9 +106,20 @@ def json_body(facts: Mapping[str, object], tag: str) -> str:
 
 def _json(fact: object) -> str:
     if isinstance(fact, list) and fact and isinstance(fact[0], dict):
-        objects = ",\n".join(f"            {json.dumps(item)}" for item in fact)
+        objects = ",\n".join(f"            {{{_pairs(item)}}}" for item in fact)
         return f"[\n{objects}\n        ]"
     return json.dumps(fact)
+
+
+def _pairs(item: Mapping[str, object]) -> str:
+    """The pairs of an object, a few on each line."""
+    lines = [""]
+    for key, fact in item.items():
+        pair = f"{json.dumps(key)}: {json.dumps(fact)}"
+        if lines[-1] and len(lines[-1]) + len(pair) > 100:
+            lines.append("")
+        lines[-1] += f", {pair}" if lines[-1] else pair
+    return ",\n             ".join(lines)
 
 
 def comment(prose: str) -> str:

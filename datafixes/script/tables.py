@@ -6,6 +6,8 @@ from datafixes.declaration.expressions import check_identifiers
 from datafixes.script import literal
 from datafixes.script.frame import Limits, Script, frame
 
+_ENGINE = ("audit_table.sql", "datafix_create_ledger")
+
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
 LEDGER_VERSION = 2
@@ -50,7 +52,7 @@ BEGIN
 END
 """
     title = f"audit table {table.audit_schema}.{table.name}: images of rows of {table.target_schema}.{table.target}"
-    return frame(title, f"create {table.name}", block, limits)
+    return frame(title, f"create {table.name}", block, limits, *_ENGINE)
 
 
 def update_script(table: AuditTable, limits: Limits) -> Script:
@@ -66,7 +68,7 @@ END
     title = (
         f"audit table {table.audit_schema}.{table.name}: to the shape of {table.target_schema}.{table.target}"
     )
-    return frame(title, f"update {table.name}", block, limits)
+    return frame(title, f"update {table.name}", block, limits, *_ENGINE)
 
 
 def ledger_script(audit_schema: str, limits: Limits) -> Script:
@@ -79,9 +81,8 @@ BEGIN
     {_finished("update", LEDGER)}
 END
 """
-    return frame(
-        f"ledger {audit_schema}.{LEDGER}: to the version of this engine", f"update {LEDGER}", block, limits
-    )
+    title = f"ledger {audit_schema}.{LEDGER}: to the version of this engine"
+    return frame(title, f"update {LEDGER}", block, limits, "ledger_table.sql")
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:
@@ -96,15 +97,17 @@ def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) 
     block = f"""
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
-    PERFORM pg_temp.datafix_drop_audit_table({literal.text(audit_schema)}, {literal.text(name)}, discard => {literal.value(discard)});
+    PERFORM pg_temp.datafix_drop_audit_table({literal.text(audit_schema)}, {literal.text(name)},
+                                             discard => {literal.value(discard)});
     {_finished("drop", name)}
 END
 """
-    return frame(f"audit table {audit_schema}.{name}: drop", f"drop {name}", block, limits)
+    return frame(f"audit table {audit_schema}.{name}: drop", f"drop {name}", block, limits, *_ENGINE)
 
 
 def _finished(what: str, name: str) -> str:
     return (
-        "PERFORM pg_catalog.set_config('datafixes.finished', pg_catalog.current_setting('datafixes.finished', true) OPERATOR(pg_catalog.||) "
-        f"{literal.text(f'<{what} {name}>')}, true);"
+        "PERFORM pg_catalog.set_config('datafixes.finished',\n"
+        "        pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true), "
+        f"{literal.text(f'<{what} {name}>')}), true);"
     )
