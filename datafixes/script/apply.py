@@ -1,11 +1,10 @@
 """The script that applies a fix: a block that a database administrator can read from top to bottom."""
 
-from collections.abc import Iterator
-
 from datafixes.declaration.expressions import sql
 from datafixes.declaration.fix import DataFix, Delete, Insert, Update
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
+from datafixes.script.expected import actual_rows, expected_rows, identities, wanted_values
 from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.layout import bracketed, indented, listed, own, run
 from datafixes.script.masking import without_values
@@ -77,10 +76,10 @@ def _change_steps(fix: DataFix) -> list[str]:
     table = literal.qualified(fix.change.schema, fix.change.table)
     named = not isinstance(fix.rows.expect, int)
     return [
-        *(_expected_rows(fix, table) if named else []),
-        *_wanted_values(fix, table),
+        *(expected_rows(fix, table) if named else []),
+        *wanted_values(fix, table),
         "    PERFORM pg_temp.datafix_prepare_captured(fix);",
-        *(_actual_rows(fix, table) if named else []),
+        *(actual_rows(fix, table) if named else []),
         *_WATCH,
         "    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.",
         _copy(fix, table, "before", _selection(fix, named), lock=True),
@@ -94,59 +93,6 @@ def _change_steps(fix: DataFix) -> list[str]:
 
 def _audit(fix: DataFix) -> str:
     return literal.qualified(fix.schema_of_audit, fix.audit)
-
-
-def _expected_rows(fix: DataFix, table: str) -> list[str]:
-    columns = [f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix)]
-    rows = ",\n        ".join(
-        f"({', '.join(literal.value(part) for part in (*key, *(identity if fix.rows.identity else ())))})"
-        for key, identity in fix.rows.expected()
-    )
-    return [
-        "    -- The rows that this fix was written for.",
-        run(
-            "EXECUTE",
-            "CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\n"
-            f"SELECT {listed(['{{target.key}}', *columns], 7)}\n  FROM {table} WITH NO DATA",
-        )
-        + ";",
-        *arrival.check("pg_temp.datafix_expected", _named_values(fix)),
-        f"    INSERT INTO pg_temp.datafix_expected VALUES\n        {rows};",
-        "",
-    ]
-
-
-def _named_values(fix: DataFix) -> Iterator[dict[str, object]]:
-    names = (*fix.rows.key_columns, *fix.rows.identity)
-    for key, identity in fix.rows.expected():
-        yield dict(zip(names, (*key, *(identity if fix.rows.identity else ())), strict=True))
-
-
-def _identities(fix: DataFix) -> list[tuple[str, str]]:
-    return [(name, bracketed(expression)) for name, expression in fix.rows.identity.items()]
-
-
-def _wanted_values(fix: DataFix, table: str) -> list[str]:
-    values = {
-        name: value
-        for name, value in (fix.change.set.items() if isinstance(fix.change, Update) else ())
-        if not isinstance(value, sql)
-    }
-    if not values:
-        return []
-    names = [literal.name(name) for name in values]
-    row = listed([literal.value(value) for value in values.values()], 12)
-    return [
-        "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
-        run(
-            "EXECUTE",
-            f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {listed(names, 7)}\n  FROM {table} WITH NO DATA",
-        )
-        + ";",
-        *arrival.check("pg_temp.datafix_wanted", [values]),
-        f"    INSERT INTO pg_temp.datafix_wanted ({listed(names, 40)})\n    VALUES ({row});",
-        "",
-    ]
 
 
 def _selection(fix: DataFix, named: bool) -> str:
@@ -172,18 +118,9 @@ def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = 
     return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(indented(statement))}));"
 
 
-def _actual_rows(fix: DataFix, table: str) -> list[str]:
-    columns = ["{{target.key}}", *(f"{text} AS {literal.name(name)}" for name, text in _identities(fix))]
-    statement = (
-        "CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\n"
-        f"SELECT {listed([*columns, 'true AS datafix_matches', 'true AS datafix_already'], 7)}\n  FROM {table} WITH NO DATA"
-    )
-    return [run("EXECUTE", statement) + ";"]
-
-
 def _judge_named(fix: DataFix, table: str) -> list[str]:
     where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
-    columns = ["{{target.key}}", *(text for _, text in _identities(fix))]
+    columns = ["{{target.key}}", *(text for _, text in identities(fix))]
     columns.append(f"{bracketed(where.strip() or 'true')} IS TRUE")
     columns.append(f"{bracketed(fix.rows.already or 'false')} IS TRUE")
     separator = ",\n       "

@@ -129,7 +129,8 @@ def engine_of(*roots: str) -> Engine:
     ours = {name: text for name, text in found.items() if not _FOR_A_TRIGGER.search(text)}
     theirs = {name: text for name, text in found.items() if name not in ours}
     return Engine(
-        MappingProxyType({name: _with_owner(text) for name, text in ours.items()}), MappingProxyType(theirs)
+        MappingProxyType({name: _with_owner(name, text) for name, text in ours.items()}),
+        MappingProxyType(theirs),
     )
 
 
@@ -139,18 +140,17 @@ def called_by(text: str) -> frozenset[str]:
     return frozenset(name for name in _CALL.findall(text) if name in library)
 
 
-def _with_owner(statement: str) -> str:
+def _with_owner(name: str, statement: str) -> str:
     """A function that goes when the engine's table goes."""
-    found = _FUNCTION.search(statement)
-    assert found is not None  # noqa: S101 - the library holds nothing else
-    depth, position = 1, found.end()
+    opening = f"FUNCTION pg_temp.{name}("
+    start = position = statement.index(opening) + len(opening)
+    depth = 1
     while depth:
         depth += {"(": 1, ")": -1}.get(statement[position], 0)
         position += 1
     before, after = statement[: position - 1], statement[position - 1 :]
-    given = before[found.end() :].strip()
     width = len(before.rpartition("\n")[2]) + len(_OWNER) + len(after.partition("\n")[0])
-    separator = "" if not given else ", " if width < _WIDTH else ",\n    "
+    separator = "" if not before[start:].strip() else ", " if width < _WIDTH else ",\n    "
     return f"{before}{separator}{_OWNER}{after}"
 
 

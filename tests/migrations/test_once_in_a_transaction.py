@@ -2,12 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
-from sqlalchemy.pool import StaticPool
 
 from datafixes.running.execution import execute
 from datafixes.script.apply import apply_script
@@ -86,7 +86,7 @@ def test_a_script_that_commits_within_a_revision_sends_the_functions_again(
     database: Database, tmp_path: Path
 ) -> None:
     project = new_project(tmp_path, database)
-    block = 'with op.get_context().autocommit_block():\n    op.execute("ALTER TABLE item ADD n integer")'
+    block = 'with op.get_context().autocommit_block():\n    op.execute("CREATE TABLE elsewhere (n integer)")'
     project.revision("a", None, f"{MAKE}\n{block}\nop.apply_datafix(fix)")
     database.psql(TABLE, *STOP)
     script = project.script("base:a")
@@ -122,12 +122,15 @@ def test_online_each_function_is_sent_once_in_each_transaction(
 
 
 @pytest.fixture
-def connection(database: Database) -> Connection:
+def connection(database: Database) -> Iterator[Connection]:
     """One session, as a pooler hands it from one client to the next."""
     database.psql(
         "CREATE TABLE t (id integer PRIMARY KEY, status text); INSERT INTO t VALUES (1, 'open')", *STOP
     )
-    return create_engine(database.url, poolclass=StaticPool).connect()
+    engine = create_engine(database.url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 def audit_table() -> Script:
@@ -154,7 +157,6 @@ def test_what_a_savepoint_took_back_is_sent_again(connection: Connection) -> Non
     connection.commit()
     assert functions(connection) == 0
     assert connection.exec_driver_sql("SELECT status FROM t").scalar_one() == "closed"
-    connection.close()
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
@@ -170,7 +172,6 @@ def test_the_session_keeps_nothing_however_the_transaction_ends(connection: Conn
         "SELECT name FROM pg_cursors WHERE name LIKE 'datafix%%'"
     )
     assert left.all() == []
-    connection.close()
 
 
 def test_what_another_version_left_in_the_session_is_not_called(connection: Connection) -> None:
@@ -188,4 +189,3 @@ def test_what_another_version_left_in_the_session_is_not_called(connection: Conn
     connection.commit()
     assert connection.exec_driver_sql("SELECT status FROM t").scalar_one() == "closed"
     assert functions(connection) == 0
-    connection.close()
