@@ -20,7 +20,8 @@ from datafixes.database.turns import Turn, one_run_at_a_time
 from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
 from datafixes.running.migration import revision_running
-from datafixes.running.run import DECLINED, settings_of
+from datafixes.running.operation import settings_of
+from datafixes.running.run import DECLINED
 
 _logger = logging.getLogger("alembic.datafixes")
 

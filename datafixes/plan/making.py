@@ -29,7 +29,7 @@ from datafixes.plan.rollback_only import rollback_only
 from datafixes.plan.watch import Watch
 from datafixes.running.execution import failure
 from datafixes.running.migration import WATCHER
-from datafixes.running.run import DatafixFailed
+from datafixes.running.operation import DatafixFailed
 from datafixes.script.frame import Limits
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
