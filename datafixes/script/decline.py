@@ -30,4 +30,4 @@ def decline_script(fix: Declared, because: str, context: Context, limits: Limits
         declaration=literal.json_body(facts, "fix"), version_table=context.version_table_oid
     )
     revision = f", revision {context.revision}" if context.revision else ""
-    return frame(f"datafix {fix.name}: declined{revision}\n{because}", fuse, block, limits, "decline.sql")
+    return frame(f"datafix {fix.name}: declined{revision}\n{because}", fuse, block, limits)

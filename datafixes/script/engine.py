@@ -73,18 +73,18 @@ class Engine:
     def statements(self, sent: Collection[str] = ()) -> tuple[str, ...]:
         """The statements that make what has not been sent yet in this transaction."""
         missing = [statement for name, statement in self.functions.items() if name not in sent]
-        return (f"{_heading(self.title, len(missing))}\n{_TABLE}", *missing) if missing else ()
+        return (f"{_heading(self, len(missing))}\n{_TABLE}", *missing) if missing else ()
 
 
-def _heading(title: str, missing: int) -> str:
+def _heading(engine: Engine, missing: int) -> str:
     rest = (
-        ""
-        if f" {missing} functions" in title
-        else f"\n-- What this transaction has of it is not sent again: {missing} are missing."
+        f" The {missing} that this transaction has not been sent yet:"
+        if missing < len(engine.functions)
+        else ""
     )
     return f"""\
--- What it calls: {title[: title.index(", sha256")]}, the same for every script of this kind,
--- {title[title.index("sha256") :]}.{rest}
+-- What it calls: the engine of datafixes {__version__}, the same for every script of this kind, {len(engine.functions)} functions,
+-- sha256 {engine.digest}.{rest}
 -- Each takes a row of this table, which nobody gives: PostgreSQL drops the table when the transaction ends, and the
 -- functions with it."""
 

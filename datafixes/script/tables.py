@@ -6,8 +6,6 @@ from datafixes.declaration.expressions import check_identifiers
 from datafixes.script import literal
 from datafixes.script.frame import Limits, Script, frame
 
-_ENGINE = ("audit_table.sql", "datafix_create_ledger")
-
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
 LEDGER_VERSION = 2
@@ -52,7 +50,7 @@ BEGIN
 END
 """
     title = f"audit table {table.audit_schema}.{table.name}: images of rows of {table.target_schema}.{table.target}"
-    return frame(title, f"create {table.name}", block, limits, *_ENGINE)
+    return frame(title, f"create {table.name}", block, limits)
 
 
 def update_script(table: AuditTable, limits: Limits) -> Script:
@@ -68,7 +66,7 @@ END
     title = (
         f"audit table {table.audit_schema}.{table.name}: to the shape of {table.target_schema}.{table.target}"
     )
-    return frame(title, f"update {table.name}", block, limits, *_ENGINE)
+    return frame(title, f"update {table.name}", block, limits)
 
 
 def ledger_script(audit_schema: str, limits: Limits) -> Script:
@@ -82,7 +80,7 @@ BEGIN
 END
 """
     title = f"ledger {audit_schema}.{LEDGER}: to the version of this engine"
-    return frame(title, f"update {LEDGER}", block, limits, "ledger_table.sql")
+    return frame(title, f"update {LEDGER}", block, limits)
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:
@@ -102,7 +100,7 @@ BEGIN
     {_finished("drop", name)}
 END
 """
-    return frame(f"audit table {audit_schema}.{name}: drop", f"drop {name}", block, limits, *_ENGINE)
+    return frame(f"audit table {audit_schema}.{name}: drop", f"drop {name}", block, limits)
 
 
 def _finished(what: str, name: str) -> str:
