@@ -21,7 +21,6 @@ from datafixes.errors import Conflicts, DatafixError
 from datafixes.project import Project
 from datafixes.revisions.placing import place_for, write_revision
 from datafixes.revisions.revert import chosen_keys, revert_revision
-from datafixes.revisions.source import house_of
 from datafixes.running.reverting import Revert
 
 
@@ -72,7 +71,7 @@ def command(  # noqa: PLR0913 - one for each option
     if refused := _try(project, known, how):
         return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", revision=rev_id, on=head)
-    write_revision(place, revert_revision(place, known, how, house_of(place.path.parent)))
+    write_revision(project.scripts, place, revert_revision(place, known, how))
     click.echo(str(place.path))
     what = "all rows can be given back" if on_conflict is None else f"what is in conflict: {on_conflict}"
     click.echo(f"It was tried; {what}. Next: datafixes plan", err=True)
