@@ -103,7 +103,7 @@ def failure(
     hint: str = "Nothing was changed.",
     masked: bool = False,
 ) -> DatafixError:
-    """What went wrong, in one line, without the text of the script (B18).
+    """What went wrong, in one line, without the text of the script.
 
     Args:
         error: what the driver says.

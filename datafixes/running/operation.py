@@ -11,7 +11,7 @@ from alembic.util import CommandError
 
 from datafixes.errors import DatafixError
 from datafixes.running.execution import limits_of
-from datafixes.running.migration import Watcher, context_of, watcher_of
+from datafixes.running.migration import RunCollector, collector_of, context_of
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits
 from datafixes.settings import URL_OPTION, Settings
@@ -84,9 +84,9 @@ class Operation:
         return limits_of(self.settings)
 
     @property
-    def watcher(self) -> Watcher | None:
-        """Who looks at its runs, if they are only planned."""
-        return watcher_of(self.alembic)
+    def collector(self) -> RunCollector | None:
+        """What collects its runs, if they are only planned."""
+        return collector_of(self.alembic)
 
 
 def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
@@ -113,5 +113,5 @@ def settings_for(alembic: MigrationContext) -> Settings:
         settings = settings_of(environment.config, environment.get_x_argument(as_dictionary=True))
     except DatafixError as error:
         raise DatafixFailed(error) from error
-    watcher = watcher_of(alembic)
-    return settings if watcher is None else replace(settings, mask=watcher.view.masks)
+    collector = collector_of(alembic)
+    return settings if collector is None else replace(settings, mask=collector.view.masks)

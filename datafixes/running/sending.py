@@ -74,8 +74,8 @@ def ended_well(operation: Operation, direction: str, started: float) -> None:
     fix, connection, settings = operation.fix, operation.connection, operation.settings
     if fix is None:
         return
-    if operation.watcher is not None:
-        operation.watcher.ran(connection, fix, started)
+    if operation.collector is not None:
+        operation.collector.ran(connection, fix, started)
         return
     if settings.plan:
         try:
@@ -88,7 +88,7 @@ def ended_well(operation: Operation, direction: str, started: float) -> None:
 def failed(operation: Operation, direction: str, error: DatafixError) -> DatafixFailed:
     """End the transaction of an operation that failed, write the failure down, and return what Alembic shows of it."""
     alembic, connection, shown = operation.alembic, operation.connection, DatafixFailed(error)
-    if operation.watcher is not None:
+    if operation.collector is not None:
         return shown  # nothing is kept anyway, and the plan shows what went wrong
     begun = not _is_external(alembic) and alembic._transaction is not None
     # Whoever swallows this error must not be able to commit what is left: the transaction ends here, and Alembic does
@@ -119,7 +119,7 @@ def _check_transaction(operation: Operation) -> None:
             "rolls back.",
             hint="Remove the commit() or rollback(): what follows it, and the new version, would be lost.",
         )
-    if _is_external(operation.alembic) and operation.watcher is None:
+    if _is_external(operation.alembic) and operation.collector is None:
         _logger.warning(
             "%s: Alembic did not begin this transaction, and will not commit it. If nobody does, nothing is kept: "
             "does env.py run a statement before context.configure()?",

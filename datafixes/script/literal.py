@@ -1,7 +1,7 @@
 """Text for SQL scripts: names, literals and quoted bodies. ASCII only, the same bytes under every setting.
 
 A script is read by psql under any ``client_encoding`` and by any driver, so nothing here depends on
-``standard_conforming_strings`` or on an encoding (B9-B15, B39).
+``standard_conforming_strings`` or on an encoding.
 """
 
 import datetime as dt

@@ -1,4 +1,4 @@
-"""Looks at runs while their transaction is open, and writes down what they did."""
+"""Collects what the runs of a plan do, while their transaction is open."""
 
 import time
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from datafixes.plan.planned import PlannedRun, PlannedTable
 
 
 @dataclass
-class Watch:
+class Collector:
     """Collects what the runs did, while they do it."""
 
     view: View
