@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of, the_schema
+from datafixes.audit.history import Run, history, known_fixes, open_fixes, run_of, the_schema
 from datafixes.audit.later import LaterFix, later_fixes
 from datafixes.audit.recalling import recall
 from datafixes.cli.asking import schema_option
@@ -89,7 +89,7 @@ def _told_of_later(later: Sequence[LaterFix]) -> int:
     return DIFFERENT
 
 
-def _by_run(runs: Sequence[RunOfHistory], run: RunOfHistory) -> int | None:
+def _by_run(runs: Sequence[Run], run: Run) -> int | None:
     """The number of a run, where its revision does not lead to it.
 
     Numbers of runs are one database's own; a revision means the same everywhere.
@@ -103,7 +103,7 @@ def _by_run(runs: Sequence[RunOfHistory], run: RunOfHistory) -> int | None:
     return None if run.revision is not None and led_to[:1] == [run.run_id] else run.run_id
 
 
-def _known(project: Project, connection: Connection, run: RunOfHistory, wanted: RecalledFix) -> Fix:
+def _known(project: Project, connection: Connection, run: Run, wanted: RecalledFix) -> Fix:
     """The declaration that a revision has; or what this ledger keeps of the fix."""
     with suppress(DatafixError):
         declared = fix_named(project.fixes(), run.fix).fix
@@ -112,7 +112,7 @@ def _known(project: Project, connection: Connection, run: RunOfHistory, wanted: 
     return replace(recall(connection, replace(wanted, run=run.run_id)), run=wanted.run)
 
 
-def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> RunOfHistory:
+def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> Run:
     """The run that is in force, or the one of a revision, or the one of a number.
 
     Raises:
@@ -142,7 +142,7 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
     )
 
 
-def _run_of_number(connection: Connection, schema: str, number: str, revision: str | None) -> RunOfHistory:
+def _run_of_number(connection: Connection, schema: str, number: str, revision: str | None) -> Run:
     if revision is not None:
         raise DatafixError(f"Run {number} is one run; --of {revision} is for the name of a fix.")
     run = run_of(connection, schema, int(number))
@@ -153,7 +153,7 @@ def _run_of_number(connection: Connection, schema: str, number: str, revision: s
     return run
 
 
-def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[RunOfHistory]) -> DatafixError:
+def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[Run]) -> DatafixError:
     if ended:
         newest = ended[0]
         return DatafixError(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.history import ask
+from datafixes.audit.history import ask, last_run
 from datafixes.audit.images import PINNED, TableOfRun, tables_of_run
-from datafixes.audit.queries import last_run
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.declaration.table import Table
 from datafixes.drafting.python_values import value_of
