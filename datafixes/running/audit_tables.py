@@ -15,19 +15,21 @@ from datafixes.script.tables import (
     update_script,
 )
 
+__all__ = ["AuditTable", "create", "drop", "update", "update_ledger"]
+
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 
-def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
-    """Make an audit table; target and audit table are (schema, name)."""
-    operation, table = Operation.on_table(alembic, audit[1]), _table(target, audit)
+def create(alembic: MigrationContext, table: AuditTable) -> None:
+    """Make an audit table."""
+    operation = Operation.on_table(alembic, table.name)
     hand_over(operation, create_script(table, operation.limits))
 
 
-def update(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
-    """Bring an audit table to the shape of its target; both are (schema, name)."""
-    operation, table = Operation.on_table(alembic, audit[1]), _table(target, audit)
+def update(alembic: MigrationContext, table: AuditTable) -> None:
+    """Bring an audit table to the shape of its target."""
+    operation = Operation.on_table(alembic, table.name)
     hand_over(operation, update_script(table, operation.limits))
 
 
@@ -42,7 +44,3 @@ def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool)
     operation = Operation.on_table(alembic, name)
     discard = discard or name in operation.settings.discard
     hand_over(operation, drop_script(name, audit_schema, operation.limits, discard=discard))
-
-
-def _table(target: tuple[str, str], audit: tuple[str, str]) -> AuditTable:
-    return AuditTable(target[1], audit[1], target[0], audit[0])

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes import __version__
 from datafixes.audit.history import Run, last_run
-from datafixes.audit.images import TableOfRun, changes_of_run, read_images, tables_of_run
+from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.sequences import behind_of_run
 from datafixes.changes import Cell, Row, Value, View
 from datafixes.database.beside import Beside
@@ -103,30 +103,25 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
         return
     _say(run, fix)
     for table, counted, changed in zip(fix.tables[: len(tables)], tables, rows, strict=True):
-        _say_table(fix, table, (run.run_id, counted, changed), masks)
+        indent = "  "
+        if len(fix.tables) > 1:
+            _logger.info("  %s: %s", counted.target, counted.counts())
+            indent = "    "
+        if not counted.key and counted.changed:
+            _logger.info(
+                "%s%s has no key: its rows are told apart by their whole image", indent, counted.target
+            )
+        for line in row_lines(changed, fix, table, masks):
+            _logger.info("%s%s", indent, line)
+        if counted.changed > _SHOWN_ROWS:
+            more = counted.changed - _SHOWN_ROWS
+            _logger.info("%s... and %d more rows: %s, run %d", indent, more, table.audit, run.run_id)
 
 
 def _say(run: Run, fix: Fix) -> None:
     _logger.info("datafix %s: %s", fix.name, _counts(run))
     if run.already:
         _logger.info("  already as wanted, and left alone: %s", run.already)
-
-
-def _say_table(
-    fix: Fix, table: Table, told: tuple[int, TableOfRun, Sequence[Row]], masks: tuple[str, ...]
-) -> None:
-    run, counted, rows = told
-    indent = "  "
-    if len(fix.tables) > 1:
-        _logger.info("  %s: %s", counted.target, counted.counts())
-        indent = "    "
-    if not counted.key and counted.changed:
-        _logger.info("%s%s has no key: its rows are told apart by their whole image", indent, counted.target)
-    for line in row_lines(rows, fix, table, masks):
-        _logger.info("%s%s", indent, line)
-    if counted.changed > _SHOWN_ROWS:
-        more = counted.changed - _SHOWN_ROWS
-        _logger.info("%s... and %d more rows: %s, run %d", indent, more, table.audit, run)
 
 
 def _counts(run: Run) -> str:
