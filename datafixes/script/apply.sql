@@ -55,8 +55,9 @@ BEGIN
         RETURN true;
     END IF;
     IF (fix -> 'required')::boolean THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: the condition of its rows does not hold here: %s', fix ->> 'fix', condition), NULL,
-            'Is this the database that the fix was written for? ' || pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('the condition of its rows does not hold here: %s', condition),
+            hint => 'Is this the database that the fix was written for? ' || pg_temp.datafix_ways_on(fix));
     END IF;
     PERFORM pg_temp.datafix_close(fix, 'not_applicable');
     RETURN false;
@@ -77,9 +78,11 @@ BEGIN
         RETURN false;
     END IF;
     IF abs(copied - expected) > tolerance THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: found %s rows of %s, expected %s%s', fix ->> 'fix', copied, fix ->> 'target', expected,
-            CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END), NULL,
-            coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('found %s rows of %s, expected %s%s',
+                   copied, fix ->> 'target', expected,
+                   CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
+            hint => coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
     END IF;
     RETURN true;
 END
@@ -124,18 +127,25 @@ BEGIN
         RETURN false;
     END IF;
     IF seen.wrong > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s %s not as expected: %s', fix ->> 'fix',
-            seen.wrong, fix ->> 'rows_expected', fix ->> 'target', CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
-            CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END), NULL, pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s of the %s expected rows of %s %s not as expected: %s',
+                   seen.wrong, fix ->> 'rows_expected', fix ->> 'target',
+                   CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
+                   CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END),
+            hint => pg_temp.datafix_ways_on(fix));
     END IF;
     IF seen.found <> (SELECT count(*) FROM pg_temp.datafix_captured) THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the expected rows of %s were found, and %s rows were copied: the condition '
-            'reaches rows that were not named', fix ->> 'fix', seen.found, fix ->> 'target', (SELECT count(*) FROM pg_temp.datafix_captured)));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s of the expected rows of %s were found, and %s rows were copied: the condition reaches rows '
+                   'that were not named',
+                   seen.found, fix ->> 'target', (SELECT count(*) FROM pg_temp.datafix_captured)));
     END IF;
     IF seen.already > (fix -> 'already_at_most')::bigint THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
-            fix ->> 'fix', seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600), fix ->> 'already_at_most'), NULL,
-            pg_temp.datafix_ways_on(fix) || '. If that many are tolerable, say so in Rows(already_at_most=...)');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
+                   seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600),
+                   fix ->> 'already_at_most'),
+            hint => pg_temp.datafix_ways_on(fix) || '. If that many are tolerable, say so in Rows(already_at_most=...)');
     END IF;
     IF seen.found = 0 THEN
         PERFORM pg_temp.datafix_close(fix, 'already');
@@ -159,9 +169,10 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_changed(fix jsonb, copied bigin
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF changed IS DISTINCT FROM copied THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were copied and %s changed; a trigger stands in the way',
-            fix ->> 'fix', copied, fix ->> 'target', changed), NULL,
-            'Nothing was changed. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s were copied and %s changed; a trigger stands in the way',
+                   copied, fix ->> 'target', changed),
+            hint => 'Nothing was changed. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
                 WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
     END IF;
     PERFORM pg_temp.datafix_count(fix, CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END, CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
@@ -195,8 +206,11 @@ BEGIN
                 one.loose, one.written) INTO arrived;
         END IF;
         IF arrived IS NOT NULL THEN
-            PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %I is %s and would keep %s', fix ->> 'fix', one.attname, one.exact,
-                CASE WHEN pg_temp.datafix_hides(fix, one.attname) THEN 'another value than (masked)' ELSE format('%L as %s', one.written, arrived) END), NULL, 'Nothing was changed. Write the value as the column keeps it.');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+                format('%I is %s and would keep %s',
+                       one.attname, one.exact,
+                       CASE WHEN pg_temp.datafix_hides(fix, one.attname) THEN 'another value than (masked)' ELSE format('%L as %s', one.written, arrived) END),
+                hint => 'Nothing was changed. Write the value as the column keeps it.');
         END IF;
     END LOOP;
 END
@@ -221,9 +235,9 @@ BEGIN
         (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(wanted) AS c),
         (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(wanted) AS c))) INTO example;
     IF example IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: a trigger of %s wrote something else than the fix did: %s',
-            fix ->> 'fix', fix ->> 'target', left(example, 300)), NULL,
-            'Nothing was changed. Leave that column to the trigger, or set what it writes.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('a trigger of %s wrote something else than the fix did: %s', fix ->> 'target', left(example, 300)),
+            hint => 'Nothing was changed. Leave that column to the trigger, or set what it writes.');
     END IF;
 END
 $engine$;
@@ -233,8 +247,9 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after(fix jsonb, changed bigint
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF after IS DISTINCT FROM (CASE WHEN fix ->> 'change' = 'delete' THEN 0 ELSE changed END) THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were changed and %s are there afterwards; a trigger '
-            'moved, removed or restored rows', fix ->> 'fix', changed, fix ->> 'target', after));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s were changed and %s are there afterwards; a trigger moved, removed or restored rows',
+                   changed, fix ->> 'target', after));
     END IF;
     PERFORM pg_temp.datafix_check_rows(fix, CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END, CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
         CASE fix ->> 'change' WHEN 'delete' THEN changed ELSE 0 END, 'EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})');
@@ -246,8 +261,9 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_ensured(fix jsonb, failing bigi
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF failing <> 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s of the changed rows of %s do not meet the post-condition: %s',
-            fix ->> 'fix', failing, fix ->> 'target', condition));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s of the changed rows of %s do not meet the post-condition: %s',
+                   failing, fix ->> 'target', condition));
     END IF;
 END
 $engine$;
@@ -275,9 +291,12 @@ BEGIN
              WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})
         $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference))) INTO followers;
         IF followers > 0 THEN
-            PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: %s rows of %s refer to these rows of %s (%s) and would be changed or '
-                'deleted with them, without a copy', fix ->> 'fix', followers, reference.conrelid::regclass, fix ->> 'target', reference.conname), NULL,
-                'Nothing was changed. Fix those rows first, or record the fix (RecordedFix) and name both tables, so that both are copied.');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
+                format('%s rows of %s refer to these rows of %s (%s) and would be changed or deleted with them, '
+                       'without a copy',
+                       followers, reference.conrelid::regclass, fix ->> 'target', reference.conname),
+                hint => 'Nothing was changed. Fix those rows first, or record the fix (RecordedFix) and name both '
+                        'tables, so that both are copied.');
         END IF;
     END LOOP;
 END

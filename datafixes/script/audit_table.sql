@@ -10,16 +10,22 @@ DECLARE
     clash   text;
 BEGIN
     IF target IS NULL OR (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = target) THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('audit table %s: %I.%I is not an ordinary or partitioned table', label, target_schema, target_table));
+        PERFORM pg_temp.datafix_refuse('DF004',
+            format('audit table %s: %I.%I is not an ordinary or partitioned table',
+                   label, target_schema, target_table));
     ELSIF pg_temp.datafix_relation(audit_schema, audit_table) IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: there is something of that name already', label), NULL,
-            'Give the audit table another name. If alembic_version was set back by hand, set it forward again with alembic stamp.');
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: there is something of that name already', label),
+            hint => 'Give the audit table another name. If alembic_version was set back by hand, set it forward '
+                    'again with alembic stamp.');
     END IF;
     columns := pg_temp.datafix_columns(target);
     SELECT string_agg(c ->> 'name', ', ') INTO clash FROM jsonb_array_elements(columns) AS c
      WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');
     IF clash IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: %I.%I has columns that the audit table needs for itself: %s', label, target_schema, target_table, clash));
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: %I.%I has columns that the audit table needs for itself: %s',
+                   label, target_schema, target_table, clash));
     END IF;
     PERFORM pg_temp.datafix_make(format(E'CREATE TABLE %s (\n    %s,\n    audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n    audit_run_id bigint NOT NULL,\n'
                    '    audit_image text NOT NULL CHECK (audit_image IN (''before'', ''after'')),\n    audit_recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)', label,
@@ -47,7 +53,9 @@ DECLARE
     missing text;
 BEGIN
     IF target IS NULL OR audit IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('audit table %s: there is no table %s', label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
+        PERFORM pg_temp.datafix_refuse('DF004',
+            format('audit table %s: there is no table %s',
+                   label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
     END IF;
     EXECUTE format('LOCK TABLE %s', label);
     columns := pg_temp.datafix_columns(target);
@@ -57,8 +65,10 @@ BEGIN
       INTO other, missing
       FROM jsonb_array_elements(columns) AS c LEFT JOIN pg_attribute AS a ON a.attrelid = audit AND a.attname = c ->> 'name' AND a.attnum > 0 AND NOT a.attisdropped;
     IF other IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: it cannot follow %I.%I, whose columns have other types now: %s', label, target_schema, target_table, other), NULL,
-            'What is in it keeps its type. Make a new audit table, and name it in the fixes from now on.');
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: it cannot follow %I.%I, whose columns have other types now: %s',
+                   label, target_schema, target_table, other),
+            hint => 'What is in it keeps its type. Make a new audit table, and name it in the fixes from now on.');
     END IF;
     IF missing IS NOT NULL THEN
         PERFORM pg_temp.datafix_make(format('ALTER TABLE %s %s', label, missing));
@@ -87,7 +97,10 @@ BEGIN
         EXECUTE format('SELECT count(*), count(DISTINCT audit_run_id) FROM %s', label) INTO images, runs;
     END IF;
     IF images > 0 AND NOT discard THEN
-        PERFORM pg_temp.datafix_refuse('DF013', format('audit table %s: it holds %s images of %s runs, the only copies of what was there before', label, images, runs), NULL, told);
+        PERFORM pg_temp.datafix_refuse('DF013',
+            format('audit table %s: it holds %s images of %s runs, the only copies of what was there before',
+                   label, images, runs),
+            hint => told);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes'));
@@ -101,7 +114,9 @@ BEGIN
     EXECUTE format('LOCK TABLE %s, %s', ledger, ledger || '_table');
     EXECUTE format('SELECT count(*) FROM %s WHERE outcome NOT IN (''not_applicable'', ''declined'', ''already'', ''failed'')', ledger) INTO runs;
     IF runs > 0 AND NOT discard THEN
-        PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
+        PERFORM pg_temp.datafix_refuse('DF013',
+            format('ledger %s: it holds %s runs that changed rows', ledger, runs),
+            hint => told);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));

@@ -98,9 +98,10 @@ BEGIN
     IF total[3] > 0 AND (policy <> 'skip' OR by_image) THEN
         PERFORM pg_temp.datafix_list_conflicts(fix);
         SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
-        PERFORM pg_temp.datafix_refuse('DF009', format('datafix %s: %s of %s rows of %s cannot be given back: %s', fix ->> 'fix', total[3], total[1],
-            places, left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(total[3]),
-            CASE WHEN by_image THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were before. Set them to what the fix left, and revert again.' ELSE
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
+            format('%s of %s rows of %s cannot be given back: %s', total[3], total[1], places, left(which, 300)),
+            detail => E'\n' || pg_temp.datafix_conflict_table(total[3]),
+            hint => CASE WHEN by_image THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were before. Set them to what the fix left, and revert again.' ELSE
             format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by name: alembic -x on_conflict=%1$s:skip downgrade ... '
                    'leaves them alone%2$s', fix ->> 'fix', CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
                    THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END) END);

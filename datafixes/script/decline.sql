@@ -7,10 +7,9 @@ DECLARE
     fix jsonb;
 BEGIN
     IF pg_temp.datafix_relation(declared ->> 'audit_schema', 'datafix_run') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format(
-            'datafix %s: there is no ledger %I.datafix_run to write down that it was declined',
-            declared ->> 'fix', declared ->> 'audit_schema'), NULL,
-            'An earlier migration makes it, with the first op.create_audit_table of its schema.');
+        PERFORM pg_temp.datafix_refuse_fix(declared, 'DF006',
+            format('there is no ledger %I.datafix_run to write down that it was declined', declared ->> 'audit_schema'),
+            hint => 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
     fix := pg_temp.datafix_begin(declared || '{"direction": "apply", "tables": []}', version_table);
     PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix), 'declined');

@@ -5,13 +5,24 @@
 -- that hold the author's SQL or fire the table's triggers run in the fix's own block, under the caller's settings.
 
 -- Stops with one line that says what is wrong, the evidence in DETAIL and what to do in HINT.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL, hint text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL,
+                                                  hint text DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
+    hint := coalesce(hint, 'Nothing was changed.');
     IF detail IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = coalesce(hint, 'Nothing was changed.');
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
     END IF;
-    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = coalesce(hint, 'Nothing was changed.');
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint;
+END
+$engine$;
+
+-- The same for one fix: the line begins with its name.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_fix(fix jsonb, code text, message text, detail text DEFAULT NULL,
+                                                      hint text DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_refuse(code, format('datafix %s: %s', fix ->> 'fix', message), detail, hint);
 END
 $engine$;
 
@@ -151,7 +162,9 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format('SELECT %s || '': '' || lost.columns FROM %s CROSS JOIN LATERAL (SELECT nullif(concat_ws('', '', %s), '''') AS columns) AS lost WHERE lost.columns IS NOT NULL LIMIT 1',
         CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, differs)) INTO lost;
     IF lost IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a value of %s could not be given back: what its text form says is not the value itself: %s', fix ->> 'fix', fix ->> 'target', lost));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('a value of %s could not be given back: what its text form says is not the value itself: %s',
+                   fix ->> 'target', lost));
     END IF;
 END
 $engine$;

@@ -10,11 +10,13 @@ BEGIN
     -- The text of the cursor, not its name: PostgreSQL cuts long names off.
     IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s>', fix ->> 'fuse')) > 0
                      AND creation_time >= transaction_timestamp()) THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the commit fuse is not lit', fix ->> 'fix'), NULL,
-            'Run the whole script, from its first statement on, in one transaction.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            'the commit fuse is not lit',
+            hint => 'Run the whole script, from its first statement on, in one transaction.');
     ELSIF to_regclass('pg_temp.datafix_recording') IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: another fix is being recorded; a fix inside a fix would be copied twice', fix ->> 'fix'), NULL,
-            'Run one after the other.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            'another fix is being recorded; a fix inside a fix would be copied twice',
+            hint => 'Run one after the other.');
     END IF;
     PERFORM pg_temp.datafix_check_transaction(fix);
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
@@ -39,9 +41,10 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_transaction(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction is %s, and would not see what others committed '
-            'while it waited for a lock', fix ->> 'fix', upper(current_setting('transaction_isolation'))), NULL,
-            'Run the migration in READ COMMITTED, PostgreSQL''s default.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            format('the transaction is %s, and would not see what others committed while it waited for a lock',
+                   upper(current_setting('transaction_isolation'))),
+            hint => 'Run the migration in READ COMMITTED, PostgreSQL''s default.');
     END IF;
 END
 $engine$;
@@ -60,29 +63,36 @@ BEGIN
         RETURN fix;
     END IF;
     IF version_table IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: this database has no table %s, so it is not at revision %s',
-            fix ->> 'fix', fix ->> 'version_table', coalesce(wanted[1], '(base)')), NULL,
-            'Check which database and which search_path this is, or run the migrations before this one first.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('this database has no table %s, so it is not at revision %s',
+                   fix ->> 'version_table', coalesce(wanted[1], '(base)')),
+            hint => 'Check which database and which search_path this is, or run the migrations before this one first.');
     END IF;
     EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', version_table) INTO present;
     present := coalesce(present, '{}');
     IF (SELECT count(*) <> count(DISTINCT v) FROM unnest(present) AS v) THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: %s holds a revision twice: %s', fix ->> 'fix', version_table,
-            array_to_string(present, ', ')), NULL, 'Remove the duplicate row first.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('%s holds a revision twice: %s', version_table, array_to_string(present, ', ')),
+            hint => 'Remove the duplicate row first.');
     END IF;
     IF (fix -> 'upgrading')::boolean AND revision = ANY (present) THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s already', fix ->> 'fix', revision),
-            NULL, 'Another run was faster, or this script ran before. Nothing was changed.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('the database is at revision %s already', revision),
+            hint => 'Another run was faster, or this script ran before. Nothing was changed.');
     END IF;
     IF NOT wanted <@ present THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s, and this runs at %s only',
-            fix ->> 'fix', coalesce(nullif(array_to_string(present, ', '), ''), '(base)'), array_to_string(wanted, ', ')),
-            NULL, 'Another run was faster, or this script is for another state of the database. Nothing was changed.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('the database is at revision %s, and this runs at %s only',
+                   coalesce(nullif(array_to_string(present, ', '), ''), '(base)'), array_to_string(wanted, ', ')),
+            hint => 'Another run was faster, or this script is for another state of the database. Nothing was '
+                    'changed.');
     END IF;
     SELECT a.atttypmod - 4 INTO longest FROM pg_attribute AS a WHERE a.attrelid = version_table AND a.attname = 'version_num' AND a.atttypmod > 0;
     IF length(revision) > longest THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the revision id %s has %s characters, and %s keeps %s',
-            fix ->> 'fix', revision, length(revision), version_table, longest), NULL, 'Give the revision a shorter id.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('the revision id %s has %s characters, and %s keeps %s',
+                   revision, length(revision), version_table, longest),
+            hint => 'Give the revision a shorter id.');
     END IF;
     RETURN fix || jsonb_build_object('versions', present, 'version_table_oid', version_table::oid::bigint);
 END
@@ -112,13 +122,18 @@ BEGIN
     last := pg_temp.datafix_in_force(fix);
     IF last IS NOT NULL THEN
         IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
-            PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
-                'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
-                NULL, 'Give the new fix a name of its own.');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF003',
+                format('the name was used before, by run %s (revision %s) with other content: fingerprint %s there, '
+                       '%s here',
+                       last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12),
+                       left(fix ->> 'fingerprint', 12)),
+                hint => 'Give the new fix a name of its own.');
         END IF;
-        PERFORM pg_temp.datafix_refuse('DF002', format('datafix %s: applied already, by run %s at %s (%s rows)', fix ->> 'fix',
-            last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
-            format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF002',
+            format('applied already, by run %s at %s (%s rows)',
+                   last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'),
+            hint => format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s',
+                           fix ->> 'revision'));
     END IF;
 END
 $engine$;
@@ -137,8 +152,9 @@ BEGIN
         SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname) INTO elsewhere
           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.relname = fix ->> 'target_table' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_';
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s', fix ->> 'fix', label), NULL,
-            coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under which it was applied.',
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
+            format('there is no table %s', label),
+            hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under which it was applied.',
                      'There is ' || elsewhere || ': name it with schema="...".'));
     END IF;
     IF target.relkind IN ('r', 'p') THEN
@@ -168,8 +184,8 @@ BEGIN
                 FROM pg_temp.datafix_uncounted() AS u WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid)) ORDER BY 1 LIMIT 1)
         END;
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s %s; a fix needs an ordinary or a partitioned table',
-            fix ->> 'fix', label, problem));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
+            format('%s %s; a fix needs an ordinary or a partitioned table', label, problem));
     END IF;
     fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname), 'target_oid', target.oid::bigint,
         'columns', pg_temp.datafix_columns(target.oid));
@@ -189,22 +205,27 @@ BEGIN
             UNION SELECT jsonb_array_elements_text(fix -> 'housekeeping')) AS named (name)
      WHERE named.name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'columns') AS c);
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %s has no column %s', fix ->> 'fix', fix ->> 'target', problem), NULL,
-            format('Its columns: %s.', (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('%s has no column %s', fix ->> 'target', problem),
+            hint => format('Its columns: %s.',
+                           (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
                                           FROM jsonb_array_elements(fix -> 'columns') AS c)));
     END IF;
     SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem FROM jsonb_array_elements(fix -> 'columns') AS c
      WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|matches|already|before|after)$|[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the column %s of %s has the form of one of the engine''s own names',
-            fix ->> 'fix', problem, fix ->> 'target'), NULL, 'Rename the column first.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('the column %s of %s has the form of one of the engine''s own names', problem, fix ->> 'target'),
+            hint => 'Rename the column first.');
     END IF;
     SELECT string_agg(format('%I (%s)', c ->> 'name', c ->> 'type'), ', ') INTO problem
       FROM jsonb_array_elements(fix -> 'columns') AS c
      WHERE fix -> 'times_without_zone' ? (c ->> 'name') AND c ->> 'type' ~ 'with time zone';
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: a time without a zone is given for %s; it would be another moment '
-            'in another session', fix ->> 'fix', problem), NULL, 'Write the offset, for example ''2026-02-03 16:00+00''.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('a time without a zone is given for %s; it would be another moment in another session',
+                   problem),
+            hint => 'Write the offset, for example ''2026-02-03 16:00+00''.');
     END IF;
 END
 $engine$;
@@ -219,9 +240,11 @@ DECLARE
     problems text;
 BEGIN
     IF audit IS NULL OR ledger IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: there is no table %s to copy rows into', fix ->> 'fix',
-            CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END), NULL,
-            format('An earlier migration makes it: op.create_audit_table(%s, name=%s).', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('there is no table %s to copy rows into',
+                   CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END),
+            hint => format('An earlier migration makes it: op.create_audit_table(%s, name=%s).',
+                           quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
     -- What is written there must stay there as it was written, through a crash too (C36).
     SELECT string_agg(p.problem, '; ') INTO problems FROM pg_class AS c CROSS JOIN LATERAL (
@@ -234,7 +257,8 @@ BEGIN
     IF problems IS NULL THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
     ELSE
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s would not keep copies: %s', fix ->> 'fix', label, problems));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('the audit table %s would not keep copies: %s', label, problems));
     END IF;
     RETURN fix || jsonb_build_object('audit', label);
 END
@@ -260,8 +284,9 @@ BEGIN
                   WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type) ON have.name = want ->> 'name'
      WHERE have.type IS DISTINCT FROM want ->> 'kept';
     IF problems IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s has not the shape of %s: %s', fix ->> 'fix', fix ->> 'audit',
-            fix ->> 'target', problems), NULL, CASE WHEN fix ->> 'direction' = 'revert' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('the audit table %s has not the shape of %s: %s', fix ->> 'audit', fix ->> 'target', problems),
+            hint => CASE WHEN fix ->> 'direction' = 'revert' THEN
             'Nothing was changed. Downgrade the migration that changed the table first, or bring the audit table to its shape: ' ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
             || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit table.', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;

@@ -48,9 +48,10 @@ BEGIN
     BEGIN
         EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', one.name);
     EXCEPTION WHEN unique_violation THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: this transaction has left two rows of %s with the '
-            'same key: %s does not hold now', fix ->> 'fix', fix ->> 'target', one.name), NULL,
-            'Nothing was changed. Put them right before the fix begins.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('this transaction has left two rows of %s with the same key: %s does not hold now',
+                   fix ->> 'target', one.name),
+            hint => 'Nothing was changed. Put them right before the fix begins.');
     END;
     IF one.deferred THEN
         EXECUTE format('SET CONSTRAINTS %s DEFERRED', one.name);
@@ -79,16 +80,17 @@ BEGIN
     SELECT * INTO found_key FROM pg_temp.datafix_unique_keys(target) AS k
      WHERE k.key @> wanted AND k.key <@ wanted LIMIT 1;
     IF found_key.index IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format(
-            'datafix %s: %s has no unique index over (%s), so two rows could be one',
-            fix ->> 'fix', fix ->> 'target', array_to_string(wanted, ', ')), NULL,
-            coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ')
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('%s has no unique index over (%s), so two rows could be one',
+                   fix ->> 'target', array_to_string(wanted, ', ')),
+            hint => coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ')
                                            FROM pg_temp.datafix_unique_keys(target) AS k) || '.',
                      'The table has no unique key at all: add one first.'));
     ELSIF found_key.nullable IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format(
-            'datafix %s: the key column %s of %s can be null, and a null identifies no row',
-            fix ->> 'fix', found_key.nullable, fix ->> 'target'), NULL, coalesce(
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('the key column %s of %s can be null, and a null identifies no row',
+                   found_key.nullable, fix ->> 'target'),
+            hint => coalesce(
             (SELECT format('NOT NULL is NOT VALID there, and proves nothing. Fill in the nulls by another key, then: '
                            'ALTER TABLE %s VALIDATE CONSTRAINT %I', fix ->> 'target', c.conname)
                FROM pg_constraint AS c JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]

@@ -51,9 +51,11 @@ BEGIN
                                AND r.outcome NOT IN ('started', 'failed')$sql$, fix ->> 'ledger')
            INTO wanted USING (fix -> 'of_run')::bigint;
         IF fix ? 'named' AND wanted ->> 'fix' <> fix ->> 'fix' THEN
-            PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s in %s is one of %s: numbers of runs differ from '
-                'database to database', fix ->> 'fix', fix ->> 'of_run', fix ->> 'ledger', wanted ->> 'fix'), NULL,
-                'Nothing was changed. Say what is meant by its revision: op.revert_datafix(name, revision=...).');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+                format('run %s in %s is one of %s: numbers of runs differ from database to database',
+                       fix ->> 'of_run', fix ->> 'ledger', wanted ->> 'fix'),
+                hint => 'Nothing was changed. Say what is meant by its revision: op.revert_datafix(name, '
+                        'revision=...).');
         END IF;
         RETURN wanted;
     END IF;

@@ -77,8 +77,9 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_update_ledger(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('there is no ledger %I.datafix_run', audit_schema), NULL,
-            'An earlier migration makes it, with the first op.create_audit_table of its schema.');
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('there is no ledger %I.datafix_run', audit_schema),
+            hint => 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
 END
@@ -99,18 +100,21 @@ DECLARE
                            AND NOT pg_has_role(relowner, 'USAGE'));
 BEGIN
     IF version > 2 THEN
-        PERFORM pg_temp.datafix_refuse('DF017', format(
-            'ledger %s: it is of version %s, and this version of datafixes writes version 2', ledger, version),
-            NULL, 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
+        PERFORM pg_temp.datafix_refuse('DF017',
+            format('ledger %s: it is of version %s, and this version of datafixes writes version 2',
+                   ledger, version),
+            hint => 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
     ELSIF version = 2 THEN
         RETURN;
     ELSIF owner IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF017', format(
-            'ledger %s: it is of version %s and must be brought to version 2, and only its owner %s may do that',
-            ledger, version, owner), NULL,
-            format('Nothing was changed. Let %s run this upgrade once, or put a revision with op.update_ledger(%s) below '
-                   'this one for it.', owner,
-                   CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
+        PERFORM pg_temp.datafix_refuse('DF017',
+            format('ledger %s: it is of version %s and must be brought to version 2, and only its owner %s may do '
+                   'that',
+                   ledger, version, owner),
+            hint => format('Nothing was changed. Let %s run this upgrade once, or put a revision with '
+                           'op.update_ledger(%s) below this one for it.',
+                           owner,
+                           CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
     END IF;
     -- What version 2 knows more: who logged in, which datafixes wrote the row, what a revert needs to know of the fix
     -- (so that it needs no file), and why a fix was declined.

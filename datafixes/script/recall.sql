@@ -9,8 +9,9 @@ DECLARE
 BEGIN
     fix := pg_temp.datafix_in_ledger(fix, coalesce(nullif(fix ->> 'audit_schema', ''), pg_temp.datafix_find_ledger(fix)));
     IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: there is no ledger %s',
-            fix ->> 'fix', fix ->> 'ledger'), NULL, 'Check which database this is.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('there is nothing to revert: there is no ledger %s', fix ->> 'ledger'),
+            hint => 'Check which database this is.');
     END IF;
     last := pg_temp.datafix_run_to_revert(fix);
     IF last IS NULL THEN
@@ -43,9 +44,12 @@ BEGIN
         IF (SELECT jsonb_agg((SELECT jsonb_object_agg(k, t -> k) FROM unnest(asked::text[]) AS k)) FROM jsonb_array_elements(fix -> 'tables') AS t)
            <> (SELECT jsonb_agg((SELECT jsonb_object_agg(k, t -> k) FROM unnest(asked::text[]) AS k)) FROM jsonb_array_elements(kept -> 'tables') AS t)
            AND NOT kept ? 'unidentified' THEN
-            PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: what the ledger keeps of it is not what its file declares, '
-                'though both have the fingerprint %s', fix ->> 'fix', left(fix ->> 'fingerprint', 12)), NULL, format(
-                'Nothing was changed. Compare: SELECT declaration FROM %s WHERE run_id = %s', fix ->> 'ledger', last ->> 'run_id'));
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF011',
+                format('what the ledger keeps of it is not what its file declares, though both have the fingerprint '
+                       '%s',
+                       left(fix ->> 'fingerprint', 12)),
+                hint => format('Nothing was changed. Compare: SELECT declaration FROM %s WHERE run_id = %s',
+                               fix ->> 'ledger', last ->> 'run_id'));
         END IF;
         RETURN kept;
     END IF;
@@ -83,12 +87,15 @@ BEGIN
         END IF;
     END LOOP;
     IF cardinality(knowing) > 1 THEN
-        PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: the ledgers of several schemas know it: %s', fix ->> 'fix', array_to_string(knowing, ', ')),
-            NULL, format('Nothing was changed. Say which: audit_schema=%L.', knowing[1]));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('the ledgers of several schemas know it: %s', array_to_string(knowing, ', ')),
+            hint => format('Nothing was changed. Say which: audit_schema=%L.', knowing[1]));
     ELSIF knowing = '{}' THEN
-        PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: %s', fix ->> 'fix',
-            CASE WHEN others = '{}' THEN 'this database has no ledger (datafix_run)'
-                 ELSE format('no ledger knows it (looked at: %s)', array_to_string(others, ', ')) END), NULL, 'Check which database this is.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('there is nothing to revert: %s',
+                   CASE WHEN others = '{}' THEN 'this database has no ledger (datafix_run)'
+                 ELSE format('no ledger knows it (looked at: %s)', array_to_string(others, ', ')) END),
+            hint => 'Check which database this is.');
     END IF;
     RETURN knowing[1];
 END

@@ -31,8 +31,11 @@ DECLARE
     event    text;
 BEGIN
     IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = target) THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s belongs to %s, and only its owner can record what happens to it', fix ->> 'fix', fix ->> 'target',
-            (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)), NULL, 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right to change rows.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
+            format('%s belongs to %s, and only its owner can record what happens to it',
+                   fix ->> 'target', (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)),
+            hint => 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right '
+                    'to change rows.');
     END IF;
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
         format('CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP', fix ->> 'target')));
@@ -61,8 +64,10 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_note_rows()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF current_setting('session_replication_role') <> TG_ARGV[2] THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: its statements set session_replication_role to %s, which switches off triggers and foreign keys', TG_ARGV[3],
-            current_setting('session_replication_role')), NULL, 'Nothing was changed. To keep the tables'' own triggers from firing: fire_triggers=False.');
+        PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[3]), 'DF014',
+            format('its statements set session_replication_role to %s, which switches off triggers and foreign keys',
+                   current_setting('session_replication_role')),
+            hint => 'Nothing was changed. To keep the tables'' own triggers from firing: fire_triggers=False.');
     END IF;
     IF TG_OP <> 'INSERT' THEN
         EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) SELECT %2$s, ''before'' FROM datafix_old', TG_ARGV[0], TG_ARGV[1]);
@@ -77,8 +82,10 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_truncate()
 RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: TRUNCATE of %s: it removes rows without showing them to anybody, so no copy could be taken', TG_ARGV[0], TG_RELID::regclass), NULL,
-        'Nothing was changed. Use DELETE.');
+    PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[0]), 'DF014',
+        format('TRUNCATE of %s: it removes rows without showing them to anybody, so no copy could be taken',
+               TG_RELID::regclass),
+        hint => 'Nothing was changed. Use DELETE.');
     RETURN NULL;
 END
 $engine$;
@@ -110,8 +117,9 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_recorded(label text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF to_regclass('pg_temp.datafix_recording') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction in which it began has ended: its statements commit or roll back', label), NULL,
-            'Nothing was changed. Remove the commit or rollback.');
+        PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', label), 'DF014',
+            'the transaction in which it began has ended: its statements commit or roll back',
+            hint => 'Nothing was changed. Remove the commit or rollback.');
     END IF;
     RETURN (SELECT r.fix FROM pg_temp.datafix_recording AS r);
 END
@@ -137,12 +145,15 @@ BEGIN
     SELECT string_agg(format('%s was %s and is %s', s.key, s.value, surroundings ->> s.key), ', ' ORDER BY s.key) INTO problem
       FROM jsonb_each_text(was.surroundings) AS s WHERE s.value IS DISTINCT FROM surroundings ->> s.key;
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: its statements change the session: %s', label, problem), NULL,
-            'Nothing was changed. Name tables with their schema; a function can have a SET clause of its own.');
+        PERFORM pg_temp.datafix_refuse_fix(was.fix, 'DF014',
+            format('its statements change the session: %s', problem),
+            hint => 'Nothing was changed. Name tables with their schema; a function can have a SET clause of its own.');
     ELSIF was.definition IS DISTINCT FROM pg_temp.datafix_definition(was.fix) THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: its statements alter %s (DDL, or a trigger that is switched off and on)', label,
-            (SELECT string_agg(one ->> 'target', ' or ') FROM jsonb_array_elements(was.fix -> 'tables') AS one)), NULL,
-            'Nothing was changed. DDL belongs before or after the fix; to keep triggers from firing: fire_triggers=False.');
+        PERFORM pg_temp.datafix_refuse_fix(was.fix, 'DF014',
+            format('its statements alter %s (DDL, or a trigger that is switched off and on)',
+                   (SELECT string_agg(one ->> 'target', ' or ') FROM jsonb_array_elements(was.fix -> 'tables') AS one)),
+            hint => 'Nothing was changed. DDL belongs before or after the fix; to keep triggers from firing: '
+                    'fire_triggers=False.');
     END IF;
     PERFORM pg_temp.datafix_check_nothing_else(was.fix, besides => false);
     FOR relation IN SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)::regclass FROM jsonb_array_elements(was.fix -> 'tables') AS one LOOP
@@ -236,7 +247,8 @@ BEGIN
            AND NOT EXISTS (SELECT FROM pg_temp.datafix_seen_{{n}} AS s WHERE {{s.key = t.key}})
     $sql$, fix ->> 'target')) INTO others;
     IF others > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s changed and were not recorded', fix ->> 'fix', others, fix ->> 'target'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s changed and were not recorded', others, fix ->> 'target'));
     END IF;
 END
 $engine$;
@@ -259,7 +271,8 @@ BEGIN
          WHERE (p.datafix_after IS NULL) <> (t.tableoid IS NULL) OR p.datafix_after IS NOT NULL AND record_image_ne(ROW(%3$s), ROW({{t.columns}}))
     $sql$, fix ->> 'audit', fix ->> 'target', pg_temp.datafix_each(fix -> 'columns', 'a.%1$I'))) INTO amiss, which;
     IF amiss > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s are not as they were recorded, the first is %s', fix ->> 'fix', amiss, fix ->> 'target', which));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s are not as they were recorded, the first is %s', amiss, fix ->> 'target', which));
     END IF;
 END
 $engine$;
@@ -285,14 +298,17 @@ BEGIN
         IF (one -> 'named')::boolean THEN
             EXECUTE pg_temp.datafix_sql(one, format('SELECT count(*) FROM %s AS t WHERE EXISTS (SELECT FROM pg_temp.datafix_expected_{{n}} AS e WHERE {{e.key = t.key}})', one ->> 'target')) INTO here;
             IF here > 0 THEN
-                PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, though %s of the rows of %s that it names are here', fix ->> 'fix', here, one ->> 'target'),
-                    NULL, pg_temp.datafix_ways_on(fix));
+                PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+                    format('its statements changed nothing, though %s of the rows of %s that it names are here',
+                           here, one ->> 'target'),
+                    hint => pg_temp.datafix_ways_on(fix));
             END IF;
         END IF;
     END LOOP;
     IF (fix -> 'required')::boolean THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, and %s rows were expected to change', fix ->> 'fix', fix ->> 'rows_expected'),
-            NULL, pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('its statements changed nothing, and %s rows were expected to change', fix ->> 'rows_expected'),
+            hint => pg_temp.datafix_ways_on(fix));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = 0 WHERE run_id = $1', fix ->> 'ledger') USING (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_close(fix, 'not_applicable');
@@ -322,8 +338,9 @@ BEGIN
              WHERE abs(kind.found - (one -> kind.name)::bigint) > (one -> 'tolerance')::bigint);
     END LOOP;
     IF wrong <> '{}' THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: other rows changed than expected: %s', fix ->> 'fix', array_to_string(wrong, '; ')), NULL,
-            pg_temp.datafix_ways_on(fix) || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one inserted.', string_agg(t ->> 'target', ', '))
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('other rows changed than expected: %s', array_to_string(wrong, '; ')),
+            hint => pg_temp.datafix_ways_on(fix) || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one inserted.', string_agg(t ->> 'target', ', '))
                 FROM jsonb_array_elements(fix -> 'tables') AS t WHERE t -> 'key' = '[]' HAVING count(*) > 0), ''));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1 WHERE run_id = $2', fix ->> 'ledger') USING changed, (fix -> 'run')::bigint;
@@ -368,8 +385,11 @@ BEGIN
         SELECT count(*), string_agg(key || ' ' || verdict, '; ' ORDER BY key) FROM looked_at WHERE verdict IS NOT NULL
     $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'target')) INTO wrong, which USING fix -> 'named_kinds';
     IF wrong > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s rows of %s are not as expected: %s', fix ->> 'fix', wrong, fix ->> 'target',
-            CASE WHEN length(which) > 600 THEN left(which, 600) || ' ...' ELSE which END), NULL, pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s rows of %s are not as expected: %s',
+                   wrong, fix ->> 'target',
+                   CASE WHEN length(which) > 600 THEN left(which, 600) || ' ...' ELSE which END),
+            hint => pg_temp.datafix_ways_on(fix));
     END IF;
 END
 $engine$;
@@ -379,7 +399,8 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_condition(fix jsonb, holds bool
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF holds IS NOT TRUE THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: when its statements have run, this does not hold: %s', fix ->> 'fix', condition));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('when its statements have run, this does not hold: %s', condition));
     END IF;
 END
 $engine$;

@@ -16,18 +16,23 @@ DECLARE
 BEGIN
     undone := CASE WHEN last IS NOT NULL THEN pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) END;
     IF last IS NULL OR undone IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: %s', fix ->> 'fix',
-            CASE WHEN undone IS NOT NULL THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('there is nothing to revert: %s',
+                   CASE WHEN undone IS NOT NULL THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
                  WHEN fix ? 'of_run' THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
-                 ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END), NULL,
-            format('Look: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
+                 ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END),
+            hint => format('Look: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, '
+                           'set it back with alembic stamp.',
+                           fix ->> 'ledger'));
     END IF;
     IF fix ? 'rows_chosen' THEN
         EXECUTE format('SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.revision = $2 AND r.rows_chosen = $3 AND r.outcome = ''reverted'' ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1',
             fix ->> 'ledger') INTO undone USING (last -> 'run_id')::bigint, fix ->> 'revision', fix ->> 'rows_chosen';
         IF undone IS NOT NULL AND pg_temp.datafix_undone_by(fix, undone) IS NULL THEN
-            PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s of this revision reverted these rows already', fix ->> 'fix', undone), NULL,
-                format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+                format('run %s of this revision reverted these rows already', undone),
+                hint => format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s',
+                               fix ->> 'revision'));
         END IF;
     END IF;
     IF last ->> 'outcome' NOT IN ('applied', 'reverted') THEN
@@ -51,8 +56,9 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_keyed(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF fix -> 'key' = '[]' THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no key, so its rows cannot be named', fix ->> 'fix', fix ->> 'target'), NULL,
-            'Nothing was changed. Revert the fix as a whole.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('%s has no key, so its rows cannot be named', fix ->> 'target'),
+            hint => 'Nothing was changed. Revert the fix as a whole.');
     END IF;
 END
 $engine$;
@@ -71,13 +77,14 @@ DECLARE
     keys    text;
 BEGIN
     IF chosen ? '' AND cardinality(names) > 1 THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: it has several tables, so say of which the rows are: %s',
-            fix ->> 'fix', array_to_string(names, ', ')), NULL, format('Nothing was changed. For example rows={%L: [...]}.', names[1]));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('it has several tables, so say of which the rows are: %s', array_to_string(names, ', ')),
+            hint => format('Nothing was changed. For example rows={%L: [...]}.', names[1]));
     END IF;
     SELECT string_agg(k, ', ') INTO unknown FROM jsonb_object_keys(chosen) AS k WHERE k <> '' AND k <> ALL (names);
     IF unknown IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s is none of its tables, which are %s', fix ->> 'fix', unknown,
-            array_to_string(names, ', ')));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s is none of its tables, which are %s', unknown, array_to_string(names, ', ')));
     END IF;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         keys := coalesce(chosen ->> names[(one -> 'n')::integer], chosen ->> '');
@@ -105,8 +112,10 @@ BEGIN
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE {{p.key = c.key}})
     $sql$) INTO unknown;
     IF unknown IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: run %s did not change these rows of %s: %s', fix ->> 'fix', fix ->> 'from_run', fix ->> 'target', left(unknown, 300)), NULL,
-            format('Nothing was changed. Look: datafixes show %s', fix ->> 'from_run'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('run %s did not change these rows of %s: %s',
+                   fix ->> 'from_run', fix ->> 'target', left(unknown, 300)),
+            hint => format('Nothing was changed. Look: datafixes show %s', fix ->> 'from_run'));
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, 'DELETE FROM pg_temp.datafix_pair_{{n}} AS p WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_chosen_{{n}} AS c WHERE {{c.key = p.key}})');
 END
@@ -142,9 +151,10 @@ BEGIN
     problems := nullif(concat_ws('; ', problems, pg_temp.datafix_changed_types(fix, last -> 'shape'),
                                  pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
     IF problems IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s has another shape than when the fix ran: %s', fix ->> 'fix', fix ->> 'target', problems),
-            NULL, 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed its '
-                  'name back (ALTER ... RENAME).');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('%s has another shape than when the fix ran: %s', fix ->> 'target', problems),
+            hint => 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed '
+                    'its name back (ALTER ... RENAME).');
     END IF;
 END
 $engine$;
@@ -177,10 +187,12 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: '
-            'it wrote %s with the digest %s, and there are %s with %s', fix ->> 'fix', run, fix ->> 'audit',
-            last ->> 'images', coalesce(wrote::text, '-'), kept.images, coalesce(kept.digest::text, '-')), NULL,
-        'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare '
+    PERFORM pg_temp.datafix_refuse_fix(fix, 'DF011',
+        format('the images of run %s in %s are not the ones it wrote: it wrote %s with the digest %s, and there are '
+               '%s with %s',
+               run, fix ->> 'audit', last ->> 'images', coalesce(wrote::text, '-'), kept.images,
+               coalesce(kept.digest::text, '-')),
+        hint => 'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare '
         'with a backup: '
         || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
 END
@@ -431,11 +443,11 @@ BEGIN
             CASE WHEN strpos(tests, 'num_nulls(t.') > 0
                  THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
         CONTINUE WHEN amiss.rows = 0;
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s rows of %s cannot be given back: %s would be '
-            'NULL, and is NOT NULL now%s',
-            fix ->> 'fix', amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
-            ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END), NULL,
-            'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the '
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('%s rows of %s cannot be given back: %s would be NULL, and is NOT NULL now%s',
+                   amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
+                   ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END),
+            hint => 'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the '
             'rows are back: ' || format('ALTER TABLE %s ', one ->> 'target')
             || (SELECT string_agg(format('ALTER COLUMN %I DROP NOT NULL', c), ', ') FROM unnest(amiss.columns) AS c));
     END LOOP;
@@ -537,9 +549,11 @@ BEGIN
                  ELSE 'EXISTS (SELECT FROM pg_temp.datafix_placed_{{n}} AS r WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid)' END);
     END LOOP;
     IF example IS NOT NULL OR proven <> planned.rows OR restored <> total THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a trigger of %s keeps values from being restored: %s', fix ->> 'fix', one ->> 'target',
-            coalesce(left(example, 300), format('%s of %s rows', coalesce(nullif(planned.rows - proven, 0), total - restored), planned.rows))), NULL,
-            'Nothing was changed. A column that a trigger keeps up to date is housekeeping=[...] of the fix; fire_triggers=False switches triggers off in the fix and in its revert; '
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('a trigger of %s keeps values from being restored: %s',
+                   one ->> 'target',
+                   coalesce(left(example, 300), format('%s of %s rows', coalesce(nullif(planned.rows - proven, 0), total - restored), planned.rows))),
+            hint => 'Nothing was changed. A column that a trigger keeps up to date is housekeeping=[...] of the fix; fire_triggers=False switches triggers off in the fix and in its revert; '
             'or disable the trigger for this downgrade (ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: ' || pg_temp.datafix_name_triggers(fix) || '.');
     END IF;
 END

@@ -24,9 +24,12 @@ BEGIN
     EXECUTE format('SELECT max(%I) FROM %s', numbered, relation) INTO taken;
     EXECUTE format('SELECT last_value + is_called::integer FROM %s', sequence) INTO next;
     IF next <= taken THEN
-        PERFORM pg_temp.datafix_refuse('DF020', format('datafix %s: the sequence %s would hand out %s next, and %s has numbers up to %s: it stands behind, '
-            'as after a switchover by logical replication or a restore of data alone', fix ->> 'fix', sequence, next, relation, taken), NULL,
-            format('Nothing was changed. Bring it forward: SELECT setval(%L, (SELECT max(%I) FROM %s));', sequence, numbered, relation));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF020',
+            format('the sequence %s would hand out %s next, and %s has numbers up to %s: it stands behind, as after a '
+                   'switchover by logical replication or a restore of data alone',
+                   sequence, next, relation, taken),
+            hint => format('Nothing was changed. Bring it forward: SELECT setval(%L, (SELECT max(%I) FROM %s));',
+                           sequence, numbered, relation));
     END IF;
 END
 $engine$;
