@@ -1,7 +1,9 @@
--- What is looked at before a fix may run: the transaction, the revision, the tables, their keys and their audit tables.
+-- What is looked at before a fix may run: the transaction, the revision, the tables, their keys and their audit
+-- tables.
 
--- Looks at everything before a run is opened: one fix at a time in this database (whoever comes second waits here, and
--- looks again), the right revision, the tables and their audit tables. Adds to each table what only the catalog knows.
+-- Looks at everything before a run is opened: one fix at a time in this database (whoever comes second waits here,
+-- and looks again), the right revision, the tables and their audit tables. Adds to each table what only the catalog
+-- knows.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -49,8 +51,8 @@ BEGIN
 END
 $engine$;
 
--- The database is where this revision starts from (in an upgrade), or at this revision (in a downgrade). Adds what the
--- version table holds.
+-- The database is where this revision starts from (in an upgrade), or at this revision (in a downgrade). Adds what
+-- the version table holds.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_revision(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -87,7 +89,9 @@ BEGIN
             hint => 'Another run was faster, or this script is for another state of the database. Nothing was '
                     'changed.');
     END IF;
-    SELECT a.atttypmod - 4 INTO longest FROM pg_attribute AS a WHERE a.attrelid = version_table AND a.attname = 'version_num' AND a.atttypmod > 0;
+    SELECT a.atttypmod - 4 INTO longest
+      FROM pg_attribute AS a
+     WHERE a.attrelid = version_table AND a.attname = 'version_num' AND a.atttypmod > 0;
     IF length(revision) > longest THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
             format('the revision id %s has %s characters, and %s keeps %s',
@@ -147,21 +151,27 @@ DECLARE
     problem  text;
     elsewhere text;
 BEGIN
-    SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+    SELECT c.* INTO target
+      FROM pg_class AS c
+     WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
     IF target.oid IS NULL THEN
         SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname) INTO elsewhere
           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.relname = fix ->> 'target_table' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_';
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
             format('there is no table %s', label),
-            hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under which it was applied.',
-                     'There is ' || elsewhere || ': name it with schema="...".'));
+            hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under '
+                             'which it was applied.',
+                             'There is ' || elsewhere || ': name it with schema="...".'));
     END IF;
     IF target.relkind IN ('r', 'p') THEN
-        -- The shape that is looked at here is the one that is copied: nobody alters the table from now on (C23).
-        -- Where a fix is recorded, nobody else writes to it either: what changes until the end is the fix's own doing.
-        EXECUTE format(CASE WHEN fix ->> 'change' = 'record' THEN 'LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE' ELSE 'LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE' END, label);
-        SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+        -- The shape that is looked at here is the one that is copied: from now on, nobody alters the table. Where a
+        -- fix is recorded, nobody else writes to it either: what changes until the end is the fix's own doing.
+        EXECUTE format(CASE WHEN fix ->> 'change' = 'record' THEN 'LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE'
+                            ELSE 'LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE' END, label);
+        SELECT c.* INTO target
+          FROM pg_class AS c
+         WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
     END IF;
     problem := CASE
         WHEN target.relkind = 'v' THEN 'is a view'
@@ -171,24 +181,31 @@ BEGIN
         WHEN target.relpersistence = 't' THEN 'is a temporary table'
         WHEN target.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = target.oid) THEN
             'has tables that inherit from it, whose own columns a copy would lose'
-        WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid WHERE c.relkind = 'f') THEN
+        WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid
+                      WHERE c.relkind = 'f') THEN
             'has a partition that is a foreign table'
         WHEN fix ->> 'change' = 'record' AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = target.oid) THEN
-            (SELECT format('is a part of %s, and statements that name that table would not be recorded; name %1$s instead', inhparent::regclass)
+            (SELECT format('is a part of %s, and statements that name that table would not be recorded; name %1$s '
+                           'instead', inhparent::regclass)
                FROM pg_inherits WHERE inhrelid = target.oid LIMIT 1)
         WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = target.oid) THEN
-            (SELECT format('has a rule (%s), which would change something else than the statement says', string_agg(rulename, ', '))
+            (SELECT format('has a rule (%s), which would change something else than the statement says',
+                           string_agg(rulename, ', '))
                FROM pg_rewrite WHERE ev_class = target.oid)
-        ELSE (SELECT CASE WHEN u.relation = target.oid THEN u.why ELSE format('has the part %s, which %s', u.relation::regclass, u.why) END
+        ELSE (SELECT CASE WHEN u.relation = target.oid THEN u.why
+                          ELSE format('has the part %s, which %s', u.relation::regclass, u.why) END
                      || ', and PostgreSQL does not count what changes there'
-                FROM pg_temp.datafix_uncounted() AS u WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid)) ORDER BY 1 LIMIT 1)
+                FROM pg_temp.datafix_uncounted() AS u
+               WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid))
+               ORDER BY 1 LIMIT 1)
         END;
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
             format('%s %s; a fix needs an ordinary or a partitioned table', label, problem));
     END IF;
-    fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname), 'target_oid', target.oid::bigint,
-        'columns', pg_temp.datafix_columns(target.oid));
+    fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname),
+                                     'target_oid', target.oid::bigint,
+                                     'columns', pg_temp.datafix_columns(target.oid));
     fix := pg_temp.datafix_mask(fix);
     PERFORM pg_temp.datafix_check_column_names(fix);
     RETURN pg_temp.datafix_check_key(fix);
@@ -201,7 +218,8 @@ DECLARE
     problem text;
 BEGIN
     SELECT string_agg(quote_ident(named.name), ', ') INTO problem
-      FROM (SELECT jsonb_array_elements_text(fix -> 'key') UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'set', '[]'))
+      FROM (SELECT jsonb_array_elements_text(fix -> 'key')
+            UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'set', '[]'))
             UNION SELECT jsonb_array_elements_text(fix -> 'housekeeping')) AS named (name)
      WHERE named.name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'columns') AS c);
     IF problem IS NOT NULL THEN
@@ -211,8 +229,11 @@ BEGIN
                            (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
                                           FROM jsonb_array_elements(fix -> 'columns') AS c)));
     END IF;
-    SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem FROM jsonb_array_elements(fix -> 'columns') AS c
-     WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|matches|already|before|after)$|[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
+    SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem
+      FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|'
+                          'matches|already|before|after)$|'
+                          '[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('the column %s of %s has the form of one of the engine''s own names', problem, fix ->> 'target'),
@@ -246,14 +267,24 @@ BEGIN
             hint => format('An earlier migration makes it: op.create_audit_table(%s, name=%s).',
                            quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
-    -- What is written there must stay there as it was written, through a crash too (C36).
-    SELECT string_agg(p.problem, '; ') INTO problems FROM pg_class AS c CROSS JOIN LATERAL (
-        SELECT 'it is not an ordinary, logged table' WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
-        UNION ALL SELECT 'it has the rule ' || rulename FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
-        UNION ALL SELECT 'its trigger ' || tgname || ' can change what is written' FROM pg_trigger
-         WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
-        UNION ALL SELECT 'it ' || u.why FROM pg_temp.datafix_uncounted() AS u WHERE u.relation = c.oid AND c.relkind IN ('r', 'p')
-        ) AS p (problem) WHERE c.oid = audit;
+    -- What is written there must stay there as it was written, even through a crash.
+    SELECT string_agg(p.problem, '; ') INTO problems
+      FROM pg_class AS c
+     CROSS JOIN LATERAL (
+           SELECT 'it is not an ordinary, logged table'
+            WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
+           UNION ALL
+           SELECT 'it has the rule ' || rulename
+             FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
+           UNION ALL
+           SELECT 'its trigger ' || tgname || ' can change what is written'
+             FROM pg_trigger
+            WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
+           UNION ALL
+           SELECT 'it ' || u.why
+             FROM pg_temp.datafix_uncounted() AS u
+            WHERE u.relation = c.oid AND c.relkind IN ('r', 'p')) AS p (problem)
+     WHERE c.oid = audit;
     IF problems IS NULL THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
     ELSE
@@ -281,14 +312,19 @@ BEGIN
               FROM (VALUES ('audit_id', 'bigint'), ('audit_run_id', 'bigint'), ('audit_image', 'text'),
                            ('audit_recorded_at', 'timestamp with time zone')) AS m (name, type)) AS wanted (want)
       LEFT JOIN (SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
-                  WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type) ON have.name = want ->> 'name'
+                  WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type)
+             ON have.name = want ->> 'name'
      WHERE have.type IS DISTINCT FROM want ->> 'kept';
     IF problems IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('the audit table %s has not the shape of %s: %s', fix ->> 'audit', fix ->> 'target', problems),
-            hint => CASE WHEN fix ->> 'direction' = 'revert' THEN
-            'Nothing was changed. Downgrade the migration that changed the table first, or bring the audit table to its shape: ' ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
-            || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit table.', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+            hint => CASE WHEN fix ->> 'direction' = 'revert'
+                         THEN 'Nothing was changed. Downgrade the migration that changed the table first, or bring the '
+                              'audit table to its shape: '
+                         ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
+                    || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit '
+                              'table.',
+                              quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
 END
 $engine$;
