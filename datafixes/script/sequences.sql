@@ -5,12 +5,13 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_sequences(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_check_sequence(fix, (fix ->> 'ledger')::regclass, 'run_id');
-    PERFORM pg_temp.datafix_check_sequence(fix, (one ->> 'audit')::regclass, 'audit_id') FROM pg_temp.datafix_tables(fix) AS one;
+    PERFORM pg_temp.datafix_check_sequence(fix, (one ->> 'audit')::regclass, 'audit_id')
+       FROM pg_temp.datafix_tables(fix) AS one;
 END
 $engine$;
 
--- Rows arrive by logical replication, or in a restore of data alone, and sequences do not: then the next numbers are those
--- of old rows. Whoever may not read the sequence is told by PostgreSQL when a number is there already.
+-- Logical replication and a restore of data alone bring rows, and leave sequences as they are: then the next numbers
+-- are those of old rows. Where the role may not read the sequence, PostgreSQL itself refuses a number that is taken.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_sequence(fix jsonb, relation regclass, numbered text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
