@@ -1,7 +1,7 @@
 -- The ledger itself: how it is made, and how it follows the engine's version.
 
--- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself. It is made
--- as version 1 and brought forward from there: a new ledger and one that was brought forward are the same.
+-- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself. It is
+-- created as version 1 and upgraded from there: a new ledger and an upgraded one are the same.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -11,11 +11,12 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_make(replace($sql$
         CREATE TABLE {ledger} (
-            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,    -- a gap: nothing was kept under that number
+            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- a gap: a run that was rolled back
             fix              text        NOT NULL,
             revision         text,
             direction        text        NOT NULL CHECK (direction IN ('apply', 'revert')),
-            outcome          text        NOT NULL CHECK (outcome IN ('started', 'applied', 'reverted', 'not_applicable', 'already', 'failed')),
+            outcome          text        NOT NULL CHECK (outcome IN (
+                'started', 'applied', 'reverted', 'not_applicable', 'already', 'failed')),
             rows_expected    bigint,
             rows_found       bigint,
             rows_changed     bigint,
@@ -52,10 +53,14 @@ BEGIN
             PRIMARY KEY (run_id, position)
         )
     $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));
-    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run'));
-    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)', audit_schema));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)',
+                                        audit_schema));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema,
+        'datafixes: the ledger, one row for each run of a data fix'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema,
+        'datafixes: the ledger, one row for each table of each run'));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)',
+                                        audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run_table', audit_schema));
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
@@ -64,8 +69,8 @@ BEGIN
 END
 $engine$;
 
--- The version of a ledger. The name of a constraint says it: it comes along in every copy of a database, and a version of
--- datafixes that does not write what the constraint wants (0.1) is stopped by it.
+-- The version of a ledger. The name of a constraint holds it: it is part of every copy of a database, and it stops a
+-- version of datafixes that does not write what the constraint wants (0.1).
 CREATE OR REPLACE FUNCTION pg_temp.datafix_ledger_version(audit_schema text)
 RETURNS integer LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(max(substring(conname FROM '^datafix_run_is_version_([0-9]+)')::integer), 1)
@@ -85,8 +90,8 @@ BEGIN
 END
 $engine$;
 
--- Brings a ledger to the version that this engine writes, in the transaction of the run that needs it: both are committed,
--- or neither is.
+-- Upgrades a ledger to the version that this engine writes, in the transaction of the run that needs it: both are
+-- committed, or neither is.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_bring_ledger_forward(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -129,13 +134,18 @@ BEGIN
                 ('started', 'applied', 'reverted', 'not_applicable', 'declined', 'already', 'failed')),
             ADD CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
     $sql$, '{ledger}', ledger));
-    PERFORM pg_temp.datafix_make(format('ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.applied_by IS %L', ledger, 'the role whose rights counted (current_user)'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger, 'the role that logged in (session_user)'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger, 'the version of datafixes that wrote the row'));
+    PERFORM pg_temp.datafix_make(format(
+        'ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.applied_by IS %L', ledger,
+        'the role whose rights counted (current_user)'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger,
+        'the role that logged in (session_user)'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger,
+        'the version of datafixes that wrote the row'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
-                   'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger, 'why the fix is not to run here'));
+        'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger,
+        'why the fix is not to run here'));
     PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
 END
 $engine$;
