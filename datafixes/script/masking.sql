@@ -7,7 +7,8 @@ RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT lower(replace(concat_ws('.', schema_name, table_name, column_name), '"', '')) ~ mask
 $engine$;
 
--- Adds the names of the table's masked columns, and of what tells its rows apart and is called like one, or reads one.
+-- Adds the names of the table's masked columns, and of what tells its rows apart and is called like one, or reads
+-- one.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mask(fix jsonb)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT CASE WHEN NOT fix ? 'mask' THEN fix
