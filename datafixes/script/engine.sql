@@ -1,8 +1,85 @@
--- The part that is the same for every data fix. The functions live in pg_temp, and the last statement of a script
--- drops them: nothing stays in the database or the session. What varies from fix to fix is the block that calls them.
+-- The part that is the same for every data fix. The functions are in pg_temp, and the last statement of a script drops
+-- them: nothing stays in the database or the session. What varies from fix to fix is the block that calls them.
 --
 -- Everything that must not depend on the caller's settings pins them (SET search_path = pg_catalog, ...). Statements
 -- that hold the author's SQL or fire the table's triggers run in the fix's own block, under the caller's settings.
+--
+-- Most functions take "fix", a jsonb object. Its keys:
+--
+--   given by the script
+--   fix                 the name of the fix
+--   reason              why it exists
+--   fingerprint         SHA-256 of its declaration
+--   engine              the version of datafixes
+--   application         who and what runs it: commit, pipeline
+--   revision            the Alembic revision that runs; null outside of Alembic
+--   upgrading           whether its upgrade runs, or its downgrade
+--   after               the revisions that the version table must hold before the run
+--   version_table       Alembic's version table
+--   fuse                what the commit fuse waits for: "apply NAME"
+--   mask                a regular expression for columns whose values no message holds
+--   audit_schema        the schema of the ledger and of the audit tables
+--   tables              its tables, an array of objects: see below
+--   other_tables        tables that may differ too: pairs of a schema and a name
+--   fire_triggers       whether the triggers of its tables fire
+--   rows_expected       how many rows it should change; null: not known
+--   required            whether "not applicable" is a failure
+--   change              update, delete, insert, record, revert or decline
+--   set                 update: the columns that it sets
+--   tolerance           by how many rows the number may differ; of a recorded fix, for each table
+--   already_at_most     how many rows may be as wanted already
+--   times_without_zone  columns for which a time without a zone is given
+--   declined_because    decline: why it is not to run here
+--   on_conflict         revert: refuse, skip or overwrite
+--   overruled           revert: the operator's on_conflict, by name of the fix
+--   undoes              revert: the revision whose run it takes back
+--   of_run              revert: the number of the run that it takes back
+--   named               revert by number: whether the name was given too; of a table: whether rows are named
+--   by_name             revert: whether the revision only names the fix, and does not declare it
+--   rows_chosen         revert of some rows: which, for the ledger
+--   chosen              revert of some rows: their keys as SQL, by table
+--
+--   added by the engine
+--   direction           apply or revert
+--   versions            what the version table holds
+--   version_table_oid   its number
+--   ledger              the table datafix_run, as SQL names it
+--   ledger_tables       the table datafix_run_table, as SQL names it
+--   run                 the number of this run
+--   last                revert: the run that it takes back, as the ledger has it
+--   reverts_run         revert: the number of that run
+--   unidentified        revert: the identities of the rows are not known, or not to be trusted
+--
+--   of each of its tables; datafix_table puts them beside the keys above
+--   n                   which of the tables this is, from 1 on
+--   target_schema       the schema of the table
+--   target_table        its name
+--   audit_table         the name of its audit table
+--   key                 the columns of its key; empty: rows are told apart by their image
+--   identity            the names of what else tells its rows apart
+--   identity_sql        the expressions of these
+--   housekeeping        columns that are never a conflict
+--   inserted            recorded: how many rows should be inserted
+--   updated             recorded: how many should be updated
+--   deleted             recorded: how many should be deleted
+--   named_kinds         recorded: the kinds of change whose rows are named
+--   target              the table, as SQL names it
+--   target_alias        its name alone, quoted
+--   target_oid          its number
+--   audit               the audit table, as SQL names it
+--   columns             its columns: see datafix_columns
+--   key_columns         the columns of the key: see datafix_check_key
+--   lock                the lock that the change needs: UPDATE or NO KEY UPDATE
+--   masked              the columns whose values no message holds
+--   by_image            revert: the run had no key for the table
+--   noted               revert: what the ledger keeps of the table for that run
+--   renamed             revert: what the table is called now
+--   from_run            revert: the number of the run that wrote the images
+--   images              revert: the columns as that run found them
+--   writable            revert: those that a statement may write
+--   compared            revert: those in which a difference is a conflict
+--   staged              revert: those whose values datafix_restore_N holds
+--   written             revert: those that the fix wrote
 
 -- Stops with one line that says what is wrong, the evidence in DETAIL and what to do in HINT.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL,

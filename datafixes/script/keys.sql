@@ -100,8 +100,7 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_check_deferrable(fix, found_key.index);
     SELECT * INTO STRICT key_index FROM pg_index WHERE indexrelid = found_key.index;
-    -- Keys are compared by the operator of the index itself, whatever the search_path offers under the name "="
-    -- (C11).
+    -- Keys are compared by the operator of the index itself: the search_path may offer another "=".
     SELECT jsonb_agg(jsonb_build_object('name', k.name, 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
                'cast', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END,
                'base', c ->> 'to_base') ORDER BY k.position)
@@ -114,8 +113,7 @@ BEGIN
                           AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
       JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace;
     RETURN fix || jsonb_build_object('key_columns', key_columns, 'lock',
-        -- NO KEY leaves the inserts of child rows alone; it will do unless the row's keys change or the row goes
-        -- (C20).
+        -- NO KEY lets others insert child rows meanwhile. It suffices unless unique values change or the row goes.
         CASE WHEN fix ->> 'change' <> 'update' OR EXISTS (
                  SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'set' ? a.attname::text)

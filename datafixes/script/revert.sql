@@ -169,7 +169,7 @@ BEGIN
        AND pg_temp.datafix_was_here(fix, last -> 'shape') THEN
         problems := 'the table was dropped and made again';
     END IF;
-    -- The images are text, and would find what is called so now (A12).
+    -- Images keep enum labels and names of objects as text: after a rename, the text would mean another one.
     problems := nullif(concat_ws('; ', problems, pg_temp.datafix_changed_types(fix, last -> 'shape'),
                                  pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
     IF problems IS NOT NULL THEN
