@@ -145,8 +145,8 @@ BEGIN
     END IF;
     IF seen.found <> (SELECT count(*) FROM pg_temp.datafix_captured) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('%s of the expected rows of %s were found, and %s rows were copied: the condition reaches rows '
-                   'that were not named',
+            format('%s of the expected rows of %s were found, but %s rows were copied: the condition matches rows '
+                   'that are not named',
                    seen.found, fix ->> 'target', (SELECT count(*) FROM pg_temp.datafix_captured)));
     END IF;
     IF seen.already > (fix -> 'already_at_most')::bigint THEN
@@ -155,7 +155,7 @@ BEGIN
                    seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600),
                    fix ->> 'already_at_most'),
             hint => pg_temp.datafix_ways_on(fix)
-                    || '. If that many are tolerable, say so in Rows(already_at_most=...)');
+                    || '. To tolerate that many: Rows(already_at_most=...)');
     END IF;
     IF seen.found = 0 THEN
         PERFORM pg_temp.datafix_close(fix, 'already');
@@ -184,7 +184,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF changed IS DISTINCT FROM copied THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('%s rows of %s were copied and %s changed; a trigger stands in the way',
+            format('%s rows of %s were copied, but %s changed: a trigger prevents the change',
                    copied, fix ->> 'target', changed),
             hint => 'Nothing was changed. Triggers: '
                     || coalesce((SELECT string_agg(tgname, ', ')
@@ -268,7 +268,7 @@ BEGIN
         (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(wanted) AS c))) INTO example;
     IF example IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('a trigger of %s wrote something else than the fix did: %s', fix ->> 'target', left(example, 300)),
+            format('a trigger of %s wrote other values than the fix: %s', fix ->> 'target', left(example, 300)),
             hint => 'Nothing was changed. Leave that column to the trigger, or set what it writes.');
     END IF;
 END
@@ -280,7 +280,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF after IS DISTINCT FROM (CASE WHEN fix ->> 'change' = 'delete' THEN 0 ELSE changed END) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('%s rows of %s were changed and %s are there afterwards; a trigger moved, removed or restored rows',
+            format('%s rows of %s were changed, but %s exist afterwards: a trigger moved, removed or restored rows',
                    changed, fix ->> 'target', after));
     END IF;
     PERFORM pg_temp.datafix_check_rows(fix,

@@ -18,7 +18,7 @@ BEGIN
                    label, target_schema, target_table));
     ELSIF pg_temp.datafix_relation(audit_schema, audit_table) IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF006',
-            format('audit table %s: there is something of that name already', label),
+            format('audit table %s: a relation of that name already exists', label),
             hint => 'Give the audit table another name. If alembic_version was set back by hand, set it forward '
                     'again with alembic stamp.');
     END IF;
@@ -27,7 +27,7 @@ BEGIN
      WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');
     IF clash IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF006',
-            format('audit table %s: %I.%I has columns that the audit table needs for itself: %s',
+            format('audit table %s: %I.%I has columns whose names the audit table uses itself: %s',
                    label, target_schema, target_table, clash));
     END IF;
     PERFORM pg_temp.datafix_make(format($sql$
@@ -82,9 +82,9 @@ BEGIN
              ON a.attrelid = audit AND a.attname = c ->> 'name' AND a.attnum > 0 AND NOT a.attisdropped;
     IF other IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF006',
-            format('audit table %s: it cannot follow %I.%I, whose columns have other types now: %s',
+            format('audit table %s: columns of %I.%I have other types now: %s',
                    label, target_schema, target_table, other),
-            hint => 'What is in it keeps its type. Make a new audit table, and name it in the fixes from now on.');
+            hint => 'Its copies keep their types. Create a new audit table, and name it in new fixes.');
     END IF;
     IF missing IS NOT NULL THEN
         PERFORM pg_temp.datafix_make(format('ALTER TABLE %s %s', label, missing));
@@ -102,7 +102,7 @@ DECLARE
     audit  oid    := pg_temp.datafix_relation(audit_schema, audit_table);
     label  text   := format('%I.%I', audit_schema, audit_table);
     ledger text   := format('%I.datafix_run', audit_schema);
-    told   text   := format('Keep it. To throw the copies away all the same: alembic -x discard=%s downgrade ...',
+    told   text   := format('Keep it. To discard the copies: alembic -x discard=%s downgrade ...',
                             CASE WHEN audit_table ~ '^[A-Za-z0-9_.]+$' THEN audit_table
                                  ELSE quote_literal(audit_table) END);
     images bigint := 0;

@@ -117,11 +117,11 @@ BEGIN
             hint => CASE WHEN by_image
                 THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were '
                      'before. Set them to what the fix left, and revert again.'
-                ELSE format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by '
-                            'name: alembic -x on_conflict=%1$s:skip downgrade ... leaves them alone%2$s',
+                ELSE format('Nothing was changed. Look at these rows. Then set their values back by hand, or choose: '
+                            'alembic -x on_conflict=%1$s:skip downgrade ... leaves them alone%2$s',
                             fix ->> 'fix',
                             CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
-                                 THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix')
+                                 THEN format(', -x on_conflict=%s:overwrite restores them anyway', fix ->> 'fix')
                                  ELSE '' END) END);
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_overwritten = $2, rows_skipped = $3, rows_already = $4 '

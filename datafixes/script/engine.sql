@@ -261,7 +261,7 @@ BEGIN
     $sql$, CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, differs)) INTO lost;
     IF lost IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
-            format('a value of %s could not be given back: what its text form says is not the value itself: %s',
+            format('a value of %s could not be restored: its text form does not yield the same value: %s',
                    fix ->> 'target', lost));
     END IF;
 END

@@ -44,7 +44,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
-            format('the transaction is %s, and would not see what others committed while it waited for a lock',
+            format('the transaction is %s, and would not see what others commit while it waits for a lock',
                    upper(current_setting('transaction_isolation'))),
             hint => 'Run the migration in READ COMMITTED, PostgreSQL''s default.');
     END IF;
@@ -160,8 +160,8 @@ BEGIN
          WHERE c.relname = fix ->> 'target_table' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_';
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
             format('there is no table %s', label),
-            hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under '
-                             'which it was applied.',
+            hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now. Rename it back for the revert: a fix is '
+                             || 'reverted under the name under which it was applied.',
                              'There is ' || elsewhere || ': name it with schema="...".'));
     END IF;
     IF target.relkind IN ('r', 'p') THEN
@@ -236,7 +236,7 @@ BEGIN
                           '[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
-            format('the column %s of %s has the form of one of the engine''s own names', problem, fix ->> 'target'),
+            format('the column %s of %s has a name that the engine reserves', problem, fix ->> 'target'),
             hint => 'Rename the column first.');
     END IF;
     SELECT string_agg(format('%I (%s)', c ->> 'name', c ->> 'type'), ', ') INTO problem
@@ -244,7 +244,7 @@ BEGIN
      WHERE fix -> 'times_without_zone' ? (c ->> 'name') AND c ->> 'type' ~ 'with time zone';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
-            format('a time without a zone is given for %s; it would be another moment in another session',
+            format('a time without a zone is given for %s; its meaning would depend on the session''s time zone',
                    problem),
             hint => 'Write the offset, for example ''2026-02-03 16:00+00''.');
     END IF;
@@ -289,7 +289,7 @@ BEGIN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
     ELSE
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
-            format('the audit table %s would not keep copies: %s', label, problems));
+            format('audit table %s would not keep copies: %s', label, problems));
     END IF;
     RETURN fix || jsonb_build_object('audit', label);
 END
@@ -317,11 +317,11 @@ BEGIN
      WHERE have.type IS DISTINCT FROM want ->> 'kept';
     IF problems IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
-            format('the audit table %s has not the shape of %s: %s', fix ->> 'audit', fix ->> 'target', problems),
+            format('the audit table %s does not match %s: %s', fix ->> 'audit', fix ->> 'target', problems),
             hint => CASE WHEN fix ->> 'direction' = 'revert'
-                         THEN 'Nothing was changed. Downgrade the migration that changed the table first, or bring the '
-                              'audit table to its shape: '
-                         ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
+                         THEN 'Nothing was changed. Downgrade the migration that changed the table first, or update '
+                              'the audit table: '
+                         ELSE 'Update the audit table in a migration before this one: ' END
                     || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit '
                               'table.',
                               quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));

@@ -51,7 +51,7 @@ BEGIN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
             format('this transaction has left two rows of %s with the same key: %s does not hold now',
                    fix ->> 'target', one.name),
-            hint => 'Nothing was changed. Put them right before the fix begins.');
+            hint => 'Nothing was changed. Correct them before the fix begins.');
     END;
     IF one.deferred THEN
         EXECUTE format('SET CONSTRAINTS %s DEFERRED', one.name);
@@ -81,7 +81,7 @@ BEGIN
      WHERE k.key @> wanted AND k.key <@ wanted LIMIT 1;
     IF found_key.index IS NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
-            format('%s has no unique index over (%s), so two rows could be one',
+            format('%s has no unique index over (%s), so two rows could have the same key',
                    fix ->> 'target', array_to_string(wanted, ', ')),
             hint => coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ')
                                            FROM pg_temp.datafix_unique_keys(target) AS k) || '.',
@@ -91,7 +91,7 @@ BEGIN
             format('the key column %s of %s can be null, and a null identifies no row',
                    found_key.nullable, fix ->> 'target'),
             hint => coalesce(
-            (SELECT format('NOT NULL is NOT VALID there, and proves nothing. Fill in the nulls by another key, then: '
+            (SELECT format('Its NOT NULL is NOT VALID, so older nulls may remain. Fill them in by another key, then: '
                            'ALTER TABLE %s VALIDATE CONSTRAINT %I', fix ->> 'target', c.conname)
                FROM pg_constraint AS c JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
               WHERE c.conrelid = target AND c.contype = 'n' AND NOT c.convalidated AND a.attname = ANY (wanted)

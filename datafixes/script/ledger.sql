@@ -66,9 +66,9 @@ BEGIN
            INTO wanted USING (fix -> 'of_run')::bigint;
         IF fix ? 'named' AND wanted ->> 'fix' <> fix ->> 'fix' THEN
             PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
-                format('run %s in %s is one of %s: numbers of runs differ from database to database',
+                format('run %s in %s is a run of %s: the numbers of runs differ between databases',
                        fix ->> 'of_run', fix ->> 'ledger', wanted ->> 'fix'),
-                hint => 'Nothing was changed. Say what is meant by its revision: op.revert_datafix(name, '
+                hint => 'Nothing was changed. Name its revision instead: op.revert_datafix(name, '
                         'revision=...).');
         END IF;
         RETURN wanted;

@@ -106,18 +106,17 @@ DECLARE
 BEGIN
     IF version > 2 THEN
         PERFORM pg_temp.datafix_refuse('DF017',
-            format('ledger %s: it is of version %s, and this version of datafixes writes version 2',
+            format('ledger %s has version %s, and this version of datafixes writes version 2',
                    ledger, version),
             hint => 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
     ELSIF version = 2 THEN
         RETURN;
     ELSIF owner IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse('DF017',
-            format('ledger %s: it is of version %s and must be brought to version 2, and only its owner %s may do '
-                   'that',
+            format('ledger %s has version %s and must be upgraded to version 2, which only its owner %s may do',
                    ledger, version, owner),
-            hint => format('Nothing was changed. Let %s run this upgrade once, or put a revision with '
-                           'op.update_ledger(%s) below this one for it.',
+            hint => format('Nothing was changed. Let %s run this migration once, or add a revision with '
+                           'op.update_ledger(%s) before this one, for that role to run.',
                            owner,
                            CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
     END IF;

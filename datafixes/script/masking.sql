@@ -56,10 +56,10 @@ BEGIN
                   THEN left(detail, strpos(detail, ')=(') + 1) || '(masked)' || substring(detail FROM '[^)]*$') END;
         IF place ~ '\m(RAISE|ASSERT)\M|PL/(?!pgSQL)' THEN
             -- a function may say anything; where it stands is a name, unless it is a statement
-            message := format('%s says what may hold values of masked columns',
+            message := format('the message of %s is left out: it may hold values of masked columns',
                 coalesce(substring(place FROM '^[\w/ ().,$-]*$'), 'a function'));
         ELSIF code !~ '^(0A|2[1235]|4[024]|5[34578])' OR code IN ('22021', '22P05') THEN
-            message := 'PostgreSQL says what may hold values of masked columns';
+            message := 'the message of PostgreSQL is left out: it may hold values of masked columns';
         ELSIF code ~ '^22' OR code = '42601' AND place !~ '(inline_code_block|pg_temp_\d+\.datafix_)' THEN
             message := regexp_replace(message, '".*"', '"(masked)"');
         END IF;

@@ -49,8 +49,7 @@ BEGIN
                  FROM jsonb_array_elements(kept -> 'tables') AS t)
            AND NOT kept ? 'unidentified' THEN
             PERFORM pg_temp.datafix_refuse_fix(fix, 'DF011',
-                format('what the ledger keeps of it is not what its file declares, though both have the fingerprint '
-                       '%s',
+                format('the ledger and its file declare it differently, though both have the fingerprint %s',
                        left(fix ->> 'fingerprint', 12)),
                 hint => format('Nothing was changed. Compare: SELECT declaration FROM %s WHERE run_id = %s',
                                fix ->> 'ledger', last ->> 'run_id'));
@@ -101,13 +100,13 @@ BEGIN
     END LOOP;
     IF cardinality(knowing) > 1 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
-            format('the ledgers of several schemas know it: %s', array_to_string(knowing, ', ')),
+            format('the ledgers of several schemas have runs of it: %s', array_to_string(knowing, ', ')),
             hint => format('Nothing was changed. Say which: audit_schema=%L.', knowing[1]));
     ELSIF knowing = '{}' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
             format('there is nothing to revert: %s',
                    CASE WHEN others = '{}' THEN 'this database has no ledger (datafix_run)'
-                 ELSE format('no ledger knows it (looked at: %s)', array_to_string(others, ', ')) END),
+                 ELSE format('no ledger knows it (schemas searched: %s)', array_to_string(others, ', ')) END),
             hint => 'Check which database this is.');
     END IF;
     RETURN knowing[1];

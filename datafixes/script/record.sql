@@ -37,8 +37,8 @@ BEGIN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
             format('%s belongs to %s, and only its owner can record what happens to it',
                    fix ->> 'target', (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)),
-            hint => 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right '
-                    'to change rows.');
+            hint => 'Run the migration as the owner, or declare the fix (DataFix), which needs only the right to '
+                    'change rows.');
     END IF;
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
         'CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP',
@@ -101,7 +101,7 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_truncate()
 RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[0]), 'DF014',
-        format('TRUNCATE of %s: it removes rows without showing them to anybody, so no copy could be taken',
+        format('TRUNCATE of %s removes rows that no trigger sees, so they cannot be copied',
                TG_RELID::regclass),
         hint => 'Nothing was changed. Use DELETE.');
     RETURN NULL;
@@ -346,7 +346,7 @@ BEGIN
     $sql$, fix ->> 'audit', fix ->> 'target', pg_temp.datafix_each(fix -> 'columns', 'a.%1$I'))) INTO amiss, which;
     IF amiss > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('%s rows of %s are not as they were recorded, the first is %s', amiss, fix ->> 'target', which));
+            format('%s rows of %s are not as they were recorded; the first is %s', amiss, fix ->> 'target', which));
     END IF;
 END
 $engine$;
@@ -377,7 +377,7 @@ BEGIN
             $sql$, one ->> 'target')) INTO here;
             IF here > 0 THEN
                 PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-                    format('its statements changed nothing, though %s of the rows of %s that it names are here',
+                    format('its statements changed nothing, though %s of the rows of %s that it names exist',
                            here, one ->> 'target'),
                     hint => pg_temp.datafix_ways_on(fix));
             END IF;
@@ -422,7 +422,7 @@ BEGIN
     END LOOP;
     IF wrong <> '{}' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('other rows changed than expected: %s', array_to_string(wrong, '; ')),
+            format('the rows that changed are not those expected: %s', array_to_string(wrong, '; ')),
             hint => pg_temp.datafix_ways_on(fix)
                     || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one '
                                                'inserted.', string_agg(t ->> 'target', ', '))
@@ -490,7 +490,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF holds IS NOT TRUE THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('when its statements have run, this does not hold: %s', condition));
+            format('after its statements, this condition does not hold: %s', condition));
     END IF;
 END
 $engine$;

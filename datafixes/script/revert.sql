@@ -89,13 +89,13 @@ DECLARE
 BEGIN
     IF chosen ? '' AND cardinality(names) > 1 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('it has several tables, so say of which the rows are: %s', array_to_string(names, ', ')),
+            format('it has several tables, so name the table of the rows: %s', array_to_string(names, ', ')),
             hint => format('Nothing was changed. For example rows={%L: [...]}.', names[1]));
     END IF;
     SELECT string_agg(k, ', ') INTO unknown FROM jsonb_object_keys(chosen) AS k WHERE k <> '' AND k <> ALL (names);
     IF unknown IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('%s is none of its tables, which are %s', unknown, array_to_string(names, ', ')));
+            format('%s is not one of its tables, which are %s', unknown, array_to_string(names, ', ')));
     END IF;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         keys := coalesce(chosen ->> names[(one -> 'n')::integer], chosen ->> '');
@@ -174,9 +174,9 @@ BEGIN
                                  pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
     IF problems IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
-            format('%s has another shape than when the fix ran: %s', fix ->> 'target', problems),
-            hint => 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed '
-                    'its name back (ALTER ... RENAME).');
+            format('%s has changed since the fix ran: %s', fix ->> 'target', problems),
+            hint => 'Nothing was changed. Downgrade the migration that changed it first, or rename back what was '
+                    'renamed (ALTER ... RENAME).');
     END IF;
 END
 $engine$;
@@ -724,14 +724,14 @@ BEGIN
     END LOOP;
     IF example IS NOT NULL OR proven <> planned.rows OR restored <> total THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
-            format('a trigger of %s keeps values from being restored: %s',
+            format('a trigger of %s prevents values from being restored: %s',
                    one ->> 'target',
                    coalesce(left(example, 300),
                             format('%s of %s rows', coalesce(nullif(planned.rows - proven, 0), total - restored),
                                    planned.rows))),
-            hint => 'Nothing was changed. A column that a trigger keeps up to date is housekeeping=[...] of the fix; '
-                    'fire_triggers=False switches triggers off in the fix and in its revert; or disable the trigger '
-                    'for this downgrade (ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: '
+            hint => 'Nothing was changed. List a column that a trigger maintains in housekeeping=[...] of the fix, '
+                    'switch triggers off in the fix and its revert (fire_triggers=False), or disable the trigger for '
+                    'this downgrade (ALTER TABLE ... DISABLE TRIGGER) and enable it afterwards. Triggers: '
                     || pg_temp.datafix_name_triggers(fix) || '.');
     END IF;
 END

@@ -26,10 +26,10 @@ BEGIN
     EXECUTE format('SELECT last_value + is_called::integer FROM %s', sequence) INTO next;
     IF next <= taken THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF020',
-            format('the sequence %s would hand out %s next, and %s has numbers up to %s: it stands behind, as after a '
-                   'switchover by logical replication or a restore of data alone',
+            format('the sequence %s would hand out %s next, and %s has numbers up to %s, as after a switchover by '
+                   'logical replication or a restore of data alone',
                    sequence, next, relation, taken),
-            hint => format('Nothing was changed. Bring it forward: SELECT setval(%L, (SELECT max(%I) FROM %s));',
+            hint => format('Nothing was changed. Advance it: SELECT setval(%L, (SELECT max(%I) FROM %s));',
                            sequence, numbered, relation));
     END IF;
 END

@@ -10,14 +10,14 @@ DECLARE
 BEGIN
     IF NOT current_setting('track_counts')::boolean THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
-            'track_counts is off, so nobody can tell what changes besides the rows of the fix',
+            'track_counts is off, so changes to other rows than those of the fix could not be found',
             hint => 'Switch it on, as it is by default: ALTER DATABASE ... SET track_counts = on.');
     END IF;
     SELECT string_agg(format('%I.%I', o ->> 0, o ->> 1), ', ') INTO missing
       FROM jsonb_array_elements(fix -> 'other_tables') AS o
      WHERE pg_temp.datafix_relation(o ->> 0, o ->> 1) IS NULL;
     IF missing IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004', format('there is no table %s, which may differ', missing));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004', format('may_differ names %s, which does not exist', missing));
     END IF;
     PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_watched ON COMMIT DROP AS '
         'SELECT * FROM pg_temp.datafix_counts() WITH NO DATA');
@@ -161,17 +161,17 @@ BEGIN
      CROSS JOIN LATERAL (SELECT ins <> 0 OR upd <> 0 OR del <> 0 OR altered) AS _ (counted);
     IF other.tables > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
-            format('rows of %s other table%s changed along, without a copy: %s',
+            format('rows of %s other table%s changed too, without a copy: %s',
                    other.tables, CASE other.tables WHEN 1 THEN '' ELSE 's' END, left(other.which, 500)),
             hint => format('Nothing was changed. Name the table in the fix (RecordedFix), so that its rows are copied '
-                           'too, or say that it may differ: may_differ=[...]. Triggers: %s.',
+                           'too, or allow it to differ: may_differ=[...]. Triggers: %s.',
                            pg_temp.datafix_name_triggers(fix)));
     ELSIF other.unknown > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
-            format('rows of %s other table%s may have changed along, which PostgreSQL does not count there: %s',
+            format('rows of %s other table%s may have changed too, where PostgreSQL does not count changes: %s',
                    other.unknown, CASE other.unknown WHEN 1 THEN '' ELSE 's' END, left(other.which_unknown, 500)),
-            hint => format('Nothing was changed. Keep the fix from writing there, or say that it may differ: '
-                           'may_differ=[...]. What else writes there belongs into another migration. Triggers: %s.',
+            hint => format('Nothing was changed. Keep the fix from writing there, or allow it: may_differ=[...]. Move '
+                           'other statements that write there to another migration. Triggers: %s.',
                            pg_temp.datafix_name_triggers(fix)));
     END IF;
 END
@@ -210,7 +210,7 @@ BEGIN
     END IF;
     IF others > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('%s other rows of %s changed along, without a copy%s',
+            format('%s other rows of %s changed too, without a copy%s',
                    others, fix ->> 'target',
                    coalesce(': ' || example || CASE WHEN others > 1 THEN ', ...' ELSE '' END, '')),
             hint => format('Nothing was changed. Record the fix (RecordedFix), so that these rows are copied too, or '

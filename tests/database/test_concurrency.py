@@ -201,7 +201,7 @@ def test_c23_a_table_that_is_altered_while_the_fix_waits_is_looked_at_again(
 ) -> None:
     # Otherwise the copy would lack the new column, or hold rounded values.
     lay(database)
-    with pytest.raises(ShapeMismatch, match="has not the shape of"):
+    with pytest.raises(ShapeMismatch, match="does not match"):
         apply_while(database, close(), theirs)
     assert unchanged(database)
 

@@ -92,7 +92,7 @@ def test_c4_what_a_foreign_key_deletes_along_is_found_copied_and_given_back(data
     before = lay(database)
     statements = ("DELETE FROM invoice WHERE customer = 2",)
     with pytest.raises(
-        Refused, match=r"rows of 1 other table changed along, without a copy: public\.line \(6 deleted\)"
+        Refused, match=r"rows of 1 other table changed too, without a copy: public\.line \(6 deleted\)"
     ):
         fixes.record(database, fix(table("invoice", deleted=2)), *statements)
     assert contents(database) == before

@@ -200,7 +200,7 @@ def test_a_ledger_of_a_later_version_is_refused_in_one_line(project: Project) ->
     refused = project.alembic("downgrade", "a2")
     assert refused.code == 255
     assert refused.last_line.endswith(
-        "ledger public.datafix_run: it is of version 3, and this version of datafixes writes version 2."
+        "ledger public.datafix_run has version 3, and this version of datafixes writes version 2."
         " Nothing was changed. Upgrade the package: pip install --upgrade datafixes."
     )
 
