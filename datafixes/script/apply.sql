@@ -1,6 +1,6 @@
--- What an apply needs besides: looks at what was found, at what was changed, and refuses.
+-- What an apply needs: it checks what was found and what was changed, and refuses.
 
--- Opens the run. A declared fix has one table: all that is known of it stands beside what is known of the fix.
+-- Opens the run. A declared fix has one table: its keys are added to those of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -30,8 +30,7 @@ BEGIN
 END
 $engine$;
 
--- Makes the table for the keys of the rows that are locked and copied: everything that follows is for these rows
--- only.
+-- Creates the table for the keys of the rows that are locked and copied. Every later step is for these rows only.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -41,7 +40,7 @@ BEGIN
 END
 $engine$;
 
--- Notes the keys of the rows that were locked and copied; the planner knows how many they are.
+-- Notes the keys of the rows that were locked and copied. ANALYZE tells the planner how many they are.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -243,8 +242,7 @@ BEGIN
 END
 $engine$;
 
--- What the fix set as plain values stands in every changed row, bit for bit: datafix_wanted holds them in their
--- types.
+-- Every changed row has the plain values that the fix set, bit for bit: datafix_wanted holds them in their types.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_wanted(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -274,7 +272,7 @@ BEGIN
 END
 $engine$;
 
--- Every captured row has its after-image; a key that changed under a trigger's hands would be missing here.
+-- Every captured row has its after-image; a row whose key a trigger changed would be missing here.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after(fix jsonb, changed bigint, after bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -303,8 +301,8 @@ BEGIN
 END
 $engine$;
 
--- Rows of other tables that would be deleted or changed along with the rows captured: a refusal, because no image of
--- them would exist. (NO ACTION and RESTRICT are refused by PostgreSQL itself.)
+-- Refuses where rows of other tables would be deleted or changed with the captured rows, because no image of them
+-- would exist. (PostgreSQL itself refuses NO ACTION and RESTRICT.)
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_cascades(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE

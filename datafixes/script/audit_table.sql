@@ -102,7 +102,7 @@ DECLARE
     audit  oid    := pg_temp.datafix_relation(audit_schema, audit_table);
     label  text   := format('%I.%I', audit_schema, audit_table);
     ledger text   := format('%I.datafix_run', audit_schema);
-    told   text   := format('Keep it. To discard the copies: alembic -x discard=%s downgrade ...',
+    advice text   := format('Keep it. To discard the copies: alembic -x discard=%s downgrade ...',
                             CASE WHEN audit_table ~ '^[A-Za-z0-9_.]+$' THEN audit_table
                                  ELSE quote_literal(audit_table) END);
     images bigint := 0;
@@ -117,7 +117,7 @@ BEGIN
         PERFORM pg_temp.datafix_refuse('DF013',
             format('audit table %s: it holds %s images of %s runs, the only copies of what was there before',
                    label, images, runs),
-            hint => told);
+            hint => advice);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes'));
@@ -138,7 +138,7 @@ BEGIN
     IF runs > 0 AND NOT discard THEN
         PERFORM pg_temp.datafix_refuse('DF013',
             format('ledger %s: it holds %s runs that changed rows', ledger, runs),
-            hint => told);
+            hint => advice);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));

@@ -88,7 +88,7 @@ BEGIN
             $sql$);
         END LOOP;
     END IF;
-    LOOP        -- a row that is left alone keeps what others would need
+    LOOP        -- a row that is left alone keeps values that other rows would need
         PERFORM pg_temp.datafix_mark_referenced(fix);
         EXIT WHEN pg_temp.datafix_mark_taken(fix) = 0;
     END LOOP;
@@ -104,7 +104,7 @@ BEGIN
         total := ARRAY[total[1] + part.rows, total[2] + part.forced, total[3] + part.standing, total[4] + part.back];
         IF part.standing > 0 THEN
             places := concat_ws(' and ', places, one ->> 'target');
-            -- which row such a one was before, nobody can tell: what would be inserted again may be there already
+            -- nobody can tell which row this was before: the row that would be inserted again may exist already
             by_image := by_image OR one -> 'key' = '[]';
         END IF;
     END LOOP;

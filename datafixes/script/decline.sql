@@ -1,6 +1,6 @@
--- A fix that is not to run in a database: an operator said so, and the ledger keeps who and why.
+-- A fix that an operator declined for a database. The ledger keeps who declined it, and why.
 
--- Writes it down. Nothing of the fix is looked at, not even its tables: they may be what it cannot run for.
+-- Records it. Nothing of the fix is checked, not even its tables: they may be why it cannot run.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_decline(declared jsonb, version_table regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -16,7 +16,7 @@ BEGIN
 END
 $engine$;
 
--- For refusals of rows that are not the ones the fix was written for: how a deploy goes on.
+-- The hint of refusals where the rows are not those that the fix was written for: how a deploy can go on.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_ways_on(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT format('Nothing was changed. Correct its revision if it has run nowhere yet, or decline it here: '

@@ -81,7 +81,7 @@
 --   staged              revert: those whose values datafix_restore_N holds
 --   written             revert: those that the fix wrote
 
--- Stops with one line that says what is wrong, the evidence in DETAIL and what to do in HINT.
+-- Refuses with one line that says what is wrong, the evidence in DETAIL, and what to do in HINT.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL,
                                                   hint text DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -94,7 +94,7 @@ BEGIN
 END
 $engine$;
 
--- The same for one fix: the line begins with its name.
+-- Refuses a fix: the line begins with its name.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_fix(fix jsonb, code text, message text, detail text DEFAULT NULL,
                                                       hint text DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -194,13 +194,14 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_i
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
 $engine$;
 
+-- The number of a table; NULL where there is none of that name.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_relation(schema_name text, table_name text)
 RETURNS oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = schema_name AND c.relname = table_name
 $engine$;
 
--- One of the fix's tables, with all that is known of the fix: what most functions take.
+-- One of the fix's tables, together with the keys of the fix: what most functions take.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_table(fix jsonb, n integer)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT (fix - 'tables') || (fix -> 'tables' -> (n - 1)) || jsonb_build_object('n', n)
@@ -212,7 +213,7 @@ RETURNS SETOF jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engin
     SELECT pg_temp.datafix_table(fix, n) FROM generate_series(1, jsonb_array_length(fix -> 'tables')) AS n ORDER BY n
 $engine$;
 
--- Keeps what has become known of a table.
+-- Puts what has become known of a table back into the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_put(fix jsonb, n integer, known jsonb)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT jsonb_set(fix, ARRAY['tables', (n - 1)::text], known - ARRAY(SELECT jsonb_object_keys(fix)))
@@ -336,8 +337,8 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
       FROM jsonb_array_elements(columns) AS c
 $engine$;
 
--- Runs a statement that writes images, with the settings pinned on which the text form of a value depends. Returns
--- the number of rows.
+-- Runs a statement that writes images. The settings that the text form of a value depends on are pinned. Returns the
+-- number of rows.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_copy(statement text)
 RETURNS bigint LANGUAGE plpgsql
 SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
@@ -351,8 +352,8 @@ BEGIN
 END
 $engine$;
 
--- Which image is of which row: one line for each row of a run, by key, with the numbers of its images. Everything
--- else joins on these numbers, and the planner knows how many they are. Without a key, an image is a row by itself.
+-- Pairs the images of a run: datafix_pair_N has one line for each row, with its key and the numbers of its images.
+-- Everything else joins on these numbers. Without a key, each image counts as a row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_pair_images(fix jsonb, run bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -388,8 +389,8 @@ END
 $engine$;
 
 -- A number that depends on every image of a run and not on their order: a checksum against accidents. What a reg* or
--- an aclitem points at counts by its number ("numbers", which stay when it is renamed) or by its name ("names", which
--- stay in another database; text counts as UTF-8 there). "0.1" is how that version did it.
+-- an aclitem points at counts by its number ("numbers": they survive a rename) or by its name ("names": they survive
+-- a move to another database; text counts as UTF-8 there). "0.1" is what that version did.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_digest(audit text, columns jsonb, run bigint, form text,
                                                   OUT images bigint, OUT digest numeric)
 LANGUAGE plpgsql

@@ -1,15 +1,13 @@
--- What is looked at before a fix may run: the transaction, the revision, the tables, their keys and their audit
--- tables.
+-- What is checked before a fix may run: the transaction, the revision, the tables, their keys and their audit tables.
 
--- Looks at everything before a run is opened: one fix at a time in this database (whoever comes second waits here,
--- and looks again), the right revision, the tables and their audit tables. Adds to each table what only the catalog
--- knows.
+-- Checks everything before a run is opened: one fix at a time in this database (a second one waits here, and checks
+-- again), the right revision, the tables and their audit tables. Adds to each table what only the catalog knows.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     one jsonb;
 BEGIN
-    -- The text of the cursor, not its name: PostgreSQL cuts long names off.
+    -- By the text of the cursor, not by its name: PostgreSQL truncates long names.
     IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s>', fix ->> 'fuse')) > 0
                      AND creation_time >= transaction_timestamp()) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
@@ -102,7 +100,7 @@ BEGIN
 END
 $engine$;
 
--- Names the ledger of a schema, and brings it to the version that this engine writes.
+-- Names the ledger of a schema, and upgrades it to the version that this engine writes.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_in_ledger(fix jsonb, audit_schema text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -114,7 +112,7 @@ BEGIN
 END
 $engine$;
 
--- Before anything else is looked at: what is in force already is not applied again.
+-- A fix that is in force already is not applied again.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_not_in_force(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -165,8 +163,8 @@ BEGIN
                              'There is ' || elsewhere || ': name it with schema="...".'));
     END IF;
     IF target.relkind IN ('r', 'p') THEN
-        -- The shape that is looked at here is the one that is copied: from now on, nobody alters the table. Where a
-        -- fix is recorded, nobody else writes to it either: what changes until the end is the fix's own doing.
+        -- The table that is checked here is the one that is copied: from now on, nobody can alter it. Where a fix is
+        -- recorded, nobody else can write to it either: whatever changes until the end, the fix changed.
         EXECUTE format(CASE WHEN fix ->> 'change' = 'record' THEN 'LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE'
                             ELSE 'LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE' END, label);
         SELECT c.* INTO target
@@ -212,6 +210,7 @@ BEGIN
 END
 $engine$;
 
+-- The columns that the fix names exist, and no column has a name that the engine uses itself.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_column_names(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -251,7 +250,7 @@ BEGIN
 END
 $engine$;
 
--- There is an audit table, and what is written there stays as it was written.
+-- The audit table exists, and keeps what is written there as it was written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_table(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
@@ -267,7 +266,7 @@ BEGIN
             hint => format('An earlier migration makes it: op.create_audit_table(%s, name=%s).',
                            quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
-    -- What is written there must stay there as it was written, even through a crash.
+    -- What is written there must survive as it was written, even a crash.
     SELECT string_agg(p.problem, '; ') INTO problems
       FROM pg_class AS c
      CROSS JOIN LATERAL (

@@ -1,7 +1,7 @@
 -- What tells the rows of a table apart.
 
--- Whether no row can have a null in the column. PostgreSQL 18 says attnotnull also of a NOT NULL constraint that is
--- NOT VALID, which no row has been held against.
+-- Whether no row can have a null in the column. PostgreSQL 18 sets attnotnull also for a NOT NULL constraint that is
+-- NOT VALID: older rows have not been checked against it.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_never_null(a pg_attribute)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint AS c
@@ -9,10 +9,10 @@ RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                                            AND NOT c.convalidated)
 $engine$;
 
--- The unique keys of a table, the primary key first. Only what is proven to hold for every row is one: an index that
--- is being made or whose making failed, one with a condition or an expression, and one WITHOUT OVERLAPS (which tells
--- apart what does not overlap, and not what is equal) are none. "nullable": the columns that can be null; a null
--- identifies no row.
+-- The unique keys of a table, the primary key first. Only what holds for every row counts. An index that is being
+-- built or whose build failed does not, nor one with a condition or an expression, nor one WITHOUT OVERLAPS (it
+-- separates what does not overlap, not what is equal). "nullable": the columns that can be null; a null identifies no
+-- row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_keys(target oid)
 RETURNS TABLE (index oid, key text[], nullable text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT i.indexrelid, k.key, k.nullable
@@ -32,8 +32,8 @@ RETURNS text[] LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT k.key FROM pg_temp.datafix_unique_keys(target) AS k WHERE k.nullable IS NULL LIMIT 1
 $engine$;
 
--- A deferrable key may be broken by what this transaction did before: it is checked now, and deferred again. What
--- breaks it from here on is found before the fix ends.
+-- This transaction may have violated a deferrable key before the fix: the key is checked now, and deferred again. A
+-- later violation is found before the fix ends.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_deferrable(fix jsonb, index oid)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE

@@ -1,4 +1,4 @@
--- The run in the ledger: opened before anything changes, closed as the last thing.
+-- The run in the ledger: opened before anything changes, and closed last.
 
 -- The run that took a run back as a whole, unless it has been taken back itself.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_undone_by(fix jsonb, run bigint)
@@ -22,6 +22,7 @@ BEGIN
 END
 $engine$;
 
+-- The last application of a fix, as the ledger has it; NULL where there is none.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_last_application(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -51,8 +52,7 @@ END
 $engine$;
 
 -- The run that a revert takes back. A downgrade takes back what the upgrade of its own revision did; an upgrade, what
--- the revision that it names did, or else the last application. What a downgrade did is taken back by an upgrade
--- alone.
+-- the revision that it names did, or else the last application. Only an upgrade takes back what a downgrade did.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_run_to_revert(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -78,7 +78,7 @@ BEGIN
           FROM %1$s AS r
          WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
            AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
-         -- of several parts that a revision took back, the newest that has not been given back
+         -- where a revision reverted several parts: the newest that has not been taken back since
          ORDER BY pg_temp.datafix_undone_by($2, r.run_id) IS NOT NULL, r.started_at DESC, r.run_id DESC
          LIMIT 1
     $sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision, fix;
@@ -103,7 +103,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                        'audit_table', t -> 'audit_table', 'key', t -> 'key', 'identity', t -> 'identity',
                        'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping') ORDER BY n), '[]')
                      FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
-           -- of a run by 0.1: what takes its revert back knows no more than the revert did
+           -- a run by 0.1: whatever takes its revert back knows no more than the revert did
            || CASE WHEN fix ? 'unidentified' THEN '{"unidentified": true}' ELSE '{}' END::jsonb
 $engine$;
 
@@ -129,7 +129,7 @@ BEGIN
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
             VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit',
                     ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),
-                    -- where triggers have a hand in it, which columns a fix wrote is known from the images only
+                    -- where triggers fire, only the images tell which columns changed
                     CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
                          THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
                     jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint,
@@ -142,7 +142,7 @@ BEGIN
 END
 $engine$;
 
--- Closes the run: counts and digests of the images into the ledger; the script may put the commit fuse out.
+-- Closes the run: writes the counts and digests of the images to the ledger. The script may put out the commit fuse.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_close(fix jsonb, outcome text, changed bigint DEFAULT 0)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE

@@ -1,4 +1,4 @@
--- The ledger itself: how it is made, and how it follows the engine's version.
+-- The ledger itself: how it is created, and how it is upgraded.
 
 -- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself. It is
 -- created as version 1 and upgraded from there: a new ledger and an upgraded one are the same.
@@ -120,7 +120,7 @@ BEGIN
                            owner,
                            CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
     END IF;
-    -- What version 2 knows more: who logged in, which datafixes wrote the row, what a revert needs to know of the fix
+    -- Version 2 adds: who logged in, which version of datafixes wrote the row, what a revert needs to know of the fix
     -- (so that it needs no file), and why a fix was declined.
     PERFORM pg_temp.datafix_make(replace($sql$
         ALTER TABLE {ledger}

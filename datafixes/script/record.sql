@@ -1,5 +1,5 @@
--- What a recorded fix needs besides. Statement triggers with transition tables note what really changes in the fix's
--- tables, whoever does it: the fix's own statements, foreign keys, triggers. They live for this transaction only.
+-- What a recorded fix needs. Statement triggers with transition tables note what really changes in the fix's tables,
+-- whatever changes it: the fix's own statements, foreign keys, triggers. They live for this transaction only.
 
 -- Opens the run, and begins to record.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_recording(declared jsonb, version_table regclass, surroundings jsonb)
@@ -13,7 +13,7 @@ BEGIN
     END LOOP;
     PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_recording '
                                  '(fix jsonb, surroundings jsonb, definition text) ON COMMIT DROP');
-    -- a role that the statements set and leave set is to be told so
+    -- for the message to a role that the statements set and did not reset
     PERFORM pg_temp.datafix_make('GRANT SELECT ON pg_temp.datafix_recording TO PUBLIC');
     INSERT INTO pg_temp.datafix_recording VALUES (fix, surroundings, pg_temp.datafix_definition(fix));
     PERFORM pg_temp.datafix_watch();
@@ -97,6 +97,7 @@ BEGIN
 END
 $engine$;
 
+-- Refuses TRUNCATE: no trigger sees the rows that it removes.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_truncate()
 RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -470,7 +471,7 @@ BEGIN
               FROM pg_temp.datafix_expected_{{n}} AS e
               FULL JOIN pg_temp.datafix_actual_{{n}} AS a ON {{e.key = a.key}}
               LEFT JOIN %3$s AS t ON {{e.key = t.key}}
-             -- a kind of which only a number is expected names no rows
+             -- a kind that is expected by number names no rows
              WHERE e.datafix_kind IS NOT NULL OR a.datafix_kind = ANY (ARRAY(SELECT jsonb_array_elements_text($1))))
         SELECT count(*), string_agg(key || ' ' || verdict, '; ' ORDER BY key) FROM looked_at WHERE verdict IS NOT NULL
     $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'target')) INTO wrong, which USING fix -> 'named_kinds';

@@ -1,11 +1,11 @@
--- What a revert needs besides. It works from the images alone, whatever kind of change made them:
+-- What a revert needs. It works from the images alone, whatever kind of change made them:
 --   a before- and an after-image   the fix changed the row: what it wrote goes back
 --   a before-image only            the fix deleted the row: it is inserted again
 --   an after-image only            the fix inserted the row: it is deleted
 -- For the fix's table number N, pg_temp.datafix_restore_N holds one line for each of these rows: its key, the values
 -- to restore, its state, and the action: update, delete, insert, or replace (delete and insert).
 
--- Opens the run that takes back another. NULL where that one changed nothing.
+-- Opens the run that takes back another. NULL where that run changed nothing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_revert(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -161,7 +161,7 @@ BEGIN
              ON has IS NULL AND renamed -> 'position' = was -> 'position'
      WHERE has ->> 'type' IS DISTINCT FROM was ->> 'type' OR has -> 'generated' IS DISTINCT FROM was -> 'generated'
         OR has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of'
-        -- columns are numbered anew where the database was restored from a dump
+        -- a restore from a dump renumbers columns
         OR last -> 'shape' -> 'target' = fix -> 'target_oid' AND has -> 'position' <> was -> 'position';
     -- A table that was dropped and made again has another oid; so has everything in a database that was restored from
     -- a dump, the ledger included.
@@ -203,7 +203,7 @@ BEGIN
             IF named.digest = (shape ->> 'digest_by_name')::numeric THEN
                 RETURN;
             END IF;
-        -- Version 0.1 kept the digest with numbers only: in another database nobody can tell.
+        -- Version 0.1 kept the digest with numbers only: in another database it cannot be compared.
         ELSIF NOT shape ? 'types' AND NOT pg_temp.datafix_was_here(fix, shape)
               AND EXISTS (SELECT FROM jsonb_array_elements(columns) AS c WHERE c ->> 'kept' ~ '^reg') THEN
             RETURN;

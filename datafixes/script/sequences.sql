@@ -1,6 +1,6 @@
--- What hands out the numbers of runs and images.
+-- The sequences behind the numbers of runs and images.
 
--- The sequences of the ledger and of the audit tables hand out numbers that no row has yet.
+-- The next numbers of the ledger and of the audit tables are not taken yet.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_sequences(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN

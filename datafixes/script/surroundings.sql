@@ -36,9 +36,9 @@ BEGIN
 END
 $engine$;
 
--- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds what it
--- names without a schema where it finds it after any other statement of this session; the statement itself means what
--- it says.
+-- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds
+-- unqualified names as after any other statement of this session; the statement's own names are found in pg_catalog
+-- first.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_make(statement text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -72,9 +72,9 @@ BEGIN
 END
 $engine$;
 
--- What this transaction did to every table so far: what it counted, the table's file, and whether it holds the table
--- exclusively, as only DDL needs to. Large objects are rows of a system table. Where nothing is counted, the locks
--- tell that rows may have been written.
+-- What this transaction did to every table so far: the rows that were counted, the table's file, and whether it holds
+-- the table exclusively, as only DDL needs to. Large objects are rows of a system table. Where nothing is counted,
+-- the locks tell that rows may have been written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_counts()
 RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint,
                deleted bigint, uncounted text, locks text[])
@@ -94,6 +94,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
        AND (n.nspname !~ '^pg_' OR c.oid = 'pg_largeobject'::regclass)
 $engine$;
 
+-- Whether triggers of the table, or of its partitions, fire: they may change more than the fix does.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_has_triggers(fix jsonb)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT (fix -> 'fire_triggers')::boolean
@@ -152,7 +153,8 @@ BEGIN
                             ELSE EXISTS (SELECT FROM pg_locks AS l
                                           WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock'
                                             AND l.relation = was.relation) END AS altered,
-                   -- what was locked by DDL before is locked once more, in another mode, by whatever writes rows
+                   -- a table that DDL had locked before is locked again, in another mode, by a statement that writes
+                   -- rows
                    CASE WHEN 'RowExclusiveLock' = ANY (now.locks) OR NOT now.locks <@ was.locks
                         THEN now.uncounted END AS uncounted,
                    'RowExclusiveLock' = ANY (was.locks) AS before
@@ -250,6 +252,7 @@ BEGIN
 END
 $engine$;
 
+-- Switches them on as they were.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_switch_triggers_on(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE

@@ -156,6 +156,7 @@ BEGIN
 END
 $engine$;
 
+-- Drops these views: they depend on every audit table of the schema.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_change_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
