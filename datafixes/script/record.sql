@@ -423,7 +423,7 @@ BEGIN
     END LOOP;
     IF wrong <> '{}' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('the rows that changed are not those expected: %s', array_to_string(wrong, '; ')),
+            format('row counts are not as expected: %s', array_to_string(wrong, '; ')),
             hint => pg_temp.datafix_ways_on(fix)
                     || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one '
                                                'inserted.', string_agg(t ->> 'target', ', '))

@@ -186,7 +186,7 @@ def test_other_rows_of_the_table_that_a_trigger_changes_are_found(
         fixes.apply(database, declared())
     assert others in str(caught.value)
     assert contents(database) == before
-    with pytest.raises(Refused, match="other rows changed than expected"):
+    with pytest.raises(Refused, match="row counts are not as expected"):
         fixes.record(database, recorded(), "UPDATE item SET v = v + 10 WHERE id <= 2")
     assert contents(database) == before
 

@@ -77,6 +77,22 @@ def test_a_fix_is_refused_in_one_way() -> None:
     ] == ["datafix_refuse_fix"]
 
 
+def test_columns_beside_those_of_a_table_have_reserved_names() -> None:
+    # Temporary tables hold columns of the user's table and the engine's own. A table whose columns are called so is
+    # refused, by this pattern.
+    pattern = "".join(
+        re.findall(r"'([^']*)'", ENGINE["guards.sql"].split("c ->> 'name' ~ ")[1].split(";")[0])
+    )
+    own = {
+        name
+        for text in ENGINE.values()
+        for name in re.findall(r"\b(?:false|NULL::\w+|END|datafix_image text) AS (datafix_[a-z_]+)\b", text)
+    }
+    reserved = re.compile(pattern.split("|[{]")[0])
+    assert own >= {"datafix_state", "datafix_contested"}
+    assert [name for name in sorted(own) if not reserved.match(name)] == []
+
+
 def test_functions_pin_the_search_path() -> None:
     # Operators and functions without a schema are found there, whatever the caller has set.
     loose = {

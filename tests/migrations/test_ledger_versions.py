@@ -216,8 +216,8 @@ def test_a_role_that_does_not_own_the_ledger_names_who_does(project: Project) ->
     try:
         theirs = project.process("-x", f"url={database.url_for('deployer_of_01')}", "upgrade", "head")
         assert theirs.code == 255
-        assert "only its owner postgres may do that" in theirs.last_line
-        assert "Let postgres run this upgrade once" in theirs.last_line
+        assert "which only its owner postgres may do" in theirs.last_line
+        assert "Let postgres run this migration once" in theirs.last_line
         project.revision("a3", "a2", "op.update_ledger()")
         ran(project, "upgrade", "head")
         project.revision("a4", "a3", "op.apply_datafix(fix)", top=A3)
