@@ -29,7 +29,7 @@ BEGIN
             format('the sequence %s would hand out %s next, and %s has numbers up to %s, as after a switchover by '
                    'logical replication or a restore of data alone',
                    sequence, next, relation, taken),
-            hint => format('Nothing was changed. Advance it: SELECT setval(%L, (SELECT max(%I) FROM %s));',
+            hint => format('Nothing was changed. Bring it forward: SELECT setval(%L, (SELECT max(%I) FROM %s));',
                            sequence, numbered, relation));
     END IF;
 END
