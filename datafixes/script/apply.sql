@@ -1,6 +1,6 @@
--- What an apply needs besides: looks at what was found, at what was changed, and refuses.
+-- What an apply needs: it checks what was found and what was changed, and refuses.
 
--- Opens the run. A declared fix has one table: all that is known of it stands beside what is known of the fix.
+-- Opens the run. A declared fix has one table: its keys are added to those of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -19,31 +19,37 @@ DECLARE
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT max(total), string_agg(key, ', ' ORDER BY position)
-          FROM (SELECT {{i.shown}} AS key, row_number() OVER (ORDER BY i.audit_id) AS position, count(*) OVER () AS total
-                  FROM %s AS i WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before') AS captured
+          FROM (SELECT {{i.shown}} AS key,
+                       row_number() OVER (ORDER BY i.audit_id) AS position,
+                       count(*) OVER () AS total
+                  FROM %s AS i
+                 WHERE i.audit_run_id = {{run}} AND i.audit_image = 'before') AS captured
          WHERE position <= 10
     $sql$, fix ->> 'audit')) INTO total, keys;
     RETURN keys || CASE WHEN total > 10 THEN format(' and %s more', total - 10) ELSE '' END;
 END
 $engine$;
 
--- Makes the table for the keys of the rows that are locked and copied: everything that follows is for these rows only.
+-- Creates the table for the keys of the rows that are locked and copied. Every later step is for these rows only.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
-        format('CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', fix ->> 'target')));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
+        fix ->> 'target')));
 END
 $engine$;
 
--- Notes the keys of the rows that were locked and copied; the planner knows how many they are.
+-- Notes the keys of the rows that were locked and copied. ANALYZE tells the planner how many they are.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
+    EXECUTE pg_temp.datafix_sql(fix, format(
+        'INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
         pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit'));
     ANALYZE pg_temp.datafix_captured;
-    PERFORM pg_temp.datafix_check_read_back(fix, format('%s AS t JOIN pg_temp.datafix_captured AS c ON {{c.key = t.key}}', fix ->> 'target'));
+    PERFORM pg_temp.datafix_check_read_back(fix, format(
+        '%s AS t JOIN pg_temp.datafix_captured AS c ON {{c.key = t.key}}', fix ->> 'target'));
 END
 $engine$;
 
@@ -55,8 +61,9 @@ BEGIN
         RETURN true;
     END IF;
     IF (fix -> 'required')::boolean THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: the condition of its rows does not hold here: %s', fix ->> 'fix', condition), NULL,
-            'Is this the database that the fix was written for? ' || pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('the condition of its rows does not hold here: %s', condition),
+            hint => 'Is this the database that the fix was written for? ' || pg_temp.datafix_ways_on(fix));
     END IF;
     PERFORM pg_temp.datafix_close(fix, 'not_applicable');
     RETURN false;
@@ -71,22 +78,25 @@ DECLARE
     expected  bigint := (fix -> 'rows_expected')::bigint;
     tolerance bigint := (fix -> 'tolerance')::bigint;
 BEGIN
-    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = 0 WHERE run_id = $2', fix ->> 'ledger') USING copied, (fix -> 'run')::bigint;
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = 0 WHERE run_id = $2', fix ->> 'ledger')
+      USING copied, (fix -> 'run')::bigint;
     IF copied = 0 AND NOT (fix -> 'required')::boolean THEN
         PERFORM pg_temp.datafix_close(fix, 'not_applicable');
         RETURN false;
     END IF;
     IF abs(copied - expected) > tolerance THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: found %s rows of %s, expected %s%s', fix ->> 'fix', copied, fix ->> 'target', expected,
-            CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END), NULL,
-            coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('found %s rows of %s, expected %s%s',
+                   copied, fix ->> 'target', expected,
+                   CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
+            hint => coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
     END IF;
     RETURN true;
 END
 $engine$;
 
--- The rows were named one by one. datafix_expected holds them, datafix_actual what stands in the table under their keys.
--- Returns whether there is something to change; refuses when one row is not the one the fix was written for.
+-- The rows were named one by one. datafix_expected holds them, datafix_actual the rows that the table has under their
+-- keys. Returns whether there is something to change; refuses when a row is not the one the fix was written for.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_rows(fix jsonb)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -113,7 +123,8 @@ BEGIN
                count(*) FILTER (WHERE verdict = 'already') AS already,
                count(*) FILTER (WHERE verdict = 'is missing') AS missing,
                count(*) FILTER (WHERE verdict NOT IN ('found', 'already')) AS wrong,
-               string_agg(key || ' ' || verdict, '; ' ORDER BY position) FILTER (WHERE verdict NOT IN ('found', 'already')) AS which,
+               string_agg(key || ' ' || verdict, '; ' ORDER BY position)
+                   FILTER (WHERE verdict NOT IN ('found', 'already')) AS which,
                string_agg(key, ', ' ORDER BY position) FILTER (WHERE verdict = 'already') AS as_wanted
           FROM looked_at
     $sql$, differs, pg_temp.datafix_difference(fix))) INTO seen;
@@ -124,18 +135,26 @@ BEGIN
         RETURN false;
     END IF;
     IF seen.wrong > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s %s not as expected: %s', fix ->> 'fix',
-            seen.wrong, fix ->> 'rows_expected', fix ->> 'target', CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
-            CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END), NULL, pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s of the %s expected rows of %s %s not as expected: %s',
+                   seen.wrong, fix ->> 'rows_expected', fix ->> 'target',
+                   CASE seen.wrong WHEN 1 THEN 'is' ELSE 'are' END,
+                   CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END),
+            hint => pg_temp.datafix_ways_on(fix));
     END IF;
     IF seen.found <> (SELECT count(*) FROM pg_temp.datafix_captured) THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the expected rows of %s were found, and %s rows were copied: the condition '
-            'reaches rows that were not named', fix ->> 'fix', seen.found, fix ->> 'target', (SELECT count(*) FROM pg_temp.datafix_captured)));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s of the expected rows of %s were found, but %s rows were copied: the condition matches rows '
+                   'that are not named',
+                   seen.found, fix ->> 'target', (SELECT count(*) FROM pg_temp.datafix_captured)));
     END IF;
     IF seen.already > (fix -> 'already_at_most')::bigint THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
-            fix ->> 'fix', seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600), fix ->> 'already_at_most'), NULL,
-            pg_temp.datafix_ways_on(fix) || '. If that many are tolerable, say so in Rows(already_at_most=...)');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s of the %s expected rows of %s are already as wanted (%s), and at most %s may be',
+                   seen.already, fix ->> 'rows_expected', fix ->> 'target', left(seen.as_wanted, 600),
+                   fix ->> 'already_at_most'),
+            hint => pg_temp.datafix_ways_on(fix)
+                    || '. To tolerate that many: Rows(already_at_most=...)');
     END IF;
     IF seen.found = 0 THEN
         PERFORM pg_temp.datafix_close(fix, 'already');
@@ -148,70 +167,95 @@ $engine$;
 -- The SQL expression that says how a row's identity differs: "symbol is AAPL, not QCOM".
 CREATE OR REPLACE FUNCTION pg_temp.datafix_difference(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT coalesce('concat_ws('', '', ' || string_agg(format(
-               'CASE WHEN e.%1$I IS DISTINCT FROM a.%1$I THEN format(%2$L, a.%1$I, e.%1$I) END', i,
-               replace(i, '%', '%%') || CASE WHEN pg_temp.datafix_hides(fix, i) THEN ' is (masked)' ELSE ' is %s, not %s' END), ', ') || ')', '''''')
+    SELECT coalesce('concat_ws('', '', '
+                    || string_agg(format('CASE WHEN e.%1$I IS DISTINCT FROM a.%1$I '
+                                         'THEN format(%2$L, a.%1$I, e.%1$I) END',
+                                         i, replace(i, '%', '%%')
+                                            || CASE WHEN pg_temp.datafix_hides(fix, i) THEN ' is (masked)'
+                                                    ELSE ' is %s, not %s' END), ', ')
+                    || ')', '''''')
       FROM jsonb_array_elements_text(fix -> 'identity') AS i
 $engine$;
 
--- Captured = changed: a trigger or a policy that swallows a row must not pass (C2).
+-- Captured = changed: a trigger or a policy that swallows a row must not go unnoticed.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_changed(fix jsonb, copied bigint, changed bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF changed IS DISTINCT FROM copied THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were copied and %s changed; a trigger stands in the way',
-            fix ->> 'fix', copied, fix ->> 'target', changed), NULL,
-            'Nothing was changed. Triggers: ' || coalesce((SELECT string_agg(tgname, ', ') FROM pg_trigger
-                WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s were copied, but %s changed: a trigger prevents the change',
+                   copied, fix ->> 'target', changed),
+            hint => 'Nothing was changed. Triggers: '
+                    || coalesce((SELECT string_agg(tgname, ', ')
+                                   FROM pg_trigger
+                                  WHERE tgrelid = (fix ->> 'target_oid')::oid AND NOT tgisinternal), 'none') || '.');
     END IF;
-    PERFORM pg_temp.datafix_count(fix, CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END, CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
+    PERFORM pg_temp.datafix_count(fix,
+        CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END,
+        CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
         CASE fix ->> 'change' WHEN 'delete' THEN changed ELSE 0 END);
 END
 $engine$;
 
--- A plain value arrives as it was written: no column rounds it, cuts it or drops its zone (A5, C41). "given" holds pairs
+-- A plain value arrives as it was written: no column rounds it, cuts it or drops its time zone. "given" holds pairs
 -- of a column and a value as text.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_arrival(fix jsonb, relation regclass, given jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET extra_float_digits = 1 AS $engine$
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET extra_float_digits = 1 AS $engine$
 DECLARE
     one     record;
     arrived text;
 BEGIN
     FOR one IN
         SELECT a.attname, pair ->> 1 AS written, format_type(b.base, b.typmod) AS exact,
-               CASE WHEN format_type(b.base, NULL) IN ('numeric', 'smallint', 'integer', 'bigint', 'real', 'double precision') THEN 'numeric'
-                    WHEN b.base = 'date'::regtype THEN 'timestamp' ELSE format_type(b.base, -1) END AS loose
+               CASE WHEN format_type(b.base, NULL) IN ('numeric', 'smallint', 'integer', 'bigint', 'real',
+                                                       'double precision') THEN 'numeric'
+                    WHEN b.base = 'date'::regtype THEN 'timestamp'
+                    ELSE format_type(b.base, -1) END AS loose
           FROM jsonb_array_elements(given) AS pair
           JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = pair ->> 0
           JOIN pg_type AS t ON t.oid = a.atttypid
-          CROSS JOIN LATERAL (SELECT coalesce(nullif(t.typbasetype, 0), t.oid), CASE WHEN t.typbasetype <> 0 THEN t.typtypmod ELSE a.atttypmod END) AS b (base, typmod)
-         WHERE format_type(b.base, NULL) ~ '^(numeric|smallint|integer|bigint|real|double precision|date|character varying|character|interval|(timestamp|time) with.*)$'
+          CROSS JOIN LATERAL (
+               SELECT coalesce(nullif(t.typbasetype, 0), t.oid),
+                      CASE WHEN t.typbasetype <> 0 THEN t.typtypmod ELSE a.atttypmod END) AS b (base, typmod)
+         WHERE format_type(b.base, NULL) ~ '^(numeric|smallint|integer|bigint|real|double precision|date|'
+                                           'character varying|character|interval|(timestamp|time) with.*)$'
     LOOP
         IF one.loose ~ 'without time zone$' AND one.written ~* '\d:\d\d.*([+-]\d\d(:?\d\d)*|z)$' THEN
             arrived := 'a time without the zone';
         ELSE
-            EXECUTE format('SELECT CAST(%1$s AS text) WHERE CAST(CAST(%1$s AS text) AS %2$s) IS DISTINCT FROM CAST(%3$L AS %2$s)',
-                format(CASE WHEN one.loose = 'numeric' THEN 'CAST(CAST(%L AS numeric) AS %s)' ELSE 'CAST(%L AS %s)' END, one.written, one.exact),
+            EXECUTE format('SELECT CAST(%1$s AS text) '
+                           'WHERE CAST(CAST(%1$s AS text) AS %2$s) IS DISTINCT FROM CAST(%3$L AS %2$s)',
+                format(CASE WHEN one.loose = 'numeric' THEN 'CAST(CAST(%L AS numeric) AS %s)'
+                            ELSE 'CAST(%L AS %s)' END, one.written, one.exact),
                 one.loose, one.written) INTO arrived;
         END IF;
         IF arrived IS NOT NULL THEN
-            PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %I is %s and would keep %s', fix ->> 'fix', one.attname, one.exact,
-                CASE WHEN pg_temp.datafix_hides(fix, one.attname) THEN 'another value than (masked)' ELSE format('%L as %s', one.written, arrived) END), NULL, 'Nothing was changed. Write the value as the column keeps it.');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+                format('%I is %s and would keep %s',
+                       one.attname, one.exact,
+                       CASE WHEN pg_temp.datafix_hides(fix, one.attname) THEN 'another value than (masked)'
+                            ELSE format('%L as %s', one.written, arrived) END),
+                hint => 'Nothing was changed. Write the value as the column keeps it.');
         END IF;
     END LOOP;
 END
 $engine$;
 
--- What the fix set as plain values stands in every changed row, bit for bit: datafix_wanted holds them in their types.
+-- Every changed row has the plain values that the fix set, bit for bit: datafix_wanted holds them in their types.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_wanted(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    wanted  text[] := ARRAY(SELECT a.attname FROM pg_attribute AS a WHERE a.attrelid = 'pg_temp.datafix_wanted'::regclass AND a.attnum > 0);
+    wanted  text[] := ARRAY(SELECT a.attname
+                              FROM pg_attribute AS a
+                             WHERE a.attrelid = 'pg_temp.datafix_wanted'::regclass AND a.attnum > 0);
     columns text;
     example text;
 BEGIN
-    SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || %3$s END', c, c || ' is ',
-               CASE WHEN pg_temp.datafix_hides(fix, c) THEN '''(masked)''' ELSE format('coalesce(quote_literal(t.%I::text), ''NULL'')', c) END), ', ')
+    SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || %3$s END',
+                             c, c || ' is ',
+                             CASE WHEN pg_temp.datafix_hides(fix, c) THEN '''(masked)'''
+                                  ELSE format('coalesce(quote_literal(t.%I::text), ''NULL'')', c) END), ', ')
       INTO columns FROM unnest(wanted) AS c;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT min({{t.shown}} || ': ' || array_to_string(ARRAY[%s], ', '))
@@ -221,23 +265,27 @@ BEGIN
         (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(wanted) AS c),
         (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(wanted) AS c))) INTO example;
     IF example IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: a trigger of %s wrote something else than the fix did: %s',
-            fix ->> 'fix', fix ->> 'target', left(example, 300)), NULL,
-            'Nothing was changed. Leave that column to the trigger, or set what it writes.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('a trigger of %s wrote other values than the fix: %s', fix ->> 'target', left(example, 300)),
+            hint => 'Nothing was changed. Leave that column to the trigger, or set what it writes.');
     END IF;
 END
 $engine$;
 
--- Every captured row has its after-image; a key that changed under a trigger's hands would be missing here.
+-- Every captured row has its after-image; a row whose key a trigger changed would be missing here.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after(fix jsonb, changed bigint, after bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF after IS DISTINCT FROM (CASE WHEN fix ->> 'change' = 'delete' THEN 0 ELSE changed END) THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s were changed and %s are there afterwards; a trigger '
-            'moved, removed or restored rows', fix ->> 'fix', changed, fix ->> 'target', after));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s were changed, but %s exist afterwards: a trigger moved, removed or restored rows',
+                   changed, fix ->> 'target', after));
     END IF;
-    PERFORM pg_temp.datafix_check_rows(fix, CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END, CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
-        CASE fix ->> 'change' WHEN 'delete' THEN changed ELSE 0 END, 'EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})');
+    PERFORM pg_temp.datafix_check_rows(fix,
+        CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END,
+        CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,
+        CASE fix ->> 'change' WHEN 'delete' THEN changed ELSE 0 END,
+        'EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})');
 END
 $engine$;
 
@@ -246,14 +294,15 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_ensured(fix jsonb, failing bigi
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF failing <> 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s of the changed rows of %s do not meet the post-condition: %s',
-            fix ->> 'fix', failing, fix ->> 'target', condition));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s of the changed rows of %s do not meet the post-condition: %s',
+                   failing, fix ->> 'target', condition));
     END IF;
 END
 $engine$;
 
--- Rows of other tables that would be deleted or changed along with the rows captured: a refusal, because no image of
--- them would exist. (NO ACTION and RESTRICT are refused by PostgreSQL itself.)
+-- Refuses where rows of other tables would be deleted or changed with the captured rows, because no image of them
+-- would exist. (PostgreSQL itself refuses NO ACTION and RESTRICT.)
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_cascades(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -263,11 +312,14 @@ BEGIN
     FOR reference IN
         SELECT c.* FROM pg_constraint AS c
          WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
-           -- a partitioned child's own key stands for those of its partitions; a target that is a partition has only a copy
-           AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+           -- the key of a partitioned child covers its partitions' keys; a target that is a partition has only a copy
+           AND NOT EXISTS (SELECT FROM pg_constraint AS parent
+                            WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
            AND CASE WHEN fix ->> 'change' = 'delete' THEN c.confdeltype IN ('c', 'n', 'd')
                     ELSE c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
-                        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) AND fix -> 'set' ? a.attname::text) END
+                        SELECT FROM pg_attribute AS a
+                         WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
+                           AND fix -> 'set' ? a.attname::text) END
          ORDER BY c.conname
     LOOP
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -275,9 +327,12 @@ BEGIN
              WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})
         $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference))) INTO followers;
         IF followers > 0 THEN
-            PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: %s rows of %s refer to these rows of %s (%s) and would be changed or '
-                'deleted with them, without a copy', fix ->> 'fix', followers, reference.conrelid::regclass, fix ->> 'target', reference.conname), NULL,
-                'Nothing was changed. Fix those rows first, or record the fix (RecordedFix) and name both tables, so that both are copied.');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
+                format('%s rows of %s refer to these rows of %s (%s) and would be changed or deleted with them, '
+                       'without a copy',
+                       followers, reference.conrelid::regclass, fix ->> 'target', reference.conname),
+                hint => 'Nothing was changed. Fix those rows first, or record the fix (RecordedFix) and name both '
+                        'tables, so that both are copied.');
         END IF;
     END LOOP;
 END

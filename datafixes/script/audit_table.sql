@@ -1,7 +1,9 @@
--- Audit tables and the ledger: made and dropped by migrations.
+-- Audit tables and the ledger: created and dropped by migrations.
 
--- An audit table for a target: its columns in the types in which they are kept, then whose image it is.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_create_audit_table(target_schema text, target_table text, audit_schema text, audit_table text)
+-- Creates an audit table for a target: the target's columns in the types in which they are kept, then the columns
+-- that say which run wrote the image.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_create_audit_table(target_schema text, target_table text,
+                                                              audit_schema text, audit_table text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target  oid   := pg_temp.datafix_relation(target_schema, target_table);
@@ -9,23 +11,38 @@ DECLARE
     columns jsonb;
     clash   text;
 BEGIN
-    IF target IS NULL OR (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = target) THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('audit table %s: %I.%I is not an ordinary or partitioned table', label, target_schema, target_table));
+    IF target IS NULL
+       OR (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = target) THEN
+        PERFORM pg_temp.datafix_refuse('DF004',
+            format('audit table %s: %I.%I is not an ordinary or partitioned table',
+                   label, target_schema, target_table));
     ELSIF pg_temp.datafix_relation(audit_schema, audit_table) IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: there is something of that name already', label), NULL,
-            'Give the audit table another name. If alembic_version was set back by hand, set it forward again with alembic stamp.');
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: a relation of that name already exists', label),
+            hint => 'Give the audit table another name. If alembic_version was set back by hand, set it forward '
+                    'again with alembic stamp.');
     END IF;
     columns := pg_temp.datafix_columns(target);
     SELECT string_agg(c ->> 'name', ', ') INTO clash FROM jsonb_array_elements(columns) AS c
      WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');
     IF clash IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: %I.%I has columns that the audit table needs for itself: %s', label, target_schema, target_table, clash));
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: %I.%I has columns whose names the audit table uses itself: %s',
+                   label, target_schema, target_table, clash));
     END IF;
-    PERFORM pg_temp.datafix_make(format(E'CREATE TABLE %s (\n    %s,\n    audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n    audit_run_id bigint NOT NULL,\n'
-                   '    audit_image text NOT NULL CHECK (audit_image IN (''before'', ''after'')),\n    audit_recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)', label,
-        (SELECT string_agg(format('%I %s', c ->> 'name', c ->> 'kept'), E',\n    ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c)));
+    PERFORM pg_temp.datafix_make(format($sql$
+        CREATE TABLE %s (
+            %s,
+            audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            audit_run_id bigint NOT NULL,
+            audit_image text NOT NULL CHECK (audit_image IN ('before', 'after')),
+            audit_recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        )
+    $sql$, label, (SELECT string_agg(format('%I %s', c ->> 'name', c ->> 'kept'), ', ' ORDER BY (c -> 'position')::int)
+                     FROM jsonb_array_elements(columns) AS c)));
     PERFORM pg_temp.datafix_make(format('CREATE INDEX ON %s (audit_run_id)', label));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %s IS %L', label, format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table)));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %s IS %L', label,
+        format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table)));
     PERFORM pg_temp.datafix_keep_private(label);
     IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
         PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
@@ -34,9 +51,10 @@ BEGIN
 END
 $engine$;
 
--- Brings an audit table to the shape of a target that has gained columns, and the view beside it. Columns that the target
--- lost stay: there are copies in them.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_update_audit_table(target_schema text, target_table text, audit_schema text, audit_table text)
+-- Adds to an audit table, and to the view beside it, the columns that its target has gained. Columns that the target
+-- lost stay, because they hold copies.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_update_audit_table(target_schema text, target_table text,
+                                                              audit_schema text, audit_table text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target  oid   := pg_temp.datafix_relation(target_schema, target_table);
@@ -47,18 +65,26 @@ DECLARE
     missing text;
 BEGIN
     IF target IS NULL OR audit IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('audit table %s: there is no table %s', label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
+        PERFORM pg_temp.datafix_refuse('DF004',
+            format('audit table %s: there is no table %s',
+                   label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
     END IF;
     EXECUTE format('LOCK TABLE %s', label);
     columns := pg_temp.datafix_columns(target);
-    SELECT string_agg(format('%I is %s, and %s there', c ->> 'name', c ->> 'type', format_type(a.atttypid, a.atttypmod)), '; ')
-           FILTER (WHERE format_type(a.atttypid, a.atttypmod) <> c ->> 'kept'),
-           string_agg(format('ADD COLUMN %I %s', c ->> 'name', c ->> 'kept'), ', ' ORDER BY (c -> 'position')::int) FILTER (WHERE a.attname IS NULL)
+    SELECT string_agg(format('%I is %s, and %s there',
+                             c ->> 'name', c ->> 'type', format_type(a.atttypid, a.atttypmod)), '; ')
+               FILTER (WHERE format_type(a.atttypid, a.atttypmod) <> c ->> 'kept'),
+           string_agg(format('ADD COLUMN %I %s', c ->> 'name', c ->> 'kept'), ', ' ORDER BY (c -> 'position')::int)
+               FILTER (WHERE a.attname IS NULL)
       INTO other, missing
-      FROM jsonb_array_elements(columns) AS c LEFT JOIN pg_attribute AS a ON a.attrelid = audit AND a.attname = c ->> 'name' AND a.attnum > 0 AND NOT a.attisdropped;
+      FROM jsonb_array_elements(columns) AS c
+      LEFT JOIN pg_attribute AS a
+             ON a.attrelid = audit AND a.attname = c ->> 'name' AND a.attnum > 0 AND NOT a.attisdropped;
     IF other IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('audit table %s: it cannot follow %I.%I, whose columns have other types now: %s', label, target_schema, target_table, other), NULL,
-            'What is in it keeps its type. Make a new audit table, and name it in the fixes from now on.');
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: columns of %I.%I have other types now: %s',
+                   label, target_schema, target_table, other),
+            hint => 'Its copies keep their types. Create a new audit table, and name it in new fixes.');
     END IF;
     IF missing IS NOT NULL THEN
         PERFORM pg_temp.datafix_make(format('ALTER TABLE %s %s', label, missing));
@@ -69,15 +95,16 @@ BEGIN
 END
 $engine$;
 
--- Drops an audit table, and with the last one its ledger. Refuses while they hold what cannot be had again.
+-- Drops an audit table, and with the last one its ledger. Refuses while they hold what exists nowhere else.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_audit_table(audit_schema text, audit_table text, discard boolean)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     audit  oid    := pg_temp.datafix_relation(audit_schema, audit_table);
     label  text   := format('%I.%I', audit_schema, audit_table);
     ledger text   := format('%I.datafix_run', audit_schema);
-    told   text   := format('Keep it. To throw the copies away all the same: alembic -x discard=%s downgrade ...',
-                           CASE WHEN audit_table ~ '^[A-Za-z0-9_.]+$' THEN audit_table ELSE quote_literal(audit_table) END);
+    advice text   := format('Keep it. To discard the copies: alembic -x discard=%s downgrade ...',
+                            CASE WHEN audit_table ~ '^[A-Za-z0-9_.]+$' THEN audit_table
+                                 ELSE quote_literal(audit_table) END);
     images bigint := 0;
     runs   bigint := 0;
     others bigint;
@@ -87,21 +114,31 @@ BEGIN
         EXECUTE format('SELECT count(*), count(DISTINCT audit_run_id) FROM %s', label) INTO images, runs;
     END IF;
     IF images > 0 AND NOT discard THEN
-        PERFORM pg_temp.datafix_refuse('DF013', format('audit table %s: it holds %s images of %s runs, the only copies of what was there before', label, images, runs), NULL, told);
+        PERFORM pg_temp.datafix_refuse('DF013',
+            format('audit table %s: it holds %s images of %s runs, the only copies of what was there before',
+                   label, images, runs),
+            hint => advice);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %I.%I', audit_schema, audit_table || '_changes'));
     PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %s', label));
     PERFORM pg_temp.datafix_create_change_views(audit_schema);
-    SELECT count(DISTINCT a.attrelid) INTO others FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    SELECT count(DISTINCT a.attrelid) INTO others
+      FROM pg_attribute AS a
+      JOIN pg_class AS c ON c.oid = a.attrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = audit_schema AND c.relkind = 'r' AND a.attname = 'audit_run_id' AND NOT a.attisdropped;
     IF others > 0 OR pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
         RETURN;
     END IF;
     EXECUTE format('LOCK TABLE %s, %s', ledger, ledger || '_table');
-    EXECUTE format('SELECT count(*) FROM %s WHERE outcome NOT IN (''not_applicable'', ''declined'', ''already'', ''failed'')', ledger) INTO runs;
+    EXECUTE format('SELECT count(*) FROM %s '
+                   'WHERE outcome NOT IN (''not_applicable'', ''declined'', ''already'', ''failed'')', ledger)
+       INTO runs;
     IF runs > 0 AND NOT discard THEN
-        PERFORM pg_temp.datafix_refuse('DF013', format('ledger %s: it holds %s runs that changed rows', ledger, runs), NULL, told);
+        PERFORM pg_temp.datafix_refuse('DF013',
+            format('ledger %s: it holds %s runs that changed rows', ledger, runs),
+            hint => advice);
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));

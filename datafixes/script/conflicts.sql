@@ -1,11 +1,13 @@
--- What stands in the way of a revert: rows that somebody changed, removed, took or refers to since.
+-- What blocks a revert: rows that somebody has changed, removed, taken or referred to since.
 
 -- The rows as the fix left them, in the target's own types: what the author's expressions can read.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''after''',
-        pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run')));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
+        CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS
+        SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = 'after'
+    $sql$, pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run')));
 END
 $engine$;
 
@@ -17,9 +19,10 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
            WITH ORDINALITY AS i (sql, name, n)
 $engine$;
 
--- What tells the rows apart is evaluated on the rows as the fix left them ("then"), and as they are ("now"). These return the
--- statements that make the tables for that, and fill them; they hold the author's SQL, and run in the revert's own block,
--- under the caller's settings. Where nothing tells the rows apart, there is nothing to do.
+-- What tells the rows apart is evaluated on the rows as the fix left them ("then"), and as they are ("now"). These
+-- two functions return the statements that make the tables for that, and that fill them. The statements hold the
+-- author's SQL: they run in the revert's own block, under the caller's settings. Where nothing tells the rows apart,
+-- they do nothing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_identity(fix jsonb, moment text)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -28,18 +31,22 @@ BEGIN
     ELSIF moment = 'then' THEN
         PERFORM pg_temp.datafix_keep_left(fix);
     END IF;
-    RETURN pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_%s_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, %s FROM %s WITH NO DATA',
+    RETURN pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_%s_{{n}} ON COMMIT DROP AS SELECT {{target.key}}, %s FROM %s WITH NO DATA',
         moment, pg_temp.datafix_identities(fix), fix ->> 'target'));
 END
 $engine$;
 
 CREATE OR REPLACE FUNCTION pg_temp.datafix_fill_identity(fix jsonb, moment text)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT CASE WHEN fix -> 'identity' = '[]' THEN 'SELECT' ELSE pg_temp.datafix_sql(fix, format(
-        'INSERT INTO pg_temp.datafix_%s_{{n}} SELECT {{target.key}}, %s FROM %s', moment, pg_temp.datafix_identities(fix),
-        CASE moment WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
-             ELSE format('%s WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair WHERE {{datafix_pair.key = target.key}})',
-                         fix ->> 'target') END)) END
+    SELECT CASE WHEN fix -> 'identity' = '[]' THEN 'SELECT'
+                ELSE pg_temp.datafix_sql(fix, format(
+                    'INSERT INTO pg_temp.datafix_%s_{{n}} SELECT {{target.key}}, %s FROM %s',
+                    moment, pg_temp.datafix_identities(fix),
+                    CASE moment
+                        WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
+                        ELSE format('%s WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair '
+                                    'WHERE {{datafix_pair.key = target.key}})', fix ->> 'target') END)) END
 $engine$;
 
 -- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
@@ -53,12 +60,13 @@ BEGIN
         UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'taken', datafix_action = NULL
           FROM pg_temp.datafix_then_{{n}} AS was JOIN pg_temp.datafix_now_{{n}} AS has ON {{was.key = has.key}}
          WHERE {{r.key = has.key}} AND r.datafix_state <> 'already back' AND (%s)
-    $sql$, (SELECT string_agg(format('was.%1$I IS DISTINCT FROM has.%1$I', i), ' OR ') FROM jsonb_array_elements_text(fix -> 'identity') AS i)));
+    $sql$, (SELECT string_agg(format('was.%1$I IS DISTINCT FROM has.%1$I', i), ' OR ')
+              FROM jsonb_array_elements_text(fix -> 'identity') AS i)));
 END
 $engine$;
 
--- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows alone,
--- overwrite restores rows that changed since. Nothing overwrites a row that is gone, taken or referred to.
+-- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows
+-- alone, overwrite restores rows that changed since. Nothing overwrites a row that is gone, taken or referred to.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_settle_conflicts(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -73,45 +81,57 @@ BEGIN
     IF policy = 'overwrite' THEN
         FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
             EXECUTE pg_temp.datafix_sql(one, $sql$
-                UPDATE pg_temp.datafix_restore_{{n}} SET datafix_state = 'overwritten', datafix_action = CASE WHEN datafix_inserted THEN 'delete' ELSE 'update' END
+                UPDATE pg_temp.datafix_restore_{{n}}
+                   SET datafix_state = 'overwritten',
+                       datafix_action = CASE WHEN datafix_inserted THEN 'delete' ELSE 'update' END
                  WHERE datafix_state = 'changed since'
             $sql$);
         END LOOP;
     END IF;
-    LOOP        -- a row that is left alone keeps what others would need
+    LOOP        -- a row that is left alone keeps values that other rows would need
         PERFORM pg_temp.datafix_mark_referenced(fix);
         EXIT WHEN pg_temp.datafix_mark_taken(fix) = 0;
     END LOOP;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_sql(one, $sql$
-            SELECT count(*) AS rows, count(*) FILTER (WHERE r.datafix_state = 'overwritten') AS forced,
-                   count(*) FILTER (WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced')) AS standing, count(*) FILTER (WHERE r.datafix_state = 'already back') AS back
+            SELECT count(*) AS rows,
+                   count(*) FILTER (WHERE r.datafix_state = 'overwritten') AS forced,
+                   count(*) FILTER (WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced'))
+                   AS standing,
+                   count(*) FILTER (WHERE r.datafix_state = 'already back') AS back
               FROM pg_temp.datafix_restore_{{n}} AS r
         $sql$) INTO part;
         total := ARRAY[total[1] + part.rows, total[2] + part.forced, total[3] + part.standing, total[4] + part.back];
         IF part.standing > 0 THEN
             places := concat_ws(' and ', places, one ->> 'target');
-            -- which row such a one was before, nobody can tell: what would be inserted again may be there already
+            -- nobody can tell which row this was before: the row that would be inserted again may exist already
             by_image := by_image OR one -> 'key' = '[]';
         END IF;
     END LOOP;
     IF total[3] > 0 AND (policy <> 'skip' OR by_image) THEN
         PERFORM pg_temp.datafix_list_conflicts(fix);
         SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
-        PERFORM pg_temp.datafix_refuse('DF009', format('datafix %s: %s of %s rows of %s cannot be given back: %s', fix ->> 'fix', total[3], total[1],
-            places, left(which, 300)), E'\n' || pg_temp.datafix_conflict_table(total[3]),
-            CASE WHEN by_image THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were before. Set them to what the fix left, and revert again.' ELSE
-            format('Nothing was changed. Look at these rows; then set their values back by hand, or choose by name: alembic -x on_conflict=%1$s:skip downgrade ... '
-                   'leaves them alone%2$s', fix ->> 'fix', CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
-                   THEN format(', -x on_conflict=%s:overwrite restores them all the same', fix ->> 'fix') ELSE '' END) END);
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
+            format('%s of %s rows of %s cannot be given back: %s', total[3], total[1], places, left(which, 300)),
+            detail => E'\n' || pg_temp.datafix_conflict_table(total[3]),
+            hint => CASE WHEN by_image
+                THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were '
+                     'before. Set them to what the fix left, and revert again.'
+                ELSE format('Nothing was changed. Look at these rows. Then set their values back by hand, or choose: '
+                            'alembic -x on_conflict=%1$s:skip downgrade ... leaves them alone%2$s',
+                            fix ->> 'fix',
+                            CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
+                                 THEN format(', -x on_conflict=%s:overwrite restores them anyway', fix ->> 'fix')
+                                 ELSE '' END) END);
     END IF;
-    EXECUTE format('UPDATE %s SET rows_found = $1, rows_overwritten = $2, rows_skipped = $3, rows_already = $4 WHERE run_id = $5', fix ->> 'ledger')
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_overwritten = $2, rows_skipped = $3, rows_already = $4 '
+                   'WHERE run_id = $5', fix ->> 'ledger')
       USING total[1], total[2], total[3], total[4], (fix -> 'run')::bigint;
 END
 $engine$;
 
--- Rows that refer to rows which the revert would delete, or to values that it would change and the reference would follow;
--- unless the revert takes those rows away too, or makes them refer to something else.
+-- Rows that refer to rows which the revert would delete, or to values that it would change and the reference would
+-- follow; unless the revert deletes those rows too, or makes them refer to something else.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_referenced(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -124,10 +144,13 @@ BEGIN
     LOOP        -- until no more are found: a row that stays may refer to another one
         marked := 0;
         FOR pair IN
-            SELECT t AS one, c AS reference FROM pg_temp.datafix_tables(fix) AS t JOIN pg_constraint AS c ON c.contype = 'f' AND c.confrelid = (t ->> 'target_oid')::oid
-             -- a row without a key is deleted and inserted again, which is all the same to a reference without an action
+            SELECT t AS one, c AS reference
+              FROM pg_temp.datafix_tables(fix) AS t
+              JOIN pg_constraint AS c ON c.contype = 'f' AND c.confrelid = (t ->> 'target_oid')::oid
+             -- a row without a key is deleted and inserted again: a reference without an action does not notice
              WHERE (t -> 'key' <> '[]' OR c.confdeltype <> 'a')
-               AND NOT EXISTS (SELECT FROM pg_constraint AS parent WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+               AND NOT EXISTS (SELECT FROM pg_constraint AS parent
+                                WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
         LOOP
             one := pair.one;
             reference := pair.reference;
@@ -135,20 +158,30 @@ BEGIN
                 UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'referenced', datafix_action = NULL
                  WHERE (r.datafix_action = 'delete' %1$s) AND EXISTS (
                        SELECT FROM %2$s AS child JOIN %3$s AS t ON %4$s
-                        WHERE %8$s AND (r.datafix_action <> 'update' OR record_image_ne(ROW(%5$s), ROW(%6$s))) %7$s %9$s)
+                        WHERE %8$s
+                          AND (r.datafix_action <> 'update' OR record_image_ne(ROW(%5$s), ROW(%6$s))) %7$s %9$s)
             $sql$,
                 CASE WHEN reference.confupdtype IN ('c', 'n', 'd') AND EXISTS (
-                        SELECT FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey)
-                           AND one -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname))) THEN 'OR r.datafix_action = ''update''' ELSE '' END
-                -- to delete a row and insert it again is not the same to those
-                || CASE WHEN reference.confdeltype IN ('c', 'n', 'd', 'r') THEN 'OR r.datafix_action = ''replace''' ELSE '' END,
+                          SELECT FROM pg_attribute AS a
+                           WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey)
+                             AND one -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
+                     THEN 'OR r.datafix_action = ''update''' ELSE '' END
+                -- these notice when a row is deleted and inserted again
+                || CASE WHEN reference.confdeltype IN ('c', 'n', 'd', 'r')
+                        THEN 'OR r.datafix_action = ''replace''' ELSE '' END,
                 reference.conrelid::regclass, one ->> 'target', pg_temp.datafix_reference(reference),
-                pg_temp.datafix_referred_columns(reference, one, 'r'), pg_temp.datafix_referred_columns(reference, one, 't'),
-                coalesce((SELECT pg_temp.datafix_let_go(child, reference) FROM pg_temp.datafix_tables(fix) AS child WHERE (child ->> 'target_oid')::oid = reference.conrelid), ''),
-                CASE WHEN one -> 'key' <> '[]' THEN '{{r.key = t.key}}' ELSE 'r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
+                pg_temp.datafix_referred_columns(reference, one, 'r'),
+                pg_temp.datafix_referred_columns(reference, one, 't'),
+                coalesce((SELECT pg_temp.datafix_let_go(child, reference)
+                            FROM pg_temp.datafix_tables(fix) AS child
+                           WHERE (child ->> 'target_oid')::oid = reference.conrelid), ''),
+                CASE WHEN one -> 'key' <> '[]' THEN '{{r.key = t.key}}'
+                     ELSE 'r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
                 -- another row that is restored has the value that they refer to
-                CASE WHEN reference.confdeltype = 'a' AND pg_temp.datafix_referred_columns(reference, one, 'r') <> 'NULL'
-                     THEN format('AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS heir WHERE heir.datafix_action IN (''insert'', ''update'', ''replace'') AND %s)',
+                CASE WHEN reference.confdeltype = 'a'
+                          AND pg_temp.datafix_referred_columns(reference, one, 'r') <> 'NULL'
+                     THEN format('AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS heir '
+                                 'WHERE heir.datafix_action IN (''insert'', ''update'', ''replace'') AND %s)',
                                  pg_temp.datafix_reference(reference, 'child', 'heir')) ELSE '' END));
             GET DIAGNOSTICS found_now = ROW_COUNT;
             marked := marked + found_now;
@@ -161,51 +194,75 @@ $engine$;
 -- The condition that "child", a row of one of the fix's own tables, still refers to "t" after the revert.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_let_go(fix jsonb, reference pg_constraint)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT pg_temp.datafix_sql(fix, format('AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE %s AND (own.datafix_action = ''delete''%s))',
-        CASE WHEN fix -> 'key' <> '[]' THEN '{{own.key = child.key}}' ELSE 'own.datafix_leaf = child.tableoid AND own.datafix_place = child.ctid' END,
-        CASE WHEN (SELECT bool_and(fix -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname))) FROM pg_attribute AS a
+    SELECT pg_temp.datafix_sql(fix, format($sql$
+        AND NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own
+                         WHERE %s AND (own.datafix_action = 'delete'%s))
+        $sql$,
+        CASE WHEN fix -> 'key' <> '[]' THEN '{{own.key = child.key}}'
+             ELSE 'own.datafix_leaf = child.tableoid AND own.datafix_place = child.ctid' END,
+        CASE WHEN (SELECT bool_and(fix -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
+                     FROM pg_attribute AS a
                     WHERE a.attrelid = reference.conrelid AND a.attnum = ANY (reference.conkey))
-             THEN format(' OR own.datafix_action = ANY (''{update,replace}'') AND (%s) IS NOT TRUE', pg_temp.datafix_reference(reference, 'own')) ELSE '' END))
+             THEN format(' OR own.datafix_action = ANY (''{update,replace}'') AND (%s) IS NOT TRUE',
+                         pg_temp.datafix_reference(reference, 'own')) ELSE '' END))
 $engine$;
 
 -- The columns that a reference points at, qualified, as far as they are kept; generated ones cannot be written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_referred_columns(reference pg_constraint, fix jsonb, qualifier text)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(string_agg(format('%s.%I', qualifier, a.attname), ', ' ORDER BY a.attnum), 'NULL')
-      FROM pg_attribute AS a WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey) AND a.attgenerated = ''
+      FROM pg_attribute AS a
+     WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey) AND a.attgenerated = ''
        AND fix -> 'staged' @> jsonb_build_array(jsonb_build_object('name', a.attname))
 $engine$;
 
--- What must be unique in a table: of each such index the condition that its entries "n" and "t" are the same, the
--- expressions of an entry, and which rows have one. Those that read columns which are not kept are for PostgreSQL to check.
+-- What must be unique in a table. For each such index: the condition that its entries "n" and "t" are the same, the
+-- expressions of an entry, and which rows have one. PostgreSQL itself checks those that read columns that are not
+-- kept.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_entries(fix jsonb)
-RETURNS TABLE (at_once boolean, entry text, condition text, same text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT i.indimmediate, string_agg(format('(%s)%s AS datafix_entry_%s', coalesce(generated.expression, pg_get_indexdef(i.indexrelid, k, false)), pg_temp.datafix_to_base(e.atttypid), k), ', ' ORDER BY k),
+RETURNS TABLE (at_once boolean, entry text, condition text, same text)
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT i.indimmediate,
+           string_agg(format('(%s)%s AS datafix_entry_%s',
+                             coalesce(generated.expression, pg_get_indexdef(i.indexrelid, k, false)),
+                             pg_temp.datafix_to_base(e.atttypid), k), ', ' ORDER BY k),
            coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
-           string_agg(format(CASE WHEN (to_jsonb(i) -> 'indnullsnotdistinct')::boolean THEN '(n.%1$I OPERATOR(%2$I.%3$s) t.%1$I OR n.%1$I IS NULL AND t.%1$I IS NULL)' ELSE 'n.%1$I OPERATOR(%2$I.%3$s) t.%1$I' END,
-               'datafix_entry_' || k, ns.nspname, o.oprname), ' AND ' ORDER BY k)
+           string_agg(format(CASE WHEN (to_jsonb(i) -> 'indnullsnotdistinct')::boolean
+                                  THEN '(n.%1$I OPERATOR(%2$I.%3$s) t.%1$I OR n.%1$I IS NULL AND t.%1$I IS NULL)'
+                                  ELSE 'n.%1$I OPERATOR(%2$I.%3$s) t.%1$I' END,
+                             'datafix_entry_' || k, ns.nspname, o.oprname), ' AND ' ORDER BY k)
       FROM pg_index AS i CROSS JOIN LATERAL generate_series(1, i.indnkeyatts) AS k
       LEFT JOIN pg_constraint AS x ON x.conindid = i.indexrelid AND x.conrelid = i.indrelid AND x.conexclop IS NOT NULL
       JOIN pg_attribute AS e ON e.attrelid = i.indexrelid AND e.attnum = k
       LEFT JOIN LATERAL (     -- what is generated is not kept: it is generated here as there
-        SELECT pg_get_expr(d.adbin, d.adrelid) AS expression FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-         WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1] AND a.attgenerated <> '') AS generated ON true
+           SELECT pg_get_expr(d.adbin, d.adrelid) AS expression
+             FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1] AND a.attgenerated <> '') AS generated ON true
       JOIN pg_opclass AS opc ON opc.oid = i.indclass[k - 1]
       LEFT JOIN pg_amop AS amop ON x.oid IS NULL AND amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
                                AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
-      JOIN pg_operator AS o ON o.oid = coalesce(x.conexclop[k], amop.amopopr) JOIN pg_namespace AS ns ON ns.oid = o.oprnamespace
+      JOIN pg_operator AS o ON o.oid = coalesce(x.conexclop[k], amop.amopopr)
+      JOIN pg_namespace AS ns ON ns.oid = o.oprnamespace
       CROSS JOIN LATERAL (
-        SELECT array_agg(a.attname::text) AS names FROM pg_attribute AS a WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND NOT (a.attgenerated <> '' AND a.attnum = ANY (i.indkey)) AND (a.attnum = ANY (i.indkey)
-            OR a.attnum IN (SELECT d.refobjsubid FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid))) AS reads
+           SELECT array_agg(a.attname::text) AS names
+             FROM pg_attribute AS a
+            WHERE a.attrelid = i.indrelid AND a.attnum > 0
+              AND NOT (a.attgenerated <> '' AND a.attnum = ANY (i.indkey))
+              AND (a.attnum = ANY (i.indkey)
+                   OR a.attnum IN (SELECT d.refobjsubid
+                                     FROM pg_depend AS d
+                                    WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                                      AND d.refobjid = i.indrelid))) AS reads
      WHERE i.indrelid = (fix ->> 'target_oid')::oid AND (i.indisunique OR x.oid IS NOT NULL) AND i.indisvalid
        AND NOT coalesce(to_jsonb(reads.names), '[null]') <@ (fix -> 'key')
-       AND coalesce(to_jsonb(reads.names), '[]') <@ (SELECT jsonb_agg(c -> 'name') FROM jsonb_array_elements(fix -> 'staged') AS c)
+       AND coalesce(to_jsonb(reads.names), '[]') <@ (SELECT jsonb_agg(c -> 'name')
+                                                       FROM jsonb_array_elements(fix -> 'staged') AS c)
      GROUP BY i.indexrelid, i.indrelid, i.indimmediate, i.indpred
 $engine$;
 
--- Rows of the target that hold now what is unique in a row to be restored, and will still hold it afterwards. One that gives
--- it up is itself restored: then the row goes by way of a delete and an insert, because unique values are checked row by
--- row. Returns how many rows were marked.
+-- Rows of the target that hold now what is unique in a row to be restored, and will still hold it afterwards. Where
+-- the row that holds it is restored itself and gives it up, the restored row is deleted and inserted again, because
+-- unique values are checked row by row. Returns how many rows were marked.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_taken(fix jsonb)
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -221,20 +278,29 @@ BEGIN
             -- entries as they are (t), and as the restored rows will have them (n)
             held := format($sql$
                 UPDATE pg_temp.datafix_restore_{{n}} AS r SET %%s
-                  FROM (SELECT {{r.key}}, r.datafix_action, %1$s FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action IS NOT NULL AND (%2$s)) AS n
+                  FROM (SELECT {{r.key}}, r.datafix_action, %1$s
+                          FROM pg_temp.datafix_restore_{{n}} AS r
+                         WHERE r.datafix_action IS NOT NULL AND (%2$s)) AS n
                  WHERE {{n.key = r.key}} AND r.datafix_action = ANY (%%L) AND EXISTS (
                        SELECT FROM (SELECT {{t.key}}, %1$s FROM %3$s AS t WHERE %2$s) AS t
-                         LEFT JOIN pg_temp.datafix_restore_{{n}} AS other ON {{other.key = t.key}} AND other.datafix_action IS NOT NULL
+                         LEFT JOIN pg_temp.datafix_restore_{{n}} AS other
+                                ON {{other.key = t.key}} AND other.datafix_action IS NOT NULL
                         WHERE %4$s AND NOT ({{t.key = n.key}}) AND %%s)
-            $sql$, replace(u.entry, '%', '%%'), replace(u.condition, '%', '%%'), replace(one ->> 'target', '%', '%%'), replace(u.same, '%', '%%'));
-            EXECUTE pg_temp.datafix_sql(one, format(held, 'datafix_state = ''taken'', datafix_action = NULL', '{insert,update,replace}', format(
-                '(other.datafix_action IS NULL OR other.datafix_action IN (''update'', ''replace'') AND EXISTS ('
-                'SELECT FROM (SELECT {{s.key}}, %s FROM pg_temp.datafix_restore_{{n}} AS s WHERE s.datafix_action IS NOT NULL AND (%s)) AS t WHERE {{t.key = other.key}} AND %s))',
-                u.entry, u.condition, u.same)));
+            $sql$, replace(u.entry, '%', '%%'), replace(u.condition, '%', '%%'), replace(one ->> 'target', '%', '%%'),
+                replace(u.same, '%', '%%'));
+            EXECUTE pg_temp.datafix_sql(one, format(held,
+                'datafix_state = ''taken'', datafix_action = NULL', '{insert,update,replace}', format($sql$
+                    (other.datafix_action IS NULL OR other.datafix_action IN ('update', 'replace') AND EXISTS (
+                         SELECT FROM (SELECT {{s.key}}, %s
+                                        FROM pg_temp.datafix_restore_{{n}} AS s
+                                       WHERE s.datafix_action IS NOT NULL AND (%s)) AS t
+                          WHERE {{t.key = other.key}} AND %s))
+                $sql$, u.entry, u.condition, u.same)));
             GET DIAGNOSTICS more = ROW_COUNT;
             marked := marked + more;
             IF u.at_once THEN
-                EXECUTE pg_temp.datafix_sql(one, format(held, 'datafix_action = ''replace''', '{update}', 'other.datafix_action IN (''update'', ''replace'')'));
+                EXECUTE pg_temp.datafix_sql(one, format(held, 'datafix_action = ''replace''', '{update}',
+                    'other.datafix_action IN (''update'', ''replace'')'));
                 GET DIAGNOSTICS more = ROW_COUNT;
                 marked := marked + more;
             END IF;
@@ -244,39 +310,56 @@ BEGIN
 END
 $engine$;
 
--- Puts the first twenty rows of each table in conflict into pg_temp.datafix_conflict, a line for each column: then and now,
--- and which fix came later.
+-- Puts the first twenty rows of each table in conflict into pg_temp.datafix_conflict, a line for each column: then
+-- and now, and which fix came later.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_list_conflicts(fix jsonb)
 RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $engine$
 DECLARE
     one      jsonb;
     compared jsonb;
     later    text;
     place    text;
 BEGIN
-    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, before text, "left" text, now text, later text) ON COMMIT DROP');
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_conflict (key text, conflict text, "column" text, '
+                                 'before text, "left" text, now text, later text) ON COMMIT DROP');
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        place := CASE WHEN jsonb_array_length(fix -> 'tables') > 1 THEN format('%L || ', (one ->> 'target') || ' ') ELSE '' END;
+        place := CASE WHEN jsonb_array_length(fix -> 'tables') > 1 THEN format('%L || ', (one ->> 'target') || ' ')
+                      ELSE '' END;
         IF one -> 'key' = '[]' THEN
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 INSERT INTO pg_temp.datafix_conflict (key, conflict)
-                SELECT %s left(ROW(%s)::text, 60), r.datafix_state FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_state = 'gone' LIMIT 20
+                SELECT %s left(ROW(%s)::text, 60), r.datafix_state
+                  FROM pg_temp.datafix_restore_{{n}} AS r
+                 WHERE r.datafix_state = 'gone'
+                 LIMIT 20
             $sql$, place, pg_temp.datafix_each_shown(one, one -> 'writable', 'r.%1$I', '''(masked)''::text')));
             CONTINUE;
         END IF;
         compared := CASE WHEN one -> 'written' = '[]' THEN one -> 'compared' ELSE one -> 'written' END;
-        -- a later fix did it only if it is still in force, and left the very value that stands there now
-        later := replace(format('(SELECT string_agg(DISTINCT run.fix || '' (run '' || run.run_id || '')'', '', '') FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id '
-            'WHERE i.audit_run_id > %3$s AND i.audit_image = ''after'' AND {{i.key = r.key}} AND run.outcome = ''applied'' '
-            'AND NOT EXISTS (SELECT FROM %2$s AS undone WHERE undone.reverts_run = run.run_id AND undone.outcome = ''reverted'') ', one ->> 'audit', one ->> 'ledger', one ->> 'from_run'), '%', '%%')
-            || 'AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))), r.datafix_state = ''changed since'' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) '
-               'AND (b.audit_id IS NULL OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))';
+        -- a later fix did it only if it is still in force, and left the very value that is there now
+        later := replace(format($later$
+            (SELECT string_agg(DISTINCT run.fix || ' (run ' || run.run_id || ')', ', ')
+               FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id
+              WHERE i.audit_run_id > %3$s AND i.audit_image = 'after' AND {{i.key = r.key}} AND run.outcome = 'applied'
+                AND NOT EXISTS (SELECT FROM %2$s AS undone
+                                 WHERE undone.reverts_run = run.run_id AND undone.outcome = 'reverted')
+            $later$, one ->> 'audit', one ->> 'ledger', one ->> 'from_run'), '%', '%%')
+            || $later$
+                AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))),
+            r.datafix_state = 'changed since' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I))
+                AND (b.audit_id IS NULL
+                     OR record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))))
+            $later$;
         EXECUTE pg_temp.datafix_sql(one, format($sql$
             INSERT INTO pg_temp.datafix_conflict
             SELECT %4$s {{r.shown}}, r.datafix_state, c.name, c.before, c.after, c.now, c.later
-              FROM (SELECT * FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced') ORDER BY {{r.key}} LIMIT 20) AS r
+              FROM (SELECT *
+                      FROM pg_temp.datafix_restore_{{n}} AS r
+                     WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced')
+                     ORDER BY {{r.key}}
+                     LIMIT 20) AS r
               JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
               LEFT JOIN %2$s AS t ON {{r.key = t.key}}
               LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before
@@ -290,6 +373,12 @@ BEGIN
 END
 $engine$;
 
+-- A value in that table: on one line, and cut where it is long.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_cell(value text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT regexp_replace(replace(left(coalesce(value, 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g')
+$engine$;
+
 -- The conflicts as a table for people.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_conflict_table(standing bigint)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -297,19 +386,23 @@ DECLARE
     shown text;
 BEGIN
     WITH line AS (
-        SELECT 0 AS n, 'key' AS key, 'conflict' AS conflict, 'column' AS col, 'before' AS was, 'left by the fix' AS fixed, 'now' AS now, '' AS later
+        SELECT 0 AS n, 'key' AS key, 'conflict' AS conflict, 'column' AS col, 'before' AS was,
+               'left by the fix' AS fixed, 'now' AS now, '' AS later
         UNION ALL
-        (SELECT row_number() OVER (), regexp_replace(c.key, '[[:cntrl:]]', '?', 'g'), c.conflict, coalesce(c."column", ''),
-                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c.before, 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g') END,
-                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c."left", 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g') END,
-                CASE WHEN c."column" IS NULL THEN '' ELSE regexp_replace(replace(left(coalesce(c.now, 'NULL'), 40), chr(10), chr(92) || 'n'), '[[:cntrl:]]', '?', 'g') END, coalesce('by ' || c.later, '')
+        (SELECT row_number() OVER (), regexp_replace(c.key, '[[:cntrl:]]', '?', 'g'), c.conflict,
+                coalesce(c."column", ''),
+                CASE WHEN c."column" IS NULL THEN '' ELSE pg_temp.datafix_cell(c.before) END,
+                CASE WHEN c."column" IS NULL THEN '' ELSE pg_temp.datafix_cell(c."left") END,
+                CASE WHEN c."column" IS NULL THEN '' ELSE pg_temp.datafix_cell(c.now) END,
+                coalesce('by ' || c.later, '')
            FROM pg_temp.datafix_conflict AS c LIMIT 60)
     ), width AS (
-        SELECT max(length(key)) AS key, max(length(conflict)) AS conflict, max(length(col)) AS col, max(length(was)) AS was,
-               max(length(fixed)) AS fixed, max(length(now)) AS now FROM line
+        SELECT max(length(key)) AS key, max(length(conflict)) AS conflict, max(length(col)) AS col,
+               max(length(was)) AS was, max(length(fixed)) AS fixed, max(length(now)) AS now FROM line
     )
-    SELECT string_agg(rtrim(concat_ws('  ', rpad(l.key, w.key), rpad(l.conflict, w.conflict), rpad(l.col, w.col), rpad(l.was, w.was),
-                                      rpad(l.fixed, w.fixed), rpad(l.now, w.now), l.later)), E'\n' ORDER BY l.n)
+    SELECT string_agg(rtrim(concat_ws('  ', rpad(l.key, w.key), rpad(l.conflict, w.conflict), rpad(l.col, w.col),
+                                      rpad(l.was, w.was), rpad(l.fixed, w.fixed), rpad(l.now, w.now), l.later)),
+                      E'\n' ORDER BY l.n)
       INTO shown FROM line AS l CROSS JOIN width AS w;
     RETURN shown || CASE WHEN standing > 20 THEN format(E'\n... and %s more rows', standing - 20) ELSE '' END;
 END

@@ -1,17 +1,105 @@
--- The part that is the same for every data fix. The functions live in pg_temp, and the last statement of a script drops
+-- The part that is the same for every data fix. The functions are in pg_temp, and the last statement of a script drops
 -- them: nothing stays in the database or the session. What varies from fix to fix is the block that calls them.
 --
 -- Everything that must not depend on the caller's settings pins them (SET search_path = pg_catalog, ...). Statements
 -- that hold the author's SQL or fire the table's triggers run in the fix's own block, under the caller's settings.
+--
+-- Most functions take "fix", a jsonb object. Its keys:
+--
+--   given by the script
+--   fix                 the name of the fix
+--   reason              why it exists
+--   fingerprint         SHA-256 of its declaration
+--   engine              the version of datafixes
+--   application         who and what runs it: commit, pipeline
+--   revision            the Alembic revision that runs; null outside of Alembic
+--   upgrading           whether its upgrade runs, or its downgrade
+--   after               the revisions that the version table must hold before the run
+--   version_table       Alembic's version table
+--   fuse                what the commit fuse waits for: "apply NAME"
+--   mask                a regular expression for columns whose values no message holds
+--   audit_schema        the schema of the ledger and of the audit tables
+--   tables              its tables, an array of objects: see below
+--   other_tables        tables that may differ too: pairs of a schema and a name
+--   fire_triggers       whether the triggers of its tables fire
+--   rows_expected       how many rows it should change; null: not known
+--   required            whether "not applicable" is a failure
+--   change              update, delete, insert, record, revert or decline
+--   set                 update: the columns that it sets
+--   tolerance           by how many rows the number may differ; of a recorded fix, for each table
+--   already_at_most     how many rows may be as wanted already
+--   times_without_zone  columns for which a time without a zone is given
+--   declined_because    decline: why it is not to run here
+--   on_conflict         revert: refuse, skip or overwrite
+--   overruled           revert: the operator's on_conflict, by name of the fix
+--   undoes              revert: the revision whose run it takes back
+--   of_run              revert: the number of the run that it takes back
+--   named               revert by number: whether the name was given too; of a table: whether rows are named
+--   by_name             revert: whether the revision only names the fix, and does not declare it
+--   rows_chosen         revert of some rows: which, for the ledger
+--   chosen              revert of some rows: their keys as SQL, by table
+--
+--   added by the engine
+--   direction           apply or revert
+--   versions            what the version table holds
+--   version_table_oid   its number
+--   ledger              the table datafix_run, as SQL names it
+--   ledger_tables       the table datafix_run_table, as SQL names it
+--   run                 the number of this run
+--   last                revert: the run that it takes back, as the ledger has it
+--   reverts_run         revert: the number of that run
+--   unidentified        revert: the identities of the rows are not known, or not to be trusted
+--
+--   of each of its tables; datafix_table puts them beside the keys above
+--   n                   which of the tables this is, from 1 on
+--   target_schema       the schema of the table
+--   target_table        its name
+--   audit_table         the name of its audit table
+--   key                 the columns of its key; empty: rows are told apart by their image
+--   identity            the names of what else tells its rows apart
+--   identity_sql        the expressions of these
+--   housekeeping        columns that are never a conflict
+--   inserted            recorded: how many rows should be inserted
+--   updated             recorded: how many should be updated
+--   deleted             recorded: how many should be deleted
+--   named_kinds         recorded: the kinds of change whose rows are named
+--   target              the table, as SQL names it
+--   target_alias        its name alone, quoted
+--   target_oid          its number
+--   audit               the audit table, as SQL names it
+--   columns             its columns: see datafix_columns
+--   key_columns         the columns of the key: see datafix_check_key
+--   lock                the lock that the change needs: UPDATE or NO KEY UPDATE
+--   masked              the columns whose values no message holds
+--   by_image            revert: the run had no key for the table
+--   noted               revert: what the ledger keeps of the table for that run
+--   renamed             revert: what the table is called now
+--   from_run            revert: the number of the run that wrote the images
+--   images              revert: the columns as that run found them
+--   writable            revert: those that a statement may write
+--   compared            revert: those in which a difference is a conflict
+--   staged              revert: those whose values datafix_restore_N holds
+--   written             revert: those that the fix wrote
 
--- Stops with one line that says what is wrong, the evidence in DETAIL and what to do in HINT.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL, hint text DEFAULT NULL)
+-- Refuses with one line that says what is wrong, the evidence in DETAIL, and what to do in HINT.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL,
+                                                  hint text DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
+    hint := coalesce(hint, 'Nothing was changed.');
     IF detail IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = coalesce(hint, 'Nothing was changed.');
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
     END IF;
-    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = coalesce(hint, 'Nothing was changed.');
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint;
+END
+$engine$;
+
+-- Refuses a fix: the line begins with its name.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_fix(fix jsonb, code text, message text, detail text DEFAULT NULL,
+                                                      hint text DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_refuse(code, format('datafix %s: %s', fix ->> 'fix', message), detail, hint);
 END
 $engine$;
 
@@ -28,15 +116,16 @@ BEGIN
     ELSIF type_id < 16384 THEN      -- FirstNormalObjectId: below it, the type came with PostgreSQL itself
         RETURN format_type(type_id, typmod);
     ELSIF t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN
-        RETURN CASE WHEN pg_temp.datafix_kept_type(t.typelem, typmod) LIKE '%[]' THEN 'text[]'    -- of a domain over arrays
-                    ELSE pg_temp.datafix_kept_type(t.typelem, typmod) || '[]' END;
+        RETURN CASE
+            WHEN pg_temp.datafix_kept_type(t.typelem, typmod) LIKE '%[]' THEN 'text[]'    -- of a domain over arrays
+            ELSE pg_temp.datafix_kept_type(t.typelem, typmod) || '[]' END;
     END IF;
     RETURN 'text';
 END
 $engine$;
 
--- What a composite or range type of the application consists of; NULL for every other type. Its text form may depend on
--- the session (a time, a regclass inside), and is read back by position.
+-- What a composite or range type of the application consists of; NULL for every other type. Its text form may depend
+-- on the session (a time, a regclass inside), and is read back by position.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_made_of(type_id oid)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -50,11 +139,15 @@ BEGIN
     ELSIF t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN
         RETURN pg_temp.datafix_made_of(t.typelem);
     ELSIF t.typtype = 'c' THEN
-        RETURN (SELECT '(' || string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), pg_temp.datafix_made_of(a.atttypid)),
+        RETURN (SELECT '(' || string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                                                   pg_temp.datafix_made_of(a.atttypid)),
                                          ', ' ORDER BY a.attnum) || ')'
-                  FROM pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped);
+                  FROM pg_attribute AS a
+                 WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped);
     END IF;
-    RETURN (SELECT 'range of ' || format_type(r.rngsubtype, NULL) FROM pg_range AS r WHERE type_id IN (r.rngtypid, r.rngmultitypid));
+    RETURN (SELECT 'range of ' || format_type(r.rngsubtype, NULL)
+              FROM pg_range AS r
+             WHERE type_id IN (r.rngtypid, r.rngmultitypid));
 END
 $engine$;
 
@@ -73,13 +166,16 @@ SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $en
     SELECT given::text[]
 $engine$;
 
--- The cast from a domain, or a domain over one, to what it is made of; empty for other types. Enums, arrays and ranges are
--- compared by one operator for all of a kind, which does not take a domain.
+-- The cast from a domain, or from a domain over a domain, to its base type; empty for other types. Enums, arrays and
+-- ranges are compared by one operator for all of a kind, which does not take a domain.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_to_base(type_id oid)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
     WITH RECURSIVE layer AS (
         SELECT t.*, 0 AS depth FROM pg_type AS t WHERE t.oid = type_id
-        UNION ALL SELECT t.*, layer.depth + 1 FROM layer JOIN pg_type AS t ON t.oid = layer.typbasetype WHERE layer.typtype = 'd')
+        UNION ALL
+        SELECT t.*, layer.depth + 1
+          FROM layer JOIN pg_type AS t ON t.oid = layer.typbasetype
+         WHERE layer.typtype = 'd')
     SELECT CASE WHEN depth = 0 THEN '' ELSE '::' || format_type(oid, NULL) END FROM layer ORDER BY depth DESC LIMIT 1
 $engine$;
 
@@ -98,13 +194,14 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_i
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
 $engine$;
 
+-- The number of a table; NULL where there is none of that name.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_relation(schema_name text, table_name text)
 RETURNS oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = schema_name AND c.relname = table_name
 $engine$;
 
--- One of the fix's tables, with all that is known of the fix: what most functions take.
+-- One of the fix's tables, together with the keys of the fix: what most functions take.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_table(fix jsonb, n integer)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT (fix - 'tables') || (fix -> 'tables' -> (n - 1)) || jsonb_build_object('n', n)
@@ -116,7 +213,7 @@ RETURNS SETOF jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engin
     SELECT pg_temp.datafix_table(fix, n) FROM generate_series(1, jsonb_array_length(fix -> 'tables')) AS n ORDER BY n
 $engine$;
 
--- Keeps what has become known of a table.
+-- Puts what has become known of a table back into the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_put(fix jsonb, n integer, known jsonb)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT jsonb_set(fix, ARRAY['tables', (n - 1)::text], known - ARRAY(SELECT jsonb_object_keys(fix)))
@@ -125,33 +222,48 @@ $engine$;
 -- The expression that turns a value into the type in which it is kept.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_as_kept(alias text, c jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT CASE WHEN c ->> 'type' = c ->> 'kept' THEN format('%s.%I', alias, c ->> 'name')
-                WHEN c ->> 'made_of' IS NOT NULL AND c ->> 'kept' = 'text' THEN format('pg_temp.datafix_text(%s.%I)', alias, c ->> 'name')
-                WHEN c ->> 'made_of' IS NOT NULL THEN format('pg_temp.datafix_texts(%s.%I)', alias, c ->> 'name')
+    SELECT CASE WHEN c ->> 'type' = c ->> 'kept'
+                THEN format('%s.%I', alias, c ->> 'name')
+                WHEN c ->> 'made_of' IS NOT NULL AND c ->> 'kept' = 'text'
+                THEN format('pg_temp.datafix_text(%s.%I)', alias, c ->> 'name')
+                WHEN c ->> 'made_of' IS NOT NULL
+                THEN format('pg_temp.datafix_texts(%s.%I)', alias, c ->> 'name')
                 ELSE format('%s.%I::%s', alias, c ->> 'name', c ->> 'kept') END
 $engine$;
 
--- Values of the application's own types are kept as text: what is read back from it must be the value itself, to the bit, or
--- nothing may happen to the row. "rows" are the rows "t" that are copied.
+-- Values of the application's own types are kept as text. What is read back from that text must be the value itself,
+-- to the bit; otherwise the row must not change. "rows" are the rows "t" that are copied.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_read_back(fix jsonb, rows text)
 RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
 DECLARE
-    other   jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'columns') AS c
+    other   jsonb := (SELECT jsonb_agg(c)
+                        FROM jsonb_array_elements(fix -> 'columns') AS c
                        -- a domain over a type of PostgreSQL's own is kept as that type, which loses nothing
-                       WHERE c ->> 'kept' ~ '^text' AND c ->> 'type' <> c ->> 'kept' AND c ->> 'to_base' <> '::text' AND NOT (c -> 'generated')::boolean);
-    differs text  := (SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW((%2$s)::%3$s)) THEN %1$L END', c ->> 'name', pg_temp.datafix_as_kept('t', c), c ->> 'type'), ', ')
+                       WHERE c ->> 'kept' ~ '^text' AND c ->> 'type' <> c ->> 'kept'
+                         AND c ->> 'to_base' <> '::text' AND NOT (c -> 'generated')::boolean);
+    differs text  := (SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW((%2$s)::%3$s)) '
+                                               'THEN %1$L END',
+                                               c ->> 'name', pg_temp.datafix_as_kept('t', c), c ->> 'type'), ', ')
                         FROM jsonb_array_elements(other) AS c);
     lost    text;
 BEGIN
     IF other IS NULL THEN
         RETURN;
     END IF;
-    EXECUTE pg_temp.datafix_sql(fix, format('SELECT %s || '': '' || lost.columns FROM %s CROSS JOIN LATERAL (SELECT nullif(concat_ws('', '', %s), '''') AS columns) AS lost WHERE lost.columns IS NOT NULL LIMIT 1',
-        CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, differs)) INTO lost;
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT %s || ': ' || lost.columns
+          FROM %s
+         CROSS JOIN LATERAL (SELECT nullif(concat_ws(', ', %s), '') AS columns) AS lost
+         WHERE lost.columns IS NOT NULL
+         LIMIT 1
+    $sql$, CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, differs)) INTO lost;
     IF lost IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a value of %s could not be given back: what its text form says is not the value itself: %s', fix ->> 'fix', fix ->> 'target', lost));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('a value of %s could not be restored: its text form does not yield the same value: %s',
+                   fix ->> 'target', lost));
     END IF;
 END
 $engine$;
@@ -172,7 +284,9 @@ DECLARE
     expanded text;
 BEGIN
     FOR mark IN
-        SELECT DISTINCT m[1] FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|key|shown|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
+        SELECT DISTINCT m[1]
+          FROM regexp_matches(statement,
+                   '\{\{((?:\w+\.)?(?:columns|key|shown|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
@@ -180,16 +294,22 @@ BEGIN
         IF part[2] IN ('lock', 'run', 'n') THEN
             expanded := fix ->> part[2];
         ELSIF part[2] = 'columns' THEN
-            SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name') ELSE pg_temp.datafix_as_kept(part[1], c) END, ', ' ORDER BY (c -> 'position')::int)
+            SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')
+                                   ELSE pg_temp.datafix_as_kept(part[1], c) END,
+                              ', ' ORDER BY (c -> 'position')::int)
               INTO expanded FROM jsonb_array_elements(fix -> 'columns') AS c;
         ELSIF part[2] = 'shown' THEN
-            SELECT format('concat_ws(''/'', %s)', string_agg(CASE WHEN pg_temp.datafix_hides(fix, k ->> 'name') THEN '''(masked)''' ELSE format('%s.%I', part[1], k ->> 'name') END, ', ' ORDER BY n))
+            SELECT format('concat_ws(''/'', %s)',
+                       string_agg(CASE WHEN pg_temp.datafix_hides(fix, k ->> 'name') THEN '''(masked)'''
+                                       ELSE format('%s.%I', part[1], k ->> 'name') END,
+                                  ', ' ORDER BY n))
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         ELSIF part[3] IS NULL THEN
             SELECT string_agg(coalesce(part[1] || '.', '') || quote_ident(k ->> 'name'), ', ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         ELSE
-            SELECT string_agg(format('%s.%I%s%s %s %s.%I%s', part[1], k ->> 'name', k ->> 'cast', k ->> 'base', k ->> 'equals', part[3], k ->> 'name', k ->> 'base'),
+            SELECT string_agg(format('%s.%I%s%s %s %s.%I%s', part[1], k ->> 'name', k ->> 'cast', k ->> 'base',
+                                     k ->> 'equals', part[3], k ->> 'name', k ->> 'base'),
                               ' AND ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         END IF;
@@ -206,16 +326,18 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
       FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n)
 $engine$;
 
--- A list over columns: the pattern is filled in with the column's name, its type and how it is cast to the kept type.
+-- A list over columns. The pattern is filled in with the column's name (%1$), its type (%2$), the cast to the type in
+-- which it is kept (%3$) and the cast back to its own type (%4$).
 CREATE OR REPLACE FUNCTION pg_temp.datafix_each(columns jsonb, pattern text, separator text DEFAULT ', ')
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format(pattern, c ->> 'name', c ->> 'type', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'kept') END,
-                             CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END), separator
-                      ORDER BY (c -> 'position')::int)
+    SELECT string_agg(format(pattern, c ->> 'name', c ->> 'type',
+                             CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'kept') END,
+                             CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END),
+                      separator ORDER BY (c -> 'position')::int)
       FROM jsonb_array_elements(columns) AS c
 $engine$;
 
--- Runs a statement that writes images, with the settings pinned on which the text form of a value depends. Returns the
+-- Runs a statement that writes images. The settings that the text form of a value depends on are pinned. Returns the
 -- number of rows.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_copy(statement text)
 RETURNS bigint LANGUAGE plpgsql
@@ -230,8 +352,8 @@ BEGIN
 END
 $engine$;
 
--- Which image is of which row: one line for each row of a run, by key, with the numbers of its images. Everything else
--- joins on these numbers, and the planner knows how many they are. Without a key, an image is a row by itself.
+-- Pairs the images of a run: datafix_pair_N has one line for each row, with its key and the numbers of its images.
+-- Everything else joins on these numbers. Without a key, each image counts as a row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_pair_images(fix jsonb, run bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -240,17 +362,26 @@ BEGIN
     IF key IS NULL THEN
         PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
             CREATE TEMP TABLE datafix_pair_{{n}} ON COMMIT DROP AS
-            SELECT CASE i.audit_image WHEN 'before' THEN i.audit_id END AS datafix_before, CASE i.audit_image WHEN 'after' THEN i.audit_id END AS datafix_after
-              FROM %s AS i WHERE i.audit_run_id = %s
+            SELECT CASE i.audit_image WHEN 'before' THEN i.audit_id END AS datafix_before,
+                   CASE i.audit_image WHEN 'after' THEN i.audit_id END AS datafix_after
+              FROM %s AS i
+             WHERE i.audit_run_id = %s
         $sql$, fix ->> 'audit', run)));
     ELSE
-        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
-            'CREATE TEMP TABLE datafix_pair_{{n}} ON COMMIT DROP AS SELECT {{t.key}}, NULL::bigint AS datafix_before, NULL::bigint AS datafix_after FROM %s AS t WITH NO DATA',
-            fix ->> 'target')));
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
+            CREATE TEMP TABLE datafix_pair_{{n}} ON COMMIT DROP AS
+            SELECT {{t.key}}, NULL::bigint AS datafix_before, NULL::bigint AS datafix_after
+              FROM %s AS t
+              WITH NO DATA
+        $sql$, fix ->> 'target')));
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             INSERT INTO pg_temp.datafix_pair_{{n}}
-            SELECT %1$s, max(i.audit_id) FILTER (WHERE i.audit_image = 'before'), max(i.audit_id) FILTER (WHERE i.audit_image = 'after')
-              FROM %2$s AS i WHERE i.audit_run_id = %3$s GROUP BY %1$s
+            SELECT %1$s,
+                   max(i.audit_id) FILTER (WHERE i.audit_image = 'before'),
+                   max(i.audit_id) FILTER (WHERE i.audit_image = 'after')
+              FROM %2$s AS i
+             WHERE i.audit_run_id = %3$s
+             GROUP BY %1$s
         $sql$, key, fix ->> 'audit', run));
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_pair_{{n}}');
@@ -258,8 +389,8 @@ END
 $engine$;
 
 -- A number that depends on every image of a run and not on their order: a checksum against accidents. What a reg* or
--- an aclitem points at counts by its number ("numbers", which stay when it is renamed) or by its name ("names", which
--- stay in another database; text counts as UTF-8 there). "0.1" is how that version did it.
+-- an aclitem points at counts by its number ("numbers": they survive a rename) or by its name ("names": they survive
+-- a move to another database; text counts as UTF-8 there). "0.1" is what that version did.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_digest(audit text, columns jsonb, run bigint, form text,
                                                   OUT images bigint, OUT digest numeric)
 LANGUAGE plpgsql
@@ -317,27 +448,35 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_own_tables(fix jsonb)
 RETURNS SETOF oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS one
-    UNION SELECT pg_temp.datafix_tree(pg_temp.datafix_relation(o ->> 0, o ->> 1)) FROM jsonb_array_elements(fix -> 'other_tables') AS o
+    UNION
+    SELECT pg_temp.datafix_tree(pg_temp.datafix_relation(o ->> 0, o ->> 1))
+      FROM jsonb_array_elements(fix -> 'other_tables') AS o
 $engine$;
 
--- The statement that checks the deferred constraints of the fix's tables now, or defers them again: by name, because ALL would
--- also reach the constraints of others.
+-- The statement that checks the deferred constraints of the fix's tables now, or defers them again. It names them,
+-- because ALL would also reach the constraints of other tables.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_constraints(fix jsonb, mode text)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT coalesce('SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' ' || mode, 'SELECT')
+    SELECT coalesce('SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ')
+                    || ' ' || mode, 'SELECT')
       FROM pg_constraint AS c JOIN pg_namespace AS n ON n.oid = c.connamespace
-     -- also what somebody deferred by SET CONSTRAINTS, and on tables that may differ: it would do its work after the proof
+     -- also those deferred by SET CONSTRAINTS, and those on tables that may differ: they would fire after the proof
      WHERE CASE mode WHEN 'IMMEDIATE' THEN c.condeferrable ELSE c.condeferred END
-       AND (c.conrelid IN (SELECT pg_temp.datafix_own_tables(fix)) OR c.confrelid IN (SELECT pg_temp.datafix_own_tables(fix)))
+       AND (c.conrelid IN (SELECT pg_temp.datafix_own_tables(fix))
+            OR c.confrelid IN (SELECT pg_temp.datafix_own_tables(fix)))
        -- SET CONSTRAINTS reaches every constraint of that name in the schema: others are not to be deferred
-       AND (mode <> 'DEFERRED' OR NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.connamespace = c.connamespace AND o.conname = c.conname
-                                                 AND o.contype IN ('f', 'p', 'u', 'x', 't') AND NOT o.condeferred))
+       AND (mode <> 'DEFERRED' OR NOT EXISTS (
+            SELECT FROM pg_constraint AS o
+             WHERE o.connamespace = c.connamespace AND o.conname = c.conname
+               AND o.contype IN ('f', 'p', 'u', 'x', 't') AND NOT o.condeferred))
 $engine$;
 
 -- The join condition of a foreign key, between a row and one that refers to it, by the operators of the key itself.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_reference(reference pg_constraint, alias text DEFAULT 'child', parent_alias text DEFAULT 't')
+CREATE OR REPLACE FUNCTION pg_temp.datafix_reference(reference pg_constraint, alias text DEFAULT 'child',
+                                                     parent_alias text DEFAULT 't')
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) %s.%I', parent_alias, parent.attname, n.nspname, o.oprname, alias, child.attname), ' AND ')
+    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) %s.%I', parent_alias, parent.attname, n.nspname, o.oprname,
+                             alias, child.attname), ' AND ')
       FROM generate_subscripts(reference.conkey, 1) AS i
       JOIN pg_attribute AS child ON child.attrelid = reference.conrelid AND child.attnum = reference.conkey[i]
       JOIN pg_attribute AS parent ON parent.attrelid = reference.confrelid AND parent.attnum = reference.confkey[i]

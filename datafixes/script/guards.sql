@@ -1,20 +1,22 @@
--- What is looked at before a fix may run: the transaction, the revision, the tables, their keys and their audit tables.
+-- What is checked before a fix may run: the transaction, the revision, the tables, their keys and their audit tables.
 
--- Looks at everything before a run is opened: one fix at a time in this database (whoever comes second waits here, and
--- looks again), the right revision, the tables and their audit tables. Adds to each table what only the catalog knows.
+-- Checks everything before a run is opened: one fix at a time in this database (a second one waits here, and checks
+-- again), the right revision, the tables and their audit tables. Adds to each table what only the catalog knows.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     one jsonb;
 BEGIN
-    -- The text of the cursor, not its name: PostgreSQL cuts long names off.
+    -- By the text of the cursor, not by its name: PostgreSQL truncates long names.
     IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s>', fix ->> 'fuse')) > 0
                      AND creation_time >= transaction_timestamp()) THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the commit fuse is not lit', fix ->> 'fix'), NULL,
-            'Run the whole script, from its first statement on, in one transaction.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            'the commit fuse is not lit',
+            hint => 'Run the whole script, from its first statement on, in one transaction.');
     ELSIF to_regclass('pg_temp.datafix_recording') IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: another fix is being recorded; a fix inside a fix would be copied twice', fix ->> 'fix'), NULL,
-            'Run one after the other.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            'another fix is being recorded; a fix inside a fix would be copied twice',
+            hint => 'Run one after the other.');
     END IF;
     PERFORM pg_temp.datafix_check_transaction(fix);
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
@@ -39,15 +41,16 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_transaction(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction is %s, and would not see what others committed '
-            'while it waited for a lock', fix ->> 'fix', upper(current_setting('transaction_isolation'))), NULL,
-            'Run the migration in READ COMMITTED, PostgreSQL''s default.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            format('the transaction is %s, and would not see what others commit while it waits for a lock',
+                   upper(current_setting('transaction_isolation'))),
+            hint => 'Run the migration in READ COMMITTED, PostgreSQL''s default.');
     END IF;
 END
 $engine$;
 
--- The database is where this revision starts from (in an upgrade), or at this revision (in a downgrade). Adds what the
--- version table holds.
+-- The database is where this revision starts from (in an upgrade), or at this revision (in a downgrade). Adds what
+-- the version table holds.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_revision(fix jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -60,35 +63,44 @@ BEGIN
         RETURN fix;
     END IF;
     IF version_table IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: this database has no table %s, so it is not at revision %s',
-            fix ->> 'fix', fix ->> 'version_table', coalesce(wanted[1], '(base)')), NULL,
-            'Check which database and which search_path this is, or run the migrations before this one first.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('this database has no table %s, so it is not at revision %s',
+                   fix ->> 'version_table', coalesce(wanted[1], '(base)')),
+            hint => 'Check which database and which search_path this is, or run the migrations before this one first.');
     END IF;
     EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', version_table) INTO present;
     present := coalesce(present, '{}');
     IF (SELECT count(*) <> count(DISTINCT v) FROM unnest(present) AS v) THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: %s holds a revision twice: %s', fix ->> 'fix', version_table,
-            array_to_string(present, ', ')), NULL, 'Remove the duplicate row first.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('%s holds a revision twice: %s', version_table, array_to_string(present, ', ')),
+            hint => 'Remove the duplicate row first.');
     END IF;
     IF (fix -> 'upgrading')::boolean AND revision = ANY (present) THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s already', fix ->> 'fix', revision),
-            NULL, 'Another run was faster, or this script ran before. Nothing was changed.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('the database is at revision %s already', revision),
+            hint => 'Another run was faster, or this script ran before. Nothing was changed.');
     END IF;
     IF NOT wanted <@ present THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the database is at revision %s, and this runs at %s only',
-            fix ->> 'fix', coalesce(nullif(array_to_string(present, ', '), ''), '(base)'), array_to_string(wanted, ', ')),
-            NULL, 'Another run was faster, or this script is for another state of the database. Nothing was changed.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('the database is at revision %s, and this runs at %s only',
+                   coalesce(nullif(array_to_string(present, ', '), ''), '(base)'), array_to_string(wanted, ', ')),
+            hint => 'Another run was faster, or this script is for another state of the database. Nothing was '
+                    'changed.');
     END IF;
-    SELECT a.atttypmod - 4 INTO longest FROM pg_attribute AS a WHERE a.attrelid = version_table AND a.attname = 'version_num' AND a.atttypmod > 0;
+    SELECT a.atttypmod - 4 INTO longest
+      FROM pg_attribute AS a
+     WHERE a.attrelid = version_table AND a.attname = 'version_num' AND a.atttypmod > 0;
     IF length(revision) > longest THEN
-        PERFORM pg_temp.datafix_refuse('DF001', format('datafix %s: the revision id %s has %s characters, and %s keeps %s',
-            fix ->> 'fix', revision, length(revision), version_table, longest), NULL, 'Give the revision a shorter id.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF001',
+            format('the revision id %s has %s characters, and %s keeps %s',
+                   revision, length(revision), version_table, longest),
+            hint => 'Give the revision a shorter id.');
     END IF;
     RETURN fix || jsonb_build_object('versions', present, 'version_table_oid', version_table::oid::bigint);
 END
 $engine$;
 
--- Names the ledger of a schema, and brings it to the version that this engine writes.
+-- Names the ledger of a schema, and upgrades it to the version that this engine writes.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_in_ledger(fix jsonb, audit_schema text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -100,7 +112,7 @@ BEGIN
 END
 $engine$;
 
--- Before anything else is looked at: what is in force already is not applied again.
+-- A fix that is in force already is not applied again.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_not_in_force(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -112,13 +124,18 @@ BEGIN
     last := pg_temp.datafix_in_force(fix);
     IF last IS NOT NULL THEN
         IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
-            PERFORM pg_temp.datafix_refuse('DF003', format('datafix %s: the name was used before, by run %s (revision %s) with other content: '
-                'fingerprint %s there, %s here', fix ->> 'fix', last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
-                NULL, 'Give the new fix a name of its own.');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF003',
+                format('the name was used before, by run %s (revision %s) with other content: fingerprint %s there, '
+                       '%s here',
+                       last ->> 'run_id', last ->> 'revision', left(last ->> 'fingerprint', 12),
+                       left(fix ->> 'fingerprint', 12)),
+                hint => 'Give the new fix a name of its own.');
         END IF;
-        PERFORM pg_temp.datafix_refuse('DF002', format('datafix %s: applied already, by run %s at %s (%s rows)', fix ->> 'fix',
-            last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'), NULL,
-            format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF002',
+            format('applied already, by run %s at %s (%s rows)',
+                   last ->> 'run_id', last ->> 'finished_at', last ->> 'rows_changed'),
+            hint => format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s',
+                           fix ->> 'revision'));
     END IF;
 END
 $engine$;
@@ -132,20 +149,27 @@ DECLARE
     problem  text;
     elsewhere text;
 BEGIN
-    SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+    SELECT c.* INTO target
+      FROM pg_class AS c
+     WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
     IF target.oid IS NULL THEN
         SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname) INTO elsewhere
           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.relname = fix ->> 'target_table' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_';
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s', fix ->> 'fix', label), NULL,
-            coalesce('It is called ' || (fix ->> 'renamed') || ' now: a fix is reverted under the name under which it was applied.',
-                     'There is ' || elsewhere || ': name it with schema="...".'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
+            format('there is no table %s', label),
+            hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now. Rename it back for the revert: a fix is '
+                             || 'reverted under the name under which it was applied.',
+                             'There is ' || elsewhere || ': name it with schema="...".'));
     END IF;
     IF target.relkind IN ('r', 'p') THEN
-        -- The shape that is looked at here is the one that is copied: nobody alters the table from now on (C23).
-        -- Where a fix is recorded, nobody else writes to it either: what changes until the end is the fix's own doing.
-        EXECUTE format(CASE WHEN fix ->> 'change' = 'record' THEN 'LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE' ELSE 'LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE' END, label);
-        SELECT c.* INTO target FROM pg_class AS c WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
+        -- The table that is checked here is the one that is copied: from now on, nobody can alter it. Where a fix is
+        -- recorded, nobody else can write to it either: whatever changes until the end, the fix changed.
+        EXECUTE format(CASE WHEN fix ->> 'change' = 'record' THEN 'LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE'
+                            ELSE 'LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE' END, label);
+        SELECT c.* INTO target
+          FROM pg_class AS c
+         WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
     END IF;
     problem := CASE
         WHEN target.relkind = 'v' THEN 'is a view'
@@ -155,61 +179,78 @@ BEGIN
         WHEN target.relpersistence = 't' THEN 'is a temporary table'
         WHEN target.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = target.oid) THEN
             'has tables that inherit from it, whose own columns a copy would lose'
-        WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid WHERE c.relkind = 'f') THEN
+        WHEN EXISTS (SELECT FROM pg_partition_tree(target.oid::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid
+                      WHERE c.relkind = 'f') THEN
             'has a partition that is a foreign table'
         WHEN fix ->> 'change' = 'record' AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = target.oid) THEN
-            (SELECT format('is a part of %s, and statements that name that table would not be recorded; name %1$s instead', inhparent::regclass)
+            (SELECT format('is a part of %s, and statements that name that table would not be recorded; name %1$s '
+                           'instead', inhparent::regclass)
                FROM pg_inherits WHERE inhrelid = target.oid LIMIT 1)
         WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = target.oid) THEN
-            (SELECT format('has a rule (%s), which would change something else than the statement says', string_agg(rulename, ', '))
+            (SELECT format('has a rule (%s), which would change something else than the statement says',
+                           string_agg(rulename, ', '))
                FROM pg_rewrite WHERE ev_class = target.oid)
-        ELSE (SELECT CASE WHEN u.relation = target.oid THEN u.why ELSE format('has the part %s, which %s', u.relation::regclass, u.why) END
+        ELSE (SELECT CASE WHEN u.relation = target.oid THEN u.why
+                          ELSE format('has the part %s, which %s', u.relation::regclass, u.why) END
                      || ', and PostgreSQL does not count what changes there'
-                FROM pg_temp.datafix_uncounted() AS u WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid)) ORDER BY 1 LIMIT 1)
+                FROM pg_temp.datafix_uncounted() AS u
+               WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid))
+               ORDER BY 1 LIMIT 1)
         END;
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s %s; a fix needs an ordinary or a partitioned table',
-            fix ->> 'fix', label, problem));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
+            format('%s %s; a fix needs an ordinary or a partitioned table', label, problem));
     END IF;
-    fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname), 'target_oid', target.oid::bigint,
-        'columns', pg_temp.datafix_columns(target.oid));
+    fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname),
+                                     'target_oid', target.oid::bigint,
+                                     'columns', pg_temp.datafix_columns(target.oid));
     fix := pg_temp.datafix_mask(fix);
     PERFORM pg_temp.datafix_check_column_names(fix);
     RETURN pg_temp.datafix_check_key(fix);
 END
 $engine$;
 
+-- The columns that the fix names exist, and no column has a name that the engine uses itself.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_column_names(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     problem text;
 BEGIN
     SELECT string_agg(quote_ident(named.name), ', ') INTO problem
-      FROM (SELECT jsonb_array_elements_text(fix -> 'key') UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'set', '[]'))
+      FROM (SELECT jsonb_array_elements_text(fix -> 'key')
+            UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'set', '[]'))
             UNION SELECT jsonb_array_elements_text(fix -> 'housekeeping')) AS named (name)
      WHERE named.name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'columns') AS c);
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: %s has no column %s', fix ->> 'fix', fix ->> 'target', problem), NULL,
-            format('Its columns: %s.', (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('%s has no column %s', fix ->> 'target', problem),
+            hint => format('Its columns: %s.',
+                           (SELECT string_agg(quote_ident(c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
                                           FROM jsonb_array_elements(fix -> 'columns') AS c)));
     END IF;
-    SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem FROM jsonb_array_elements(fix -> 'columns') AS c
-     WHERE c ->> 'name' ~ '^datafix_(state|action|inserted|image|leaf|place|nth|text|group|balance|differs|kind|matches|already|before|after)$|[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
+    SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem
+      FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE c ->> 'name' ~ '^datafix_(state|action|image|leaf|place|nth|text|group|balance|differs|kind|matches|'
+                          'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested)$|'
+                          '[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the column %s of %s has the form of one of the engine''s own names',
-            fix ->> 'fix', problem, fix ->> 'target'), NULL, 'Rename the column first.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('the column %s of %s has a name that the engine reserves', problem, fix ->> 'target'),
+            hint => 'Rename the column first.');
     END IF;
     SELECT string_agg(format('%I (%s)', c ->> 'name', c ->> 'type'), ', ') INTO problem
       FROM jsonb_array_elements(fix -> 'columns') AS c
      WHERE fix -> 'times_without_zone' ? (c ->> 'name') AND c ->> 'type' ~ 'with time zone';
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: a time without a zone is given for %s; it would be another moment '
-            'in another session', fix ->> 'fix', problem), NULL, 'Write the offset, for example ''2026-02-03 16:00+00''.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('a time without a zone is given for %s; its meaning would depend on the session''s time zone',
+                   problem),
+            hint => 'Write the offset, for example ''2026-02-03 16:00+00''.');
     END IF;
 END
 $engine$;
 
--- There is an audit table, and what is written there stays as it was written.
+-- The audit table exists, and keeps what is written there as it was written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_table(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
@@ -219,22 +260,35 @@ DECLARE
     problems text;
 BEGIN
     IF audit IS NULL OR ledger IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: there is no table %s to copy rows into', fix ->> 'fix',
-            CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END), NULL,
-            format('An earlier migration makes it: op.create_audit_table(%s, name=%s).', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('there is no table %s to copy rows into',
+                   CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END),
+            hint => format('An earlier migration makes it: op.create_audit_table(%s, name=%s).',
+                           quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
-    -- What is written there must stay there as it was written, through a crash too (C36).
-    SELECT string_agg(p.problem, '; ') INTO problems FROM pg_class AS c CROSS JOIN LATERAL (
-        SELECT 'it is not an ordinary, logged table' WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
-        UNION ALL SELECT 'it has the rule ' || rulename FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
-        UNION ALL SELECT 'its trigger ' || tgname || ' can change what is written' FROM pg_trigger
-         WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
-        UNION ALL SELECT 'it ' || u.why FROM pg_temp.datafix_uncounted() AS u WHERE u.relation = c.oid AND c.relkind IN ('r', 'p')
-        ) AS p (problem) WHERE c.oid = audit;
+    -- What is written there must survive as it was written, even a crash.
+    SELECT string_agg(p.problem, '; ') INTO problems
+      FROM pg_class AS c
+     CROSS JOIN LATERAL (
+           SELECT 'it is not an ordinary, logged table'
+            WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
+           UNION ALL
+           SELECT 'it has the rule ' || rulename
+             FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind IN ('r', 'p')
+           UNION ALL
+           SELECT 'its trigger ' || tgname || ' can change what is written'
+             FROM pg_trigger
+            WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 7 = 7      -- for each row, before, insert
+           UNION ALL
+           SELECT 'it ' || u.why
+             FROM pg_temp.datafix_uncounted() AS u
+            WHERE u.relation = c.oid AND c.relkind IN ('r', 'p')) AS p (problem)
+     WHERE c.oid = audit;
     IF problems IS NULL THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
     ELSE
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s would not keep copies: %s', fix ->> 'fix', label, problems));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('audit table %s would not keep copies: %s', label, problems));
     END IF;
     RETURN fix || jsonb_build_object('audit', label);
 END
@@ -257,13 +311,19 @@ BEGIN
               FROM (VALUES ('audit_id', 'bigint'), ('audit_run_id', 'bigint'), ('audit_image', 'text'),
                            ('audit_recorded_at', 'timestamp with time zone')) AS m (name, type)) AS wanted (want)
       LEFT JOIN (SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
-                  WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type) ON have.name = want ->> 'name'
+                  WHERE a.attrelid = audit AND a.attnum > 0 AND NOT a.attisdropped) AS have (name, type)
+             ON have.name = want ->> 'name'
      WHERE have.type IS DISTINCT FROM want ->> 'kept';
     IF problems IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('datafix %s: the audit table %s has not the shape of %s: %s', fix ->> 'fix', fix ->> 'audit',
-            fix ->> 'target', problems), NULL, CASE WHEN fix ->> 'direction' = 'revert' THEN
-            'Nothing was changed. Downgrade the migration that changed the table first, or bring the audit table to its shape: ' ELSE 'Bring the audit table to the shape of its target in a migration before this one: ' END
-            || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit table.', quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('the audit table %s does not match %s: %s', fix ->> 'audit', fix ->> 'target', problems),
+            hint => CASE WHEN fix ->> 'direction' = 'revert'
+                         THEN 'Nothing was changed. Downgrade the migration that changed the table first, or update '
+                              'the audit table: '
+                         ELSE 'Update the audit table in a migration before this one: ' END
+                    || format('op.update_audit_table(%s, name=%s). A column whose type changed needs a new audit '
+                              'table.',
+                              quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
 END
 $engine$;

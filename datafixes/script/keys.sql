@@ -1,7 +1,7 @@
 -- What tells the rows of a table apart.
 
--- Whether no row can have a null in the column. PostgreSQL 18 says attnotnull also of a NOT NULL constraint that is
--- NOT VALID, which no row has been held against.
+-- Whether no row can have a null in the column. PostgreSQL 18 sets attnotnull also for a NOT NULL constraint that is
+-- NOT VALID: older rows have not been checked against it.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_never_null(a pg_attribute)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint AS c
@@ -9,10 +9,10 @@ RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                                            AND NOT c.convalidated)
 $engine$;
 
--- The unique keys of a table, the primary key first. Only what is proven to hold for every row is one: an index that
--- is being made or whose making failed, one with a condition or an expression, and one WITHOUT OVERLAPS (which tells
--- apart what does not overlap, and not what is equal) are none. "nullable": the columns that can be null; a null
--- identifies no row.
+-- The unique keys of a table, the primary key first. Only what holds for every row counts. An index that is being
+-- built or whose build failed does not, nor one with a condition or an expression, nor one WITHOUT OVERLAPS (it
+-- separates what does not overlap, not what is equal). "nullable": the columns that can be null; a null identifies no
+-- row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_keys(target oid)
 RETURNS TABLE (index oid, key text[], nullable text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT i.indexrelid, k.key, k.nullable
@@ -32,8 +32,8 @@ RETURNS text[] LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT k.key FROM pg_temp.datafix_unique_keys(target) AS k WHERE k.nullable IS NULL LIMIT 1
 $engine$;
 
--- A deferrable key may be broken by what this transaction did before: it is checked now, and deferred again. What
--- breaks it from here on is found before the fix ends.
+-- This transaction may have violated a deferrable key before the fix: the key is checked now, and deferred again. A
+-- later violation is found before the fix ends.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_deferrable(fix jsonb, index oid)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -48,9 +48,10 @@ BEGIN
     BEGIN
         EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', one.name);
     EXCEPTION WHEN unique_violation THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: this transaction has left two rows of %s with the '
-            'same key: %s does not hold now', fix ->> 'fix', fix ->> 'target', one.name), NULL,
-            'Nothing was changed. Put them right before the fix begins.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('this transaction has left two rows of %s with the same key: %s does not hold now',
+                   fix ->> 'target', one.name),
+            hint => 'Nothing was changed. Correct them before the fix begins.');
     END;
     IF one.deferred THEN
         EXECUTE format('SET CONSTRAINTS %s DEFERRED', one.name);
@@ -79,17 +80,18 @@ BEGIN
     SELECT * INTO found_key FROM pg_temp.datafix_unique_keys(target) AS k
      WHERE k.key @> wanted AND k.key <@ wanted LIMIT 1;
     IF found_key.index IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format(
-            'datafix %s: %s has no unique index over (%s), so two rows could be one',
-            fix ->> 'fix', fix ->> 'target', array_to_string(wanted, ', ')), NULL,
-            coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ')
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('%s has no unique index over (%s), so two rows could have the same key',
+                   fix ->> 'target', array_to_string(wanted, ', ')),
+            hint => coalesce('Unique here: ' || (SELECT string_agg(pg_get_indexdef(k.index), '; ')
                                            FROM pg_temp.datafix_unique_keys(target) AS k) || '.',
                      'The table has no unique key at all: add one first.'));
     ELSIF found_key.nullable IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format(
-            'datafix %s: the key column %s of %s can be null, and a null identifies no row',
-            fix ->> 'fix', found_key.nullable, fix ->> 'target'), NULL, coalesce(
-            (SELECT format('NOT NULL is NOT VALID there, and proves nothing. Fill in the nulls by another key, then: '
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('the key column %s of %s can be null, and a null identifies no row',
+                   found_key.nullable, fix ->> 'target'),
+            hint => coalesce(
+            (SELECT format('Its NOT NULL is NOT VALID, so older nulls may remain. Fill them in by another key, then: '
                            'ALTER TABLE %s VALIDATE CONSTRAINT %I', fix ->> 'target', c.conname)
                FROM pg_constraint AS c JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
               WHERE c.conrelid = target AND c.contype = 'n' AND NOT c.convalidated AND a.attname = ANY (wanted)
@@ -98,7 +100,7 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_check_deferrable(fix, found_key.index);
     SELECT * INTO STRICT key_index FROM pg_index WHERE indexrelid = found_key.index;
-    -- Keys are compared by the operator of the index itself, whatever the search_path offers under the name "=" (C11).
+    -- Keys are compared by the operator of the index itself: the search_path may offer another "=".
     SELECT jsonb_agg(jsonb_build_object('name', k.name, 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
                'cast', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END,
                'base', c ->> 'to_base') ORDER BY k.position)
@@ -111,7 +113,7 @@ BEGIN
                           AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
       JOIN pg_operator AS o ON o.oid = amop.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace;
     RETURN fix || jsonb_build_object('key_columns', key_columns, 'lock',
-        -- NO KEY leaves the inserts of child rows alone; it will do unless the row's keys change or the row goes (C20).
+        -- NO KEY lets others insert child rows meanwhile. It suffices unless unique values change or the row goes.
         CASE WHEN fix ->> 'change' <> 'update' OR EXISTS (
                  SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'set' ? a.attname::text)

@@ -1,13 +1,19 @@
--- The run in the ledger: opened before anything changes, closed as the last thing.
+-- The run in the ledger: opened before anything changes, and closed last.
 
--- Whether a run was taken back as a whole, and that has not been taken back itself.
+-- The run that took a run back as a whole, unless it has been taken back itself.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_undone_by(fix jsonb, run bigint)
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     later bigint;
 BEGIN
-    FOR later IN EXECUTE format($sql$SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.fix = %L AND r.rows_chosen IS NULL
-                                        AND r.outcome IN ('reverted', 'not_applicable') ORDER BY r.started_at DESC, r.run_id DESC$sql$, fix ->> 'ledger', fix ->> 'fix') USING run LOOP
+    FOR later IN EXECUTE format($sql$
+        SELECT r.run_id
+          FROM %s AS r
+         WHERE r.reverts_run = $1 AND r.fix = %L AND r.rows_chosen IS NULL
+           AND r.outcome IN ('reverted', 'not_applicable')
+         ORDER BY r.started_at DESC, r.run_id DESC
+    $sql$, fix ->> 'ledger', fix ->> 'fix') USING run
+    LOOP
         IF pg_temp.datafix_undone_by(fix, later) IS NULL THEN
             RETURN later;
         END IF;
@@ -16,34 +22,42 @@ BEGIN
 END
 $engine$;
 
+-- The last application of a fix, as the ledger has it; NULL where there is none.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_last_application(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     last jsonb;
 BEGIN
-    EXECUTE format($sql$SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
-                         ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1$sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
+    EXECUTE format($sql$
+        SELECT to_jsonb(r)
+          FROM %s AS r
+         WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
+         ORDER BY r.started_at DESC, r.run_id DESC
+         LIMIT 1
+    $sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
     RETURN last;
 END
 $engine$;
 
--- The last application of a fix, by the ledger: the truth about fixes, whatever alembic_version says (B31). NULL where it
--- is not in force.
+-- The last application of a fix. NULL where it is not in force. The ledger decides, and not alembic_version, which
+-- "alembic stamp" can set to anything.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_in_force(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     last jsonb := pg_temp.datafix_last_application(fix);
 BEGIN
-    RETURN CASE WHEN last ->> 'outcome' NOT IN ('not_applicable', 'declined') AND pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) IS NULL THEN last END;
+    RETURN CASE WHEN last ->> 'outcome' NOT IN ('not_applicable', 'declined')
+                     AND pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) IS NULL THEN last END;
 END
 $engine$;
 
 -- The run that a revert takes back. A downgrade takes back what the upgrade of its own revision did; an upgrade, what
--- the revision that it names did, or else the last application. What a downgrade did is taken back by an upgrade alone.
+-- the revision that it names did, or else the last application. Only an upgrade takes back what a downgrade did.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_run_to_revert(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    of_revision text := coalesce(fix ->> 'undoes', CASE WHEN NOT (fix -> 'upgrading')::boolean THEN fix ->> 'revision' END);
+    of_revision text := coalesce(fix ->> 'undoes',
+                                 CASE WHEN NOT (fix -> 'upgrading')::boolean THEN fix ->> 'revision' END);
     wanted      jsonb;
 BEGIN
     IF fix ? 'of_run' THEN      -- by its number
@@ -51,19 +65,25 @@ BEGIN
                                AND r.outcome NOT IN ('started', 'failed')$sql$, fix ->> 'ledger')
            INTO wanted USING (fix -> 'of_run')::bigint;
         IF fix ? 'named' AND wanted ->> 'fix' <> fix ->> 'fix' THEN
-            PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s in %s is one of %s: numbers of runs differ from '
-                'database to database', fix ->> 'fix', fix ->> 'of_run', fix ->> 'ledger', wanted ->> 'fix'), NULL,
-                'Nothing was changed. Say what is meant by its revision: op.revert_datafix(name, revision=...).');
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+                format('run %s in %s is a run of %s: the numbers of runs differ between databases',
+                       fix ->> 'of_run', fix ->> 'ledger', wanted ->> 'fix'),
+                hint => 'Nothing was changed. Name its revision instead: op.revert_datafix(name, '
+                        'revision=...).');
         END IF;
         RETURN wanted;
     END IF;
-    EXECUTE format($sql$SELECT to_jsonb(r) FROM %1$s AS r WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
-                           AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
-                         -- of several parts that a revision took back, the newest that has not been given back
-                         ORDER BY pg_temp.datafix_undone_by($2, r.run_id) IS NOT NULL, r.started_at DESC, r.run_id DESC LIMIT 1$sql$,
-        fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision, fix;
-    -- Applied outside of Alembic, or by a revision that had another id. The downgrade of a revision that only names the fix
-    -- did not apply it: what another one did is not its own to take back.
+    EXECUTE format($sql$
+        SELECT to_jsonb(r)
+          FROM %1$s AS r
+         WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
+           AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
+         -- where a revision reverted several parts: the newest that has not been taken back since
+         ORDER BY pg_temp.datafix_undone_by($2, r.run_id) IS NOT NULL, r.started_at DESC, r.run_id DESC
+         LIMIT 1
+    $sql$, fix ->> 'ledger', fix ->> 'fix') INTO wanted USING of_revision, fix;
+    -- Applied outside of Alembic, or by a revision that had another id. The downgrade of a revision that only names
+    -- the fix did not apply it: it must not take back what another revision did.
     IF wanted IS NULL AND NOT fix ? 'undoes' AND ((fix -> 'upgrading')::boolean OR NOT fix ? 'by_name') THEN
         wanted := pg_temp.datafix_last_application(fix);
     END IF;
@@ -71,8 +91,8 @@ BEGIN
 END
 $engine$;
 
--- What the ledger keeps of a fix, so that a revert needs no file: its tables with their keys, their identities and their
--- housekeeping columns, which other tables may differ, and whether triggers fire.
+-- What the ledger keeps of a fix, so that a revert needs no file: its tables with their keys, their identities and
+-- their housekeeping columns, which other tables may differ, and whether triggers fire.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_declaration(fix jsonb)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT jsonb_build_object(
@@ -83,7 +103,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                        'audit_table', t -> 'audit_table', 'key', t -> 'key', 'identity', t -> 'identity',
                        'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping') ORDER BY n), '[]')
                      FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
-           -- of a run by 0.1: what takes its revert back knows no more than the revert did
+           -- a run by 0.1: whatever takes its revert back knows no more than the revert did
            || CASE WHEN fix ? 'unidentified' THEN '{"unidentified": true}' ELSE '{}' END::jsonb
 $engine$;
 
@@ -107,8 +127,9 @@ BEGIN
         PERFORM pg_temp.datafix_check_audit_columns(one);
         EXECUTE format($sql$
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
-            VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit', ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),
-                    -- where triggers have a hand in it, which columns a fix wrote is known from the images only
+            VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit',
+                    ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),
+                    -- where triggers fire, only the images tell which columns changed
                     CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
                          THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
                     jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint,
@@ -121,7 +142,7 @@ BEGIN
 END
 $engine$;
 
--- Closes the run: counts and digests of the images into the ledger; the script may put the commit fuse out.
+-- Closes the run: writes the counts and digests of the images to the ledger. The script may put out the commit fuse.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_close(fix jsonb, outcome text, changed bigint DEFAULT 0)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -130,17 +151,26 @@ BEGIN
     PERFORM pg_temp.datafix_switch_triggers_on(fix);
     EXECUTE format('UPDATE %s AS t SET images = kept.images, images_digest = kept.digest, shape = t.shape || kept.noted'
         ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_evidence(one) AS kept'
-        ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables') USING fix;
-    EXECUTE format('UPDATE %s SET outcome = $1, rows_changed = $2, finished_at = clock_timestamp() WHERE run_id = $3', fix ->> 'ledger')
+        ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables')
+      USING fix;
+    EXECUTE format('UPDATE %s SET outcome = $1, rows_changed = $2, finished_at = clock_timestamp() WHERE run_id = $3',
+                   fix ->> 'ledger')
       USING outcome, changed, (fix -> 'run')::bigint;
-    FOR leftover IN SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r' AND relname ~ '^datafix_' LOOP
+    FOR leftover IN
+        SELECT relname
+          FROM pg_class
+         WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r' AND relname ~ '^datafix_'
+    LOOP
         PERFORM pg_temp.datafix_make(format('DROP TABLE pg_temp.%I', leftover));
     END LOOP;
     IF fix ? 'versions' THEN
         PERFORM pg_temp.datafix_guard_commit(fix);
     END IF;
-    PERFORM set_config('datafixes.finished', current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
-    PERFORM set_config('datafixes.told', format('datafix %s: %s, %s rows changed, run %s', fix ->> 'fix', outcome, changed, fix ->> 'run'), true);
+    PERFORM set_config('datafixes.finished',
+                       current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
+    PERFORM set_config('datafixes.told',
+                       format('datafix %s: %s, %s rows changed, run %s',
+                              fix ->> 'fix', outcome, changed, fix ->> 'run'), true);
 END
 $engine$;
 
@@ -148,16 +178,18 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_count(fix jsonb, inserted bigint, updated bigint, deleted bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    EXECUTE format('UPDATE %s SET rows_inserted = $1, rows_updated = $2, rows_deleted = $3 WHERE run_id = $4 AND position = $5', fix ->> 'ledger_tables')
+    EXECUTE format('UPDATE %s SET rows_inserted = $1, rows_updated = $2, rows_deleted = $3 '
+                   'WHERE run_id = $4 AND position = $5', fix ->> 'ledger_tables')
       USING inserted, updated, deleted, (fix -> 'run')::bigint, (fix -> 'n')::integer;
 END
 $engine$;
 
--- From here on, a commit is refused unless the version has moved with the fix: a fix in force whose revision is still to
--- run would be the end. Only what is deferred runs at a commit, and nothing of it may outlive the transaction, on a
--- connection that others use too. A trigger's function would stay. The rows of an exclusion constraint are looked at again
--- at the commit, which calls the function in its expression; that takes a row of the temporary table, so it goes when the
--- table goes. Two equal rows make PostgreSQL look again; what the function returns then differs from neither.
+-- From here on, a commit is refused unless the version has moved with the fix: otherwise the fix would be in force
+-- while its revision is still to run. Only what is deferred runs at a commit, and nothing of it may outlive the
+-- transaction, on a connection that others use too. The function of a trigger would stay. The rows of an exclusion
+-- constraint are checked again at the commit, which calls the function in its expression. That function takes a row
+-- of the temporary table, so it is dropped with the table. Two equal rows make PostgreSQL check again; the value that
+-- the function returns then differs from both.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_guard_commit(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -167,19 +199,21 @@ BEGIN
     SET CONSTRAINTS pg_temp.datafixes_moved DEFERRED;       -- whatever the migration said of ALL
     DELETE FROM pg_temp.datafixes_guard AS g WHERE g.fix = $1 ->> 'fix';
     INSERT INTO pg_temp.datafixes_guard
-    SELECT $1 ->> 'fix', format('<%s>', $1 ->> 'fuse'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid, $1 -> 'versions', NULL
+    SELECT $1 ->> 'fix', format('<%s>', $1 ->> 'fuse'), $1 ->> 'revision', ($1 ->> 'version_table_oid')::oid,
+           $1 -> 'versions', NULL
       FROM generate_series(1, 2);
 END
 $engine$;
 
--- The guard's table, its constraint and their functions. Whatever role the transaction takes, it can read and write them.
+-- The guard's table, its constraint and their functions. Whatever role the transaction takes, it can read and write
+-- them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_make_guard()
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafixes_guard (fix text, fuse text, revision text, version_table oid, '
-                                 'versions jsonb, looked_at timestamptz) ON COMMIT DROP');
-    -- SET CONSTRAINTS ALL IMMEDIATE looks early, and but once. Who was looked at early is put up again, deferred; a commit
-    -- looks at that one too, at the same moment.
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafixes_guard (fix text, fuse text, revision text, '
+                                 'version_table oid, versions jsonb, looked_at timestamptz) ON COMMIT DROP');
+    -- SET CONSTRAINTS ALL IMMEDIATE checks early, and only once. A guard that was checked early is put back,
+    -- deferred; a commit checks it again at the same moment.
     PERFORM pg_temp.datafix_make($make$
         CREATE FUNCTION pg_temp.datafixes_again(one pg_temp.datafixes_guard)
         RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $again$
@@ -203,25 +237,28 @@ BEGIN
             IF current_setting('datafixes.guarding', true) = 'on'
                OR strpos(coalesce(current_setting('datafixes.finished', true), ''), one.fuse) = 0 THEN
                 RETURN one.fix;     -- the two rows are being written
-            ELSIF NOT EXISTS (SELECT FROM pg_class WHERE oid = one.version_table) THEN  -- a downgrade to base may drop it
-                RETURN NULL;
+            ELSIF NOT EXISTS (SELECT FROM pg_class WHERE oid = one.version_table) THEN
+                RETURN NULL;        -- a downgrade to base may drop it
             END IF;
-            EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s', one.version_table::regclass) INTO present;
+            EXECUTE format('SELECT array_agg(version_num::text ORDER BY version_num) FROM %s',
+                           one.version_table::regclass) INTO present;
             IF to_jsonb(coalesce(present, '{}')) <> one.versions THEN
                 RETURN NULL;
             ELSIF one.looked_at IS DISTINCT FROM statement_timestamp() THEN
                 PERFORM pg_temp.datafixes_again(one);
                 RETURN NULL;
             END IF;
-            RAISE EXCEPTION USING ERRCODE = 'DF014', MESSAGE = format('datafix %s: the transaction was to be committed before '
-                '%s moved to or from revision %s', one.fix, one.version_table::regclass, one.revision),
+            RAISE EXCEPTION USING ERRCODE = 'DF014',
+                MESSAGE = format('datafix %s: the transaction was to be committed before %s moved to or from '
+                                 'revision %s', one.fix, one.version_table::regclass, one.revision),
                 HINT = 'Nothing was changed. Remove what commits inside this migration (commit(), autocommit_block()), '
                     'or give the fix a migration of its own.';
         END
         $moved$
     $make$);
-    PERFORM pg_temp.datafix_make('ALTER TABLE pg_temp.datafixes_guard ADD CONSTRAINT datafixes_moved EXCLUDE USING btree '
-                                 '(pg_temp.datafixes_moved(datafixes_guard) WITH =) DEFERRABLE INITIALLY DEFERRED');
+    PERFORM pg_temp.datafix_make('ALTER TABLE pg_temp.datafixes_guard ADD CONSTRAINT datafixes_moved '
+                                 'EXCLUDE USING btree (pg_temp.datafixes_moved(datafixes_guard) WITH =) '
+                                 'DEFERRABLE INITIALLY DEFERRED');
     PERFORM pg_temp.datafix_make('GRANT ALL ON pg_temp.datafixes_guard TO PUBLIC');
     PERFORM pg_temp.datafix_make('GRANT EXECUTE ON FUNCTION pg_temp.datafixes_moved(pg_temp.datafixes_guard), '
                                  'pg_temp.datafixes_again(pg_temp.datafixes_guard) TO PUBLIC');

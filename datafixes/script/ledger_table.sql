@@ -1,7 +1,7 @@
--- The ledger itself: how it is made, and how it follows the engine's version.
+-- The ledger itself: how it is created, and how it is upgraded.
 
--- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself. It is made
--- as version 1 and brought forward from there: a new ledger and one that was brought forward are the same.
+-- The ledger: one row for each run of each fix, and one for each table of each run, written by the run itself. It is
+-- created as version 1 and upgraded from there: a new ledger and an upgraded one are the same.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -11,11 +11,12 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_make(replace($sql$
         CREATE TABLE {ledger} (
-            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,    -- a gap: nothing was kept under that number
+            run_id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- a gap: a run that was rolled back
             fix              text        NOT NULL,
             revision         text,
             direction        text        NOT NULL CHECK (direction IN ('apply', 'revert')),
-            outcome          text        NOT NULL CHECK (outcome IN ('started', 'applied', 'reverted', 'not_applicable', 'already', 'failed')),
+            outcome          text        NOT NULL CHECK (outcome IN (
+                'started', 'applied', 'reverted', 'not_applicable', 'already', 'failed')),
             rows_expected    bigint,
             rows_found       bigint,
             rows_changed     bigint,
@@ -52,10 +53,14 @@ BEGIN
             PRIMARY KEY (run_id, position)
         )
     $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));
-    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)', audit_schema));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema, 'datafixes: the ledger, one row for each run of a data fix'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema, 'datafixes: the ledger, one row for each table of each run'));
-    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)', audit_schema));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_fix_idx ON %I.datafix_run (fix, run_id)',
+                                        audit_schema));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run IS %L', audit_schema,
+        'datafixes: the ledger, one row for each run of a data fix'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_run_table IS %L', audit_schema,
+        'datafixes: the ledger, one row for each table of each run'));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_reverts_run_idx ON %I.datafix_run (reverts_run)',
+                                        audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_run_table', audit_schema));
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
@@ -64,8 +69,8 @@ BEGIN
 END
 $engine$;
 
--- The version of a ledger. The name of a constraint says it: it comes along in every copy of a database, and a version of
--- datafixes that does not write what the constraint wants (0.1) is stopped by it.
+-- The version of a ledger. The name of a constraint holds it: it is part of every copy of a database, and it stops a
+-- version of datafixes that does not write what the constraint wants (0.1).
 CREATE OR REPLACE FUNCTION pg_temp.datafix_ledger_version(audit_schema text)
 RETURNS integer LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(max(substring(conname FROM '^datafix_run_is_version_([0-9]+)')::integer), 1)
@@ -77,15 +82,16 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_update_ledger(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF006', format('there is no ledger %I.datafix_run', audit_schema), NULL,
-            'An earlier migration makes it, with the first op.create_audit_table of its schema.');
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('there is no ledger %I.datafix_run', audit_schema),
+            hint => 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
 END
 $engine$;
 
--- Brings a ledger to the version that this engine writes, in the transaction of the run that needs it: both are committed,
--- or neither is.
+-- Upgrades a ledger to the version that this engine writes, in the transaction of the run that needs it: both are
+-- committed, or neither is.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_bring_ledger_forward(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -99,20 +105,22 @@ DECLARE
                            AND NOT pg_has_role(relowner, 'USAGE'));
 BEGIN
     IF version > 2 THEN
-        PERFORM pg_temp.datafix_refuse('DF017', format(
-            'ledger %s: it is of version %s, and this version of datafixes writes version 2', ledger, version),
-            NULL, 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
+        PERFORM pg_temp.datafix_refuse('DF017',
+            format('ledger %s has version %s, and this version of datafixes writes version 2',
+                   ledger, version),
+            hint => 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
     ELSIF version = 2 THEN
         RETURN;
     ELSIF owner IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF017', format(
-            'ledger %s: it is of version %s and must be brought to version 2, and only its owner %s may do that',
-            ledger, version, owner), NULL,
-            format('Nothing was changed. Let %s run this upgrade once, or put a revision with op.update_ledger(%s) below '
-                   'this one for it.', owner,
-                   CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
+        PERFORM pg_temp.datafix_refuse('DF017',
+            format('ledger %s has version %s and must be upgraded to version 2, which only its owner %s may do',
+                   ledger, version, owner),
+            hint => format('Nothing was changed. Let %s run this migration once, or add a revision with '
+                           'op.update_ledger(%s) before this one, for that role to run.',
+                           owner,
+                           CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
     END IF;
-    -- What version 2 knows more: who logged in, which datafixes wrote the row, what a revert needs to know of the fix
+    -- Version 2 adds: who logged in, which version of datafixes wrote the row, what a revert needs to know of the fix
     -- (so that it needs no file), and why a fix was declined.
     PERFORM pg_temp.datafix_make(replace($sql$
         ALTER TABLE {ledger}
@@ -125,13 +133,18 @@ BEGIN
                 ('started', 'applied', 'reverted', 'not_applicable', 'declined', 'already', 'failed')),
             ADD CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
     $sql$, '{ledger}', ledger));
-    PERFORM pg_temp.datafix_make(format('ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.applied_by IS %L', ledger, 'the role whose rights counted (current_user)'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger, 'the role that logged in (session_user)'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger, 'the version of datafixes that wrote the row'));
+    PERFORM pg_temp.datafix_make(format(
+        'ALTER TABLE %s ALTER COLUMN engine DROP DEFAULT, ALTER COLUMN logged_in_as SET DEFAULT session_user', ledger));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.applied_by IS %L', ledger,
+        'the role whose rights counted (current_user)'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.logged_in_as IS %L', ledger,
+        'the role that logged in (session_user)'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger,
+        'the version of datafixes that wrote the row'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
-                   'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger, 'why the fix is not to run here'));
+        'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger,
+        'why the fix is not to run here'));
     PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
 END
 $engine$;

@@ -1,5 +1,5 @@
--- What messages do not say: values of columns that are masked. The server logs every error, and nobody takes it back
--- from there: values are left out here, and not where a message is shown.
+-- Values of masked columns stay out of messages. The server logs every error, and what is in its log cannot be taken
+-- back: values are left out here, and not where a message is shown.
 
 -- Whether a column is masked; names are as in plans and reports.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_is_masked(mask text, schema_name text, table_name text, column_name text)
@@ -7,7 +7,7 @@ RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT lower(replace(concat_ws('.', schema_name, table_name, column_name), '"', '')) ~ mask
 $engine$;
 
--- Adds the names of the table's masked columns, and of what tells its rows apart and is called like one, or reads one.
+-- Adds the names of the table's masked columns, and of identities that have such a name or read such a column.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_mask(fix jsonb)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT CASE WHEN NOT fix ? 'mask' THEN fix
@@ -22,7 +22,8 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
      WHERE pg_temp.datafix_is_masked(fix ->> 'mask', fix ->> 'target_schema', fix ->> 'target_table', one.word)
 $engine$;
 
--- Whether values of a column, or of what is called so, are left out: of one table, or of any table of the fix.
+-- Whether the values of a column, or of an identity of that name, are left out: for one table, or for any table of
+-- the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_hides(fix jsonb, column_name text)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(fix -> 'masked' ? column_name,
@@ -38,7 +39,7 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
       FROM jsonb_array_elements(columns) AS c
 $engine$;
 
--- Fails as a statement failed ("told": what GET STACKED DIAGNOSTICS says), without the values that PostgreSQL names.
+-- Repeats the error of a statement ("told": its GET STACKED DIAGNOSTICS) without the values in it.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_fail(told jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -48,17 +49,17 @@ DECLARE
     hint    text := coalesce(nullif(told ->> 'hint', ''), 'Nothing was changed.');
     place   text := split_part(told ->> 'context', E'\n', 1);
 BEGIN
-    -- Of the place, in whatever language it is said, only names are read. The engine's own messages hold no values.
+    -- The context is in the server's language: only names in it are read. The engine's own messages hold no values.
     IF place !~ 'pg_temp_\d+\.datafix_(refuse|fail)\(' THEN
-        -- "Key (email)=(x) already exists.": whatever the value is, it ends before the last bracket.
+        -- "Key (email)=(x) already exists.": the value ends before the last bracket.
         detail := CASE WHEN detail ~ '^Key [(].*[)]=[(]'
                   THEN left(detail, strpos(detail, ')=(') + 1) || '(masked)' || substring(detail FROM '[^)]*$') END;
         IF place ~ '\m(RAISE|ASSERT)\M|PL/(?!pgSQL)' THEN
-            -- a function may say anything; where it stands is a name, unless it is a statement
-            message := format('%s says what may hold values of masked columns',
+            -- a function's message may hold anything; its place is a name, unless it is a statement
+            message := format('the message of %s is left out: it may hold values of masked columns',
                 coalesce(substring(place FROM '^[\w/ ().,$-]*$'), 'a function'));
         ELSIF code !~ '^(0A|2[1235]|4[024]|5[34578])' OR code IN ('22021', '22P05') THEN
-            message := 'PostgreSQL says what may hold values of masked columns';
+            message := 'the message of PostgreSQL is left out: it may hold values of masked columns';
         ELSIF code ~ '^22' OR code = '42601' AND place !~ '(inline_code_block|pg_temp_\d+\.datafix_)' THEN
             message := regexp_replace(message, '".*"', '"(masked)"');
         END IF;

@@ -1,14 +1,14 @@
--- What images call by a name: labels and attributes of the application's types, and the objects and roles inside of
--- their values. Within a database each has a number that stays when names change. In another one, to which this one
--- was restored, upgraded by a dump or copied, the numbers are others, and the names are all there is.
+-- What images refer to by name: labels and attributes of the application's types, and objects and roles inside
+-- values. In one database, each has a number that survives a rename. In another database (a restored dump, a copy),
+-- the numbers differ, and only the names are left.
 
--- Whether a run was in this very database.
+-- Whether a run took place in this database, and not in one that this one was copied from.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_was_here(fix jsonb, shape jsonb)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT shape -> 'ledger' = to_jsonb((fix ->> 'ledger')::regclass::oid::bigint)
 $engine$;
 
--- The types that a type is made of, itself included.
+-- The types that a type consists of, itself included.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_parts(type_id oid)
 RETURNS SETOF oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     WITH RECURSIVE part AS (
@@ -24,8 +24,8 @@ RETURNS SETOF oid LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT oid FROM part
 $engine$;
 
--- The application's enums, composites and ranges of which the columns of a table are made, with what tells one from
--- another of the same name.
+-- The application's enums, composites and ranges in the columns of a table, with what distinguishes each from another
+-- of the same name.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_own_types(relation oid)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
     SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -49,8 +49,8 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_i
 $engine$;
 
 -- What is wrong with the labels of an enum, in words; empty where a name means the label that it meant when the run
--- copied it. "was" and "has" hold [number, name] in their order. Labels that were added since are no matter. Of the
--- same type the number tells; of one that took its place, whose values were converted by their text, the name; in
+-- copied it. "was" and "has" hold [number, name] in their order. Labels that were added since do not matter. For the
+-- same type, the number decides; for a type that replaced it, whose values were converted by their text, the name; in
 -- another database, name and order.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_other_labels(was jsonb, has jsonb, same boolean, ordered boolean)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -78,7 +78,7 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
            FROM pair WHERE ordered HAVING bool_or(place < last)))
 $engine$;
 
--- Version 0.1 noted the names of labels and no numbers. In the same database the labels of that time are the oldest
+-- Version 0.1 noted the names of labels, but no numbers. In the same database, the labels of that time are the oldest
 -- ones.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_newer_labels(was jsonb, has jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -117,7 +117,7 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
             WHEN was ? 'labels' THEN concat_ws('; ',
                 nullif(pg_temp.datafix_other_labels(was -> 'labels', coalesce(has -> 'labels', '[]'), same, NOT here),
                        ''),
-                -- a type that is younger than the audit table may have taken the place of the one of that time
+                -- a type that is younger than the audit table may have replaced the one of that time
                 CASE WHEN was ? 'old' AND here AND (has -> 'oid')::bigint < (fix ->> 'audit')::regclass::oid::bigint
                      THEN pg_temp.datafix_newer_labels(was -> 'labels', has -> 'labels') END)
             WHEN has -> 'range' IS DISTINCT FROM was -> 'range' THEN
@@ -132,8 +132,8 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
 $engine$;
 
 -- The query that tells which objects and roles a value names: kind, number and name. NULL where values of the type
--- name none. Columns of PostgreSQL's own types are kept as numbers themselves; inside of a type that is kept as text,
--- a name stands.
+-- name none. Columns of such a type are kept as numbers themselves; inside a type that is kept as text, they are
+-- names.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_names_in(type_id oid, value text, depth integer DEFAULT 1)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
@@ -174,7 +174,7 @@ BEGIN
 END
 $engine$;
 
--- All that the images of a run name so: a column, the kind of object, its number and its name.
+-- All objects and roles in the images of a run: the column, the kind of object, its number and its name.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_named_in_images(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
@@ -202,7 +202,7 @@ BEGIN
 END
 $engine$;
 
--- Objects and roles that images name and that have other names now, in words: what is read back would be another one.
+-- Objects and roles in images that have other names now, in words: the name would be read back as another one.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_changed_names(fix jsonb, shape jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT string_agg(format('%I names the %s %s, %s', named.column, substr(named.kind, 4), named.name,

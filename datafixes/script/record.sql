@@ -1,5 +1,5 @@
--- What a recorded fix needs besides. Statement triggers with transition tables note what really changes in the fix's
--- tables, whoever does it: the fix's own statements, foreign keys, triggers. They live for this transaction only.
+-- What a recorded fix needs. Statement triggers with transition tables note what really changes in the fix's tables,
+-- whatever changes it: the fix's own statements, foreign keys, triggers. They live for this transaction only.
 
 -- Opens the run, and begins to record.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_recording(declared jsonb, version_table regclass, surroundings jsonb)
@@ -11,8 +11,9 @@ BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_record(one);
     END LOOP;
-    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_recording (fix jsonb, surroundings jsonb, definition text) ON COMMIT DROP');
-    -- a role that the statements set and leave set is to be told so
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_recording '
+                                 '(fix jsonb, surroundings jsonb, definition text) ON COMMIT DROP');
+    -- for the message to a role that the statements set and did not reset
     PERFORM pg_temp.datafix_make('GRANT SELECT ON pg_temp.datafix_recording TO PUBLIC');
     INSERT INTO pg_temp.datafix_recording VALUES (fix, surroundings, pg_temp.datafix_definition(fix));
     PERFORM pg_temp.datafix_watch();
@@ -26,83 +27,128 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target   oid   := (fix ->> 'target_oid')::oid;
     -- Transition tables do not hold what is only generated when it is read.
-    names    text  := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v');
+    names    text  := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+                         FROM pg_attribute
+                        WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v');
     relation regclass;
     event    text;
 BEGIN
     IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = target) THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: %s belongs to %s, and only its owner can record what happens to it', fix ->> 'fix', fix ->> 'target',
-            (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)), NULL, 'Run the migration as the owner, or declare the fix (DataFix): that needs no more than the right to change rows.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
+            format('%s belongs to %s, and only its owner can record what happens to it',
+                   fix ->> 'target', (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = target)),
+            hint => 'Run the migration as the owner, or declare the fix (DataFix), which needs only the right to '
+                    'change rows.');
     END IF;
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
-        format('CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP', fix ->> 'target')));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_seen_{{n}} (LIKE %s INCLUDING GENERATED, datafix_image text) ON COMMIT DROP',
+        fix ->> 'target')));
     PERFORM pg_temp.datafix_make((
-        SELECT coalesce(pg_temp.datafix_sql(fix, 'ALTER TABLE pg_temp.datafix_seen_{{n}} ' || string_agg(format('ALTER COLUMN %I DROP %s', attname, what), ', ')), 'SELECT')
-          FROM pg_attribute CROSS JOIN LATERAL (SELECT 'NOT NULL' WHERE attnotnull UNION ALL SELECT 'EXPRESSION' WHERE attgenerated = 's') AS _ (what)
+        SELECT coalesce(pg_temp.datafix_sql(fix, 'ALTER TABLE pg_temp.datafix_seen_{{n}} '
+                            || string_agg(format('ALTER COLUMN %I DROP %s', attname, what), ', ')), 'SELECT')
+          FROM pg_attribute
+         CROSS JOIN LATERAL (SELECT 'NOT NULL' WHERE attnotnull
+                             UNION ALL
+                             SELECT 'EXPRESSION' WHERE attgenerated = 's') AS _ (what)
          WHERE attrelid = target AND attnum > 0 AND NOT attisdropped));
     FOR relation IN SELECT tree.oid::regclass FROM pg_temp.datafix_tree(target) AS tree (oid) LOOP
         FOREACH event IN ARRAY ARRAY['INSERT', 'UPDATE', 'DELETE'] LOOP
-            PERFORM pg_temp.datafix_make(format('CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_note_rows(%L, %L, %L, %L)', 'datafix_' || lower(event), event, relation,
-                CASE event WHEN 'INSERT' THEN 'NEW TABLE AS datafix_new' WHEN 'DELETE' THEN 'OLD TABLE AS datafix_old' ELSE 'OLD TABLE AS datafix_old NEW TABLE AS datafix_new' END,
+            PERFORM pg_temp.datafix_make(format(
+                'CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT '
+                'EXECUTE FUNCTION pg_temp.datafix_note_rows(%L, %L, %L, %L)',
+                'datafix_' || lower(event), event, relation,
+                CASE event WHEN 'INSERT' THEN 'NEW TABLE AS datafix_new'
+                           WHEN 'DELETE' THEN 'OLD TABLE AS datafix_old'
+                           ELSE 'OLD TABLE AS datafix_old NEW TABLE AS datafix_new' END,
                 fix ->> 'n', names, current_setting('session_replication_role'), fix ->> 'fix'));
         END LOOP;
-        PERFORM pg_temp.datafix_make(format('CREATE TRIGGER datafix_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.datafix_refuse_truncate(%L)', relation, fix ->> 'fix'));
+        PERFORM pg_temp.datafix_make(format(
+            'CREATE TRIGGER datafix_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT '
+            'EXECUTE FUNCTION pg_temp.datafix_refuse_truncate(%L)', relation, fix ->> 'fix'));
         FOREACH event IN ARRAY ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] LOOP
             -- whatever session_replication_role says
-            PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, 'datafix_' || lower(event)));
+            PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I',
+                                                relation, 'datafix_' || lower(event)));
         END LOOP;
     END LOOP;
 END
 $engine$;
 
--- Notes the rows that a statement changed. SECURITY DEFINER, because a statement inside a function of another role fires
--- it too.
+-- Notes the rows that a statement changed. SECURITY DEFINER, because a statement inside a function of another role
+-- fires it too.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_rows()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF current_setting('session_replication_role') <> TG_ARGV[2] THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: its statements set session_replication_role to %s, which switches off triggers and foreign keys', TG_ARGV[3],
-            current_setting('session_replication_role')), NULL, 'Nothing was changed. To keep the tables'' own triggers from firing: fire_triggers=False.');
+        PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[3]), 'DF014',
+            format('its statements set session_replication_role to %s, which switches off triggers and foreign keys',
+                   current_setting('session_replication_role')),
+            hint => 'Nothing was changed. To keep the tables'' own triggers from firing: fire_triggers=False.');
     END IF;
     IF TG_OP <> 'INSERT' THEN
-        EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) SELECT %2$s, ''before'' FROM datafix_old', TG_ARGV[0], TG_ARGV[1]);
+        EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) '
+                       'SELECT %2$s, ''before'' FROM datafix_old', TG_ARGV[0], TG_ARGV[1]);
     END IF;
     IF TG_OP <> 'DELETE' THEN
-        EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) SELECT %2$s, ''after'' FROM datafix_new', TG_ARGV[0], TG_ARGV[1]);
+        EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) '
+                       'SELECT %2$s, ''after'' FROM datafix_new', TG_ARGV[0], TG_ARGV[1]);
     END IF;
     RETURN NULL;
 END
 $engine$;
 
+-- Refuses TRUNCATE: no trigger sees the rows that it removes.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_truncate()
 RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: TRUNCATE of %s: it removes rows without showing them to anybody, so no copy could be taken', TG_ARGV[0], TG_RELID::regclass), NULL,
-        'Nothing was changed. Use DELETE.');
+    PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[0]), 'DF014',
+        format('TRUNCATE of %s removes rows that no trigger sees, so they cannot be copied',
+               TG_RELID::regclass),
+        hint => 'Nothing was changed. Use DELETE.');
     RETURN NULL;
 END
 $engine$;
 
--- What a fix's statements must leave as they are, besides rows.
+-- What a fix's statements must leave as they are, besides rows. It reads the session's own search_path: it pins none.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_surroundings()
 RETURNS jsonb LANGUAGE sql AS $engine$
-    SELECT pg_catalog.jsonb_object_agg(s, pg_catalog.current_setting(s)) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('the current role', current_user)
-      FROM pg_catalog.unnest(ARRAY['search_path', 'session_replication_role', 'row_security', 'track_counts', 'session_authorization']) AS s
+    SELECT pg_catalog.jsonb_object_agg(s, pg_catalog.current_setting(s))
+           OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('the current role', current_user)
+      FROM pg_catalog.unnest(ARRAY['search_path', 'session_replication_role', 'row_security', 'track_counts',
+                                   'session_authorization']) AS s
 $engine$;
 
--- A text that is another one after any DDL on the fix's tables: the rows of the catalog that define them, and their age.
+-- A text that differs after any DDL on the fix's tables: the rows of the catalog that define them, and their
+-- versions.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_definition(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    WITH tree AS (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) AS oid FROM jsonb_array_elements(fix -> 'tables') AS one)
+    WITH tree AS (
+        SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) AS oid
+          FROM jsonb_array_elements(fix -> 'tables') AS one)
     SELECT md5(string_agg(entry, ' ' ORDER BY entry))
-      FROM (SELECT concat_ws('/', 'class', c.oid, c.xmin, c.ctid, c.relfilenode) FROM pg_class AS c JOIN tree USING (oid)
-            UNION ALL SELECT concat_ws('/', 'attribute', a.attrelid, a.attnum, a.xmin, a.ctid) FROM pg_attribute AS a JOIN tree ON tree.oid = a.attrelid
-            UNION ALL SELECT concat_ws('/', 'default', d.oid, d.xmin, d.ctid) FROM pg_attrdef AS d JOIN tree ON tree.oid = d.adrelid
-            UNION ALL SELECT concat_ws('/', 'trigger', t.oid, t.xmin, t.ctid) FROM pg_trigger AS t JOIN tree ON tree.oid = t.tgrelid
-            UNION ALL SELECT concat_ws('/', 'constraint', k.oid, k.xmin, k.ctid) FROM pg_constraint AS k JOIN tree ON tree.oid = k.conrelid
-            UNION ALL SELECT concat_ws('/', 'index', i.indexrelid, i.xmin, i.ctid) FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid
-            UNION ALL SELECT concat_ws('/', 'policy', p.oid, p.xmin, p.ctid) FROM pg_policy AS p JOIN tree ON tree.oid = p.polrelid
-            UNION ALL SELECT concat_ws('/', 'rule', r.oid, r.xmin, r.ctid) FROM pg_rewrite AS r JOIN tree ON tree.oid = r.ev_class) AS defined (entry)
+      FROM (SELECT concat_ws('/', 'class', c.oid, c.xmin, c.ctid, c.relfilenode)
+              FROM pg_class AS c JOIN tree USING (oid)
+            UNION ALL
+            SELECT concat_ws('/', 'attribute', a.attrelid, a.attnum, a.xmin, a.ctid)
+              FROM pg_attribute AS a JOIN tree ON tree.oid = a.attrelid
+            UNION ALL
+            SELECT concat_ws('/', 'default', d.oid, d.xmin, d.ctid)
+              FROM pg_attrdef AS d JOIN tree ON tree.oid = d.adrelid
+            UNION ALL
+            SELECT concat_ws('/', 'trigger', t.oid, t.xmin, t.ctid)
+              FROM pg_trigger AS t JOIN tree ON tree.oid = t.tgrelid
+            UNION ALL
+            SELECT concat_ws('/', 'constraint', k.oid, k.xmin, k.ctid)
+              FROM pg_constraint AS k JOIN tree ON tree.oid = k.conrelid
+            UNION ALL
+            SELECT concat_ws('/', 'index', i.indexrelid, i.xmin, i.ctid)
+              FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid
+            UNION ALL
+            SELECT concat_ws('/', 'policy', p.oid, p.xmin, p.ctid)
+              FROM pg_policy AS p JOIN tree ON tree.oid = p.polrelid
+            UNION ALL
+            SELECT concat_ws('/', 'rule', r.oid, r.xmin, r.ctid)
+              FROM pg_rewrite AS r JOIN tree ON tree.oid = r.ev_class) AS defined (entry)
 $engine$;
 
 -- The transaction is still the one in which the recording began.
@@ -110,8 +156,9 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_recorded(label text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF to_regclass('pg_temp.datafix_recording') IS NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: the transaction in which it began has ended: its statements commit or roll back', label), NULL,
-            'Nothing was changed. Remove the commit or rollback.');
+        PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', label), 'DF014',
+            'the transaction in which it began has ended: its statements commit or roll back',
+            hint => 'Nothing was changed. Remove the commit or rollback.');
     END IF;
     RETURN (SELECT r.fix FROM pg_temp.datafix_recording AS r);
 END
@@ -123,8 +170,8 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT pg_temp.datafix_constraints(pg_temp.datafix_recorded(label), mode)
 $engine$;
 
--- Stops to record. Refuses where the statements did what takes the ground from under a recording, or changed rows of
--- other tables than those of the fix.
+-- Ends the recording. Refuses where the statements changed what a recording depends on, or rows of other tables than
+-- those of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_stop_recording(label text, surroundings jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -134,18 +181,26 @@ DECLARE
     event    text;
 BEGIN
     SELECT * INTO STRICT was FROM pg_temp.datafix_recording;
-    SELECT string_agg(format('%s was %s and is %s', s.key, s.value, surroundings ->> s.key), ', ' ORDER BY s.key) INTO problem
-      FROM jsonb_each_text(was.surroundings) AS s WHERE s.value IS DISTINCT FROM surroundings ->> s.key;
+    SELECT string_agg(format('%s was %s and is %s', s.key, s.value, surroundings ->> s.key), ', ' ORDER BY s.key)
+      INTO problem
+      FROM jsonb_each_text(was.surroundings) AS s
+     WHERE s.value IS DISTINCT FROM surroundings ->> s.key;
     IF problem IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: its statements change the session: %s', label, problem), NULL,
-            'Nothing was changed. Name tables with their schema; a function can have a SET clause of its own.');
+        PERFORM pg_temp.datafix_refuse_fix(was.fix, 'DF014',
+            format('its statements change the session: %s', problem),
+            hint => 'Nothing was changed. Name tables with their schema; a function can have a SET clause of its own.');
     ELSIF was.definition IS DISTINCT FROM pg_temp.datafix_definition(was.fix) THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: its statements alter %s (DDL, or a trigger that is switched off and on)', label,
-            (SELECT string_agg(one ->> 'target', ' or ') FROM jsonb_array_elements(was.fix -> 'tables') AS one)), NULL,
-            'Nothing was changed. DDL belongs before or after the fix; to keep triggers from firing: fire_triggers=False.');
+        PERFORM pg_temp.datafix_refuse_fix(was.fix, 'DF014',
+            format('its statements alter %s (DDL, or a trigger that is switched off and on)',
+                   (SELECT string_agg(one ->> 'target', ' or ') FROM jsonb_array_elements(was.fix -> 'tables') AS one)),
+            hint => 'Nothing was changed. DDL belongs before or after the fix; to keep triggers from firing: '
+                    'fire_triggers=False.');
     END IF;
     PERFORM pg_temp.datafix_check_nothing_else(was.fix, besides => false);
-    FOR relation IN SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)::regclass FROM jsonb_array_elements(was.fix -> 'tables') AS one LOOP
+    FOR relation IN
+        SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)::regclass
+          FROM jsonb_array_elements(was.fix -> 'tables') AS one
+    LOOP
         FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
             PERFORM pg_temp.datafix_make(format('DROP TRIGGER %I ON %s', 'datafix_' || event, relation));
         END LOOP;
@@ -156,26 +211,33 @@ BEGIN
 END
 $engine$;
 
--- Writes the images of a table: what was before and is not any more, and what is now and was not before. Of a row that was
--- changed several times only the first before and the last after are left: an image that one statement made and another
--- one took away cancels out, in whatever order they were noted.
+-- Writes the images of a table: what was before and is not any more, and what is now and was not before. Of a row
+-- that changed several times only the first before and the last after remain: an image that one statement made and
+-- another one removed cancels out, in whatever order they were noted.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_write_images(fix jsonb)
 RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
 DECLARE
     keyed  boolean := fix -> 'key' <> '[]';
     often  bigint  := 1;
     image  text;
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}}');
-    PERFORM pg_temp.datafix_check_read_back(fix, '(SELECT * FROM pg_temp.datafix_seen_{{n}} WHERE datafix_image = ''before'') AS t');
+    PERFORM pg_temp.datafix_check_read_back(fix,
+        '(SELECT * FROM pg_temp.datafix_seen_{{n}} WHERE datafix_image = ''before'') AS t');
     IF keyed THEN
-        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, 'CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s WITH NO DATA'));
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
+            'CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS '
+            'SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s WITH NO DATA'));
         EXECUTE pg_temp.datafix_sql(fix, $sql$
             INSERT INTO pg_temp.datafix_often_{{n}}
-            SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s GROUP BY {{s.key}}
-            HAVING count(*) FILTER (WHERE s.datafix_image = 'before') > 1 OR count(*) FILTER (WHERE s.datafix_image = 'after') > 1
+            SELECT {{s.key}}
+              FROM pg_temp.datafix_seen_{{n}} AS s
+             GROUP BY {{s.key}}
+            HAVING count(*) FILTER (WHERE s.datafix_image = 'before') > 1
+                OR count(*) FILTER (WHERE s.datafix_image = 'after') > 1
         $sql$);
         GET DIAGNOSTICS often = ROW_COUNT;
         FOREACH image IN ARRAY ARRAY['before', 'after'] LOOP
@@ -183,25 +245,36 @@ BEGIN
                 INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
                 SELECT {{s.columns}}, {{run}}, s.datafix_image
                   FROM pg_temp.datafix_seen_{{n}} AS s
-                  LEFT JOIN pg_temp.datafix_seen_{{n}} AS other ON {{other.key = s.key}} AND other.datafix_image <> s.datafix_image
-                 WHERE s.datafix_image = %2$L AND (other.datafix_image IS NULL OR record_image_ne(ROW(%3$s), ROW(%4$s)))
+                  LEFT JOIN pg_temp.datafix_seen_{{n}} AS other
+                         ON {{other.key = s.key}} AND other.datafix_image <> s.datafix_image
+                 WHERE s.datafix_image = %2$L
+                   AND (other.datafix_image IS NULL OR record_image_ne(ROW(%3$s), ROW(%4$s)))
                    %5$s
                  ORDER BY {{s.key}}
-            $sql$, fix ->> 'audit', image, pg_temp.datafix_each(fix -> 'columns', 's.%1$I'), pg_temp.datafix_each(fix -> 'columns', 'other.%1$I'),
-                CASE WHEN often > 0 THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_often_{{n}} AS o WHERE {{o.key = s.key}})' ELSE '' END));
+            $sql$, fix ->> 'audit', image,
+                pg_temp.datafix_each(fix -> 'columns', 's.%1$I'), pg_temp.datafix_each(fix -> 'columns', 'other.%1$I'),
+                CASE WHEN often > 0
+                     THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_often_{{n}} AS o WHERE {{o.key = s.key}})'
+                     ELSE '' END));
         END LOOP;
     END IF;
     IF often > 0 THEN
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             WITH sorted AS (
-                SELECT s.*, row_number() OVER by_image AS datafix_place, record_image_ne(ROW(%2$s), lag(ROW(%2$s)) OVER by_image) IS NOT FALSE AS datafix_differs
+                SELECT s.*,
+                       row_number() OVER by_image AS datafix_place,
+                       record_image_ne(ROW(%2$s), lag(ROW(%2$s)) OVER by_image) IS NOT FALSE AS datafix_differs
                   FROM pg_temp.datafix_seen_{{n}} AS s %3$s
                 WINDOW by_image AS (ORDER BY ROW(%2$s) USING OPERATOR(pg_catalog.*<))),
             grouped AS (
-                SELECT s.*, count(*) FILTER (WHERE s.datafix_differs) OVER (ORDER BY s.datafix_place) AS datafix_group FROM sorted AS s),
+                SELECT s.*, count(*) FILTER (WHERE s.datafix_differs) OVER (ORDER BY s.datafix_place) AS datafix_group
+                  FROM sorted AS s),
             balanced AS (
-                SELECT s.*, sum(CASE s.datafix_image WHEN 'before' THEN 1 ELSE -1 END) OVER (PARTITION BY s.datafix_group) AS datafix_balance,
-                       row_number() OVER (PARTITION BY s.datafix_group ORDER BY s.datafix_place) AS datafix_nth FROM grouped AS s)
+                SELECT s.*,
+                       sum(CASE s.datafix_image WHEN 'before' THEN 1 ELSE -1 END) OVER (PARTITION BY s.datafix_group)
+                       AS datafix_balance,
+                       row_number() OVER (PARTITION BY s.datafix_group ORDER BY s.datafix_place) AS datafix_nth
+                  FROM grouped AS s)
             INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
             SELECT {{s.columns}}, {{run}}, CASE WHEN s.datafix_balance > 0 THEN 'before' ELSE 'after' END
               FROM balanced AS s WHERE s.datafix_nth <= abs(s.datafix_balance)
@@ -215,8 +288,8 @@ BEGIN
 END
 $engine$;
 
--- PostgreSQL counted no more changes than were noted; or else, as when a savepoint took some back, no row bears the mark of
--- this transaction that was not noted.
+-- Every change that PostgreSQL counted was noted. Where the counts differ (a savepoint may have rolled changes back),
+-- no row that this transaction wrote is missing from the notes.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_all_noted(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -224,28 +297,39 @@ DECLARE
     noted   record;
     others  bigint;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, 'SELECT count(*) FILTER (WHERE datafix_image = ''before'') AS gone, count(*) FILTER (WHERE datafix_image = ''after'') AS come FROM pg_temp.datafix_seen_{{n}}') INTO noted;
-    SELECT sum(now.updated + now.deleted - coalesce(was.updated + was.deleted, 0)) AS gone, sum(now.inserted + now.updated - coalesce(was.inserted + was.updated, 0)) AS come INTO counted
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        SELECT count(*) FILTER (WHERE datafix_image = 'before') AS gone,
+               count(*) FILTER (WHERE datafix_image = 'after') AS come
+          FROM pg_temp.datafix_seen_{{n}}
+    $sql$) INTO noted;
+    SELECT sum(now.updated + now.deleted - coalesce(was.updated + was.deleted, 0)) AS gone,
+           sum(now.inserted + now.updated - coalesce(was.inserted + was.updated, 0)) AS come
+      INTO counted
       FROM pg_temp.datafix_counts() AS now LEFT JOIN pg_temp.datafix_watched AS was USING (relation)
      WHERE now.relation IN (SELECT pg_temp.datafix_tree((fix ->> 'target_oid')::oid));
     IF fix -> 'key' = '[]' OR counted.gone = noted.gone AND counted.come = noted.come THEN
         RETURN;
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT count(*) FROM %s AS t WHERE t.cmin::text::bigint > (SELECT m.cmin::text::bigint FROM pg_temp.datafix_moment AS m) AND pg_temp.datafix_is_ours(t.xmin)
+        SELECT count(*)
+          FROM %s AS t
+         WHERE t.cmin::text::bigint > (SELECT m.cmin::text::bigint FROM pg_temp.datafix_moment AS m)
+           AND pg_temp.datafix_is_ours(t.xmin)
            AND NOT EXISTS (SELECT FROM pg_temp.datafix_seen_{{n}} AS s WHERE {{s.key = t.key}})
     $sql$, fix ->> 'target')) INTO others;
     IF others > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s changed and were not recorded', fix ->> 'fix', others, fix ->> 'target'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s changed and were not recorded', others, fix ->> 'target'));
     END IF;
 END
 $engine$;
 
--- The rows are as they were noted: nothing passed the recording by.
+-- The rows are as they were noted: nothing bypassed the recording.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after_images(fix jsonb)
 RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
 DECLARE
     amiss bigint;
     which text;
@@ -255,17 +339,21 @@ BEGIN
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT count(*), min({{p.shown}})
-          FROM pg_temp.datafix_pair_{{n}} AS p LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after LEFT JOIN %2$s AS t ON {{p.key = t.key}}
-         WHERE (p.datafix_after IS NULL) <> (t.tableoid IS NULL) OR p.datafix_after IS NOT NULL AND record_image_ne(ROW(%3$s), ROW({{t.columns}}))
+          FROM pg_temp.datafix_pair_{{n}} AS p
+          LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
+          LEFT JOIN %2$s AS t ON {{p.key = t.key}}
+         WHERE (p.datafix_after IS NULL) <> (t.tableoid IS NULL)
+            OR p.datafix_after IS NOT NULL AND record_image_ne(ROW(%3$s), ROW({{t.columns}}))
     $sql$, fix ->> 'audit', fix ->> 'target', pg_temp.datafix_each(fix -> 'columns', 'a.%1$I'))) INTO amiss, which;
     IF amiss > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s rows of %s are not as they were recorded, the first is %s', fix ->> 'fix', amiss, fix ->> 'target', which));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s rows of %s are not as they were recorded; the first is %s', amiss, fix ->> 'target', which));
     END IF;
 END
 $engine$;
 
--- Whether the statements changed anything. Where they did not, and none of the rows that the fix names is there, it is not
--- applicable here; where one is, it should have been changed.
+-- Whether the statements changed anything. Where they did not, and none of the rows that the fix names exists, it is
+-- not applicable here; where one exists, it should have changed.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_changed_anything(fix jsonb)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -283,16 +371,23 @@ BEGIN
     END IF;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         IF (one -> 'named')::boolean THEN
-            EXECUTE pg_temp.datafix_sql(one, format('SELECT count(*) FROM %s AS t WHERE EXISTS (SELECT FROM pg_temp.datafix_expected_{{n}} AS e WHERE {{e.key = t.key}})', one ->> 'target')) INTO here;
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                SELECT count(*)
+                  FROM %s AS t
+                 WHERE EXISTS (SELECT FROM pg_temp.datafix_expected_{{n}} AS e WHERE {{e.key = t.key}})
+            $sql$, one ->> 'target')) INTO here;
             IF here > 0 THEN
-                PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, though %s of the rows of %s that it names are here', fix ->> 'fix', here, one ->> 'target'),
-                    NULL, pg_temp.datafix_ways_on(fix));
+                PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+                    format('its statements changed nothing, though %s of the rows of %s that it names exist',
+                           here, one ->> 'target'),
+                    hint => pg_temp.datafix_ways_on(fix));
             END IF;
         END IF;
     END LOOP;
     IF (fix -> 'required')::boolean THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: its statements changed nothing, and %s rows were expected to change', fix ->> 'fix', fix ->> 'rows_expected'),
-            NULL, pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('its statements changed nothing, and %s rows were expected to change', fix ->> 'rows_expected'),
+            hint => pg_temp.datafix_ways_on(fix));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = 0 WHERE run_id = $1', fix ->> 'ledger') USING (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_close(fix, 'not_applicable');
@@ -311,22 +406,33 @@ DECLARE
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_sql(one, $sql$
-            SELECT count(*) FILTER (WHERE datafix_before IS NULL) AS inserted, count(*) FILTER (WHERE datafix_before IS NOT NULL AND datafix_after IS NOT NULL) AS updated,
-                   count(*) FILTER (WHERE datafix_after IS NULL) AS deleted FROM pg_temp.datafix_pair_{{n}}
+            SELECT count(*) FILTER (WHERE datafix_before IS NULL) AS inserted,
+                   count(*) FILTER (WHERE datafix_before IS NOT NULL AND datafix_after IS NOT NULL) AS updated,
+                   count(*) FILTER (WHERE datafix_after IS NULL) AS deleted
+              FROM pg_temp.datafix_pair_{{n}}
         $sql$) INTO found;
         PERFORM pg_temp.datafix_count(one, found.inserted, found.updated, found.deleted);
         changed := changed + found.inserted + found.updated + found.deleted;
         wrong := wrong || ARRAY(
-            SELECT format('%s: %s %s, expected %s%s', one ->> 'target', kind.found, kind.name, one ->> kind.name, CASE WHEN one -> 'tolerance' <> '0' THEN format(' (give or take %s)', one ->> 'tolerance') ELSE '' END)
-              FROM (VALUES ('inserted', found.inserted), ('updated', found.updated), ('deleted', found.deleted)) AS kind (name, found)
+            SELECT format('%s: %s %s, expected %s%s', one ->> 'target', kind.found, kind.name, one ->> kind.name,
+                          CASE WHEN one -> 'tolerance' <> '0' THEN format(' (give or take %s)', one ->> 'tolerance')
+                               ELSE '' END)
+              FROM (VALUES ('inserted', found.inserted), ('updated', found.updated), ('deleted', found.deleted))
+                   AS kind (name, found)
              WHERE abs(kind.found - (one -> kind.name)::bigint) > (one -> 'tolerance')::bigint);
     END LOOP;
     IF wrong <> '{}' THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: other rows changed than expected: %s', fix ->> 'fix', array_to_string(wrong, '; ')), NULL,
-            pg_temp.datafix_ways_on(fix) || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one inserted.', string_agg(t ->> 'target', ', '))
-                FROM jsonb_array_elements(fix -> 'tables') AS t WHERE t -> 'key' = '[]' HAVING count(*) > 0), ''));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('row counts are not as expected: %s', array_to_string(wrong, '; ')),
+            hint => pg_temp.datafix_ways_on(fix)
+                    || coalesce((SELECT format('. %s has no key: there, an update counts as one row deleted and one '
+                                               'inserted.', string_agg(t ->> 'target', ', '))
+                                   FROM jsonb_array_elements(fix -> 'tables') AS t
+                                  WHERE t -> 'key' = '[]'
+                                 HAVING count(*) > 0), ''));
     END IF;
-    EXECUTE format('UPDATE %s SET rows_found = $1 WHERE run_id = $2', fix ->> 'ledger') USING changed, (fix -> 'run')::bigint;
+    EXECUTE format('UPDATE %s SET rows_found = $1 WHERE run_id = $2', fix ->> 'ledger')
+      USING changed, (fix -> 'run')::bigint;
     RETURN changed;
 END
 $engine$;
@@ -343,12 +449,13 @@ BEGIN
 END
 $engine$;
 
--- The rows named one by one are the rows that changed, in the way that was expected. datafix_expected_N holds the named
--- ones, datafix_actual_N those that changed, with their identities.
+-- The rows named one by one are the rows that changed, in the way that was expected. datafix_expected_N holds the
+-- named ones, datafix_actual_N those that changed, with their identities.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_named(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    differs text := (SELECT coalesce(string_agg(format('e.%1$I IS DISTINCT FROM a.%1$I', i), ' OR '), 'false') FROM jsonb_array_elements_text(fix -> 'identity') AS i);
+    differs text := (SELECT coalesce(string_agg(format('e.%1$I IS DISTINCT FROM a.%1$I', i), ' OR '), 'false')
+                       FROM jsonb_array_elements_text(fix -> 'identity') AS i);
     wrong   bigint;
     which   text;
 BEGIN
@@ -358,18 +465,22 @@ BEGIN
                    CASE WHEN a.datafix_kind IS NULL AND t.tableoid IS NULL THEN 'is missing'
                         WHEN a.datafix_kind IS NULL THEN 'was not ' || e.datafix_kind
                         WHEN e.datafix_kind IS NULL THEN 'was ' || a.datafix_kind || ', and is not named'
-                        WHEN e.datafix_kind <> a.datafix_kind THEN 'was ' || a.datafix_kind || ', not ' || e.datafix_kind
+                        WHEN e.datafix_kind <> a.datafix_kind
+                        THEN 'was ' || a.datafix_kind || ', not ' || e.datafix_kind
                         WHEN %1$s THEN %2$s END AS verdict
               FROM pg_temp.datafix_expected_{{n}} AS e
               FULL JOIN pg_temp.datafix_actual_{{n}} AS a ON {{e.key = a.key}}
               LEFT JOIN %3$s AS t ON {{e.key = t.key}}
-             -- a kind of which only a number is expected names no rows
+             -- a kind that is expected by number names no rows
              WHERE e.datafix_kind IS NOT NULL OR a.datafix_kind = ANY (ARRAY(SELECT jsonb_array_elements_text($1))))
         SELECT count(*), string_agg(key || ' ' || verdict, '; ' ORDER BY key) FROM looked_at WHERE verdict IS NOT NULL
     $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'target')) INTO wrong, which USING fix -> 'named_kinds';
     IF wrong > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s rows of %s are not as expected: %s', fix ->> 'fix', wrong, fix ->> 'target',
-            CASE WHEN length(which) > 600 THEN left(which, 600) || ' ...' ELSE which END), NULL, pg_temp.datafix_ways_on(fix));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s rows of %s are not as expected: %s',
+                   wrong, fix ->> 'target',
+                   CASE WHEN length(which) > 600 THEN left(which, 600) || ' ...' ELSE which END),
+            hint => pg_temp.datafix_ways_on(fix));
     END IF;
 END
 $engine$;
@@ -379,7 +490,8 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_condition(fix jsonb, holds bool
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF holds IS NOT TRUE THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: when its statements have run, this does not hold: %s', fix ->> 'fix', condition));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('after its statements, this condition does not hold: %s', condition));
     END IF;
 END
 $engine$;

@@ -1,11 +1,11 @@
--- What a revert needs besides. It works from the images alone, whatever kind of change made them:
+-- What a revert needs. It works from the images alone, whatever kind of change made them:
 --   a before- and an after-image   the fix changed the row: what it wrote goes back
 --   a before-image only            the fix deleted the row: it is inserted again
 --   an after-image only            the fix inserted the row: it is deleted
--- For the fix's table number N, pg_temp.datafix_restore_N holds one line for each of these rows: its key, the values to
--- restore, its state, and the action: update, delete, insert, or replace (delete and insert).
+-- For the fix's table number N, pg_temp.datafix_restore_N holds one line for each of these rows: its key, the values
+-- to restore, its state, and the action: update, delete, insert, or replace (delete and insert).
 
--- Opens the run that takes back another. NULL where that one changed nothing.
+-- Opens the run that takes back another. NULL where that run changed nothing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_revert(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -16,29 +16,44 @@ DECLARE
 BEGIN
     undone := CASE WHEN last IS NOT NULL THEN pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) END;
     IF last IS NULL OR undone IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: there is nothing to revert: %s', fix ->> 'fix',
-            CASE WHEN undone IS NOT NULL THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
-                 WHEN fix ? 'of_run' THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
-                 ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END), NULL,
-            format('Look: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, set it back with alembic stamp.', fix ->> 'ledger'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('there is nothing to revert: %s',
+                   CASE WHEN undone IS NOT NULL
+                        THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
+                        WHEN fix ? 'of_run'
+                        THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
+                        ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END),
+            hint => format('Look: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, '
+                           'set it back with alembic stamp.',
+                           fix ->> 'ledger'));
     END IF;
     IF fix ? 'rows_chosen' THEN
-        EXECUTE format('SELECT r.run_id FROM %s AS r WHERE r.reverts_run = $1 AND r.revision = $2 AND r.rows_chosen = $3 AND r.outcome = ''reverted'' ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1',
-            fix ->> 'ledger') INTO undone USING (last -> 'run_id')::bigint, fix ->> 'revision', fix ->> 'rows_chosen';
+        EXECUTE format($sql$
+            SELECT r.run_id
+              FROM %s AS r
+             WHERE r.reverts_run = $1 AND r.revision = $2 AND r.rows_chosen = $3 AND r.outcome = 'reverted'
+             ORDER BY r.started_at DESC, r.run_id DESC
+             LIMIT 1
+        $sql$, fix ->> 'ledger') INTO undone
+          USING (last -> 'run_id')::bigint, fix ->> 'revision', fix ->> 'rows_chosen';
         IF undone IS NOT NULL AND pg_temp.datafix_undone_by(fix, undone) IS NULL THEN
-            PERFORM pg_temp.datafix_refuse('DF010', format('datafix %s: run %s of this revision reverted these rows already', fix ->> 'fix', undone), NULL,
-                format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s', fix ->> 'revision'));
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+                format('run %s of this revision reverted these rows already', undone),
+                hint => format('Nothing was changed. If alembic_version was set back by hand: alembic stamp %s',
+                               fix ->> 'revision'));
         END IF;
     END IF;
     IF last ->> 'outcome' NOT IN ('applied', 'reverted') THEN
-        PERFORM pg_temp.datafix_close(pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id')), 'not_applicable');
+        fix := pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id'));
+        PERFORM pg_temp.datafix_close(fix, 'not_applicable');
         RETURN NULL;
     END IF;
     PERFORM pg_temp.datafix_check_shape(t, t -> 'noted') FROM pg_temp.datafix_tables(fix) AS t;
     fix := pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id'));
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_check_images(one, one -> 'noted');
-        one := one || jsonb_build_object('from_run', last -> 'run_id', 'images', one -> 'noted' -> 'shape' -> 'columns');
+        one := one || jsonb_build_object('from_run', last -> 'run_id',
+                                         'images', one -> 'noted' -> 'shape' -> 'columns');
         PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, pg_temp.datafix_written(one, one -> 'noted'));
     END LOOP;
@@ -51,33 +66,36 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_keyed(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF fix -> 'key' = '[]' THEN
-        PERFORM pg_temp.datafix_refuse('DF005', format('datafix %s: %s has no key, so its rows cannot be named', fix ->> 'fix', fix ->> 'target'), NULL,
-            'Nothing was changed. Revert the fix as a whole.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('%s has no key, so its rows cannot be named', fix ->> 'target'),
+            hint => 'Nothing was changed. Revert the fix as a whole.');
     END IF;
 END
 $engine$;
 
--- Of a revert of some rows, named by table ('' where there is one): leaves the others out.
+-- A revert of some rows only: leaves the other rows out. The rows are named by table; '' is the only table.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_choose_rows(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     chosen  jsonb := fix -> 'chosen';
-    -- by their names alone, unless two have the same
+    -- tables go by their names alone, unless two have the same name
     names   text[] := ARRAY(SELECT CASE WHEN count(*) OVER (PARTITION BY t ->> 'target_table') > 1
-                                        THEN concat_ws('.', t ->> 'target_schema', t ->> 'target_table') ELSE t ->> 'target_table' END
+                                        THEN concat_ws('.', t ->> 'target_schema', t ->> 'target_table')
+                                        ELSE t ->> 'target_table' END
                               FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n) ORDER BY n);
     unknown text;
     one     jsonb;
     keys    text;
 BEGIN
     IF chosen ? '' AND cardinality(names) > 1 THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: it has several tables, so say of which the rows are: %s',
-            fix ->> 'fix', array_to_string(names, ', ')), NULL, format('Nothing was changed. For example rows={%L: [...]}.', names[1]));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('it has several tables, so name the table of the rows: %s', array_to_string(names, ', ')),
+            hint => format('Nothing was changed. For example rows={%L: [...]}.', names[1]));
     END IF;
     SELECT string_agg(k, ', ') INTO unknown FROM jsonb_object_keys(chosen) AS k WHERE k <> '' AND k <> ALL (names);
     IF unknown IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: %s is none of its tables, which are %s', fix ->> 'fix', unknown,
-            array_to_string(names, ', ')));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('%s is not one of its tables, which are %s', unknown, array_to_string(names, ', ')));
     END IF;
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         keys := coalesce(chosen ->> names[(one -> 'n')::integer], chosen ->> '');
@@ -87,7 +105,8 @@ BEGIN
         END IF;
         PERFORM pg_temp.datafix_check_keyed(one);
         PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(one, format(
-            'CREATE TEMP TABLE datafix_chosen_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA', one ->> 'target')));
+            'CREATE TEMP TABLE datafix_chosen_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
+            one ->> 'target')));
         EXECUTE pg_temp.datafix_sql(one, 'INSERT INTO pg_temp.datafix_chosen_{{n}} VALUES ') || keys;
         PERFORM pg_temp.datafix_choose(one);
     END LOOP;
@@ -105,10 +124,15 @@ BEGIN
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE {{p.key = c.key}})
     $sql$) INTO unknown;
     IF unknown IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF007', format('datafix %s: run %s did not change these rows of %s: %s', fix ->> 'fix', fix ->> 'from_run', fix ->> 'target', left(unknown, 300)), NULL,
-            format('Nothing was changed. Look: datafixes show %s', fix ->> 'from_run'));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('run %s did not change these rows of %s: %s',
+                   fix ->> 'from_run', fix ->> 'target', left(unknown, 300)),
+            hint => format('Nothing was changed. Look: datafixes show %s', fix ->> 'from_run'));
     END IF;
-    EXECUTE pg_temp.datafix_sql(fix, 'DELETE FROM pg_temp.datafix_pair_{{n}} AS p WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_chosen_{{n}} AS c WHERE {{c.key = p.key}})');
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        DELETE FROM pg_temp.datafix_pair_{{n}} AS p
+         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_chosen_{{n}} AS c WHERE {{c.key = p.key}})
+    $sql$);
 END
 $engine$;
 
@@ -119,18 +143,25 @@ DECLARE
     problems text;
 BEGIN
     SELECT string_agg(CASE
-               WHEN renamed ->> 'name' IS NOT NULL THEN format('%I is called %I now', was ->> 'name', renamed ->> 'name')
-               WHEN has IS NULL THEN format('%I is gone', was ->> 'name')
-               WHEN has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of' THEN format('the type %s of %I was %s and is %s', was ->> 'type', was ->> 'name', was ->> 'made_of', has ->> 'made_of')
-               WHEN has -> 'position' <> was -> 'position' THEN format('%I is another column than it was', was ->> 'name')
-               ELSE format('%I was %s and is %s', was ->> 'name', was ->> 'type', has ->> 'type') END, '; ' ORDER BY (was -> 'position')::int)
+               WHEN renamed ->> 'name' IS NOT NULL
+               THEN format('%I is called %I now', was ->> 'name', renamed ->> 'name')
+               WHEN has IS NULL
+               THEN format('%I is gone', was ->> 'name')
+               WHEN has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of'
+               THEN format('the type %s of %I was %s and is %s',
+                           was ->> 'type', was ->> 'name', was ->> 'made_of', has ->> 'made_of')
+               WHEN has -> 'position' <> was -> 'position'
+               THEN format('%I is another column than it was', was ->> 'name')
+               ELSE format('%I was %s and is %s', was ->> 'name', was ->> 'type', has ->> 'type') END,
+               '; ' ORDER BY (was -> 'position')::int)
       INTO problems
       FROM jsonb_array_elements(last -> 'shape' -> 'columns') AS was
       LEFT JOIN jsonb_array_elements(fix -> 'columns') AS has ON has ->> 'name' = was ->> 'name'
-      LEFT JOIN jsonb_array_elements(fix -> 'columns') AS renamed ON has IS NULL AND renamed -> 'position' = was -> 'position'
+      LEFT JOIN jsonb_array_elements(fix -> 'columns') AS renamed
+             ON has IS NULL AND renamed -> 'position' = was -> 'position'
      WHERE has ->> 'type' IS DISTINCT FROM was ->> 'type' OR has -> 'generated' IS DISTINCT FROM was -> 'generated'
         OR has ->> 'made_of' IS DISTINCT FROM was ->> 'made_of'
-        -- columns are numbered anew where the database was restored from a dump
+        -- a restore from a dump renumbers columns
         OR last -> 'shape' -> 'target' = fix -> 'target_oid' AND has -> 'position' <> was -> 'position';
     -- A table that was dropped and made again has another oid; so has everything in a database that was restored from
     -- a dump, the ledger included.
@@ -138,13 +169,14 @@ BEGIN
        AND pg_temp.datafix_was_here(fix, last -> 'shape') THEN
         problems := 'the table was dropped and made again';
     END IF;
-    -- The images are text, and would find what is called so now (A12).
+    -- Images keep enum labels and names of objects as text: after a rename, the text would mean another one.
     problems := nullif(concat_ws('; ', problems, pg_temp.datafix_changed_types(fix, last -> 'shape'),
                                  pg_temp.datafix_changed_names(fix, last -> 'shape')), '');
     IF problems IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s has another shape than when the fix ran: %s', fix ->> 'fix', fix ->> 'target', problems),
-            NULL, 'Nothing was changed. Downgrade the migration that changed it first, or give what was renamed its '
-                  'name back (ALTER ... RENAME).');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('%s has changed since the fix ran: %s', fix ->> 'target', problems),
+            hint => 'Nothing was changed. Downgrade the migration that changed it first, or rename back what was '
+                    'renamed (ALTER ... RENAME).');
     END IF;
 END
 $engine$;
@@ -171,23 +203,25 @@ BEGIN
             IF named.digest = (shape ->> 'digest_by_name')::numeric THEN
                 RETURN;
             END IF;
-        -- Version 0.1 kept the digest with numbers only: in another database nobody can tell.
+        -- Version 0.1 kept the digest with numbers only: in another database it cannot be compared.
         ELSIF NOT shape ? 'types' AND NOT pg_temp.datafix_was_here(fix, shape)
               AND EXISTS (SELECT FROM jsonb_array_elements(columns) AS c WHERE c ->> 'kept' ~ '^reg') THEN
             RETURN;
         END IF;
     END IF;
-    PERFORM pg_temp.datafix_refuse('DF011', format('datafix %s: the images of run %s in %s are not the ones it wrote: '
-            'it wrote %s with the digest %s, and there are %s with %s', fix ->> 'fix', run, fix ->> 'audit',
-            last ->> 'images', coalesce(wrote::text, '-'), kept.images, coalesce(kept.digest::text, '-')), NULL,
-        'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. Compare '
-        'with a backup: '
+    PERFORM pg_temp.datafix_refuse_fix(fix, 'DF011',
+        format('the images of run %s in %s are not the ones it wrote: it wrote %s with the digest %s, and there are '
+               '%s with %s',
+               run, fix ->> 'audit', last ->> 'images', coalesce(wrote::text, '-'), kept.images,
+               coalesce(kept.digest::text, '-')),
+        hint => 'Nothing was changed. This can be an edit, a partial restore, or a copy by a tool that changes values. '
+                'Compare with a backup: '
         || format('SELECT * FROM %s WHERE audit_run_id = %s ORDER BY audit_id', fix ->> 'audit', run));
 END
 $engine$;
 
--- The columns that the fix wrote: the ones it set, or, where triggers had a hand in it, all that differ in any row.
--- Housekeeping columns belong to others.
+-- The columns that the fix wrote: the ones it set, or, where triggers may have changed more, all that differ in any
+-- row. Housekeeping columns are left out: others write them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_written(fix jsonb, last jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -197,13 +231,18 @@ BEGIN
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             SELECT coalesce(jsonb_agg(name), '[]') FROM (
                 SELECT unnest(ARRAY[%s]) AS name, unnest(ARRAY[%s]) AS differs
-                  FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before JOIN %s AS a ON a.audit_id = p.datafix_after) AS _ WHERE differs
-        $sql$, (SELECT string_agg(quote_literal(c ->> 'name'), ', ') FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
+                  FROM pg_temp.datafix_pair_{{n}} AS p
+                  JOIN %s AS b ON b.audit_id = p.datafix_before
+                  JOIN %s AS a ON a.audit_id = p.datafix_after) AS _
+             WHERE differs
+        $sql$, (SELECT string_agg(quote_literal(c ->> 'name'), ', ')
+                  FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
             (SELECT string_agg(format('bool_or(record_image_ne(ROW(b.%1$I), ROW(a.%1$I)))', c ->> 'name'), ', ')
                FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
             fix ->> 'audit', fix ->> 'audit')) INTO written;
     END IF;
-    RETURN fix || jsonb_build_object('written', written - ARRAY(SELECT jsonb_array_elements_text(fix -> 'housekeeping')));
+    RETURN fix || jsonb_build_object('written',
+                                     written - ARRAY(SELECT jsonb_array_elements_text(fix -> 'housekeeping')));
 END
 $engine$;
 
@@ -214,130 +253,207 @@ DECLARE
     one jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        one := one || jsonb_build_object('writable', (SELECT jsonb_agg(c) FROM jsonb_array_elements(one -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
+        one := one || jsonb_build_object(
+            'writable', (SELECT jsonb_agg(c)
+                           FROM jsonb_array_elements(one -> 'images') AS c
+                          WHERE NOT (c -> 'generated')::boolean),
             -- housekeeping columns are never a conflict
-            'compared', (SELECT jsonb_agg(c) FROM jsonb_array_elements(one -> 'images') AS c WHERE NOT one -> 'housekeeping' ? (c ->> 'name')));
-        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, CASE WHEN one -> 'key' = '[]' THEN pg_temp.datafix_compare_by_image(one) ELSE pg_temp.datafix_compare_by_key(one) END);
+            'compared', (SELECT jsonb_agg(c)
+                           FROM jsonb_array_elements(one -> 'images') AS c
+                          WHERE NOT one -> 'housekeeping' ? (c ->> 'name')));
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer,
+                                   CASE WHEN one -> 'key' = '[]' THEN pg_temp.datafix_compare_by_image(one)
+                                        ELSE pg_temp.datafix_compare_by_key(one) END);
     END LOOP;
     RETURN fix;
 END
 $engine$;
 
--- Compares every column three ways: as the fix found it (b), as the fix left it (a), as it is (t). Columns that the fix
--- did not write keep what others wrote since.
+-- Compares every row three ways: as the fix found it (b), as the fix left it (a), as it is now (t). First, dynamic
+-- SQL states facts of each row; then one CASE decides by them. datafix_facts_N holds, besides the values to restore:
+--   datafix_inserted    the fix inserted the row: there is no before-image
+--   datafix_deleted     the fix deleted the row: there is no after-image
+--   datafix_present     the row exists now
+--   datafix_late        it exists, but did not when the rows were locked
+--   datafix_as_before   it is as the fix found it, in all columns but housekeeping
+--   datafix_as_after    it is as the fix left it, in all columns but housekeeping
+--   datafix_to_undo     a column that the fix changed does not have its value from before
+--   datafix_contested   a column that the fix changed has neither its value from before nor the one that the fix left
+-- Columns that the fix did not write keep what others wrote since.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_key(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
 DECLARE
     compared jsonb := fix -> 'compared';
-    written  jsonb := (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'writable') AS c WHERE fix -> 'written' ? (c ->> 'name'));
+    written  jsonb := (SELECT jsonb_agg(c)
+                         FROM jsonb_array_elements(fix -> 'writable') AS c
+                        WHERE fix -> 'written' ? (c ->> 'name'));
     staged   jsonb := pg_temp.datafix_columns_to_stage(fix, fix -> 'writable');
-    names    text  := pg_temp.datafix_each(staged, '%1$I') || ', datafix_inserted';
-    now_row  text  := 'ROW(' || pg_temp.datafix_each(compared, 't.%1$I%3$s') || ')';
-    b_row    text  := 'ROW(' || pg_temp.datafix_each(compared, 'b.%1$I') || ')';
-    a_row    text  := 'ROW(' || pg_temp.datafix_each(compared, 'a.%1$I') || ')';
-    to_undo  text  := 'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))';
-    pairs    text  := format('LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after', fix ->> 'audit');
+    now_row  text  := pg_temp.datafix_each(compared, 't.%1$I%3$s');
 BEGIN
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action FROM %s AS t WITH NO DATA',
-        pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target')));
-    -- rows that are there
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
+        CREATE TEMP TABLE datafix_facts_{{n}} ON COMMIT DROP AS
+        SELECT %s, false AS datafix_inserted, false AS datafix_deleted, false AS datafix_present, false AS datafix_late,
+               false AS datafix_as_before, false AS datafix_as_after,
+               false AS datafix_to_undo, false AS datafix_contested
+          FROM %s AS t
+          WITH NO DATA
+    $sql$, pg_temp.datafix_each(staged, 't.%1$I'), fix ->> 'target')));
+    -- The rows that exist.
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_state)
-        SELECT %s, p.datafix_before IS NULL,
-               CASE WHEN p.datafix_before IS NULL THEN CASE WHEN record_image_ne(%s, %s) THEN 'changed since' ELSE 'inserted' END
-                    WHEN p.datafix_after IS NULL THEN CASE WHEN record_image_ne(%s, %s) THEN 'taken' ELSE 'already back' END
-                    WHEN NOT (%s) THEN 'already back'
-                    WHEN NOT record_image_ne(%s, %s) THEN 'unchanged'
-                    WHEN %s THEN 'changed since'
-                    ELSE 'drifted' END
-          FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS t ON {{p.key = t.key}} %s
-         ORDER BY {{t.key}} FOR %s OF t
-    $sql$, names,
-        (SELECT string_agg(CASE WHEN NOT fix -> 'written' ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
-                    ELSE pg_temp.datafix_each(jsonb_build_array(c), 'CASE WHEN b.audit_id IS NOT NULL AND a.audit_id IS NOT NULL AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END') END,
-                    ', ' ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(staged) AS c),
-        now_row, a_row, now_row, b_row,
-        coalesce(pg_temp.datafix_each(written, to_undo, ' OR '), 'false'), now_row, a_row,
-        coalesce(pg_temp.datafix_each(written, to_undo || ' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I))', ' OR '), 'false'),
-        fix ->> 'target', pairs, pg_temp.datafix_lock_to_restore(fix)));
-    -- rows that are not: all that are not listed yet, so that none is missed which somebody removes and adds again meanwhile
+        INSERT INTO pg_temp.datafix_facts_{{n}}
+        SELECT %1$s, p.datafix_before IS NULL, p.datafix_after IS NULL, true, false,
+               NOT record_image_ne(ROW(%2$s), ROW(%3$s)),
+               NOT record_image_ne(ROW(%2$s), ROW(%4$s)),
+               %5$s, %6$s
+          FROM pg_temp.datafix_pair_{{n}} AS p
+          JOIN %7$s AS t ON {{p.key = t.key}}
+          LEFT JOIN %8$s AS b ON b.audit_id = p.datafix_before
+          LEFT JOIN %8$s AS a ON a.audit_id = p.datafix_after
+         ORDER BY {{t.key}} FOR %9$s OF t
+    $sql$, pg_temp.datafix_values_to_restore(staged, fix -> 'written'),
+        now_row, pg_temp.datafix_each(compared, 'b.%1$I'), pg_temp.datafix_each(compared, 'a.%1$I'),
+        coalesce(pg_temp.datafix_each(written,
+            'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))',
+            ' OR '), 'false'),
+        -- without an identity, a row that differs in any column may be another one under the same key
+        CASE WHEN fix ? 'unidentified' THEN 'true' ELSE coalesce(pg_temp.datafix_each(written,
+            'record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) '
+            'AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))', ' OR '), 'false') END,
+        fix ->> 'target', fix ->> 'audit', pg_temp.datafix_lock_to_restore(fix)));
+    -- The rows that do not: all that are not listed yet, so that a row which somebody deletes and inserts again
+    -- meanwhile is not missed.
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_state)
-        SELECT %s, p.datafix_before IS NULL,
-               CASE WHEN t.tableoid IS NOT NULL THEN 'changed since'
-                    WHEN p.datafix_before IS NULL THEN 'already back'
-                    WHEN p.datafix_after IS NULL THEN 'deleted'
-                    ELSE 'gone' END
-          FROM pg_temp.datafix_pair_{{n}} AS p %s LEFT JOIN %s AS t ON {{p.key = t.key}}
-         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r WHERE {{p.key = r.key}})
-    $sql$, names, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'), pairs, fix ->> 'target'));
-    EXECUTE pg_temp.datafix_sql(fix, $sql$
-        UPDATE pg_temp.datafix_restore_{{n}} SET datafix_action = CASE datafix_state
-            WHEN 'unchanged' THEN 'update' WHEN 'drifted' THEN 'update' WHEN 'inserted' THEN 'delete' WHEN 'deleted' THEN 'insert' END
-    $sql$);
-    IF fix ? 'unidentified' THEN        -- a row that differs in any column may be another one under the same key
-        EXECUTE pg_temp.datafix_sql(fix, $sql$
-            UPDATE pg_temp.datafix_restore_{{n}} SET datafix_state = 'changed since', datafix_action = NULL WHERE datafix_state = 'drifted'
-        $sql$);
-    END IF;
+        INSERT INTO pg_temp.datafix_facts_{{n}}
+        SELECT %1$s, p.datafix_before IS NULL, p.datafix_after IS NULL, t.tableoid IS NOT NULL, t.tableoid IS NOT NULL,
+               false, false, true, true
+          FROM pg_temp.datafix_pair_{{n}} AS p
+          LEFT JOIN %2$s AS t ON {{p.key = t.key}}
+          LEFT JOIN %3$s AS b ON b.audit_id = p.datafix_before
+          LEFT JOIN %3$s AS a ON a.audit_id = p.datafix_after
+         WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_facts_{{n}} AS f WHERE {{p.key = f.key}})
+    $sql$, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'),
+        fix ->> 'target', fix ->> 'audit'));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, $sql$
+        CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS
+        SELECT f.*, verdict.datafix_state,
+               CASE verdict.datafix_state
+                   WHEN 'unchanged' THEN 'update'
+                   WHEN 'drifted'   THEN 'update'
+                   WHEN 'inserted'  THEN 'delete'
+                   WHEN 'deleted'   THEN 'insert'
+               END AS datafix_action      -- NULL: the revert leaves the row alone
+          FROM pg_temp.datafix_facts_{{n}} AS f
+         CROSS JOIN LATERAL (SELECT CASE
+               -- somebody has just inserted it
+               WHEN f.datafix_late                               THEN 'changed since'
+               -- the fix inserted the row: it is deleted, unless somebody changed it
+               WHEN f.datafix_inserted AND NOT f.datafix_present THEN 'already back'
+               WHEN f.datafix_inserted AND f.datafix_as_after    THEN 'inserted'
+               WHEN f.datafix_inserted                           THEN 'changed since'
+               -- the fix deleted the row: it is inserted again, unless its key is in use
+               WHEN f.datafix_deleted AND NOT f.datafix_present  THEN 'deleted'
+               WHEN f.datafix_deleted AND f.datafix_as_before    THEN 'already back'
+               WHEN f.datafix_deleted                            THEN 'taken'
+               -- the fix updated the row: the columns that it changed are set back, unless somebody changed them
+               WHEN NOT f.datafix_present                        THEN 'gone'
+               WHEN NOT f.datafix_to_undo                        THEN 'already back'
+               WHEN f.datafix_as_after                           THEN 'unchanged'
+               WHEN f.datafix_contested                          THEN 'changed since'
+               -- others wrote only columns that the fix did not change: these values stay
+               ELSE                                                   'drifted'
+               END) AS verdict (datafix_state)
+    $sql$));
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_restore_{{n}}');
     RETURN fix || jsonb_build_object('staged', staged, 'written', coalesce(written, '[]'));
 END
 $engine$;
 
--- Without a key: what was before is to be inserted again, and what was left is looked for by its image, as many times as
--- it was left. Nobody else writes meanwhile, so a row's place tells it from its likes.
+-- The values that a row gets: of each column that the fix changed the one from before, of all others the one of now.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_values_to_restore(staged jsonb, written jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(CASE WHEN NOT written ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
+                           ELSE pg_temp.datafix_each(jsonb_build_array(c),
+                                    'CASE WHEN b.audit_id IS NOT NULL AND a.audit_id IS NOT NULL '
+                                    'AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END')
+                           END, ', ' ORDER BY (c -> 'position')::int)
+      FROM jsonb_array_elements(staged) AS c
+$engine$;
+
+-- Without a key: the rows as they were before are inserted again. The rows as they were left are looked for by their
+-- image, as many times as they were left. Nobody else writes meanwhile, so a row's place tells it from its equals.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_image(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
 DECLARE
     names text := pg_temp.datafix_each(fix -> 'writable', '%1$I');
 BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', fix ->> 'target');
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format('CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action, '
-        'NULL::oid AS datafix_leaf, NULL::tid AS datafix_place FROM %s AS t WITH NO DATA', pg_temp.datafix_each(fix -> 'writable', 't.%1$I'), fix ->> 'target')));
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, 'CREATE TEMP TABLE datafix_placed_{{n}} ON COMMIT DROP AS SELECT datafix_leaf, datafix_place FROM pg_temp.datafix_restore_{{n}}'));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
+        CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS
+        SELECT %s, false AS datafix_inserted, NULL::text AS datafix_state, NULL::text AS datafix_action,
+               NULL::oid AS datafix_leaf, NULL::tid AS datafix_place
+          FROM %s AS t
+          WITH NO DATA
+    $sql$, pg_temp.datafix_each(fix -> 'writable', 't.%1$I'), fix ->> 'target')));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, $sql$
+        CREATE TEMP TABLE datafix_placed_{{n}} ON COMMIT DROP AS
+        SELECT datafix_leaf, datafix_place FROM pg_temp.datafix_restore_{{n}}
+    $sql$));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_inserted, datafix_state, datafix_action)
-        SELECT %s, false, 'deleted', 'insert' FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before
+        SELECT %s, false, 'deleted', 'insert'
+          FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before
     $sql$, names, pg_temp.datafix_each(fix -> 'writable', 'b.%1$I%4$s'), fix ->> 'audit'));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH was AS (
-            SELECT i.*, %3$s::text AS datafix_text, row_number() OVER (PARTITION BY %3$s::text ORDER BY i.audit_id) AS datafix_nth
+            SELECT i.*, ROW(%3$s)::text AS datafix_text,
+                   row_number() OVER (PARTITION BY ROW(%3$s)::text ORDER BY i.audit_id) AS datafix_nth
               FROM pg_temp.datafix_pair_{{n}} AS p JOIN %1$s AS i ON i.audit_id = p.datafix_after),
         has AS (
-            SELECT one.*, row_number() OVER (PARTITION BY one.datafix_text ORDER BY one.datafix_leaf, one.datafix_place) AS datafix_nth
-              FROM (SELECT i.*, i.tableoid AS datafix_leaf, i.ctid AS datafix_place, %4$s::text AS datafix_text FROM %2$s AS i) AS one
+            SELECT one.*, row_number() OVER (PARTITION BY one.datafix_text
+                                             ORDER BY one.datafix_leaf, one.datafix_place) AS datafix_nth
+              FROM (SELECT i.*, i.tableoid AS datafix_leaf, i.ctid AS datafix_place, ROW(%4$s)::text AS datafix_text
+                      FROM %2$s AS i) AS one
              WHERE one.datafix_text IN (SELECT was.datafix_text FROM was))
-        INSERT INTO pg_temp.datafix_restore_{{n}} (%5$s, datafix_inserted, datafix_state, datafix_action, datafix_leaf, datafix_place)
-        SELECT %6$s, true, CASE WHEN same.yes THEN 'inserted' ELSE 'gone' END, CASE WHEN same.yes THEN 'delete' END, has.datafix_leaf, has.datafix_place
+        INSERT INTO pg_temp.datafix_restore_{{n}}
+               (%5$s, datafix_inserted, datafix_state, datafix_action, datafix_leaf, datafix_place)
+        SELECT %6$s, true, CASE WHEN same.yes THEN 'inserted' ELSE 'gone' END, CASE WHEN same.yes THEN 'delete' END,
+               has.datafix_leaf, has.datafix_place
           FROM was LEFT JOIN has USING (datafix_text, datafix_nth)
-          CROSS JOIN LATERAL (SELECT has.datafix_place IS NOT NULL AND NOT record_image_ne(ROW(%7$s), ROW(%8$s))) AS same (yes)
+         CROSS JOIN LATERAL (
+               SELECT has.datafix_place IS NOT NULL AND NOT record_image_ne(ROW(%7$s), ROW(%8$s))) AS same (yes)
          WHERE EXISTS (SELECT FROM was)
-    $sql$, fix ->> 'audit', fix ->> 'target', 'ROW(' || pg_temp.datafix_each(fix -> 'compared', 'i.%1$I') || ')', 'ROW(' || pg_temp.datafix_each(fix -> 'compared', 'i.%1$I%3$s') || ')',
-        names, pg_temp.datafix_each(fix -> 'writable', 'was.%1$I%4$s'), pg_temp.datafix_each(fix -> 'compared', 'was.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'has.%1$I%3$s')));
+    $sql$, fix ->> 'audit', fix ->> 'target',
+        pg_temp.datafix_each(fix -> 'compared', 'i.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'i.%1$I%3$s'),
+        names, pg_temp.datafix_each(fix -> 'writable', 'was.%1$I%4$s'),
+        pg_temp.datafix_each(fix -> 'compared', 'was.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'has.%1$I%3$s')));
     RETURN fix || jsonb_build_object('staged', fix -> 'writable', 'written', '[]'::jsonb);
 END
 $engine$;
 
--- The columns in which the restored rows are kept until they are written, and compared afterwards: all of them where a
--- trigger may have a hand in it, or rows may be inserted; else the key, what the fix wrote and what is unique.
+-- The columns in which the restored rows are kept until they are written, and compared afterwards: all of them where
+-- a trigger may change more, or rows may be inserted; else the key, what the fix wrote and what is unique.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_to_stage(fix jsonb, writable jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target oid := (fix ->> 'target_oid')::oid;
     gone   boolean;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, 'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_after IS NULL)') INTO gone;
+    EXECUTE pg_temp.datafix_sql(fix,
+        'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_after IS NULL)') INTO gone;
     IF gone OR pg_temp.datafix_has_triggers(fix)
        -- a unique value that the fix changed may have to be given back by way of a delete and an insert
        OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
                    WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text)
        -- what makes a value unique may read any column
-       OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL) OR i.indisexclusion))
+       OR EXISTS (SELECT FROM pg_index AS i
+                   WHERE i.indrelid = target
+                     AND (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL) OR i.indisexclusion))
        OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
                    WHERE i.indrelid = target AND i.indisunique AND a.attgenerated <> '') THEN
         RETURN writable;
@@ -345,24 +461,32 @@ BEGIN
     RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c
              WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' ? (c ->> 'name')
                 -- by name: the images' positions are those of the database in which the fix ran
-                OR c ->> 'name' IN (SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
-                                     WHERE i.indrelid = target AND i.indisunique)
-                -- all of a reference, so that it can be told what the row refers to afterwards
-                OR c ->> 'name' IN (SELECT a.attname FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (k.conkey)
-                                     WHERE k.contype = 'f' AND k.conrelid = target));
+                OR c ->> 'name' IN (
+                   SELECT a.attname
+                     FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
+                    WHERE i.indrelid = target AND i.indisunique)
+                -- all of a reference, to tell what the row refers to afterwards
+                OR c ->> 'name' IN (
+                   SELECT a.attname
+                     FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (k.conkey)
+                    WHERE k.contype = 'f' AND k.conrelid = target));
 END
 $engine$;
 
--- Rows that will be deleted, or whose unique values change, need the stronger lock (C20).
+-- The lock for the rows. FOR UPDATE is needed only where rows will be deleted or unique values change; it would make
+-- the inserts of child rows wait.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_lock_to_restore(fix jsonb)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     inserted boolean;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, 'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_before IS NULL)') INTO inserted;
-    RETURN CASE WHEN inserted
-                  OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-                              WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND fix -> 'written' ? a.attname::text)
+    EXECUTE pg_temp.datafix_sql(fix,
+        'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_before IS NULL)') INTO inserted;
+    RETURN CASE WHEN inserted OR EXISTS (
+                     SELECT FROM pg_index AS i
+                       JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+                      WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique
+                        AND fix -> 'written' ? a.attname::text)
                 THEN 'UPDATE' ELSE 'NO KEY UPDATE' END;
 END
 $engine$;
@@ -370,8 +494,9 @@ $engine$;
 -- Copies the rows of every table that a revert is about to change ("before"), or has changed ("after").
 CREATE OR REPLACE FUNCTION pg_temp.datafix_copy_restored(fix jsonb, image text)
 RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC' SET extra_float_digits = 1
-SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' AS $engine$
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
 DECLARE
     one jsonb;
 BEGIN
@@ -383,17 +508,23 @@ BEGIN
              WHERE EXISTS (SELECT FROM %4$s)
              ORDER BY %5$s
         $sql$, one ->> 'audit', image, one ->> 'target',
-            CASE WHEN one -> 'key' <> '[]' THEN format('pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ANY (%L) AND {{r.key = t.key}}',
-                          CASE image WHEN 'before' THEN '{update,delete,replace}' ELSE '{update,insert,replace}' END)
-                 WHEN image = 'before' THEN 'pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ''delete'' AND r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
-                 ELSE 'pg_temp.datafix_placed_{{n}} AS r WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
+            CASE WHEN one -> 'key' <> '[]'
+                 THEN format('pg_temp.datafix_restore_{{n}} AS r '
+                             'WHERE r.datafix_action = ANY (%L) AND {{r.key = t.key}}',
+                             CASE image WHEN 'before' THEN '{update,delete,replace}'
+                                        ELSE '{update,insert,replace}' END)
+                 WHEN image = 'before'
+                 THEN 'pg_temp.datafix_restore_{{n}} AS r '
+                      'WHERE r.datafix_action = ''delete'' AND r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
+                 ELSE 'pg_temp.datafix_placed_{{n}} AS r '
+                      'WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
             CASE WHEN one -> 'key' <> '[]' THEN '{{t.key}}' ELSE 't.tableoid, t.ctid' END));
     END LOOP;
 END
 $engine$;
 
--- A null goes back only where the table takes one: a column may be NOT NULL since, and NOT NULL ... NOT VALID forbids
--- every null that is written, though older ones stand there.
+-- A null goes back only where the table accepts one: a column may have become NOT NULL since, and NOT NULL ... NOT
+-- VALID forbids every null that is written, though older ones remain.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_nulls(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -431,20 +562,21 @@ BEGIN
             CASE WHEN strpos(tests, 'num_nulls(t.') > 0
                  THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
         CONTINUE WHEN amiss.rows = 0;
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: %s rows of %s cannot be given back: %s would be '
-            'NULL, and is NOT NULL now%s',
-            fix ->> 'fix', amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
-            ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END), NULL,
-            'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL until the '
-            'rows are back: ' || format('ALTER TABLE %s ', one ->> 'target')
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('%s rows of %s cannot be given back: %s would be NULL, and is NOT NULL now%s',
+                   amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
+                   ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END),
+            hint => 'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL '
+                    'until the rows are back: ' || format('ALTER TABLE %s ', one ->> 'target')
             || (SELECT string_agg(format('ALTER COLUMN %I DROP NOT NULL', c), ', ') FROM unnest(amiss.columns) AS c));
     END LOOP;
 END
 $engine$;
 
--- The statement that restores all rows of all tables: what was inserted is taken back, what was changed is set back, what
--- was deleted is inserted again. It is one statement, because PostgreSQL checks foreign keys when a statement has ended: no
--- order of the tables has to be found, whatever refers to what. It runs in the revert's own block, because it fires triggers.
+-- The statement that restores all rows of all tables: it deletes what was inserted, sets back what was changed, and
+-- inserts again what was deleted. It is one statement, because PostgreSQL checks foreign keys when a statement has
+-- ended: the order of the tables does not matter, whatever refers to what. It runs in the revert's own block, because
+-- it fires triggers: its operators are qualified, since the caller's search_path applies there.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_restore_sql(fix jsonb)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -455,40 +587,73 @@ DECLARE
     earlier text;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        EXECUTE pg_temp.datafix_sql(one, 'SELECT coalesce(jsonb_object_agg(datafix_action, n), ''{}'') FROM (SELECT datafix_action, count(*) AS n FROM pg_temp.datafix_restore_{{n}} WHERE datafix_action IS NOT NULL GROUP BY 1) AS _') INTO present;
+        EXECUTE pg_temp.datafix_sql(one, $sql$
+            SELECT coalesce(jsonb_object_agg(datafix_action, n), '{}')
+              FROM (SELECT datafix_action, count(*) AS n
+                      FROM pg_temp.datafix_restore_{{n}}
+                     WHERE datafix_action IS NOT NULL
+                     GROUP BY 1) AS _
+        $sql$) INTO present;
         earlier := '';      -- unique values are checked row by row: what gives one up goes first
         IF present ?| ARRAY['delete', 'replace'] THEN
-            parts := parts || pg_temp.datafix_sql(one, format(
-                E'deleted_{{n}} AS (\n    DELETE FROM %s AS t USING pg_temp.datafix_restore_{{n}} AS r\n     WHERE r.datafix_action OPERATOR(pg_catalog.=) ANY (''{delete,replace}'') AND %s\n    RETURNING 1)', one ->> 'target',
-                CASE WHEN one -> 'key' <> '[]' THEN '{{r.key = t.key}}' ELSE 'r.datafix_leaf OPERATOR(pg_catalog.=) t.tableoid AND r.datafix_place OPERATOR(pg_catalog.=) t.ctid' END));
+            parts := parts || pg_temp.datafix_sql(one, format($sql$
+                deleted_{{n}} AS (
+                    DELETE FROM %s AS t
+                     USING pg_temp.datafix_restore_{{n}} AS r
+                     WHERE r.datafix_action OPERATOR(pg_catalog.=) ANY ('{delete,replace}')
+                       AND %s
+                    RETURNING 1)
+            $sql$, one ->> 'target',
+                CASE WHEN one -> 'key' <> '[]' THEN '{{r.key = t.key}}'
+                     ELSE 'r.datafix_leaf OPERATOR(pg_catalog.=) t.tableoid '
+                          'AND r.datafix_place OPERATOR(pg_catalog.=) t.ctid' END));
             counted := counted || format('(SELECT pg_catalog.count(*) FROM deleted_%s)', one ->> 'n');
-            earlier := earlier || format(' AND (SELECT pg_catalog.count(*) FROM deleted_%s) OPERATOR(pg_catalog.>=) 0', one ->> 'n');
+            earlier := earlier || format(' AND (SELECT pg_catalog.count(*) FROM deleted_%s) OPERATOR(pg_catalog.>=) 0',
+                                         one ->> 'n');
         END IF;
         IF present ? 'update' THEN
-            parts := parts || pg_temp.datafix_sql(one, format(
-                E'updated_{{n}} AS (\n    UPDATE %s AS t SET %s\n      FROM pg_temp.datafix_restore_{{n}} AS r\n     WHERE r.datafix_action OPERATOR(pg_catalog.=) ''update'' AND {{r.key = t.key}}%s\n    RETURNING 1)',
-                one ->> 'target', pg_temp.datafix_each(one -> 'written', '%1$I = r.%1$I'), earlier));
+            parts := parts || pg_temp.datafix_sql(one, format($sql$
+                updated_{{n}} AS (
+                    UPDATE %s AS t
+                       SET %s
+                      FROM pg_temp.datafix_restore_{{n}} AS r
+                     WHERE r.datafix_action OPERATOR(pg_catalog.=) 'update' AND {{r.key = t.key}}%s
+                    RETURNING 1)
+            $sql$, one ->> 'target', pg_temp.datafix_each(one -> 'written', '%1$I = r.%1$I'), earlier));
             counted := counted || format('(SELECT pg_catalog.count(*) FROM updated_%s)', one ->> 'n');
-            earlier := earlier || format(' AND (SELECT pg_catalog.count(*) FROM updated_%s) OPERATOR(pg_catalog.>=) 0', one ->> 'n');
+            earlier := earlier || format(' AND (SELECT pg_catalog.count(*) FROM updated_%s) OPERATOR(pg_catalog.>=) 0',
+                                         one ->> 'n');
         END IF;
         IF present ?| ARRAY['insert', 'replace'] THEN
-            parts := parts || pg_temp.datafix_sql(one, format(
-                E'inserted_{{n}} AS (\n    INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE\n    SELECT %s FROM pg_temp.datafix_restore_{{n}} AS r\n     WHERE r.datafix_action OPERATOR(pg_catalog.=) ANY (''{insert,replace}'')%s\n    RETURNING tableoid, ctid)',
-                one ->> 'target', pg_temp.datafix_each(one -> 'writable', '%1$I'), pg_temp.datafix_each(one -> 'writable', 'r.%1$I'), earlier));
+            parts := parts || pg_temp.datafix_sql(one, format($sql$
+                inserted_{{n}} AS (
+                    INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE
+                    SELECT %s
+                      FROM pg_temp.datafix_restore_{{n}} AS r
+                     WHERE r.datafix_action OPERATOR(pg_catalog.=) ANY ('{insert,replace}')%s
+                    RETURNING tableoid, ctid)
+            $sql$, one ->> 'target', pg_temp.datafix_each(one -> 'writable', '%1$I'),
+                pg_temp.datafix_each(one -> 'writable', 'r.%1$I'), earlier));
             counted := counted || format('(SELECT pg_catalog.count(*) FROM inserted_%s)', one ->> 'n');
             IF one -> 'key' = '[]' THEN
-                parts := parts || format(E'placed_%1$s AS (\n    INSERT INTO pg_temp.datafix_placed_%1$s SELECT * FROM inserted_%1$s)', one ->> 'n');
+                parts := parts || format($sql$
+                    placed_%1$s AS (
+                        INSERT INTO pg_temp.datafix_placed_%1$s SELECT * FROM inserted_%1$s)
+                $sql$, one ->> 'n');
             END IF;
         END IF;
         IF present ? 'replace' THEN     -- deleted and inserted, and one row all the same
             counted := counted || ('-' || (present ->> 'replace'));
         END IF;
     END LOOP;
-    RETURN CASE WHEN parts = '{}' THEN 'SELECT 0' ELSE 'WITH ' || array_to_string(parts, E',\n') || E'\nSELECT ' || array_to_string(counted, ' OPERATOR(pg_catalog.+) ') END;
+    RETURN CASE WHEN parts = '{}' THEN 'SELECT 0'
+                ELSE 'WITH ' || array_to_string(parts, ',') || E'\nSELECT '
+                     || array_to_string(counted, ' OPERATOR(pg_catalog.+) ') END;
 END
 $engine$;
 
--- Every restored row has the restored values, bit for bit; what a trigger prevented is a refusal that names the column.
+-- Every restored row has the restored values, bit for bit. Where a trigger prevented that, the refusal names the
+-- column.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_restored(fix jsonb, restored bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -500,47 +665,74 @@ DECLARE
     proof   jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        proof := (SELECT jsonb_agg(c) FROM jsonb_array_elements(one -> 'staged') AS c WHERE NOT one -> 'housekeeping' ? (c ->> 'name'));
+        proof := (SELECT jsonb_agg(c)
+                    FROM jsonb_array_elements(one -> 'staged') AS c
+                   WHERE NOT one -> 'housekeeping' ? (c ->> 'name'));
         EXECUTE pg_temp.datafix_sql(one, $sql$
-            SELECT count(*) AS rows, count(*) FILTER (WHERE datafix_action = 'insert') AS inserted, count(*) FILTER (WHERE datafix_action = 'update') AS updated,
-                   count(*) FILTER (WHERE datafix_action = 'delete') AS deleted, count(*) FILTER (WHERE datafix_action = 'replace') AS replaced
-              FROM pg_temp.datafix_restore_{{n}} WHERE datafix_action IS NOT NULL
+            SELECT count(*) AS rows,
+                   count(*) FILTER (WHERE datafix_action = 'insert') AS inserted,
+                   count(*) FILTER (WHERE datafix_action = 'update') AS updated,
+                   count(*) FILTER (WHERE datafix_action = 'delete') AS deleted,
+                   count(*) FILTER (WHERE datafix_action = 'replace') AS replaced
+              FROM pg_temp.datafix_restore_{{n}}
+             WHERE datafix_action IS NOT NULL
         $sql$) INTO planned;
         total := total + planned.rows;
         IF one -> 'key' <> '[]' THEN
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 SELECT count(*) FILTER (WHERE (t.tableoid IS NULL) = (r.datafix_action = 'delete')),
-                       min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s)) THEN {{r.shown}} || ': ' || array_to_string(ARRAY[%s], ', ') END)
-                  FROM pg_temp.datafix_restore_{{n}} AS r LEFT JOIN %s AS t ON {{r.key = t.key}}
+                       min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s))
+                                THEN {{r.shown}} || ': ' || array_to_string(ARRAY[%s], ', ') END)
+                  FROM pg_temp.datafix_restore_{{n}} AS r
+                  LEFT JOIN %s AS t ON {{r.key = t.key}}
                  WHERE r.datafix_action IS NOT NULL
             $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'),
-                pg_temp.datafix_each_shown(one, proof, 'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is '' || '
-                    'coalesce(left(t.%1$I::text, 100), ''NULL'') || '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END',
+                pg_temp.datafix_each_shown(one, proof,
+                    'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) '
+                    'THEN %1$L || '' is '' || coalesce(left(t.%1$I::text, 100), ''NULL'') '
+                    '|| '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END',
                     'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is (masked)'' END'),
                 one ->> 'target')) INTO proven, example;
         ELSE
             EXECUTE pg_temp.datafix_sql(one, format($sql$
-                SELECT %5$s + count(*) FILTER (WHERE i.n IS NOT NULL AND r.n IS NOT NULL), min(CASE WHEN record_image_ne(r.image, i.image) THEN r.shown END)
-                  FROM (SELECT ROW(%1$s) AS image, ROW(%4$s)::text AS shown, row_number() OVER (ORDER BY ROW(%1$s) USING OPERATOR(pg_catalog.*<)) AS n
-                          FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = 'insert') AS r
-                  FULL JOIN (SELECT ROW(%2$s) AS image, row_number() OVER (ORDER BY ROW(%2$s) USING OPERATOR(pg_catalog.*<)) AS n
-                          FROM pg_temp.datafix_placed_{{n}} AS p JOIN %3$s AS t ON p.datafix_leaf = t.tableoid AND p.datafix_place = t.ctid) AS i USING (n)
+                SELECT %5$s + count(*) FILTER (WHERE i.n IS NOT NULL AND r.n IS NOT NULL),
+                       min(CASE WHEN record_image_ne(r.image, i.image) THEN r.shown END)
+                  FROM (SELECT ROW(%1$s) AS image, ROW(%4$s)::text AS shown,
+                               row_number() OVER (ORDER BY ROW(%1$s) USING OPERATOR(pg_catalog.*<)) AS n
+                          FROM pg_temp.datafix_restore_{{n}} AS r
+                         WHERE r.datafix_action = 'insert') AS r
+                  FULL JOIN (SELECT ROW(%2$s) AS image,
+                                    row_number() OVER (ORDER BY ROW(%2$s) USING OPERATOR(pg_catalog.*<)) AS n
+                               FROM pg_temp.datafix_placed_{{n}} AS p
+                               JOIN %3$s AS t ON p.datafix_leaf = t.tableoid AND p.datafix_place = t.ctid) AS i
+                         USING (n)
             $sql$, pg_temp.datafix_each(proof, 'r.%1$I'), pg_temp.datafix_each(proof, 't.%1$I'), one ->> 'target',
-                pg_temp.datafix_each_shown(one, proof, 'r.%1$I', '''(masked)''::text'), planned.deleted)) INTO proven, example;
+                pg_temp.datafix_each_shown(one, proof, 'r.%1$I', '''(masked)''::text'), planned.deleted))
+               INTO proven, example;
         END IF;
         IF proven <> planned.rows OR example IS NOT NULL THEN
             EXIT;
         END IF;
         PERFORM pg_temp.datafix_count(one, planned.inserted, planned.updated + planned.replaced, planned.deleted);
-        PERFORM pg_temp.datafix_check_rows(one, planned.inserted + planned.replaced, planned.updated, planned.deleted + planned.replaced,
-            CASE WHEN one -> 'key' <> '[]' THEN 'EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action IS NOT NULL AND {{r.key = t.key}})'
-                 ELSE 'EXISTS (SELECT FROM pg_temp.datafix_placed_{{n}} AS r WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid)' END);
+        PERFORM pg_temp.datafix_check_rows(one,
+            planned.inserted + planned.replaced, planned.updated, planned.deleted + planned.replaced,
+            CASE WHEN one -> 'key' <> '[]'
+                 THEN 'EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r '
+                      'WHERE r.datafix_action IS NOT NULL AND {{r.key = t.key}})'
+                 ELSE 'EXISTS (SELECT FROM pg_temp.datafix_placed_{{n}} AS r '
+                      'WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid)' END);
     END LOOP;
     IF example IS NOT NULL OR proven <> planned.rows OR restored <> total THEN
-        PERFORM pg_temp.datafix_refuse('DF012', format('datafix %s: a trigger of %s keeps values from being restored: %s', fix ->> 'fix', one ->> 'target',
-            coalesce(left(example, 300), format('%s of %s rows', coalesce(nullif(planned.rows - proven, 0), total - restored), planned.rows))), NULL,
-            'Nothing was changed. A column that a trigger keeps up to date is housekeeping=[...] of the fix; fire_triggers=False switches triggers off in the fix and in its revert; '
-            'or disable the trigger for this downgrade (ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: ' || pg_temp.datafix_name_triggers(fix) || '.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+            format('a trigger of %s prevents values from being restored: %s',
+                   one ->> 'target',
+                   coalesce(left(example, 300),
+                            format('%s of %s rows', coalesce(nullif(planned.rows - proven, 0), total - restored),
+                                   planned.rows))),
+            hint => 'Nothing was changed. List a column that a trigger maintains in housekeeping=[...] of the fix, '
+                    'switch triggers off in the fix and its revert (fire_triggers=False), or disable the trigger for '
+                    'this downgrade (ALTER TABLE ... DISABLE TRIGGER) and enable it afterwards. Triggers: '
+                    || pg_temp.datafix_name_triggers(fix) || '.');
     END IF;
 END
 $engine$;

@@ -1,16 +1,17 @@
--- What hands out the numbers of runs and images.
+-- The sequences behind the numbers of runs and images.
 
--- The sequences of the ledger and of the audit tables hand out numbers that no row has yet.
+-- The next numbers of the ledger and of the audit tables are not taken yet.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_sequences(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_check_sequence(fix, (fix ->> 'ledger')::regclass, 'run_id');
-    PERFORM pg_temp.datafix_check_sequence(fix, (one ->> 'audit')::regclass, 'audit_id') FROM pg_temp.datafix_tables(fix) AS one;
+    PERFORM pg_temp.datafix_check_sequence(fix, (one ->> 'audit')::regclass, 'audit_id')
+       FROM pg_temp.datafix_tables(fix) AS one;
 END
 $engine$;
 
--- Rows arrive by logical replication, or in a restore of data alone, and sequences do not: then the next numbers are those
--- of old rows. Whoever may not read the sequence is told by PostgreSQL when a number is there already.
+-- Logical replication and a restore of data alone bring rows, and leave sequences as they are: then the next numbers
+-- are those of old rows. Where the role may not read the sequence, PostgreSQL itself refuses a number that is taken.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_sequence(fix jsonb, relation regclass, numbered text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
@@ -24,9 +25,12 @@ BEGIN
     EXECUTE format('SELECT max(%I) FROM %s', numbered, relation) INTO taken;
     EXECUTE format('SELECT last_value + is_called::integer FROM %s', sequence) INTO next;
     IF next <= taken THEN
-        PERFORM pg_temp.datafix_refuse('DF020', format('datafix %s: the sequence %s would hand out %s next, and %s has numbers up to %s: it stands behind, '
-            'as after a switchover by logical replication or a restore of data alone', fix ->> 'fix', sequence, next, relation, taken), NULL,
-            format('Nothing was changed. Bring it forward: SELECT setval(%L, (SELECT max(%I) FROM %s));', sequence, numbered, relation));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF020',
+            format('the sequence %s would hand out %s next, and %s has numbers up to %s, as after a switchover by '
+                   'logical replication or a restore of data alone',
+                   sequence, next, relation, taken),
+            hint => format('Nothing was changed. Bring it forward: SELECT setval(%L, (SELECT max(%I) FROM %s));',
+                           sequence, numbered, relation));
     END IF;
 END
 $engine$;

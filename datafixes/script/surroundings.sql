@@ -1,21 +1,23 @@
--- What a fix must leave alone: PostgreSQL counts the rows that a transaction inserts, updates and deletes in every table,
--- so what triggers and foreign keys do elsewhere shows.
+-- What a fix must leave alone. PostgreSQL counts the rows that a transaction inserts, updates and deletes in a table:
+-- these counts show what triggers and foreign keys do elsewhere.
 
--- Makes ready to watch, before the fix changes anything. All that the engine creates for itself is there before the
--- watch begins: an event trigger may write down each of these statements, and that is not the fix's doing.
+-- Prepares the watch, before the fix changes anything. All that the engine creates for itself exists before the watch
+-- begins: an event trigger may log each of these statements, and that is not the fix's doing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_watch(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     missing text;
 BEGIN
     IF NOT current_setting('track_counts')::boolean THEN
-        PERFORM pg_temp.datafix_refuse('DF014', format('datafix %s: track_counts is off, so nobody can tell what changes besides the rows of the fix', fix ->> 'fix'), NULL,
-            'Switch it on, as it is by default: ALTER DATABASE ... SET track_counts = on.');
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            'track_counts is off, so changes to other rows than those of the fix could not be found',
+            hint => 'Switch it on, as it is by default: ALTER DATABASE ... SET track_counts = on.');
     END IF;
-    SELECT string_agg(format('%I.%I', o ->> 0, o ->> 1), ', ') INTO missing FROM jsonb_array_elements(fix -> 'other_tables') AS o
+    SELECT string_agg(format('%I.%I', o ->> 0, o ->> 1), ', ') INTO missing
+      FROM jsonb_array_elements(fix -> 'other_tables') AS o
      WHERE pg_temp.datafix_relation(o ->> 0, o ->> 1) IS NULL;
     IF missing IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF004', format('datafix %s: there is no table %s, which may differ', fix ->> 'fix', missing));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004', format('may_differ names %s, which does not exist', missing));
     END IF;
     PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_watched ON COMMIT DROP AS '
         'SELECT * FROM pg_temp.datafix_counts() WITH NO DATA');
@@ -34,9 +36,9 @@ BEGIN
 END
 $engine$;
 
--- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds what it
--- names without a schema where it finds it after any other statement of this session; the statement itself means what
--- it says.
+-- Runs a statement of the engine's own that creates, alters or drops. An event trigger that it fires finds
+-- unqualified names as after any other statement of this session; the statement's own names are found in pg_catalog
+-- first.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_make(statement text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -70,9 +72,9 @@ BEGIN
 END
 $engine$;
 
--- What this transaction did to every table so far: what it counted, the table's file, and whether it has the table for
--- itself, as only DDL needs to. Large objects stand in a table of the system's. Where nothing is counted, the locks
--- tell that rows may have been written.
+-- What this transaction did to every table so far: the rows that were counted, the table's file, and whether it holds
+-- the table exclusively, as only DDL needs to. Large objects are rows of a system table. Where nothing is counted,
+-- the locks tell that rows may have been written.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_counts()
 RETURNS TABLE (relation oid, label text, file oid, exclusive boolean, size bigint, inserted bigint, updated bigint,
                deleted bigint, uncounted text, locks text[])
@@ -92,76 +94,105 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
        AND (n.nspname !~ '^pg_' OR c.oid = 'pg_largeobject'::regclass)
 $engine$;
 
+-- Whether triggers of the table, or of its partitions, fire: they may change more than the fix does.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_has_triggers(fix jsonb)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT (fix -> 'fire_triggers')::boolean
-       AND EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgrelid IN (SELECT pg_temp.datafix_tree((fix ->> 'target_oid')::oid)))
+       AND EXISTS (SELECT FROM pg_trigger
+                    WHERE NOT tgisinternal
+                      AND tgrelid IN (SELECT pg_temp.datafix_tree((fix ->> 'target_oid')::oid)))
 $engine$;
 
--- For messages: what may have had a hand in it.
+-- For messages: the triggers that may have caused it.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_name_triggers(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(string_agg(DISTINCT tgname, ', '), 'none') FROM pg_trigger
      WHERE NOT tgisinternal AND tgname !~ '^datafix_' AND tgenabled <> 'D'
-       AND tgrelid IN (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS one)
+       AND tgrelid IN (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)
+                         FROM jsonb_array_elements(fix -> 'tables') AS one)
 $engine$;
 
--- Nothing changed but the tables that the fix names, what it says may differ, and besides, their copies and the ledger.
+-- Only the tables of the fix and those that it allows to differ have changed; with "besides", also the audit tables
+-- and the ledger.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_nothing_else(fix jsonb, besides boolean DEFAULT true)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     known oid[] := ARRAY(
         SELECT pg_temp.datafix_tree(named.relation)
           FROM (SELECT (one ->> 'target_oid')::oid FROM jsonb_array_elements(fix -> 'tables') AS one
-                UNION ALL SELECT (one ->> 'audit')::regclass FROM jsonb_array_elements(fix -> 'tables') AS one WHERE besides
-                UNION ALL SELECT pg_temp.datafix_relation(o ->> 0, o ->> 1) FROM jsonb_array_elements(fix -> 'other_tables') AS o
-                UNION ALL SELECT unnest(ARRAY[(fix ->> 'ledger')::regclass, (fix ->> 'ledger_tables')::regclass]) WHERE besides) AS named (relation));
+                UNION ALL
+                SELECT (one ->> 'audit')::regclass FROM jsonb_array_elements(fix -> 'tables') AS one WHERE besides
+                UNION ALL
+                SELECT pg_temp.datafix_relation(o ->> 0, o ->> 1) FROM jsonb_array_elements(fix -> 'other_tables') AS o
+                UNION ALL
+                SELECT unnest(ARRAY[(fix ->> 'ledger')::regclass, (fix ->> 'ledger_tables')::regclass])
+                 WHERE besides) AS named (relation));
     other record;
 BEGIN
     SELECT count(*) FILTER (WHERE counted) AS tables,
-           string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)' ELSE format(' (%s)', concat_ws(', ',
-                   nullif(ins, 0) || ' inserted', nullif(upd, 0) || ' updated', nullif(del, 0) || ' deleted')) END, ', ' ORDER BY label)
+           string_agg(label || CASE WHEN altered THEN ' (truncated, altered or dropped)'
+                                    ELSE format(' (%s)', concat_ws(', ', nullif(ins, 0) || ' inserted',
+                                                                   nullif(upd, 0) || ' updated',
+                                                                   nullif(del, 0) || ' deleted')) END,
+                      ', ' ORDER BY label)
                FILTER (WHERE counted) AS which,
            count(*) FILTER (WHERE uncounted IS NOT NULL) AS unknown,
            string_agg(format('%s %s%s', label, uncounted,
-                   CASE WHEN before THEN ', and this transaction wrote to it before the fix began' END), '; ' ORDER BY label)
-               FILTER (WHERE uncounted IS NOT NULL) AS which_unknown INTO other
+                             CASE WHEN before THEN ', and this transaction wrote to it before the fix began' END),
+                      '; ' ORDER BY label)
+               FILTER (WHERE uncounted IS NOT NULL) AS which_unknown
+      INTO other
       FROM (SELECT coalesce(was.label, now.label) AS label,
-                   now.inserted - coalesce(was.inserted, 0) AS ins, now.updated - coalesce(was.updated, 0) AS upd, now.deleted - coalesce(was.deleted, 0) AS del,
-                   -- others may do all that too meanwhile, but not to a table that this transaction has for itself
-                   was.relation IS NOT NULL AND CASE WHEN now.relation IS NOT NULL THEN now.exclusive AND (NOT was.exclusive OR now.file <> was.file OR now.size < was.size)
-                       ELSE EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.relation = was.relation) END AS altered,
-                   -- what was locked by DDL before is locked once more, in another mode, by whatever writes rows
-                   CASE WHEN 'RowExclusiveLock' = ANY (now.locks) OR NOT now.locks <@ was.locks THEN now.uncounted END AS uncounted,
+                   now.inserted - coalesce(was.inserted, 0) AS ins,
+                   now.updated - coalesce(was.updated, 0) AS upd,
+                   now.deleted - coalesce(was.deleted, 0) AS del,
+                   -- others may do all that too meanwhile, but not to a table that this transaction locks exclusively
+                   was.relation IS NOT NULL
+                   AND CASE WHEN now.relation IS NOT NULL
+                            THEN now.exclusive AND (NOT was.exclusive OR now.file <> was.file OR now.size < was.size)
+                            ELSE EXISTS (SELECT FROM pg_locks AS l
+                                          WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock'
+                                            AND l.relation = was.relation) END AS altered,
+                   -- a table that DDL had locked before is locked again, in another mode, by a statement that writes
+                   -- rows
+                   CASE WHEN 'RowExclusiveLock' = ANY (now.locks) OR NOT now.locks <@ was.locks
+                        THEN now.uncounted END AS uncounted,
                    'RowExclusiveLock' = ANY (was.locks) AS before
               FROM pg_temp.datafix_counts() AS now FULL JOIN pg_temp.datafix_watched AS was USING (relation)
              WHERE relation <> ALL (known)) AS changed
      CROSS JOIN LATERAL (SELECT ins <> 0 OR upd <> 0 OR del <> 0 OR altered) AS _ (counted);
     IF other.tables > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s changed along, without a copy: %s', fix ->> 'fix', other.tables,
-            CASE other.tables WHEN 1 THEN '' ELSE 's' END, left(other.which, 500)), NULL,
-            format('Nothing was changed. Name the table in the fix (RecordedFix), so that its rows are copied too, or say that it may differ: may_differ=[...]. Triggers: %s.',
-                pg_temp.datafix_name_triggers(fix)));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
+            format('rows of %s other table%s changed too, without a copy: %s',
+                   other.tables, CASE other.tables WHEN 1 THEN '' ELSE 's' END, left(other.which, 500)),
+            hint => format('Nothing was changed. Name the table in the fix (RecordedFix), so that its rows are copied '
+                           'too, or allow it to differ: may_differ=[...]. Triggers: %s.',
+                           pg_temp.datafix_name_triggers(fix)));
     ELSIF other.unknown > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF015', format('datafix %s: rows of %s other table%s may have changed along, which '
-            'PostgreSQL does not count there: %s', fix ->> 'fix', other.unknown, CASE other.unknown WHEN 1 THEN '' ELSE 's' END,
-            left(other.which_unknown, 500)), NULL,
-            format('Nothing was changed. Keep the fix from writing there, or say that it may differ: may_differ=[...]. '
-                'What else writes there belongs into another migration. Triggers: %s.', pg_temp.datafix_name_triggers(fix)));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
+            format('rows of %s other table%s may have changed too, where PostgreSQL does not count changes: %s',
+                   other.unknown, CASE other.unknown WHEN 1 THEN '' ELSE 's' END, left(other.which_unknown, 500)),
+            hint => format('Nothing was changed. Keep the fix from writing there, or allow it: may_differ=[...]. Move '
+                           'other statements that write there to another migration. Triggers: %s.',
+                           pg_temp.datafix_name_triggers(fix)));
     END IF;
 END
 $engine$;
 
--- No other rows of the table itself changed: the counts are the fix's own, or else no row but these bears its mark.
--- "ours" is the condition that tells the fix's rows "t".
-CREATE OR REPLACE FUNCTION pg_temp.datafix_check_rows(fix jsonb, inserted bigint, updated bigint, deleted bigint, ours text)
+-- No other rows of the table itself changed: the counts are the fix's own, or else no other row was written by this
+-- transaction. "ours" is the condition that tells the fix's rows "t".
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_rows(fix jsonb, inserted bigint, updated bigint, deleted bigint,
+                                                      ours text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     seen    record;
     others  bigint := 0;
     example text;
 BEGIN
-    SELECT sum(now.inserted - coalesce(was.inserted, 0)) AS ins, sum(now.updated - coalesce(was.updated, 0)) AS upd, sum(now.deleted - coalesce(was.deleted, 0)) AS del INTO seen
+    SELECT sum(now.inserted - coalesce(was.inserted, 0)) AS ins,
+           sum(now.updated - coalesce(was.updated, 0)) AS upd,
+           sum(now.deleted - coalesce(was.deleted, 0)) AS del
+      INTO seen
       FROM pg_temp.datafix_counts() AS now LEFT JOIN pg_temp.datafix_watched AS was USING (relation)
      WHERE now.relation IN (SELECT pg_temp.datafix_tree((fix ->> 'target_oid')::oid));
     IF seen.ins = inserted AND seen.upd = updated AND seen.del = deleted THEN
@@ -172,15 +203,21 @@ BEGIN
         others := seen.del - deleted;
     ELSE
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
-            SELECT count(*), min(%s) FROM %s AS t
-             WHERE t.cmin::text::bigint > (SELECT m.cmin::text::bigint FROM pg_temp.datafix_moment AS m) AND pg_temp.datafix_is_ours(t.xmin) AND NOT %s
-        $sql$, CASE WHEN fix -> 'key' = '[]' THEN 't.ctid::text' ELSE '{{t.shown}}' END, fix ->> 'target', ours)) INTO others, example;
+            SELECT count(*), min(%s)
+              FROM %s AS t
+             WHERE t.cmin::text::bigint > (SELECT m.cmin::text::bigint FROM pg_temp.datafix_moment AS m)
+               AND pg_temp.datafix_is_ours(t.xmin) AND NOT %s
+        $sql$, CASE WHEN fix -> 'key' = '[]' THEN 't.ctid::text' ELSE '{{t.shown}}' END, fix ->> 'target', ours))
+           INTO others, example;
     END IF;
     IF others > 0 THEN
-        PERFORM pg_temp.datafix_refuse('DF008', format('datafix %s: %s other rows of %s changed along, without a copy%s', fix ->> 'fix', others, fix ->> 'target',
-            coalesce(': ' || example || CASE WHEN others > 1 THEN ', ...' ELSE '' END, '')), NULL,
-            format('Nothing was changed. Record the fix (RecordedFix), so that these rows are copied too, or switch its triggers off: fire_triggers=False. Triggers: %s.',
-                pg_temp.datafix_name_triggers(fix)));
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('%s other rows of %s changed too, without a copy%s',
+                   others, fix ->> 'target',
+                   coalesce(': ' || example || CASE WHEN others > 1 THEN ', ...' ELSE '' END, '')),
+            hint => format('Nothing was changed. Record the fix (RecordedFix), so that these rows are copied too, or '
+                           'switch its triggers off: fire_triggers=False. Triggers: %s.',
+                           pg_temp.datafix_name_triggers(fix)));
     END IF;
 END
 $engine$;
@@ -207,13 +244,15 @@ BEGIN
     INSERT INTO pg_temp.datafix_silenced
     SELECT t.tgrelid, t.tgname, t.tgenabled FROM pg_trigger AS t
      WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
-       AND t.tgrelid IN (SELECT pg_temp.datafix_tree((named ->> 'target_oid')::oid) FROM jsonb_array_elements(fix -> 'tables') AS named);
+       AND t.tgrelid IN (SELECT pg_temp.datafix_tree((named ->> 'target_oid')::oid)
+                           FROM jsonb_array_elements(fix -> 'tables') AS named);
     FOR one IN SELECT s.tgrelid::regclass AS relation, s.tgname FROM pg_temp.datafix_silenced AS s LOOP
         PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', one.relation, one.tgname));
     END LOOP;
 END
 $engine$;
 
+-- Switches them on as they were.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_switch_triggers_on(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -222,8 +261,11 @@ BEGIN
     IF (fix -> 'fire_triggers')::boolean THEN
         RETURN;
     END IF;
-    FOR one IN SELECT s.tgrelid::regclass AS relation, s.tgname, CASE s.tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END AS state
-                 FROM pg_temp.datafix_silenced AS s LOOP
+    FOR one IN
+        SELECT s.tgrelid::regclass AS relation, s.tgname,
+               CASE s.tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END AS state
+          FROM pg_temp.datafix_silenced AS s
+    LOOP
         PERFORM pg_temp.datafix_make(format('ALTER TABLE ONLY %s %s TRIGGER %I', one.relation, one.state, one.tgname));
     END LOOP;
 END

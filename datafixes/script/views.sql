@@ -1,6 +1,6 @@
 -- What the auditor queries: views on the ledger and on the images.
 
--- Copies are not for everybody who may read the original, whatever the default privileges say (C7).
+-- Copies are private: who may read the original may not read them, whatever the schema's default privileges grant.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_private(relation regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -8,16 +8,18 @@ DECLARE
 BEGIN
     FOR other IN
         SELECT DISTINCT CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
-          FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS g WHERE c.oid = relation AND g.grantee <> c.relowner
+          FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS g
+         WHERE c.oid = relation AND g.grantee <> c.relowner
     LOOP
         PERFORM pg_temp.datafix_make(format('REVOKE ALL ON %s FROM %s', relation, other));
     END LOOP;
 END
 $engine$;
 
--- For the auditor: one line for each changed column, as text. Needs a key that tells which two images are of one row. An
--- index leads from the key, as text, to all that ever happened to a row.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, columns jsonb, audit_schema text, audit_table text)
+-- For the auditor: one line for each changed column, as text. Needs a key that tells which two images are of one row.
+-- An index leads from the key, as text, to all that ever happened to a row.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, columns jsonb, audit_schema text,
+                                                               audit_table text)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     audit text   := format('%I.%I', audit_schema, audit_table);
@@ -27,36 +29,50 @@ BEGIN
     IF key IS NULL THEN
         RETURN false;
     END IF;
-    -- Which images are of one row is found by grouping and not by joining: without statistics, right after a large run,
-    -- PostgreSQL would go through all images for each of them.
+    -- Which images are of one row is found by grouping and not by joining: without statistics, right after a large
+    -- run, PostgreSQL would go through all images for each of them.
     PERFORM pg_temp.datafix_make(format($sql$
         CREATE OR REPLACE VIEW %1$s AS
-        SELECT pair.audit_run_id, coalesce(one.audit_id, other.audit_id) AS audit_id, pair.key, change.column_name, change.before, change.after,
-               CASE WHEN one.audit_id IS NULL THEN 'inserted' WHEN other.audit_id IS NULL THEN 'deleted' ELSE 'updated' END AS change,
+        SELECT pair.audit_run_id, coalesce(one.audit_id, other.audit_id) AS audit_id, pair.key,
+               change.column_name, change.before, change.after,
+               CASE WHEN one.audit_id IS NULL THEN 'inserted'
+                    WHEN other.audit_id IS NULL THEN 'deleted'
+                    ELSE 'updated' END AS change,
                %4$L::text AS target_table
-          FROM (SELECT i.audit_run_id, %3$s AS key, max(i.audit_id) FILTER (WHERE i.audit_image = 'before') AS one, max(i.audit_id) FILTER (WHERE i.audit_image = 'after') AS other
-                  FROM %2$s AS i GROUP BY 1, 2) AS pair
+          FROM (SELECT i.audit_run_id, %3$s AS key,
+                       max(i.audit_id) FILTER (WHERE i.audit_image = 'before') AS one,
+                       max(i.audit_id) FILTER (WHERE i.audit_image = 'after') AS other
+                  FROM %2$s AS i
+                 GROUP BY 1, 2) AS pair
           LEFT JOIN %2$s AS one ON one.audit_id = pair.one
           LEFT JOIN %2$s AS other ON other.audit_id = pair.other
           CROSS JOIN LATERAL (VALUES %5$s) AS change (column_name, before, after, differs)
          WHERE change.differs AND (one.audit_id IS NOT NULL OR change.after IS NOT NULL)
     $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'i.'),
-        (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = target),
-        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))', c ->> 'name'), ', '
-                           ORDER BY (c -> 'position')::int) FROM jsonb_array_elements(columns) AS c)));
+        (SELECT format('%I.%I', n.nspname, c.relname)
+           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE c.oid = target),
+        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL '
+                                  'OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))',
+                                  c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
+           FROM jsonb_array_elements(columns) AS c)));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(columns) AS c
-                    WHERE c ->> 'name' = ANY (key) AND c ->> 'type' !~ '^(smallint|integer|bigint|uuid|text|boolean|character( varying)?([(][0-9]+[)])?)$')
-       AND NOT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE i.indrelid = audit::regclass AND c.relname = left(audit_table, 55) || '_key_idx') THEN
-        PERFORM pg_temp.datafix_make(format('CREATE INDEX %I ON %s ((%s))', left(audit_table, 55) || '_key_idx', audit, replace(as_text, '{alias}', '')));
+                    WHERE c ->> 'name' = ANY (key)
+                      AND c ->> 'type' !~ '^(smallint|integer|bigint|uuid|text|boolean|'
+                                          'character( varying)?([(][0-9]+[)])?)$')
+       AND NOT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+                        WHERE i.indrelid = audit::regclass AND c.relname = left(audit_table, 55) || '_key_idx') THEN
+        PERFORM pg_temp.datafix_make(format('CREATE INDEX %I ON %s ((%s))',
+            left(audit_table, 55) || '_key_idx', audit, replace(as_text, '{alias}', '')));
     END IF;
     RETURN true;
 END
 $engine$;
 
--- For the auditor: every run, newest first, with the run that took it back; and the fixes that are in force. Order is by
--- time: after a switchover, numbers of runs may have begun from below once more. New columns come last: the views are
--- replaced where they stand, with the rights that others have on them.
+-- For the auditor: every run, newest first, with the run that took it back; and the fixes that are in force. The
+-- order is by time: after a switchover, the numbers of runs may have started again from below. New columns come last:
+-- the views are replaced in place, with the rights that others have on them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_ledger_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -68,42 +84,53 @@ BEGIN
             SELECT reverted.run_id, later.run_id, reverted.times + 1
               FROM reverted CROSS JOIN LATERAL (
                    SELECT r.run_id FROM {schema}.datafix_run AS r
-                    WHERE r.reverts_run = reverted.last AND r.rows_chosen IS NULL AND r.outcome IN ('reverted', 'not_applicable')
+                    WHERE r.reverts_run = reverted.last AND r.rows_chosen IS NULL
+                      AND r.outcome IN ('reverted', 'not_applicable')
                     ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1) AS later)
-        SELECT run.run_id, run.fix, run.revision, run.direction, run.outcome, run.rows_expected, run.rows_found, run.rows_changed,
+        SELECT run.run_id, run.fix, run.revision, run.direction, run.outcome,
+               run.rows_expected, run.rows_found, run.rows_changed,
                run.rows_already, run.rows_skipped, run.rows_overwritten, run.rows_chosen, run.reverts_run,
                -- an odd number of times: taken back, and not given back since
                CASE WHEN (SELECT max(times) FROM reverted WHERE reverted.run_id = run.run_id) % 2 = 1
-                    THEN (SELECT last FROM reverted WHERE reverted.run_id = run.run_id AND times = 1) END AS reverted_by_run,
-               ARRAY(SELECT t.target_table FROM {schema}.datafix_run_table AS t WHERE t.run_id = run.run_id ORDER BY t.position) AS tables,
-               run.applied_by, run.application, run.reason, run.started_at, run.finished_at, run.on_conflict, run.already, run.error, run.fingerprint,
-               run.logged_in_as, run.engine, run.declined_because
+                    THEN (SELECT last FROM reverted WHERE reverted.run_id = run.run_id AND times = 1) END
+               AS reverted_by_run,
+               ARRAY(SELECT t.target_table
+                       FROM {schema}.datafix_run_table AS t
+                      WHERE t.run_id = run.run_id
+                      ORDER BY t.position) AS tables,
+               run.applied_by, run.application, run.reason, run.started_at, run.finished_at, run.on_conflict,
+               run.already, run.error, run.fingerprint, run.logged_in_as, run.engine, run.declined_because
           FROM {schema}.datafix_run AS run
          ORDER BY run.started_at DESC, run.run_id DESC
     $sql$, '{schema}', quote_ident(audit_schema)));
     PERFORM pg_temp.datafix_make(replace($sql$
         CREATE OR REPLACE VIEW {schema}.datafix_open AS
         SELECT fix, run_id, revision, tables, rows_changed,
-               (SELECT string_agg(part.rows_chosen, '; ' ORDER BY part.started_at, part.run_id) FROM {schema}.datafix_history AS part
-                 WHERE part.reverts_run = run.run_id AND part.rows_chosen IS NOT NULL AND part.outcome = 'reverted' AND part.reverted_by_run IS NULL) AS rows_reverted,
+               (SELECT string_agg(part.rows_chosen, '; ' ORDER BY part.started_at, part.run_id)
+                  FROM {schema}.datafix_history AS part
+                 WHERE part.reverts_run = run.run_id AND part.rows_chosen IS NOT NULL
+                   AND part.outcome = 'reverted' AND part.reverted_by_run IS NULL) AS rows_reverted,
                finished_at, applied_by, application, reason
           FROM {schema}.datafix_history AS run
          WHERE direction = 'apply' AND outcome = 'applied' AND reverted_by_run IS NULL
          ORDER BY started_at DESC, run_id DESC
     $sql$, '{schema}', quote_ident(audit_schema)));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_history IS %L', audit_schema, 'datafixes: all runs, newest first'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_open IS %L', audit_schema, 'datafixes: the fixes that are in force, newest first'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_history IS %L', audit_schema,
+        'datafixes: all runs, newest first'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_open IS %L', audit_schema,
+        'datafixes: the fixes that are in force, newest first'));
 END
 $engine$;
 
--- For the auditor: what each run changed (datafix_show), and what ever happened to a row (datafix_row), over all audit
--- tables of a schema.
+-- For the auditor: what each run changed (datafix_show), and what ever happened to a row (datafix_row), over all
+-- audit tables of a schema.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_change_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     parts text;
 BEGIN
-    SELECT string_agg(format('SELECT audit_run_id AS run_id, target_table, key, change, column_name, before, after, audit_id FROM %I.%I', audit_schema, c.relname),
+    SELECT string_agg(format('SELECT audit_run_id AS run_id, target_table, key, change, column_name, before, after, '
+                             'audit_id FROM %I.%I', audit_schema, c.relname),
                       E'\nUNION ALL ' ORDER BY c.relname)
       INTO parts FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = audit_schema AND c.relkind = 'v' AND c.relname LIKE '%\_changes'
@@ -116,17 +143,20 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('CREATE VIEW %I.datafix_show AS %s', audit_schema, parts));
     PERFORM pg_temp.datafix_make(replace($sql$
         CREATE VIEW {schema}.datafix_row AS
-        SELECT c.target_table, c.key, r.run_id, r.finished_at, r.fix, r.direction, r.revision, c.change, c.column_name, c.before, c.after,
-               r.applied_by, r.application, r.reason, c.audit_id
+        SELECT c.target_table, c.key, r.run_id, r.finished_at, r.fix, r.direction, r.revision, c.change,
+               c.column_name, c.before, c.after, r.applied_by, r.application, r.reason, c.audit_id
           FROM {schema}.datafix_show AS c JOIN {schema}.datafix_run AS r ON r.run_id = c.run_id
     $sql$, '{schema}', quote_ident(audit_schema)));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_show IS %L', audit_schema, 'datafixes: what each run changed, a line for each column of each row'));
-    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_row IS %L', audit_schema, 'datafixes: what ever happened to a row, by table and key'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_show IS %L', audit_schema,
+        'datafixes: what each run changed, a line for each column of each row'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_row IS %L', audit_schema,
+        'datafixes: what ever happened to a row, by table and key'));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_show', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_row', audit_schema));
 END
 $engine$;
 
+-- Drops these views: they depend on every audit table of the schema.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_change_views(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN

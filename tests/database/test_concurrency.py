@@ -7,9 +7,16 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from datafixes import sql
+from datafixes import RecordedFix, Table, sql
 from datafixes.declaration.fix import DataFix
-from datafixes.errors import ChangeNotAsWanted, LockNotAvailable, Refused, RowsNotAsExpected, ShapeMismatch
+from datafixes.errors import (
+    ChangeNotAsWanted,
+    Conflicts,
+    LockNotAvailable,
+    Refused,
+    RowsNotAsExpected,
+    ShapeMismatch,
+)
 from datafixes.running.execution import Attempts, execute
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
@@ -41,6 +48,13 @@ def refused_while(database: Database, fix: DataFix, kind: type[Refused], *theirs
     database.execute("TRUNCATE positions", ROWS, *theirs)
     assert found == database.dump()
     return caught.value
+
+
+def revert_while(database: Database, fix: RecordedFix, *theirs: str) -> None:
+    """Revert a fix that comes to wait for somebody's transaction, which then commits."""
+    with session(database, *theirs) as other, meanwhile(lambda: fixes.revert(database, fix)):
+        somebody_waits(database)
+        other.commit()
 
 
 def unchanged(database: Database) -> bool:
@@ -139,6 +153,27 @@ def test_c18_a_row_that_appears_after_the_capture_is_left_alone(database: Databa
     assert database.rows("SELECT rows_found, rows_changed FROM datafix_run") == [(4, 4)]
 
 
+def test_a_row_that_appears_while_a_revert_waits_is_somebody_else_s(database: Database) -> None:
+    lay(database)
+    fix = RecordedFix(
+        name="prune", reason="A test.", tables=[Table("positions", AUDIT, updated=1, deleted=1)]
+    )
+    fixes.record(
+        database, fix, "UPDATE positions SET status = 'closed' WHERE id = 1", "DELETE FROM positions WHERE id = 2"
+    )  # fmt: skip
+    # The revert waits for row 1; when it goes on, row 2 exists, which it had not seen.
+    theirs = (
+        "UPDATE positions SET note = 'theirs' WHERE id = 1",
+        "INSERT INTO positions (id, symbol) VALUES (2, 'AMD')",
+    )
+    with pytest.raises(Conflicts, match=r"1 of 2 rows of public\.positions .*: 2 changed since"):
+        revert_while(database, fix, *theirs)
+    assert database.rows("SELECT id, symbol, status, note FROM positions WHERE id <= 2 ORDER BY id") == [
+        (1, "QCOM", "closed", "theirs"),
+        (2, "AMD", "open", None),
+    ]
+
+
 @pytest.mark.parametrize("direction", ["apply", "revert"])
 def test_c20_new_child_rows_do_not_wait_for_a_fix_of_their_parents(
     database: Database, direction: str
@@ -201,7 +236,7 @@ def test_c23_a_table_that_is_altered_while_the_fix_waits_is_looked_at_again(
 ) -> None:
     # Otherwise the copy would lack the new column, or hold rounded values.
     lay(database)
-    with pytest.raises(ShapeMismatch, match="has not the shape of"):
+    with pytest.raises(ShapeMismatch, match="does not match"):
         apply_while(database, close(), theirs)
     assert unchanged(database)
 

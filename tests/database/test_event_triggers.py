@@ -101,7 +101,7 @@ def test_what_an_event_trigger_writes_about_the_fix_s_own_ddl_is_the_fix_s_doing
 ) -> None:
     before = laid(database)
     _, run = record(CHANGE, ddl, offline=offline)
-    with pytest.raises(OthersWouldChange, match=r"1 other table changed along.*: public\.ddl_log \([25] ins"):
+    with pytest.raises(OthersWouldChange, match=r"1 other table changed too.*: public\.ddl_log \([25] ins"):
         run(database)
     assert contents(database) == before
     excused, run = record(CHANGE, ddl, offline=offline, may_differ=["ddl_log"])

@@ -32,7 +32,7 @@ ODD = [
 OURS = [
     "fix", "action", "a", "b", "t", "i", "r", "p", "e", "c", "k", "key", "run", "lock", "columns", "target", "audit", "done", "restored", "copied",
     "changed", "after", "before", "left", "now", "name", "column", "position", "verdict", "total", "policy", "same", "reference", "statement",
-    "datafix_matches_", "child", "other", "image", "digest", "excluded", "value", "ctid_", "description",
+    "datafix_matches_", "f", "facts", "child", "other", "image", "digest", "excluded", "value", "ctid_", "description",
 ]  # fmt: skip
 
 
@@ -148,7 +148,9 @@ def test_a_name_in_the_form_of_the_engines_own_marks_is_refused(database: Databa
     fix = DataFix(
         name="f", reason="A test.", change=Update("item", set={"v": "b"}), rows=rows, audit="item_audit"
     )
-    with pytest.raises(ShapeMismatch, match=r'the column "\{\{a.key\}\}" of public.item has the form'):
+    with pytest.raises(
+        ShapeMismatch, match=r'the column "\{\{a.key\}\}" of public.item has a name that the engine reserves'
+    ):
         apply(database, fix)
     for wrong in (
         lambda: Update("item", set={"{{key}}": 1}),

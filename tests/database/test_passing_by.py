@@ -107,7 +107,7 @@ def test_c24_what_the_statements_defer_is_done_and_recorded_before_the_proof(
     ran = database.psql(
         f"BEGIN; SET CONSTRAINTS ALL DEFERRED;\n{script}COMMIT;", "-v", "ON_ERROR_STOP=1", check=False
     )
-    assert "1 other rows of public.item changed along, without a copy: 2" in ran.stderr
+    assert "1 other rows of public.item changed too, without a copy: 2" in ran.stderr
     assert database.value("SELECT count(*) FROM item WHERE v = 'LOST'") == 0
 
 
@@ -153,7 +153,7 @@ def test_promise_6_a_body_does_not_write_to_copies_and_ledger(
         RecordedFix(name="first", reason="x", tables=[Table("item", "item_audit", updated=1)]),
         "UPDATE item SET v = 'y' WHERE id = 3",
     )
-    with pytest.raises(OthersWouldChange, match="changed along, without a copy"):
+    with pytest.raises(OthersWouldChange, match="changed too, without a copy"):
         fixes.record(database, fix(), "UPDATE item SET v = 'x' WHERE id = 1", statement, offline=offline)
 
 

@@ -96,7 +96,7 @@ def test_c2_a_trigger_that_swallows_a_row_refuses_the_fix(database: Database) ->
         "CREATE TRIGGER spare BEFORE UPDATE ON positions FOR EACH ROW EXECUTE FUNCTION spare()",
     )
     refused(
-        database, close(), ChangeNotAsWanted, "3 rows of public.positions were copied and 2 changed", "spare"
+        database, close(), ChangeNotAsWanted, "3 rows of public.positions were copied, but 2 changed", "spare"
     )
 
 

@@ -73,7 +73,7 @@ def test_c1_a_column_that_a_trigger_keeps_up_to_date_refuses_the_revert_by_name(
     now = contents(database)
     with pytest.raises(
         NotRestorable,
-        match=r"a trigger of public\.item keeps values from being restored: 1: updated_at is .*version is 2, not 1",
+        match=r"a trigger of public\.item prevents values from being restored: 1: updated_at is .*version is 2, not 1",
     ):
         fixes.revert(database, make())
     assert contents(database) == now
@@ -149,7 +149,7 @@ def test_c3_what_a_trigger_writes_elsewhere_is_refused_or_said_to_differ(
     before = lay(database, *after_each("INSERT INTO log VALUES (NEW.id)"))
     with pytest.raises(
         OthersWouldChange,
-        match=r"rows of 1 other table changed along, without a copy: public\.log \(2 inserted\)",
+        match=r"rows of 1 other table changed too, without a copy: public\.log \(2 inserted\)",
     ):
         apply(database, make())
     assert contents(database) == before
@@ -172,10 +172,10 @@ def test_c3_what_a_revert_makes_a_trigger_write_elsewhere_is_refused(database: D
 @pytest.mark.parametrize(
     ("body", "others"),
     [
-        ("UPDATE item SET v = 0 WHERE id = NEW.id + 3", "2 other rows of public.item changed along, without a copy: 4, ..."),
-        ("DELETE FROM item WHERE id = 6", "1 other rows of public.item changed along"),
-        ("INSERT INTO item (id, v) VALUES (NEW.id + 100, 0)", "2 other rows of public.item changed along, without a copy: 101, ..."),
-        ("DELETE FROM item WHERE id = NEW.id + 2; INSERT INTO item (id, v) VALUES (NEW.id + 2, 9)", "other rows of public.item changed along"),
+        ("UPDATE item SET v = 0 WHERE id = NEW.id + 3", "2 other rows of public.item changed too, without a copy: 4, ..."),
+        ("DELETE FROM item WHERE id = 6", "1 other rows of public.item changed too"),
+        ("INSERT INTO item (id, v) VALUES (NEW.id + 100, 0)", "2 other rows of public.item changed too, without a copy: 101, ..."),
+        ("DELETE FROM item WHERE id = NEW.id + 2; INSERT INTO item (id, v) VALUES (NEW.id + 2, 9)", "other rows of public.item changed too"),
     ],
 )  # fmt: skip
 def test_other_rows_of_the_table_that_a_trigger_changes_are_found(
@@ -186,7 +186,7 @@ def test_other_rows_of_the_table_that_a_trigger_changes_are_found(
         fixes.apply(database, declared())
     assert others in str(caught.value)
     assert contents(database) == before
-    with pytest.raises(Refused, match="other rows changed than expected"):
+    with pytest.raises(Refused, match="row counts are not as expected"):
         fixes.record(database, recorded(), "UPDATE item SET v = v + 10 WHERE id <= 2")
     assert contents(database) == before
 
@@ -217,7 +217,7 @@ def test_other_rows_that_a_revert_makes_a_trigger_change_are_found(database: Dat
     fixes.apply(database, declared())
     database.execute(*after_each("UPDATE item SET v = 0 WHERE id = NEW.id + 3"))
     now = contents(database)
-    with pytest.raises(ChangeNotAsWanted, match=r"2 other rows of public\.item changed along"):
+    with pytest.raises(ChangeNotAsWanted, match=r"2 other rows of public\.item changed too"):
         fixes.revert(database, declared())
     assert contents(database) == now
 

@@ -200,7 +200,7 @@ def test_b30_another_search_path_does_not_run_a_fix_again(database: Database, tm
     run(project, "upgrade", "b")
     database.execute("CREATE SCHEMA other", f"ALTER DATABASE {database.name} SET search_path = other")
     # Alembic finds no version table there, and makes one.
-    assert "there is something of that name already" in refused(project, "upgrade", "head")
+    assert "a relation of that name already exists" in refused(project, "upgrade", "head")
     run(project, "stamp", "a")
     assert "applied already, by run 1" in refused(project, "upgrade", "head")
     assert items(database) == FIXED

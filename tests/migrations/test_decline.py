@@ -102,7 +102,7 @@ def test_without_a_ledger_there_is_nowhere_to_write_it(project: Project) -> None
     project.database.execute("DROP TABLE datafix_run, datafix_run_table CASCADE")
     refused = project.alembic("-x", f"decline={NEVER}", "upgrade", "head")
     assert refused.code == 255
-    assert "there is no ledger public.datafix_run to write down that it was declined" in refused.last_line
+    assert "there is no ledger public.datafix_run to record that it was declined" in refused.last_line
 
 
 def test_what_is_in_force_is_not_declined(tmp_path: Path, database: Database) -> None:

@@ -200,7 +200,7 @@ def test_a_ledger_of_a_later_version_is_refused_in_one_line(project: Project) ->
     refused = project.alembic("downgrade", "a2")
     assert refused.code == 255
     assert refused.last_line.endswith(
-        "ledger public.datafix_run: it is of version 3, and this version of datafixes writes version 2."
+        "ledger public.datafix_run has version 3, and this version of datafixes writes version 2."
         " Nothing was changed. Upgrade the package: pip install --upgrade datafixes."
     )
 
@@ -216,8 +216,8 @@ def test_a_role_that_does_not_own_the_ledger_names_who_does(project: Project) ->
     try:
         theirs = project.process("-x", f"url={database.url_for('deployer_of_01')}", "upgrade", "head")
         assert theirs.code == 255
-        assert "only its owner postgres may do that" in theirs.last_line
-        assert "Let postgres run this upgrade once" in theirs.last_line
+        assert "which only its owner postgres may do" in theirs.last_line
+        assert "Let postgres run this migration once" in theirs.last_line
         project.revision("a3", "a2", "op.update_ledger()")
         ran(project, "upgrade", "head")
         project.revision("a4", "a3", "op.apply_datafix(fix)", top=A3)

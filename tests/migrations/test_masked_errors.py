@@ -104,10 +104,10 @@ DECLARED: dict[str, tuple[str, str, str]] = {
         update('{"status": "x"}', 'Rows(key="mail", expect=1)', table="person", where="mail LIKE '%p'"),
         "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN UPDATE person SET status = 'y' WHERE status = 'open'; RETURN NULL; END $f$;"
         "CREATE TRIGGER act AFTER UPDATE ON person FOR EACH ROW EXECUTE FUNCTION act();",
-        "1 other rows of public.person changed along, without a copy: (masked)",
+        "1 other rows of public.person changed too, without a copy: (masked)",
     ),
     "a trigger writes something else": (
-        update('{"note": "declared"}'), TRIGGER.format(f"NEW.note := '{SECRET}';"), "wrote something else than the fix did: 1: note is (masked)",
+        update('{"note": "declared"}'), TRIGGER.format(f"NEW.note := '{SECRET}';"), "wrote other values than the fix: 1: note is (masked)",
     ),
     "duplicate": (
         update('{"note": sql("left(note, 3)")}'), "CREATE UNIQUE INDEX ON item (note, status);",
@@ -145,13 +145,13 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "identity": (
         update('{"status": "x"}', 'Rows(key="id", expect={1: 1}, identity={"i": "note::integer"})'), "", 'for type integer: "(masked)"',
     ),
-    "raised": (update('{"n": 5}'), TRIGGER.format("RAISE EXCEPTION 'not %', NEW.mail USING HINT = NEW.note;"), "at RAISE says what may hold values"),
+    "raised": (update('{"n": 5}'), TRIGGER.format("RAISE EXCEPTION 'not %', NEW.mail USING HINT = NEW.note;"), "at RAISE is left out: it may hold values"),
     "raised as something else": (
         update('{"n": 5}'), TRIGGER.format(
             "RAISE unique_violation USING MESSAGE = NEW.mail || ' is there', DETAIL = NEW.note, CONSTRAINT = 'c';"), "[SQLSTATE 23505]",
     ),
     "raised as the engine would": (
-        update('{"n": 5}'), TRIGGER.format("RAISE EXCEPTION USING ERRCODE = 'DF009', MESSAGE = NEW.mail, DETAIL = NEW.note;"), "at RAISE says what may hold values",
+        update('{"n": 5}'), TRIGGER.format("RAISE EXCEPTION USING ERRCODE = 'DF009', MESSAGE = NEW.mail, DETAIL = NEW.note;"), "at RAISE is left out: it may hold values",
     ),
     "asserted": (update('{"n": 5}'), TRIGGER.format("ASSERT false, NEW.mail;"), "[SQLSTATE P0004]"),
     "in another statement": (
@@ -189,7 +189,7 @@ BODIES: dict[str, tuple[str, str, str, str]] = {
     "duplicate": ("updated=2", "UPDATE item SET mail = '5EC'", "", 'unique constraint "item_mail_key" (Key (mail)=(masked) already'),
     "check": ("updated=2", "UPDATE item SET n = 50", "ALTER TABLE item ADD CHECK (n < 9);", 'check constraint "item_n_check" [SQLSTATE'),
     "cast": ("updated=2", "UPDATE item SET n = note::integer", "", 'for type integer: "(masked)"'),
-    "raised": ("updated=2", "UPDATE item SET n = 5", TRIGGER.format("RAISE '%', NEW.mail;"), "at RAISE says what may hold values"),
+    "raised": ("updated=2", "UPDATE item SET n = 5", TRIGGER.format("RAISE '%', NEW.mail;"), "at RAISE is left out: it may hold values"),
     "dynamic": ("updated=2", "DO $d$ DECLARE v text; BEGIN SELECT note INTO v FROM item; EXECUTE 'SELECT 1/0, ' || quote_literal(v); END $d$", "",
                 "division by zero"),
     "another identity": ('key="id", identity={"who": "mail"}, updated={1: "declared"}', "UPDATE item SET n = 5 WHERE id = 1", "", "1 who is (masked)"),
@@ -255,8 +255,8 @@ def test_statements_that_are_sent_by_themselves_say_no_values_to_people(
 LATER: dict[str, tuple[str, str]] = {
     "changed since": (f"UPDATE item SET note = '{SECRET}-later' WHERE id = 1", "1 changed since note (masked) (masked) (masked)"),
     "another row": (f"UPDATE item SET mail = '{SECRET}-other' WHERE id = 1", "1 taken"),
-    "kept by a trigger": (TRIGGER.format(f"NEW.note := '{SECRET}-kept';"), "keeps values from being restored: 1: note is (masked)"),
-    "raised": (TRIGGER.format("RAISE '%', NEW.note;"), "at RAISE says what may hold values"),
+    "kept by a trigger": (TRIGGER.format(f"NEW.note := '{SECRET}-kept';"), "prevents values from being restored: 1: note is (masked)"),
+    "raised": (TRIGGER.format("RAISE '%', NEW.note;"), "at RAISE is left out: it may hold values"),
     "check": ("ALTER TABLE item ADD CHECK (note ~ '^declared') NOT VALID", 'check constraint "item_note_check" [SQLSTATE 23514]'),
     "cannot be compared": (f"UPDATE item SET secret = '{SECRET}' WHERE id = 1", 'for type bigint: "(masked)"'),
 }  # fmt: skip
@@ -305,7 +305,7 @@ def test_rows_without_a_key(tmp_path: Path, database: Database) -> None:
     )
     log = Log.of(database)
     ran = project.alembic(*masks, "downgrade", "a")
-    is_silent(database, log, ran, 'keeps values from being restored: ("(masked)",m)')
+    is_silent(database, log, ran, 'prevents values from being restored: ("(masked)",m)')
 
 
 def test_a_rounded_value_is_not_told(tmp_path: Path, database: Database) -> None:

@@ -266,7 +266,7 @@ def test_rows_that_are_named_and_here_must_change(tmp_path: Path, database: Data
         tmp_path, database, up=inside("body.execute('UPDATE item SET amount = 0 WHERE id = 7')"), top=named
     )
     refused(
-        project, "its statements changed nothing, though 2 of the rows of public.item that it names are here"
+        project, "its statements changed nothing, though 2 of the rows of public.item that it names exist"
     )
     for body, words in {
         "UPDATE item SET amount = 0 WHERE id IN (1, 2)": "2 was updated, not deleted",
@@ -297,7 +297,7 @@ def test_post_conditions_of_a_table_and_of_the_fix(tmp_path: Path, database: Dat
     refused(
         recorded(tmp_path, database, table=condition, more=whole),
         "1 of the changed rows of public.item do not meet the post-condition: amount > 100"
-        if where == "table" else "when its statements have run, this does not hold: NOT EXISTS",
+        if where == "table" else "after its statements, this condition does not hold: NOT EXISTS",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ProfileNotFound, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
-from datafixes.audit.history import OpenFix, RunOfHistory
+from datafixes.audit.history import OpenFix, Run
 from datafixes.reconcile.book import Book
 from datafixes.reconcile.book_row import BookRow, UnreadableRow
 from datafixes.reconcile.positions import BookPosition, Comparison, Difference, Unsettled
@@ -28,7 +28,7 @@ SETTINGS = Settings.resolve({}, {}, {})
 
 # The ledger.
 
-RUN = RunOfHistory(
+RUN = Run(
     1, "close", "015", "apply", "applied", 7, 7, 7, 0, None, None, None, None, None, ("t",), "ops", None, "r", AT, AT,
     None, None, None, None,
 )  # fmt: skip
