@@ -43,7 +43,12 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"datafixes.cli.{cmd_name}").command
+        room = (
+            "datafixes.book.cli"
+            if cmd_name in ("reconcile", "propose", "verify", "watch")
+            else "datafixes.cli"
+        )
+        command: click.Command = importlib.import_module(f"{room}.{cmd_name}").command
         return command
 
     def resolve_command(

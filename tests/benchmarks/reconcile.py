@@ -11,12 +11,12 @@ from decimal import Decimal
 
 from sqlalchemy import create_engine
 
+from datafixes.book.reconcile.positions import Answer, BrokerPosition, Fill, Known
+from datafixes.book.reconcile.reconciling import reconcile
+from datafixes.book.reconcile.symbols import Symbol, parse_symbol
+from datafixes.book.report.reconcile import document_of_reconciliation
 from datafixes.database.embedded import embedded_server
 from datafixes.project import Project
-from datafixes.reconcile.positions import Answer, BrokerPosition, Fill, Known
-from datafixes.reconcile.reconciling import reconcile
-from datafixes.reconcile.symbols import Symbol, parse_symbol
-from datafixes.report.reconcile import document_of_reconciliation
 from datafixes.report.terminal import to_terminal
 
 TABLE = """

@@ -1,0 +1,93 @@
+"""``datafixes watch``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.cli.main import DIFFERENT, FAILED, OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import SettingError
+
+if TYPE_CHECKING:
+    from datafixes.book.watch.chatter import Chatter
+    from datafixes.book.watch.ending import Ending
+    from datafixes.book.watch.watching import Job
+    from datafixes.project import Project
+    from datafixes.values import Duration
+
+_SHORTEST = 1000
+
+
+@click.command(epilog="Example: datafixes watch --once --state /var/lib/datafixes/watch.json")
+@click.option("--once", is_flag=True, help="One round, for cron or a scheduled task.")
+@click.option("--state", metavar="FILE", help="What was told already (default: in the user's cache).")
+@pass_where
+def command(where: Where, once: bool, state: str | None) -> int:
+    """Compare the book with the broker every few minutes, and alert when something is new.
+
+    There is an alert when differences appear, change or go away, when an account is unknown or a position not settled
+    for longer than unknown_limit, and when the comparison itself fails or works again. Alerts are lines of JSON on
+    stdout, and go to alert_topic and alert_webhook where these are set. How often it looks is watch_every. SIGTERM ends
+    it. While another watch has the same state, it waits; --once gives up after some seconds.
+
+    \b
+    Exit code with --once, 0: equal. 3: there are differences.
+    1: an account is unknown, rows cannot be compared, the comparison
+    failed, or another watch is at work.
+    """
+    from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy take their time
+    from datafixes.book.watch.chatter import Chatter
+    from datafixes.book.watch.ending import Ended, Ending
+    from datafixes.book.watch.watching import keep_looking, look_once
+
+    project = where.project()
+    if project.settings.watch_every.milliseconds < _SHORTEST:
+        raise SettingError(f"watch_every is {project.settings.watch_every}: write 1s or more.")
+    ending, chatter = Ending(), Chatter()
+    try:
+        job = _job(project, state, ending, chatter)
+        with ending.on_sigterm():
+            if not once:
+                keep_looking(job, project.settings.watch_every.seconds)
+            found = look_once(job)
+    except Ended:
+        chatter.say("Ended by SIGTERM.")
+        return FAILED if once else OK
+    finally:
+        chatter.end()
+    if isinstance(found, Failure) or found.comparison.unknown or found.unreadable:
+        return FAILED
+    return DIFFERENT if found.comparison.differences else OK
+
+
+def _job(project: Project, state: str | None, ending: Ending, chatter: Chatter) -> Job:
+    from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
+    from datafixes.book.reconcile.brokers import open_broker
+    from datafixes.book.reconcile.reconciling import reconcile
+    from datafixes.book.watch.moment import Limits
+    from datafixes.book.watch.state import default_path
+    from datafixes.book.watch.watching import Job, look_of, source_of
+
+    settings = project.settings
+    hide = hiding(settings, os.environ)
+    open_broker(settings)  # what is wrong with the settings is said at once, and not as an alert
+    return Job(
+        # Anew in each round: keys may have changed meanwhile.
+        look=lambda: look_of(reconcile(project, open_broker(settings))),
+        sinks=Sinks(sinks_of(settings), chatter.say, hide),
+        path=Path(state) if state else default_path(settings, os.environ),
+        limits=Limits.of(_time(settings.unknown_limit), _time(settings.grace)),
+        source=source_of(settings),
+        hide=hide,
+        say=chatter.say,
+        ending=ending,
+    )
+
+
+def _time(duration: Duration) -> dt.timedelta:
+    return dt.timedelta(milliseconds=duration.milliseconds)
