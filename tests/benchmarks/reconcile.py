@@ -11,9 +11,9 @@ from decimal import Decimal
 
 from sqlalchemy import create_engine
 
-from datafixes.book.reconcile.positions import Answer, BrokerPosition, Fill, Known
-from datafixes.book.reconcile.reconciling import reconcile
-from datafixes.book.reconcile.symbols import Symbol, parse_symbol
+from datafixes.book.compare.reconciling import reconcile
+from datafixes.book.positions.position import Answer, BrokerPosition, Fill, Known
+from datafixes.book.positions.symbols import Symbol, parse_symbol
 from datafixes.book.report.reconcile import document_of_reconciliation
 from datafixes.database.embedded import embedded_server
 from datafixes.project import Project

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.book.reconcile.alpaca_server import Alpaca, accounts, running
+from tests.book.broker.alpaca_server import Alpaca, accounts, running
 from tests.demo.terminal import check, command, heading, say
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from datafixes.book.alerts.alert import Alert, Refused, Sink, Unanswered, shortened
-from datafixes.book.alerts.aside import aside, is_done
 from datafixes.book.alerts.log import LogSink
 from datafixes.book.alerts.sns import SnsSink
 from datafixes.book.alerts.webhook import WebhookSink
+from datafixes.book.thread import aside, is_done
 from datafixes.settings import Settings
 from datafixes.values import masked
 

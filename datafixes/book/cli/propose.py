@@ -14,8 +14,8 @@ from datafixes.cli.project_options import Where, pass_where
 from datafixes.values import parse_text
 
 if TYPE_CHECKING:
-    from datafixes.book.reconcile.proposing import Findings, Proposal
-    from datafixes.book.reconcile.reconciling import Reconciliation
+    from datafixes.book.compare.reconciling import Reconciliation
+    from datafixes.book.propose.proposing import Findings, Proposal
     from datafixes.project import Project
 
 
@@ -44,11 +44,11 @@ def command(
     nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
     cannot be compared, what is certain nevertheless is proposed; or a fix that has not run yet cannot run any more.
     """
-    from datafixes.book.reconcile.brokers import (
+    from datafixes.book.broker.configured import (
         open_broker,  # boto3 takes its time, and --help does not need it
     )
-    from datafixes.book.reconcile.gathering import gather
-    from datafixes.book.reconcile.reconciling import reconcile
+    from datafixes.book.compare.reconciling import reconcile
+    from datafixes.book.propose.gathering import gather
     from datafixes.book.report.reconcile import PROPOSED_WITH, summary
 
     project = where.project()
@@ -101,9 +101,9 @@ def _propose(
     project: Project, findings: Findings, kinds: Sequence[str], chosen: tuple[str | None, str | None]
 ) -> None:
     """Write the revision, or say why not."""
-    from datafixes.book.reconcile.proposal_text import proposal_text
-    from datafixes.book.reconcile.proposing import propose
-    from datafixes.book.reconcile.trying import check_pending_runs
+    from datafixes.book.propose.proposal_text import proposal_text
+    from datafixes.book.propose.proposing import propose
+    from datafixes.book.propose.trying import check_pending_runs
     from datafixes.revisions.placing import write_revision
     from datafixes.revisions.source import house_of
 
@@ -133,7 +133,7 @@ def _propose(
 
 def _place(project: Project, proposal: Proposal, chosen: tuple[str | None, str | None]) -> Any:
     """The next number, or else an id that is the same for the same findings on the same revision."""
-    from datafixes.book.reconcile.proposal_text import slug_of
+    from datafixes.book.propose.proposal_text import slug_of
     from datafixes.revisions.placing import place_for
 
     rev_id, head = chosen

@@ -20,10 +20,10 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
     Exit code 0: no difference. 3: there are differences. 1: an account is unknown, because the broker did not answer in
     full, or rows of the book cannot be compared.
     """
-    from datafixes.book.reconcile.brokers import (
+    from datafixes.book.broker.configured import (
         open_broker,  # boto3 takes its time, and --help does not need it
     )
-    from datafixes.book.reconcile.reconciling import reconcile
+    from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.report.reconcile import (
         PROPOSED_WITH,
         document_of_reconciliation,

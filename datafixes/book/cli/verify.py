@@ -147,10 +147,10 @@ def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
 
 
 def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Question:
-    from datafixes.book.reconcile.book import read_book
-    from datafixes.book.reconcile.brokers import open_broker
-    from datafixes.book.reconcile.ignored import check_accounts
-    from datafixes.book.reconcile.reconciling import reconcile
+    from datafixes.book.broker.configured import open_broker
+    from datafixes.book.compare.reconciling import reconcile
+    from datafixes.book.positions.ignored import check_accounts
+    from datafixes.book.rows.book import read_book
     from datafixes.book.verify.aws import Aws
     from datafixes.book.verify.verifying import Question
 

@@ -67,8 +67,8 @@ def command(where: Where, once: bool, state: str | None) -> int:
 
 def _job(project: Project, state: str | None, ending: Ending, chatter: Chatter) -> Job:
     from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
-    from datafixes.book.reconcile.brokers import open_broker
-    from datafixes.book.reconcile.reconciling import reconcile
+    from datafixes.book.broker.configured import open_broker
+    from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.watch.moment import Limits
     from datafixes.book.watch.state import default_path
     from datafixes.book.watch.watching import Job, look_of, source_of

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datafixes.book.reconcile.exact import digits
-from datafixes.book.reconcile.positions import Difference, Known
-from datafixes.book.reconcile.reconciling import Reconciliation
-from datafixes.book.reconcile.verdicts import Word, verdict_on
+from datafixes.book.compare.reconciling import Reconciliation
+from datafixes.book.compare.verdicts import Word, verdict_on
+from datafixes.book.positions.numbers import digits
+from datafixes.book.positions.position import Difference, Known
 from datafixes.report.document import Document, Fact, Grid, Section, State
 from datafixes.report.runs import counted, moment
 

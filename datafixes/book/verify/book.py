@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from datafixes.book.reconcile.book import Book
-from datafixes.book.reconcile.book_row import UnreadableRow
-from datafixes.book.reconcile.exact import digits
-from datafixes.book.reconcile.positions import Comparison, Difference
+from datafixes.book.positions.numbers import digits
+from datafixes.book.positions.position import Comparison, Difference
+from datafixes.book.rows.book import Book
+from datafixes.book.rows.row import UnreadableRow
 from datafixes.book.verify.checklist import Line, some
 
 _MORE = "More: datafixes reconcile"

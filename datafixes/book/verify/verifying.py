@@ -25,8 +25,8 @@ from datafixes.running.execution import failure
 from datafixes.values import masked
 
 if TYPE_CHECKING:
-    from datafixes.book.reconcile.book import Book
-    from datafixes.book.reconcile.reconciling import Reconciliation
+    from datafixes.book.compare.reconciling import Reconciliation
+    from datafixes.book.rows.book import Book
     from datafixes.project import Project
 
 BOOK, LOG = "Positions", "Log"

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from datafixes.book.alerts.aside import aside, is_done
+from datafixes.book.thread import aside, is_done
 from datafixes.book.verify.checklist import Checklist, SoFar
 from datafixes.errors import DatafixError
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from datafixes.book.alerts.alert import Alert, Event
-from datafixes.book.reconcile.positions import Comparison, LeftOut
+from datafixes.book.positions.position import Comparison, LeftOut
 from datafixes.book.watch.lasting import unknown_accounts, unsettled_positions
 from datafixes.book.watch.moment import Moment, lasted, trouble
 from datafixes.book.watch.restless import Change, Heard, hear

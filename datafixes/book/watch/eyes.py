@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from datafixes.book.alerts.aside import aside, is_done
+from datafixes.book.thread import aside, is_done
 from datafixes.book.watch.ending import Ending
 from datafixes.errors import DatafixError
 

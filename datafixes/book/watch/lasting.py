@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from datafixes.book.alerts.alert import Alert, Event
-from datafixes.book.reconcile.positions import Comparison
+from datafixes.book.positions.position import Comparison
 from datafixes.book.watch.moment import Moment, lasted, trouble
 from datafixes.book.watch.state import Away, Place
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from datafixes.book.alerts.alert import Alert
-from datafixes.book.reconcile.exact import digits
-from datafixes.book.reconcile.positions import Difference
+from datafixes.book.positions.numbers import digits
+from datafixes.book.positions.position import Difference
 from datafixes.settings import Settings
 
 _VERSION = 1

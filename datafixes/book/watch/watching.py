@@ -25,7 +25,7 @@ from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 
 if TYPE_CHECKING:
-    from datafixes.book.reconcile.reconciling import Reconciliation
+    from datafixes.book.compare.reconciling import Reconciliation
 
 _LONGEST_REASON = 500
 _LONGEST_TELLING = 60.0

@@ -10,11 +10,11 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ProfileNotFo
 from botocore.parsers import ResponseParserError
 
 from datafixes.audit.history import OpenFix, RunOfHistory
-from datafixes.book.reconcile.book import Book
-from datafixes.book.reconcile.book_row import BookRow, UnreadableRow
-from datafixes.book.reconcile.positions import BookPosition, Comparison, Difference, Unsettled
-from datafixes.book.reconcile.symbols import parse_symbol
+from datafixes.book.positions.position import BookPosition, Comparison, Difference, Unsettled
+from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.report.verify import document_of_checklist
+from datafixes.book.rows.book import Book
+from datafixes.book.rows.row import BookRow, UnreadableRow
 from datafixes.book.verify.aws import BROKEN, Aws, NotAsked, _not_asked
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist, Colour, Line

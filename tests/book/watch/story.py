@@ -5,8 +5,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from datafixes.book.alerts.alert import Alert
-from datafixes.book.reconcile.positions import Comparison, Difference, Unsettled
-from datafixes.book.reconcile.symbols import parse_symbol
+from datafixes.book.positions.position import Comparison, Difference, Unsettled
+from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.watch.changes import Failure, Look, after_round
 from datafixes.book.watch.moment import Limits, Moment
 from datafixes.book.watch.state import State

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from decimal import Decimal
 
-from datafixes.book.reconcile.positions import Comparison, Difference
+from datafixes.book.positions.position import Comparison, Difference
 from datafixes.book.watch.changes import Failure, Look
 from datafixes.book.watch.state import Seen
 from tests.book.watch.story import NOTHING, Story, missing, moved, phantom, unknown, unsettled

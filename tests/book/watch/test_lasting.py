@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from datafixes.book.reconcile.positions import Comparison
+from datafixes.book.positions.position import Comparison
 from datafixes.book.watch.changes import Failure, Look, after_round
 from datafixes.book.watch.moment import Limits, Moment, lasted
 from datafixes.book.watch.state import State

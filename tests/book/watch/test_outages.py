@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.reconcile import alpaca_server
-from tests.book.reconcile.alpaca_server import Alpaca
+from tests.book.broker import alpaca_server
+from tests.book.broker.alpaca_server import Alpaca
 from tests.book.watch.service import Service, serving
 from tests.faults.own_server import OwnServer, own_server
 from tests.projects import our_project

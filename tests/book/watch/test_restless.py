@@ -1,6 +1,6 @@
 """What comes and goes is told a few times, then once an hour, and when it stays."""
 
-from datafixes.book.reconcile.positions import Comparison
+from datafixes.book.positions.position import Comparison
 from tests.book.watch.story import NOTHING, Story, phantom, unknown
 
 

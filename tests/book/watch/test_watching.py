@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datafixes.book.reconcile.positions import Comparison
+from datafixes.book.positions.position import Comparison
 from datafixes.book.watch.changes import Failure, Look
 from datafixes.book.watch.watching import look_once, source_of
 from datafixes.errors import DatabaseUnreachable

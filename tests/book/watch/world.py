@@ -10,8 +10,8 @@ import pytest
 
 from datafixes.book.alerts.alert import Alert
 from datafixes.book.alerts.sinks import Sinks, hiding
-from datafixes.book.reconcile.positions import Comparison, Difference
-from datafixes.book.reconcile.symbols import parse_symbol
+from datafixes.book.positions.position import Comparison, Difference
+from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.watch.changes import Look
 from datafixes.book.watch.ending import Ended, Ending
 from datafixes.book.watch.moment import Limits
