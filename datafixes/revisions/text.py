@@ -10,7 +10,7 @@ from datafixes.declaration.rows import Rows
 from datafixes.declaration.table import Table
 from datafixes.revisions.placing import Place
 from datafixes.revisions.source import Group, House, Node, Text, call, laid_out, needed, node_of, quoted
-from datafixes.values import masked, parse_text
+from datafixes.settings.values import masked, parse_text
 
 _ORDER = ("DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
 

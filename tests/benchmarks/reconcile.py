@@ -15,6 +15,7 @@ from datafixes.book.compare.reconciling import reconcile
 from datafixes.book.positions.position import Answer, BrokerPosition, Fill, Known
 from datafixes.book.positions.symbols import Symbol, parse_symbol
 from datafixes.book.report.reconcile import document_of_reconciliation
+from datafixes.book.settings import BookSettings
 from datafixes.database.embedded import embedded_server
 from datafixes.project import Project
 from datafixes.report.terminal import to_terminal
@@ -51,14 +52,16 @@ class Holds:
 
 def project_of(url: str, accounts: int) -> Project:
     names = ",".join(f"a{number}=env:NONE" for number in range(1, accounts + 1))
-    return Project.read(flags=(f"url={url}", f"broker_accounts={names}"))
+    return Project.read(
+        flags=(f"url={url}", f"broker_accounts={names}", "book_table=public.active_positions")
+    )
 
 
 def seconds(rows: int, project: Project) -> tuple[float, float]:
     """Of the broker's answers alone, and of a reconciliation with its report."""
     broker, now = Holds(rows), dt.datetime.now(dt.UTC)
     began = time.perf_counter()
-    for account in project.settings.broker_accounts:
+    for account in BookSettings.of(project.settings).broker_accounts:
         broker.positions(account, since=now)
     answered = time.perf_counter()
     to_terminal(document_of_reconciliation(reconcile(project, broker)), None)

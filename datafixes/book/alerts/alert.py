@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
-from datafixes.values import masked, parse_text
+from datafixes.settings.values import masked, parse_text
 
 Event = Literal[
     "appeared",

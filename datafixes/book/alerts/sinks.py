@@ -11,9 +11,9 @@ from datafixes.book.alerts.alert import Alert, Refused, Sink, Unanswered, shorte
 from datafixes.book.alerts.log import LogSink
 from datafixes.book.alerts.sns import SnsSink
 from datafixes.book.alerts.webhook import WebhookSink
+from datafixes.book.settings import BookSettings
 from datafixes.book.thread import aside, is_done
-from datafixes.settings import Settings
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 MOST_WAITING = 100
 """How many alerts are kept for a sink that does not take them; the newest ones are."""
@@ -27,7 +27,7 @@ Waiting = Mapping[str, tuple[Alert, ...]]
 """By name of a sink, the alerts that it has not taken, oldest first."""
 
 
-def sinks_of(settings: Settings) -> list[Sink]:
+def sinks_of(settings: BookSettings) -> list[Sink]:
     """The log, and what the settings name besides.
 
     Raises:
@@ -41,12 +41,12 @@ def sinks_of(settings: Settings) -> list[Sink]:
     return sinks
 
 
-def hiding(settings: Settings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
+def hiding(settings: BookSettings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
     """What makes a text fit to be told: on one line, without passwords, and without what the settings hold of them."""
     secrets = {
         settings.alert_webhook,
         *_parts_of(settings.alert_webhook),
-        *_password_of(settings.url),
+        *_password_of(settings.engine.url),
         *_secrets_of(settings, environment or {}),
     }
     known = sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)
@@ -59,7 +59,7 @@ def hiding(settings: Settings, environment: Mapping[str, str] | None = None) -> 
     return hide
 
 
-def _secrets_of(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+def _secrets_of(settings: BookSettings, environment: Mapping[str, str]) -> list[str]:
     """What the environment holds: of libpq, of AWS, and the keys of the broker."""
     found = [environment.get(name, "") for name in _SECRET_VARIABLES]
     for place in settings.broker_accounts.values():

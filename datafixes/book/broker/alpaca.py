@@ -27,9 +27,9 @@ from datafixes.book.broker.protocol import NoAnswer, aware
 from datafixes.book.positions.ignored import ignored_of
 from datafixes.book.positions.position import NOT_IN_SETTINGS, Answer, Fill, Known, Unknown
 from datafixes.book.positions.symbols import Symbol
+from datafixes.book.settings import BookSettings
 from datafixes.errors import SettingError
-from datafixes.settings import Settings
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 _URLS = {"paper": "https://paper-api.alpaca.markets", "live": "https://api.alpaca.markets"}
 _LONGEST_ORDER = dt.timedelta(days=91)
@@ -46,7 +46,7 @@ class AlpacaBroker:
     Keys are read once for each account; again after a refusal.
     """
 
-    def __init__(self, settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: BookSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
         check_installed()
         self._settings = settings
         self._url = _url(settings)
@@ -130,7 +130,7 @@ class AlpacaBroker:
     def _line(self, account: str) -> Iterator[Line]:
         try:
             keys = self._keys.get(account) or read_keys(
-                self._settings, self._settings.broker_accounts[account]
+                self._settings.engine, self._settings.broker_accounts[account]
             )
         except NoKeys as error:
             raise NoAnswer(error.one_line()) from None
@@ -146,7 +146,7 @@ class AlpacaBroker:
             line.close()
 
 
-def _url(settings: Settings) -> str:
+def _url(settings: BookSettings) -> str:
     """Where Alpaca is."""
     given = settings.broker_url
     if given in _URLS:

@@ -13,7 +13,7 @@ from datafixes.book.positions.ignored import instrument_of
 from datafixes.book.positions.numbers import digits, exact
 from datafixes.book.positions.position import BrokerPosition, Ignored
 from datafixes.book.positions.symbols import NoSymbol, Option, Symbol, parse_symbol
-from datafixes.values import parse_text
+from datafixes.settings.values import parse_text
 
 Json = Any
 """What json.loads gives."""

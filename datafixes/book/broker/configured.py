@@ -7,11 +7,11 @@ from datafixes.book.broker.alpaca import AlpacaBroker
 from datafixes.book.broker.file_broker import FileBroker
 from datafixes.book.broker.protocol import Broker
 from datafixes.book.positions.ignored import ignored_of
+from datafixes.book.settings import BookSettings
 from datafixes.errors import SettingError
-from datafixes.settings import Settings
 
 
-def open_broker(settings: Settings) -> Broker:
+def open_broker(settings: BookSettings) -> Broker:
     """Make the broker ready to be asked. Nothing is asked yet.
 
     Raises:

@@ -91,7 +91,7 @@ def _secret(settings: Settings, secret: str, origin: str) -> str | bytes:
 
     config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 1})
     try:
-        session = boto3.session.Session(region_name=settings.aws_region)
+        session = boto3.session.Session(region_name=settings.aws_region or None)
         found = session.client("secretsmanager", config=config).get_secret_value(SecretId=secret)
         content: str | bytes = found.get("SecretString") or found.get("SecretBinary", b"")
         return content

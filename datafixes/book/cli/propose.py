@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.values import parse_text
+from datafixes.settings.values import parse_text
 
 if TYPE_CHECKING:
     from datafixes.book.compare.reconciling import Reconciliation
@@ -53,7 +54,8 @@ def command(
 
     project = where.project()
     project.heads()  # where there is no project, that is said first
-    broker = open_broker(project.settings)
+    settings = BookSettings.of(project.settings).need(*COMPARED)
+    broker = open_broker(settings)
     found = reconcile(project, broker)
     shown = found if account is None else found.only(account)
     kinds = [kind for kind, option in PROPOSED_WITH.items() if asked[option.removeprefix("--")]]

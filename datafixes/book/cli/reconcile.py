@@ -2,6 +2,7 @@
 
 import click
 
+from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
@@ -31,7 +32,8 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
     )
 
     project = where.project()
-    found = reconcile(project, open_broker(project.settings))
+    settings = BookSettings.of(project.settings).need(*COMPARED)
+    found = reconcile(project, open_broker(settings))
     if account is not None:
         found = found.only(account)
     show(lambda: document_of_reconciliation(found), lambda: reconciliation_as_json(found), form, output)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from datafixes.book.report.verify import checklist_as_json, document_of_checklist
+from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.asking import given, schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import DatafixError
-from datafixes.pipeline import pipeline_of
-from datafixes.values import Duration
+from datafixes.settings.pipeline import pipeline_of
+from datafixes.settings.values import Duration
 
 if TYPE_CHECKING:
     from datafixes.book.verify.checklist import Checklist
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-_PARTS = ("ledger", "broker", "logs", "service")
+_NEEDED = {
+    "ledger": (),
+    "broker": COMPARED,
+    "logs": ("log_group",),
+    "service": ("ecs_cluster", "ecs_service", "task_revision"),
+}
+"""The parts that are looked at, and the settings without which one cannot be."""
+
+_PARTS = tuple(_NEEDED)
 
 
 _USUAL = "as long as it takes"
@@ -119,7 +128,7 @@ def _tell_short(question: Question, wait: Duration | str | None, found: Checklis
     """Whoever waits no longer than the log is read back sees an error of the cycle in flight to the end."""
     from datafixes.book.verify.log_lines import ERRORS_NAME, usual_wait
 
-    settings = question.project.settings
+    settings = question.settings
     is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
     if is_short and any(line.name == ERRORS_NAME and line.colour == "red" for line in found.lines):
         click.echo(
@@ -155,15 +164,17 @@ def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Quest
     from datafixes.book.verify.verifying import Question
 
     project = where.project()
+    settings = BookSettings.of(project.settings)
+    settings.need(*(name for part, names in _NEEDED.items() if part not in skip for name in names))
     for setting in ("broker_ignore", "log_streams"):
-        check_accounts(project.settings, setting)
+        check_accounts(settings, setting)
     return Question(
         project,
         read_book,
-        lambda project: reconcile(project, open_broker(project.settings)),
+        lambda project: reconcile(project, open_broker(settings)),
         skip=frozenset(skip),
         account=account,
-        aws=Aws(project.settings.aws_region),
+        aws=Aws(settings.engine.aws_region),
     )
 
 
@@ -182,7 +193,7 @@ def _redeploy(question: Question, yes: bool) -> Deployment:
     identity = within(LONGEST_LOOK, "No new deployment was begun: AWS", lambda: identity_line(question))
     if identity is not None and identity.colour != "green":
         raise DatafixError(f"No new deployment was begun: {identity.evidence}", hint=identity.hint)
-    settings = question.project.settings
+    settings = question.settings
     if identity is not None:
         click.echo(identity.evidence, err=True)
     asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
@@ -208,7 +219,7 @@ def _look(question: Question, wait: Duration | str | None) -> Checklist:
     from datafixes.book.verify.verifying import look
     from datafixes.book.verify.waiting import Patience, look_until_green
 
-    time = usual_wait(question.project.settings) if isinstance(wait, str) else wait
+    time = usual_wait(question.settings) if isinstance(wait, str) else wait
     patience = Patience(time.seconds if time else 0)
     return look_until_green(
         lambda so_far: look(question, so_far), patience, lambda line: click.echo(line, err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import SettingError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datafixes.book.watch.ending import Ending
     from datafixes.book.watch.watching import Job
     from datafixes.project import Project
-    from datafixes.values import Duration
+    from datafixes.settings.values import Duration
 
 _SHORTEST = 1000
 
@@ -46,14 +47,15 @@ def command(where: Where, once: bool, state: str | None) -> int:
     from datafixes.book.watch.watching import keep_looking, look_once
 
     project = where.project()
-    if project.settings.watch_every.milliseconds < _SHORTEST:
-        raise SettingError(f"watch_every is {project.settings.watch_every}: write 1s or more.")
+    settings = BookSettings.of(project.settings).need(*COMPARED)
+    if settings.watch_every.milliseconds < _SHORTEST:
+        raise SettingError(f"watch_every is {settings.watch_every}: write 1s or more.")
     ending, chatter = Ending(), Chatter()
     try:
         job = _job(project, state, ending, chatter)
         with ending.on_sigterm():
             if not once:
-                keep_looking(job, project.settings.watch_every.seconds)
+                keep_looking(job, settings.watch_every.seconds)
             found = look_once(job)
     except Ended:
         chatter.say("Ended by SIGTERM.")
@@ -73,7 +75,7 @@ def _job(project: Project, state: str | None, ending: Ending, chatter: Chatter) 
     from datafixes.book.watch.state import default_path
     from datafixes.book.watch.watching import Job, look_of, source_of
 
-    settings = project.settings
+    settings = BookSettings.of(project.settings)
     hide = hiding(settings, os.environ)
     open_broker(settings)  # what is wrong with the settings is said at once, and not as an alert
     return Job(

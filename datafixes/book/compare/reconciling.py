@@ -23,6 +23,7 @@ from datafixes.book.positions.position import (
 )
 from datafixes.book.rows.book import Book, read_book
 from datafixes.book.rows.others import read_others
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
     Raises:
         DatafixError: the book cannot be read. A broker that cannot be asked makes an account unknown instead.
     """
-    settings = project.settings
+    settings = BookSettings.of(project.settings)
     read_at = now or dt.datetime.now(dt.UTC)
     grace = dt.timedelta(milliseconds=settings.grace.milliseconds)
     parts = {account: _part(project, broker, account, read_at, grace) for account in settings.broker_accounts}

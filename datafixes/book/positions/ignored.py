@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from datafixes.book.positions.symbols import NoSymbol, parse_symbol
+from datafixes.book.settings import BookSettings
 from datafixes.errors import SettingError
-from datafixes.settings import Settings
 
 
 def instrument_of(text: str) -> str:
@@ -15,7 +15,7 @@ def instrument_of(text: str) -> str:
         return " ".join(text.split()).upper()
 
 
-def ignored_of(settings: Settings) -> Mapping[str, frozenset[str]]:
+def ignored_of(settings: BookSettings) -> Mapping[str, frozenset[str]]:
     """By account, the instruments that are not compared.
 
     Raises:
@@ -28,7 +28,7 @@ def ignored_of(settings: Settings) -> Mapping[str, frozenset[str]]:
     return {account: frozenset(names) for account, names in found.items()}
 
 
-def check_accounts(settings: Settings, name: str) -> None:
+def check_accounts(settings: BookSettings, name: str) -> None:
     """Refuse a setting that speaks of an account that there is none of.
 
     Args:

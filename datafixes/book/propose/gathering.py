@@ -14,6 +14,7 @@ from datafixes.book.propose.target import Target
 from datafixes.book.propose.witness import witness_of
 from datafixes.book.rows.others import OtherRow, read_others
 from datafixes.book.rows.source import alembic_versions, book_columns, book_table, lambda_of
+from datafixes.book.settings import BookSettings
 from datafixes.drafting.copies import copies_of, planned_audit_tables
 from datafixes.drafting.survey import see_as_a_run, table_seen
 from datafixes.errors import DatafixError
@@ -43,7 +44,7 @@ def gather(
     Raises:
         DatafixError: the book cannot be read, or has no audit table.
     """
-    schema, table = book_table(project.settings)
+    schema, table = book_table(BookSettings.of(project.settings))
     columns, at = book_columns(project), alembic_versions(project)
     if not columns:
         raise DatafixError(
@@ -51,7 +52,7 @@ def gather(
         )
     pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
     audit_schema, audit = _audit_table(project, schema, table, say)
-    if function := lambda_of(project.settings):
+    if function := lambda_of(BookSettings.of(project.settings)):
         say(
             f"The book was read through the Lambda {function}, which answers SELECT only: alembic upgrade needs the "
             "database itself."
@@ -92,7 +93,7 @@ def _closings(
 
 def _audit_table(project: Project, schema: str, table: str, say: Callable[[str], None]) -> tuple[str, str]:
     """Where the copies go: as the database says, or where it cannot be asked, as the revisions say."""
-    if lambda_of(project.settings):
+    if lambda_of(BookSettings.of(project.settings)):
         planned = [one for target, one in planned_audit_tables(project.scripts) if target == (schema, table)]
         copies = planned[-1] if planned else None
     else:

@@ -30,7 +30,7 @@ from datafixes.declaration.expressions import Value, sql
 from datafixes.declaration.fix import Change, DataFix, Insert, Update
 from datafixes.declaration.rows import Rows
 from datafixes.script import literal
-from datafixes.values import parse_application
+from datafixes.settings.values import parse_application
 
 # What the Position Manager writes every minute into a row that is open.
 _HOUSEKEEPING = (

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from datafixes.audit.changes import View
 from datafixes.book.rows.source import lambda_of
-from datafixes.changes import View
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 from datafixes.plan.making import Wish, make_plan
 from datafixes.running.execution import limits_of
@@ -37,7 +38,7 @@ def check_pending_runs(project: Project, pending: Pending, target: str, say: Cal
     if not pending.waiting:
         return
     waiting = f"revision{'' if len(pending.waiting) == 1 else 's'} {', '.join(pending.waiting)}"
-    if function := lambda_of(project.settings):
+    if function := lambda_of(BookSettings.of(project.settings)):
         raise DatafixError(
             f"Nothing was written: whether {waiting} can still run, which did not run yet, cannot be tried through "
             f"the Lambda {function}.",

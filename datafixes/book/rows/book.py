@@ -12,10 +12,11 @@ from datafixes.book.positions.ignored import ignored_of, instrument_of
 from datafixes.book.positions.position import BookPosition
 from datafixes.book.rows.row import BookRow, IgnoredRow, UnreadableRow, row_of, written_in
 from datafixes.book.rows.source import Ask, asking, book_table, lambda_of
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.script import literal
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 _SKEW = dt.timedelta(minutes=1)
 """By how much clocks may differ, whatever the grace period is."""
@@ -85,7 +86,7 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
     Raises:
         DatafixError: the database, or the Lambda, does not answer in full; or there is no such table.
     """
-    settings = project.settings
+    settings = BookSettings.of(project.settings)
     schema, name = book_table(settings)
     function = lambda_of(settings)
     read_at = dt.datetime.now(dt.UTC)

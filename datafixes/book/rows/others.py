@@ -10,6 +10,7 @@ from typing import Any
 from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
 from datafixes.book.rows.row import moment_of
 from datafixes.book.rows.source import Ask, asking, book_table
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.script import literal
@@ -72,7 +73,7 @@ def read_others(project: Project, symbols: Collection[Symbol], since: dt.datetim
     if not symbols:
         return []
     names = sorted(map(str, symbols))
-    table = literal.qualified(*book_table(project.settings))
+    table = literal.qualified(*book_table(BookSettings.of(project.settings)))
     found: list[OtherRow] = []
     with asking(project) as ask:
         for start in range(0, len(names), _AT_ONCE):

@@ -9,7 +9,7 @@ from typing import Any
 
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 _SECONDS = 60
 _LONGEST_WORDS = 300
@@ -96,14 +96,17 @@ def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
 
     config = Config(connect_timeout=5, read_timeout=_SECONDS, retries={"total_max_attempts": 2})
     try:
-        client = boto3.session.Session(region_name=settings.aws_region).client("lambda", config=config)
+        client = boto3.session.Session(region_name=settings.aws_region or None).client(
+            "lambda", config=config
+        )
         found = client.invoke(FunctionName=answer._function, Payload=json.dumps({"sql": select}).encode())
         payload: bytes = found["Payload"].read()
     except ClientError as error:
         told = error.response.get("Error", {})
+        region = settings.aws_region or "of the AWS profile"
         raise answer.wrong(
             f"{told.get('Code', 'no code')}: {told.get('Message', '')}",
-            f"Look whose credentials these are: aws sts get-caller-identity. Region: {settings.aws_region}",
+            f"Look whose credentials these are: aws sts get-caller-identity. Region: {region}",
         ) from None
     # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
     except (BotoCoreError, ValueError, OSError) as error:

@@ -10,11 +10,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.book.rows.query_lambda import query
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError, SettingError, sqlstate
 from datafixes.project import Project
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
-from datafixes.settings import Settings
 
 Ask = Callable[[str], Iterator[Mapping[str, Any]]]
 """Sends a SELECT, and gives its rows one by one."""
@@ -33,7 +33,7 @@ _HINTS = {
 """What to do about an SQLSTATE."""
 
 
-def book_table(settings: Settings) -> tuple[str, str]:
+def book_table(settings: BookSettings) -> tuple[str, str]:
     """The schema and the name of the table that is the book."""
     schema, dot, name = settings.book_table.partition(".")
     if not all((schema, name)) and dot:
@@ -43,7 +43,7 @@ def book_table(settings: Settings) -> tuple[str, str]:
     return (schema, name) if dot else ("public", schema)
 
 
-def lambda_of(settings: Settings) -> str:
+def lambda_of(settings: BookSettings) -> str:
     """The Lambda that the book is read through; empty where PostgreSQL itself is asked.
 
     Raises:
@@ -66,19 +66,19 @@ def asking(project: Project) -> Iterator[Ask]:
     Raises:
         DatafixError: the database or the Lambda does not answer, or there is no such table.
     """
-    function = lambda_of(project.settings)
+    function = lambda_of(BookSettings.of(project.settings))
     if function:
         yield lambda select: iter(query(project.settings, function, select))
         return
     with project.reading() as connection:
         # Rows that a policy hides are no proof that there are none: PostgreSQL refuses to read then.
         connection.exec_driver_sql("SET LOCAL row_security = off")
-        yield lambda select: _stream(connection, select, project.settings)
+        yield lambda select: _stream(connection, select, BookSettings.of(project.settings))
 
 
 def book_columns(project: Project) -> dict[str, str]:
     """The columns of the book, each with its type as SQL writes it."""
-    schema, table = map(literal.text, book_table(project.settings))
+    schema, table = map(literal.text, book_table(BookSettings.of(project.settings)))
     select = (
         "SELECT CAST(a.attname AS text) AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type"
         " FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
@@ -106,7 +106,7 @@ def alembic_versions(project: Project) -> list[str]:
         ]
 
 
-def _stream(connection: Connection, select: str, settings: Settings) -> Iterator[Mapping[str, Any]]:
+def _stream(connection: Connection, select: str, settings: BookSettings) -> Iterator[Mapping[str, Any]]:
     options = {"stream_results": True, "yield_per": _AT_ONCE}
     try:
         found = connection.exec_driver_sql(verbatim(connection, select), execution_options=options)

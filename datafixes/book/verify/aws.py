@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 DENIED = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
 """What AWS answers to whoever may not ask: waiting changes nothing."""
@@ -35,17 +35,21 @@ class Aws:
     """AWS as the environment's credentials see it.
 
     Args:
-        region: where to ask.
+        region: where to ask; an empty string leaves that to the AWS profile.
+
+    Attributes:
+        region: where it asks, in words.
     """
 
     def __init__(self, region: str) -> None:
-        self.region = region
+        self._region = region or None
+        self.region = region or "of the AWS profile"
 
     @cached_property
     def _session(self) -> Any:
         import boto3  # it takes longer to load than all the rest
 
-        return boto3.session.Session(region_name=self.region)
+        return boto3.session.Session(region_name=self._region)
 
     def has_credentials(self) -> bool:
         """Whether the environment, the profile or the machine has any.

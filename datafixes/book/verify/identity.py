@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import BROKEN, Aws, NotAsked
 from datafixes.book.verify.checklist import Line
-from datafixes.settings import Settings
 
 NAME = "AWS identity"
 
@@ -53,7 +53,7 @@ def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str
     return Line(NAME, "green", evidence)
 
 
-def accounts_of(settings: Settings, named: str | None) -> dict[str, str]:
+def accounts_of(settings: BookSettings, named: str | None) -> dict[str, str]:
     """The account numbers that are wanted: the one named, and those in the ARNs among the settings."""
     found = {"--aws-account": named} if named else {}
     for name in ("log_group", "ecs_cluster", "ecs_service"):

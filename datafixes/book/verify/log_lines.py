@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping
 
+from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import DENIED, NotAsked
 from datafixes.book.verify.checklist import Line
 from datafixes.book.verify.counts import Asked, clock, held_against
 from datafixes.book.verify.service_log import BAD_SIGNS, Check, Log, excerpt
 from datafixes.book.verify.since import Since, moment, moment_of
-from datafixes.settings import Settings
-from datafixes.values import Duration
+from datafixes.settings.values import Duration
 
 ERRORS_NAME, COUNT_NAME = "Log: errors", "Log: positions checked"
 
@@ -20,7 +20,9 @@ _LONGER = 120_000
 _TASK = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 
 
-def check_log(log: Log, settings: Settings, book: Mapping[str, int] | None, since: Since) -> tuple[Line, ...]:
+def check_log(
+    log: Log, settings: BookSettings, book: Mapping[str, int] | None, since: Since
+) -> tuple[Line, ...]:
     """The two lines about the log.
 
     Args:
@@ -42,7 +44,7 @@ def check_log(log: Log, settings: Settings, book: Mapping[str, int] | None, sinc
     return _errors(log, where, since, wait), _count(log, where, asked, (since, wait))
 
 
-def usual_wait(settings: Settings) -> Duration:
+def usual_wait(settings: BookSettings) -> Duration:
     """How long to wait if nobody says: an error of the cycle in flight must have left the window by then."""
     return Duration(settings.log_window.milliseconds + _LONGER)
 
@@ -110,7 +112,7 @@ def _counted(log: Log) -> str:
     return f"{log.events} event{'' if log.events == 1 else 's'}"
 
 
-def not_read(error: NotAsked, settings: Settings) -> tuple[Line, ...]:
+def not_read(error: NotAsked, settings: BookSettings) -> tuple[Line, ...]:
     """The lines of a log that could not be read. That there is none is an answer."""
     if error.code == _GONE:
         evidence = f"there is no log group {settings.log_group} in this account and region"

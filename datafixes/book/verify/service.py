@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import DENIED, Aws, NotAsked
 from datafixes.book.verify.checklist import Line
 from datafixes.errors import DatafixError
-from datafixes.settings import Settings
 
 NAME = "ECS service"
 
@@ -51,7 +51,7 @@ class Deployment:
     began: dt.datetime | None = None
 
 
-def wanted_definition(settings: Settings) -> Definition:
+def wanted_definition(settings: BookSettings) -> Definition:
     """The setting ``task_revision``: ``8``, or ``FAMILY:8``.
 
     Raises:
@@ -65,7 +65,7 @@ def wanted_definition(settings: Settings) -> Definition:
 
 
 def look_at_service(
-    aws: Aws, settings: Settings, begun: Deployment | None = None
+    aws: Aws, settings: BookSettings, begun: Deployment | None = None
 ) -> tuple[Line, Deployment | None]:
     """Ask ECS about the service.
 
@@ -94,8 +94,10 @@ def look_at_service(
     return check_service(found[0], wanted_definition(settings), begun), _primary(found[0])
 
 
-def _missing(settings: Settings, why: str) -> Line:
-    place = f"the cluster {settings.ecs_cluster}, {settings.aws_region}"
+def _missing(settings: BookSettings, why: str) -> Line:
+    place = (
+        f"the cluster {settings.ecs_cluster}, {settings.engine.aws_region or 'the region of the AWS profile'}"
+    )
     evidence = f"there is no service {settings.ecs_service} in {place}: {why}"
     hint = "Another one: -x ecs_cluster=NAME -x ecs_service=NAME"
     return Line(NAME, "red", evidence, hint)
@@ -191,7 +193,7 @@ def _primary(service: Mapping[str, Any]) -> Deployment | None:
     return None
 
 
-def redeploy(aws: Aws, settings: Settings) -> Deployment:
+def redeploy(aws: Aws, settings: BookSettings) -> Deployment:
     """Force a new deployment of the service.
 
     Returns:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import Aws
-from datafixes.settings import Settings
-from datafixes.values import masked, parse_text
+from datafixes.settings.values import masked, parse_text
 
 BAD_SIGNS = ("position does not exist", "no position found for symbol", "error closing position")
 """What the log must be free of, in whatever case."""
@@ -139,7 +139,7 @@ def _plain(message: str) -> str:
     return _ESCAPED.sub(" ", _COLOUR.sub("", message))
 
 
-def read_log(aws: Aws, settings: Settings, now: dt.datetime, book: Iterable[str] = ()) -> Log:
+def read_log(aws: Aws, settings: BookSettings, now: dt.datetime, book: Iterable[str] = ()) -> Log:
     """Read the last part of the log, page by page.
 
     Args:
@@ -157,7 +157,7 @@ def read_log(aws: Aws, settings: Settings, now: dt.datetime, book: Iterable[str]
     return log
 
 
-def _events(aws: Aws, settings: Settings, now: dt.datetime, log: Log) -> Iterator[Mapping[str, Any]]:
+def _events(aws: Aws, settings: BookSettings, now: dt.datetime, log: Log) -> Iterator[Mapping[str, Any]]:
     by_arn = settings.log_group.startswith("arn:")
     # No end: where this machine's clock is behind, the newest lines would be missing.
     wanted: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
+from datafixes.book.settings import BookSettings
 from datafixes.book.verify import ledger, log_lines, service_log
 from datafixes.book.verify.aws import Aws, NotAsked
 from datafixes.book.verify.book import check_book, rows_of
@@ -22,7 +23,7 @@ from datafixes.book.verify.service import Deployment, look_at_service
 from datafixes.book.verify.since import Since
 from datafixes.errors import ConnectionLost, DatafixError
 from datafixes.running.execution import failure
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 if TYPE_CHECKING:
     from datafixes.book.compare.reconciling import Reconciliation
@@ -66,6 +67,11 @@ class Question:
     aws: Aws = field(default_factory=lambda: Aws(""))
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
+    @property
+    def settings(self) -> BookSettings:
+        """The settings of the book in this project."""
+        return BookSettings.of(self.project.settings)
+
 
 def look(question: Question, so_far: SoFar | None = None) -> Checklist:
     """Look at everything once; whatever cannot be looked at is a line that says so.
@@ -95,7 +101,7 @@ def identity_line(question: Question) -> Line | None:
     """Whose credentials these are; None where nothing is asked of AWS."""
     if {"logs", "service"} <= question.skip and question.account is None:
         return None
-    return look_at_identity(question.aws, accounts_of(question.project.settings, question.account))
+    return look_at_identity(question.aws, accounts_of(question.settings, question.account))
 
 
 def _skipped(part: str) -> tuple[Line, ...]:
@@ -138,7 +144,7 @@ def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...
     """By account how many rows are open, where that is known, and the lines about them."""
     if "broker" in question.skip:
         return (None if "logs" in question.skip else _rows(question)), _skipped("broker")
-    settings = question.project.settings
+    settings = question.settings
     try:
         with _in_words():
             found = question.reconcile(question.project)
@@ -157,7 +163,7 @@ def _rows(question: Question) -> Mapping[str, int] | None:
 
 
 def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> tuple[Line, ...]:
-    settings = question.project.settings
+    settings = question.settings
     if "logs" in question.skip:
         return _skipped("logs")
     try:
@@ -172,6 +178,6 @@ def _service(question: Question) -> tuple[tuple[Line, ...], dt.datetime | None]:
     if "service" in question.skip:
         return _skipped("service"), None
     begun = question.deployment
-    line, runs = look_at_service(question.aws, question.project.settings, begun)
+    line, runs = look_at_service(question.aws, question.settings, begun)
     times = [one.began for one in (begun, runs) if one is not None and one.began is not None]
     return (line,), max(times, default=None)

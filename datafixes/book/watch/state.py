@@ -16,7 +16,7 @@ from typing import Any
 from datafixes.book.alerts.alert import Alert
 from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import Difference
-from datafixes.settings import Settings
+from datafixes.book.settings import BookSettings
 
 _VERSION = 1
 
@@ -179,20 +179,13 @@ def _check_replaceable(path: Path) -> None:
             raise OSError(errno.EINVAL, "it is no regular file")
 
 
-def default_path(settings: Settings, environment: Mapping[str, str]) -> Path:
+def default_path(settings: BookSettings, environment: Mapping[str, str]) -> Path:
     """Where the state is kept unless somebody says: in the user's cache, one file for each book and broker."""
-    names = (
-        "url",
-        "aws_region",
-        "aws_parameters",
-        "aws_secret",
-        "book",
-        "book_table",
-        "broker",
-        "broker_url",
-        "broker_accounts",
-    )
-    about = "\n".join(settings.shown(name) for name in names)
+    engine = [settings.engine.shown(name) for name in ("url", "aws_region", "aws_parameters", "aws_secret")]
+    book = [
+        settings.shown(name) for name in ("book", "book_table", "broker", "broker_url", "broker_accounts")
+    ]
+    about = "\n".join([*engine, *book])
     file = f"watch-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
     cache = environment.get("XDG_CACHE_HOME", "")
     home = environment.get("HOME", "")

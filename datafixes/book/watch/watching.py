@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from datafixes.book.alerts.sinks import Sinks
+from datafixes.book.settings import BookSettings
 from datafixes.book.watch.changes import Failure, Look, after_round
 from datafixes.book.watch.ending import Ending
 from datafixes.book.watch.eyes import Blind, Eyes, TooLate
@@ -191,9 +192,10 @@ def _summary(found: Look | Failure) -> str:
     return ", ".join(parts)
 
 
-def source_of(settings: Settings) -> str:
+def source_of(settings: BookSettings) -> str:
     """Which book and which broker, without secrets: somebody may watch several."""
-    place = _database(settings) if settings.url else f"AWS {settings.aws_region} {settings.aws_parameters}"
+    engine = settings.engine
+    place = _database(engine) if engine.url else f"AWS {engine.aws_region} {engine.aws_parameters}"
     book = place if settings.book == "postgres" else settings.shown("book")
     broker = settings.shown("broker")
     if settings.broker == "alpaca":

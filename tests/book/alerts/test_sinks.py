@@ -10,8 +10,9 @@ import pytest
 
 from datafixes.book.alerts.alert import Alert, Refused, Unanswered
 from datafixes.book.alerts.sinks import MOST_WAITING, Sinks, Waiting, hiding, sinks_of
+from datafixes.book.settings import BookSettings
 from datafixes.errors import SettingError
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 from tests.cli.commands import schema
 
 TOPIC = "arn:aws:sns:us-west-2:123456789012:alerts"
@@ -40,8 +41,8 @@ def told(sinks: Sinks, new: list[Alert], waiting: Waiting) -> Waiting:
     return [waiting, *sinks.deliver(waiting)][-1]
 
 
-def settings(**flags: str) -> Settings:
-    return Settings.resolve(flags, {}, {})
+def settings(**flags: str) -> BookSettings:
+    return book_settings(**flags)
 
 
 def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:

@@ -23,8 +23,8 @@ from datafixes.book.broker.configured import open_broker
 from datafixes.book.broker.protocol import NoAnswer
 from datafixes.book.positions.position import NOT_IN_SETTINGS, BrokerPosition, Fill, Known, Unknown
 from datafixes.book.positions.symbols import Symbol, parse_symbol
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError, SettingError
-from datafixes.settings import Settings
 from tests.book.broker.alpaca_server import (
     Alpaca,
     Fault,
@@ -40,6 +40,7 @@ from tests.book.broker.alpaca_server import (
     slow,
     status,
 )
+from tests.book.settings import book_settings
 
 NOW = dt.datetime.now(dt.UTC)
 SINCE = NOW - dt.timedelta(minutes=5)
@@ -71,13 +72,13 @@ class Waits(list[float]):
         self.append(seconds)
 
 
-def settings(alpaca: Alpaca, **flags: str) -> Settings:
+def settings(alpaca: Alpaca, **flags: str) -> BookSettings:
     known = {
         "broker_accounts": "large=env:KEYS_LARGE,tiny=env:KEYS_TINY",
         "broker_url": alpaca.url,
         "broker_timeout": "5s",
     }
-    return Settings.resolve({**known, **flags}, {}, {})
+    return book_settings(**{**known, **flags})
 
 
 def ask(alpaca: Alpaca, account: str = "large", waits: Waits | None = None, **flags: str) -> Known | Unknown:
@@ -510,7 +511,7 @@ def test_paper_is_the_default_and_live_must_be_named(alpaca: Alpaca) -> None:
         for name in ("paper", "live", alpaca.url + "/v2/")
     ]
     assert urls == ["https://paper-api.alpaca.markets", "https://api.alpaca.markets", alpaca.url]
-    assert Settings.resolve({}, {}, {}).broker_url == "paper"
+    assert book_settings().broker_url == "paper"
 
 
 def test_without_the_client_one_line_says_what_to_install(

@@ -9,10 +9,10 @@ import pytest
 from datafixes.book.broker.alpaca import AlpacaBroker
 from datafixes.book.broker.credentials import NoKeys, read_keys
 from datafixes.book.positions.position import Known, Unknown
-from datafixes.settings import Settings
 from tests.aws import Cloud
 from tests.book.broker.alpaca_server import Alpaca, accounts, running
 from tests.book.broker.test_alpaca import SINCE
+from tests.book.settings import book_settings, engine_settings
 
 KEYS = '{"api_key": "PK1", "secret_key": "HIDDEN"}'
 
@@ -27,7 +27,7 @@ def manager(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Any:
 def refusal(secret: str = "ops-pipeline/alpaca") -> str:
     """What is wrong: never with a secret, not even in the chain of exceptions."""
     with pytest.raises(NoKeys) as caught:
-        read_keys(Settings.resolve({}, {}, {}), secret)
+        read_keys(engine_settings(), secret)
     assert "HID" not in "".join(traceback.format_exception(caught.value))
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -39,7 +39,7 @@ def test_the_default_secrets_open_both_accounts(manager: Any) -> None:
     manager.create_secret(Name="ops-pipeline/alpaca", SecretString=alpaca.secret("large"))
     manager.create_secret(Name="ops-pipeline/alpaca/tiny", SecretBinary=alpaca.secret("tiny").encode())
     with running(alpaca):
-        broker = AlpacaBroker(Settings.resolve({"broker_url": alpaca.url}, {}, {}))
+        broker = AlpacaBroker(book_settings(broker_url=alpaca.url))
         held = [broker.positions(name, since=SINCE) for name in ("large", "tiny")]
         # From now on the keys are known.
         manager.delete_secret(SecretId="ops-pipeline/alpaca", ForceDeleteWithoutRecovery=True)
@@ -59,7 +59,7 @@ def test_no_secret(manager: Any) -> None:
 
 
 def test_an_account_without_keys_is_unknown(manager: Any) -> None:
-    broker = AlpacaBroker(Settings.resolve({}, {}, {}))
+    broker = AlpacaBroker(book_settings())
     answer = broker.positions("large", since=SINCE)
     assert isinstance(answer, Unknown)
     assert answer.why.startswith("secret ops-pipeline/alpaca: there is none (asked as arn:aws:sts::")
@@ -100,7 +100,7 @@ def test_the_environment_may_hold_what_the_secret_would(monkeypatch: pytest.Monk
     assert refusal("env:ALPACA") == "environment ALPACA: not set"
     content = json.loads(KEYS) | {"secret_key": " HIDDEN\n", "account_number": "PA3"}
     monkeypatch.setenv("ALPACA", json.dumps(content))
-    keys = read_keys(Settings.resolve({}, {}, {}), "env:ALPACA")
+    keys = read_keys(engine_settings(), "env:ALPACA")
     assert (keys.api_key, keys.secret_key, keys.account_number) == ("PK1", "HIDDEN", "PA3")
 
 

@@ -12,7 +12,7 @@ from datafixes.book.broker.configured import open_broker
 from datafixes.book.broker.credentials import NoKeys, read_keys
 from datafixes.book.positions.position import Answer, BrokerPosition, Fill, Known, Unknown
 from datafixes.book.positions.symbols import parse_symbol
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
 SPY, PUT = parse_symbol("SPY"), parse_symbol("CRM260227P00200000")
 SINCE = dt.datetime(2026, 2, 13, 15, tzinfo=dt.UTC)
@@ -46,7 +46,7 @@ JSON = """\
 
 def ask(path: Path, content: str | bytes, account: str = "large") -> Answer:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return open_broker(Settings.resolve({"broker": f"file:{path}"}, {}, {})).positions(account, since=SINCE)
+    return open_broker(book_settings(broker=f"file:{path}")).positions(account, since=SINCE)
 
 
 def why(path: Path, content: str | bytes, account: str = "large") -> str:
@@ -64,7 +64,7 @@ def test_positions_and_fills(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     answer = ask(path, content)
     os.utime(path, (1_770_000_000, 1_770_000_000))
-    broker = open_broker(Settings.resolve({"broker": f"file:{path}", "broker_file_age": "0"}, {}, {}))
+    broker = open_broker(book_settings(broker=f"file:{path}", broker_file_age="0"))
     answer = broker.positions("large", since=SINCE)
     qcom = parse_symbol("QCOM")
     assert answer == Known(
@@ -171,7 +171,7 @@ def test_bad_json(tmp_path: Path, content: str, words: str) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    broker = open_broker(Settings.resolve({"broker": f"file:{tmp_path / 'none.csv'}"}, {}, {}))
+    broker = open_broker(book_settings(broker=f"file:{tmp_path / 'none.csv'}"))
     assert broker.positions("large", since=SINCE) == Unknown(
         f"{tmp_path / 'none.csv'} cannot be read: No such file or directory"
     )
@@ -179,10 +179,10 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def test_accounts_need_no_secrets_where_a_file_is_the_broker() -> None:
-    settings = Settings.resolve({"broker": "file:x.csv", "broker_accounts": "main,second"}, {}, {})
+    settings = book_settings(broker="file:x.csv", broker_accounts="main,second")
     assert dict(settings.broker_accounts) == {"main": "", "second": ""}
     with pytest.raises(NoKeys) as caught:
-        read_keys(settings, "")
+        read_keys(settings.engine, "")
     assert caught.value.message == "broker_accounts names no secret for it"
 
 
@@ -205,6 +205,6 @@ def test_an_old_file_says_nothing_about_now(
     path.write_text(CSV, "utf-8")
     written = time.time() - minutes * 60
     os.utime(path, (written, written))
-    broker = open_broker(Settings.resolve({"broker": f"file:{path}", "broker_file_age": limit}, {}, {}))
+    broker = open_broker(book_settings(broker=f"file:{path}", broker_file_age=limit))
     answer = broker.positions("large", since=SINCE)
     assert getattr(answer, "why", None) == (told and f"{path} {told}")

@@ -13,9 +13,9 @@ from datafixes.book.compare.comparing import compare
 from datafixes.book.positions.position import BookPosition, BrokerPosition, Known, Unknown
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.errors import SettingError
-from datafixes.settings import Settings
 from tests.book.books import Trader, new_row, trader
 from tests.book.broker.alpaca_server import position
+from tests.book.settings import book_settings
 from tests.servers import Database
 
 
@@ -82,5 +82,5 @@ def test_the_row_to_keep_is_still_of_that_side(book: Trader) -> None:
 @pytest.mark.parametrize("secret", ['{"api_key": "AK", "secret_key": "HIDDEN"}', "AK:HIDDEN"])
 def test_keys_in_the_place_of_their_name_are_not_shown(secret: str) -> None:
     with pytest.raises(SettingError) as refused:
-        Settings.resolve({"broker_accounts": f"large={secret}"}, {}, {})
+        book_settings(broker_accounts=f"large={secret}")
     assert "HIDDEN" not in str(refused.value)

@@ -17,14 +17,14 @@ from datafixes.book.rows.others import read_others
 from datafixes.book.rows.query_lambda import query
 from datafixes.errors import DatafixError
 from datafixes.project import Project
-from datafixes.settings import Settings
 from tests.book.books import BOOK, new_row
 from tests.book.rows.lambda_server import NAME, Lambdas, Reply, answer, lambdas, on
+from tests.book.settings import engine_settings
 from tests.cli.commands import datafixes
 from tests.projects import our_project
 from tests.servers import Database
 
-SETTINGS = Settings.resolve({}, {}, {})
+SETTINGS = engine_settings()
 THROUGH_LAMBDA = Project.read(flags=("book=lambda", "url=postgresql://nobody@127.0.0.1:1/nothing"))
 
 

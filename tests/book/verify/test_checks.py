@@ -20,10 +20,10 @@ from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist, Colour, Line
 from datafixes.book.verify.identity import accounts_of, check_identity, look_at_identity
 from datafixes.book.verify.ledger import Entry, Wanted, check_entry
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
-SETTINGS = Settings.resolve({}, {}, {})
+SETTINGS = book_settings()
 
 
 # The ledger.
@@ -161,7 +161,7 @@ def test_another_account_is_red_and_waiting_does_not_change_it() -> None:
         == "another account: arn:x of account 111111111111, region us-west-2; ecs_cluster is of account 222222222222"
     )
     assert check_identity("1", "arn:x", "r", {"--aws-account": "1"}).colour == "green"
-    given = Settings.resolve({"ecs_cluster": "arn:aws:ecs:us-west-2:222222222222:cluster/c"}, {}, {})
+    given = book_settings(ecs_cluster="arn:aws:ecs:us-west-2:222222222222:cluster/c")
     assert accounts_of(given, None) == {"ecs_cluster": "222222222222"}
     assert accounts_of(SETTINGS, "3") == {"--aws-account": "3"}
 

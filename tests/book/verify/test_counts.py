@@ -12,7 +12,7 @@ from datafixes.book.verify.checklist import Line
 from datafixes.book.verify.log_lines import check_log, usual_wait
 from datafixes.book.verify.service_log import Log
 from datafixes.book.verify.since import Since
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
 BOOK = {"large": 3}
@@ -33,7 +33,7 @@ def check(
 ) -> Line:
     """The line about the positions."""
     flags = {"broker_accounts": accounts, "log_streams": streams}
-    settings = Settings.resolve({name: value for name, value in flags.items() if value}, {}, {})
+    settings = book_settings(**{name: value for name, value in flags.items() if value})
     book = BOOK if book is None else book
     log = Log(tuple({*settings.broker_accounts, *book}))
     for second, words, *stream in said:
@@ -254,4 +254,4 @@ def test_the_setting_says_whose_a_stream_is() -> None:
 
 def test_waiting_takes_longer_than_the_log_is_read_back() -> None:
     for window, wait in (("10min", "12min"), ("1h", "62min"), ("30s", "150s")):
-        assert str(usual_wait(Settings.resolve({"log_window": window}, {}, {}))) == wait
+        assert str(usual_wait(book_settings(log_window=window))) == wait

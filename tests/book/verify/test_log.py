@@ -11,10 +11,10 @@ from datafixes.book.verify.checklist import Line
 from datafixes.book.verify.log_lines import check_log, not_read
 from datafixes.book.verify.service_log import BAD_SIGNS, Log, read_log
 from datafixes.book.verify.since import Since
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
-SETTINGS = Settings.resolve({}, {}, {})
+SETTINGS = book_settings()
 ANY_TIME = Since()
 OLD, NEW = (f"ecs/pm/{digit * 32}" for digit in "0f")
 
@@ -301,7 +301,7 @@ class Pages(Aws):
 
 def read(pages: list[dict[str, Any]], **flags: str) -> tuple[Log, Pages]:
     aws = Pages(pages)
-    return read_log(aws, Settings.resolve(flags, {}, {}), AT), aws
+    return read_log(aws, book_settings(**flags), AT), aws
 
 
 def test_every_page_of_the_log_is_read_also_after_an_empty_one() -> None:

@@ -17,9 +17,9 @@ from datafixes.book.verify.service import (
     wanted_definition,
 )
 from datafixes.errors import DatafixError
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
-SETTINGS = Settings.resolve({}, {}, {})
+SETTINGS = book_settings()
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
 PRIMARY = {"id": "d1", "status": "PRIMARY", "rolloutState": "COMPLETED", "createdAt": AT}
 SERVICE: dict[str, Any] = {

@@ -11,7 +11,7 @@ from datafixes.book.verify.service import Deployment
 from datafixes.book.verify.verifying import Question, look
 from datafixes.errors import ConnectionLost
 from datafixes.project import Project
-from datafixes.settings import Settings
+from tests.book.settings import engine_settings
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
 
@@ -19,7 +19,7 @@ AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
 class Lost:
     """A project whose database goes away in the middle of a question."""
 
-    settings = Settings.resolve({}, {}, {})
+    settings = engine_settings()
 
     def __init__(self, error: Exception) -> None:
         self.error = error

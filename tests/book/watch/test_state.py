@@ -11,7 +11,7 @@ import pytest
 
 from datafixes.book.alerts.alert import Alert
 from datafixes.book.watch.state import Away, Restless, Seen, State, default_path, read_state, write_state
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
 STATE = State(
@@ -105,7 +105,7 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path, monkeypatch:
 
 def test_each_book_and_broker_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def path(environment: dict[str, str], **flags: str) -> Path:
-        return default_path(Settings.resolve(flags, {}, {}), environment)
+        return default_path(book_settings(**flags), environment)
 
     cache = {"XDG_CACHE_HOME": str(tmp_path)}
     one = path(cache, url="postgresql://ops:HIDDEN@db/book")

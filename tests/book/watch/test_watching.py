@@ -10,7 +10,7 @@ from datafixes.book.positions.position import Comparison
 from datafixes.book.watch.changes import Failure, Look
 from datafixes.book.watch.watching import look_once, source_of
 from datafixes.errors import DatabaseUnreachable
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 from tests.book.watch.world import AWAY, FOUND, world
 
 
@@ -138,4 +138,4 @@ def test_the_state_holds_no_secret(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_alerts_say_which_book_and_which_broker(flags: dict[str, str], source: str) -> None:
-    assert source_of(Settings.resolve(flags, {}, {})) == source
+    assert source_of(book_settings(**flags)) == source

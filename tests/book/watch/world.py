@@ -16,7 +16,7 @@ from datafixes.book.watch.changes import Look
 from datafixes.book.watch.ending import Ended, Ending
 from datafixes.book.watch.moment import Limits
 from datafixes.book.watch.watching import Clock, Job, keep_looking, source_of
-from datafixes.settings import Settings
+from tests.book.settings import book_settings
 
 START = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
 PHANTOM = Difference("phantom", "large", parse_symbol("QCOM"), (16,), Decimal(5), Decimal(0))
@@ -62,7 +62,7 @@ class World:
     @property
     def job(self) -> Job:
         """The job, as new."""
-        settings = Settings.resolve({"url": "postgresql://ops:HIDDEN@db/book"}, {}, {})
+        settings = book_settings(url="postgresql://ops:HIDDEN@db/book")
         clock = Clock(lambda: START + dt.timedelta(seconds=self.seconds), lambda: self.seconds, self.wait)
         hide = hiding(settings)
         sinks = Sinks([self], self.said.append, hide, self.patience)
