@@ -31,6 +31,8 @@ def command(where: Where, form: str, output: str | None) -> int:
     Exit code 1: no database is named anywhere.
     """
     project = where.project()
+    for failure in groups()[1]:
+        click.echo(f"Left out: {failure.message}", err=True)
     database, origin, problem = _database(project.settings)
     show(
         lambda: _document(project, database, origin, problem),
