@@ -1,4 +1,4 @@
-"""Work in a thread of its own: for what no limit of a socket covers, and so that signals are heard meanwhile."""
+"""Work in a thread of its own: for what no socket timeout covers, and so that signals are handled meanwhile."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def aside(work: Callable[[], T]) -> "Future[T]":
+def in_thread(work: Callable[[], T]) -> "Future[T]":
     """Begin the work. Its thread ends with the process, whether it is done or not."""
     future: Future[T] = Future()
 

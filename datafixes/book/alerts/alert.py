@@ -1,4 +1,4 @@
-"""What an alert says, and what it takes to be told one."""
+"""What an alert says, and what a sink for alerts must do."""
 
 import datetime as dt
 import json
@@ -12,7 +12,7 @@ Event = Literal[
     "appeared",
     "changed",
     "gone",
-    "restless",
+    "flapping",
     "unknown",
     "known",
     "unsettled",
@@ -53,7 +53,7 @@ class Alert:
         lines: one for each difference or account.
         facts: the same for programs, in JSON's own types.
         left_out: how many more there are of both, where that would be too large.
-        unanswered: it went out once where it waits now, and may have arrived. Nobody is told that.
+        unanswered: it went out once where it waits now, and may have arrived. It is kept, and not sent.
     """
 
     event: Event
@@ -85,7 +85,7 @@ class Alert:
             "at": self.at.astimezone(dt.UTC).isoformat(),
             "source": masked(self.source),
             "lines": [masked(_shown(line)) for line in self.lines],
-            "facts": [_fit_to_tell(fact) for fact in self.facts],
+            "facts": [_printable_fact(fact) for fact in self.facts],
             "left_out": self.left_out,
         }
 
@@ -114,7 +114,7 @@ def fitting(alert: Alert) -> Alert:
     """The same with as many lines and facts as an alert can carry."""
     size = 0
     for number, (line, fact) in enumerate(zip(alert.lines, alert.facts, strict=False)):
-        size += len(json.dumps([_shown(line), _fit_to_tell(fact)]))
+        size += len(json.dumps([_shown(line), _printable_fact(fact)]))
         if size > LARGEST:
             left_out = alert.left_out + len(alert.lines) - number
             return replace(alert, lines=alert.lines[:number], facts=alert.facts[:number], left_out=left_out)
@@ -135,12 +135,12 @@ def _shown(line: str) -> str:
     return clean if len(clean) <= _LONGEST_LINE else clean[: _LONGEST_LINE - 3] + "..."
 
 
-def _fit_to_tell(value: Any) -> Any:
+def _printable_fact(value: Any) -> Any:
     """Without passwords, and in texts that everybody can read: halves of characters are none."""
     if isinstance(value, str):
         return masked(value.encode(errors="replace").decode())
     if isinstance(value, Mapping):
-        return {name: _fit_to_tell(one) for name, one in value.items()}
+        return {name: _printable_fact(one) for name, one in value.items()}
     return value
 
 
@@ -149,7 +149,7 @@ class Sink(Protocol):
 
     @property
     def name(self) -> str:
-        """What the sink is called where it is told that it is broken."""
+        """The name of the sink in the log, where it does not work."""
 
     def send(self, alert: Alert) -> None:
         """Deliver one alert within seconds.

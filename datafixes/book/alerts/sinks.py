@@ -1,4 +1,4 @@
-"""All sinks together: a broken one stops nothing, is told of once, and gets later what it missed."""
+"""All sinks together: a broken one stops nothing, is reported once, and gets later what it missed."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from datafixes.book.alerts.log import LogSink
 from datafixes.book.alerts.sns import SnsSink
 from datafixes.book.alerts.webhook import WebhookSink
 from datafixes.book.settings import BookSettings
-from datafixes.book.thread import aside, is_done
+from datafixes.book.thread import in_thread, is_done
 from datafixes.settings.values import masked
 
 MOST_WAITING = 100
@@ -21,7 +21,7 @@ MOST_WAITING = 100
 _SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _LONGEST = 18.0
-"""Seconds: less than the 30 after which a container that was told to end is killed."""
+"""Seconds: less than the 30 after which a container that got SIGTERM is killed."""
 
 Waiting = Mapping[str, tuple[Alert, ...]]
 """By name of a sink, the alerts that it has not taken, oldest first."""
@@ -42,7 +42,7 @@ def sinks_of(settings: BookSettings) -> list[Sink]:
 
 
 def hiding(settings: BookSettings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
-    """What makes a text fit to be told: on one line, without passwords, and without what the settings hold of them."""
+    """Makes a text fit to be reported: on one line, without passwords, and without the secrets of the settings."""
     secrets = {
         settings.alert_webhook,
         *_parts_of(settings.alert_webhook),
@@ -99,7 +99,7 @@ class Sinks:
     Args:
         sinks: where to.
         say: takes what people should know about the sinks themselves; never fails.
-        hide: makes a text fit to be told.
+        hide: makes a text fit to be reported.
         limit: how many seconds a sink may take for one alert.
     """
 
@@ -155,10 +155,10 @@ class Sinks:
         """Send an alert, or wait for the one that was under way: which, and what went wrong."""
         late = self._late.pop(sink.name, None)
         if late is not None and late.did_not_fail():
-            # It may have arrived: to send it again would tell it twice.
+            # It may have arrived: to send it again would report it twice.
             sending, patience = late, 0.0
         else:
-            sending, patience = _Sending(alert, aside(partial(sink.send, alert))), self._limit
+            sending, patience = _Sending(alert, in_thread(partial(sink.send, alert))), self._limit
         if is_done(sending.future, patience):
             return sending, sending.future.exception()
         self._late[sink.name] = sending
@@ -180,7 +180,7 @@ class Sinks:
         if not queue[0].unanswered:
             return replace(queue[0], unanswered=True), *queue[1:][1 - MOST_WAITING :]
         self._say(
-            f"The {name} got an alert twice and did not answer. It counts as told: {self._hide(queue[0].title)}"
+            f"The {name} got an alert twice and did not answer. It counts as reported: {self._hide(queue[0].title)}"
         )
         return queue[1:][-MOST_WAITING:]
 

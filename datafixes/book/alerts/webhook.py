@@ -101,8 +101,8 @@ class WebhookSink:
     def _without_answer(self, error: OSError | HTTPException, was_cut: bool, size: int) -> str:
         """Why there is no answer, where another attempt is in order."""
         reason = getattr(error, "reason", error)
-        told = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
-        why = told or f"it does not answer ({type(reason).__name__})"
+        words = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
+        why = words or f"it does not answer ({type(reason).__name__})"
         if was_cut or isinstance(reason, TimeoutError):
             why = f"it does not answer within {_TIMEOUT:g}s"
         elif size > _LARGE and isinstance(reason, (BrokenPipeError, ConnectionResetError)):

@@ -182,8 +182,8 @@ def _left_out(row: dict[str, Json]) -> Listed:
     if quantity is not None and row.get("side") == "short":
         quantity = -abs(quantity)
     amount = repr(row.get("qty"))[:40] if quantity is None else digits(quantity)
-    told = f"{amount} {class_told(row.get('asset_class'))}"
-    return Listed(None, worth, instrument_of(text(row, "symbol")), Ignored(quantity, told))
+    words = f"{amount} {class_text(row.get('asset_class'))}"
+    return Listed(None, worth, instrument_of(text(row, "symbol")), Ignored(quantity, words))
 
 
 def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
@@ -199,8 +199,8 @@ def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
     name, kind = text(row, "symbol"), row.get("asset_class")
     shown, instrument = parse_text(name)[:40], instrument_of(name)
     if kind not in (STOCK, OPTION):
-        told = f"{deed} {shown}, which is {class_told(kind)}: neither a stock nor an option"
-        raise NoAnswer(told, instrument=instrument)
+        words = f"{deed} {shown}, which is {class_text(kind)}: neither a stock nor an option"
+        raise NoAnswer(words, instrument=instrument)
     try:
         symbol = parse_symbol(name)
     except NoSymbol as error:
@@ -210,7 +210,7 @@ def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
     return symbol
 
 
-def class_told(kind: Json) -> str:
+def class_text(kind: Json) -> str:
     """An asset class in words."""
     if isinstance(kind, str) and re.fullmatch("[a-z0-9_]{1,40}", kind):
         return kind

@@ -163,9 +163,9 @@ def _is_set_apart(
     if instrument in ignored.get(account, ()):
         if not is_fill:
             quantity = exact(row.get("quantity", ""))
-            told = repr(row.get("quantity", "")) if quantity is None else digits(quantity)
+            words = repr(row.get("quantity", "")) if quantity is None else digits(quantity)
             content.positions.setdefault(account, [])
-            content.left_out.setdefault(account, {})[instrument] = Ignored(quantity, told)
+            content.left_out.setdefault(account, {})[instrument] = Ignored(quantity, words)
         return True
     if why := _why_foreign(row, name):
         filled_at = _moment(row["filled_at"]) if is_fill else None

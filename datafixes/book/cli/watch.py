@@ -15,8 +15,8 @@ from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import SettingError
 
 if TYPE_CHECKING:
-    from datafixes.book.watch.chatter import Chatter
-    from datafixes.book.watch.ending import Ending
+    from datafixes.book.watch.log_writer import LogWriter
+    from datafixes.book.watch.signals import SignalHandler
     from datafixes.book.watch.watching import Job
     from datafixes.project import Project
     from datafixes.settings.values import Duration
@@ -26,7 +26,7 @@ _SHORTEST = 1000
 
 @click.command(epilog="Example: datafixes watch --once --state /var/lib/datafixes/watch.json")
 @click.option("--once", is_flag=True, help="One round, for cron or a scheduled task.")
-@click.option("--state", metavar="FILE", help="What was told already (default: in the user's cache).")
+@click.option("--state", metavar="FILE", help="What was reported already (default: in the user's cache).")
 @pass_where
 def command(where: Where, once: bool, state: str | None) -> int:
     """Compare the book with the broker every few minutes, and alert when something is new.
@@ -42,32 +42,32 @@ def command(where: Where, once: bool, state: str | None) -> int:
     failed, or another watch is at work.
     """
     from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy take their time
-    from datafixes.book.watch.chatter import Chatter
-    from datafixes.book.watch.ending import Ended, Ending
+    from datafixes.book.watch.log_writer import LogWriter
+    from datafixes.book.watch.signals import SignalHandler, Terminated
     from datafixes.book.watch.watching import keep_looking, look_once
 
     project = where.project()
     settings = BookSettings.of(project.settings).need(*COMPARED)
     if settings.watch_every.milliseconds < _SHORTEST:
         raise SettingError(f"watch_every is {settings.watch_every}: write 1s or more.")
-    ending, chatter = Ending(), Chatter()
+    signals, log = SignalHandler(), LogWriter()
     try:
-        job = _job(project, state, ending, chatter)
-        with ending.on_sigterm():
+        job = _job(project, state, signals, log)
+        with signals.on_sigterm():
             if not once:
                 keep_looking(job, settings.watch_every.seconds)
             found = look_once(job)
-    except Ended:
-        chatter.say("Ended by SIGTERM.")
+    except Terminated:
+        log.write("Ended by SIGTERM.")
         return FAILED if once else OK
     finally:
-        chatter.end()
+        log.close()
     if isinstance(found, Failure) or found.comparison.unknown or found.unreadable:
         return FAILED
     return DIFFERENT if found.comparison.differences else OK
 
 
-def _job(project: Project, state: str | None, ending: Ending, chatter: Chatter) -> Job:
+def _job(project: Project, state: str | None, signals: SignalHandler, log: LogWriter) -> Job:
     from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
     from datafixes.book.broker.configured import open_broker
     from datafixes.book.compare.reconciling import reconcile
@@ -81,13 +81,13 @@ def _job(project: Project, state: str | None, ending: Ending, chatter: Chatter) 
     return Job(
         # Anew in each round: keys may have changed meanwhile.
         look=lambda: look_of(reconcile(project, open_broker(settings))),
-        sinks=Sinks(sinks_of(settings), chatter.say, hide),
+        sinks=Sinks(sinks_of(settings), log.write, hide),
         path=Path(state) if state else default_path(settings, os.environ),
         limits=Limits.of(_time(settings.unknown_limit), _time(settings.grace)),
         source=source_of(settings),
         hide=hide,
-        say=chatter.say,
-        ending=ending,
+        say=log.write,
+        signals=signals,
     )
 
 

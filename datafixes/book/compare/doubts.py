@@ -102,6 +102,6 @@ class _Doubts:
             return ""
         for other in self._others.get(one.symbol, ()):
             if any(other.is_in(account) for account in accounts):
-                return f"{other.told}{' within the grace period' if other.closed_at else ''}"
+                return f"{other.words}{' within the grace period' if other.closed_at else ''}"
         places = [(account, None) for account in accounts] + [(None, one.symbol), (None, None)]
         return next((self._rows[place] for place in places if place in self._rows), "")

@@ -167,7 +167,7 @@ def _left_out(
         answer = answers[account]
         held = answer.left_out.get(instrument) if isinstance(answer, Known) else None
         rows = tuple(row.id for row in book.ignored if (row.account, row.instrument) == (account, instrument))
-        found.append(LeftOut(account, instrument, held.told if held else "", rows))
+        found.append(LeftOut(account, instrument, held.words if held else "", rows))
     return tuple(found)
 
 

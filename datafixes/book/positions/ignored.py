@@ -1,4 +1,4 @@
-"""Instruments that an operator leaves out of the comparison: by name, and told wherever something is compared."""
+"""Instruments that an operator leaves out of the comparison: by name, and reported wherever something is compared."""
 
 from collections.abc import Mapping
 

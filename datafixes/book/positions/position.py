@@ -51,15 +51,15 @@ class BrokerPosition:
 
 @dataclass(frozen=True)
 class Ignored:
-    """What a broker holds of an instrument that the settings leave out: told, and not compared.
+    """What a broker holds of an instrument that the settings leave out: reported, and not compared.
 
     Attributes:
         quantity: how many, negative for a short position; None where that is no number.
-        told: the same with what the broker calls it, as it says it: ``3 us_equity``.
+        words: the same with what the broker calls it, as it says it: ``3 us_equity``.
     """
 
     quantity: Decimal | None
-    told: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,12 @@ class LeftOut:
     rows: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        told = [self.broker] if self.broker else []
+        words = [self.broker] if self.broker else []
         if self.rows:
-            told.append(
+            words.append(
                 f"in the book too: row{'' if len(self.rows) == 1 else 's'} {', '.join(map(str, self.rows))}"
             )
-        beside = f" ({'; '.join(told)})" if told else ""
+        beside = f" ({'; '.join(words)})" if words else ""
         return f"{self.account} {self.instrument}{beside}"
 
 

@@ -28,7 +28,7 @@ def seen_row(row: BookRow) -> SeenRow:
 
 
 def alone(target: Target) -> str:
-    """A row is the only open one of its position: somebody may have told the book meanwhile."""
+    """A row is the only open one of its position: somebody may have corrected the book meanwhile."""
     other = _other(target)
     return f"(SELECT count(*) FROM {_table(target)} AS {other} WHERE {_same(target)} AND {other}.{OPEN}) = 1"
 

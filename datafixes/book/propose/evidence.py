@@ -7,7 +7,7 @@ from datafixes.book.propose.closing import Closing, Exit
 from datafixes.book.rows.row import BookRow
 
 
-def row_told(row: BookRow, what: str) -> str:
+def row_text(row: BookRow, what: str) -> str:
     """A row as the book showed it, and what is to be said of it."""
     one = row.position
     since = f" since {moment(one.opened_at)}" if one.opened_at else ""
@@ -15,16 +15,16 @@ def row_told(row: BookRow, what: str) -> str:
     return f"{one.id} {one.account} {row.written}: {digits(one.quantity)}{since}{price}; {what}"
 
 
-def exit_told(true: Exit | None, closing: Closing) -> str:
+def exit_text(true: Exit | None, closing: Closing) -> str:
     """How a phantom was closed, as far as the broker says so."""
-    told = ", ".join(
+    words = ", ".join(
         f"order {fill.order_id}: {digits(fill.quantity)} at {digits(fill.price)}, {moment(fill.filled_at)}"
         for fill in closing.fills
     )
     if true:
-        return f"closed by {told}"
+        return f"closed by {words}"
     why = closing.doubt or "the book does not say what it began with, or of how many shares it is"
-    return f"a neutral exit: {why}{f': {told}' if told else ''}"
+    return f"a neutral exit: {why}{f': {words}' if words else ''}"
 
 
 def moment(time: dt.datetime) -> str:

@@ -78,12 +78,12 @@ def _closings(
         opened = [time for one in phantoms for id_ in one.rows if (time := rows[id_].opened_at)]
         if not opened:
             continue
-        told = broker.fills(account, {one.symbol for one in phantoms}, after=min(opened))
-        if isinstance(told, Unknown):
+        answer = broker.fills(account, {one.symbol for one in phantoms}, after=min(opened))
+        if isinstance(answer, Unknown):
             say(
-                f"How the phantoms of {account} were closed is not known, so their exits are neutral: {told.why}"
+                f"How the phantoms of {account} were closed is not known, so their exits are neutral: {answer.why}"
             )
-        fills[account] = told
+        fills[account] = answer
         asked += phantoms
         since.append(min(opened))
     return fills, (

@@ -22,7 +22,7 @@ from datafixes.book.propose.conditions import (
     seen_row,
     still_there,
 )
-from datafixes.book.propose.evidence import exit_told, moment, positions, row_told, rows_are
+from datafixes.book.propose.evidence import exit_text, moment, positions, row_text, rows_are
 from datafixes.book.propose.target import Target
 from datafixes.book.rows.others import OtherRow
 from datafixes.book.rows.row import BookRow
@@ -118,7 +118,7 @@ def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         price = closing.price
         true = {row.id: exit_of(row, price) for row in positions} if price is not None else {}
         exits |= {id_: found for id_, found in true.items() if found is not None}
-        evidence += [row_told(row, exit_told(true.get(row.position.id), closing)) for row in one.rows]
+        evidence += [row_text(row, exit_text(true.get(row.position.id), closing)) for row in one.rows]
     rows = [row for one in chosen for row in one.rows]
     reason = f"{rows_are(len(rows))} open in the book, and not held by the broker ({_asked(seen)})."
     ensure = "" if exits else "exit_price IS NOT DISTINCT FROM entry_price"
@@ -136,8 +136,8 @@ def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         keeps = kept_of(one)
         kept += keeps
         closed += [row for row in one.rows if row not in keeps]
-        told = f"the broker has {digits(one.difference.broker)}"
-        evidence += [row_told(row, f"{told}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
+        words = f"the broker has {digits(one.difference.broker)}"
+        evidence += [row_text(row, f"{words}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
     reason = f"{rows_are(len(closed))} in the book once more for what the broker holds once ({_asked(seen)})."
     named = _named(
         closed, seen.target, already=CLOSED, ensure=still_there([seen_row(row) for row in kept], seen.target)
@@ -153,7 +153,7 @@ def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
     change = Update(seen.target.table, set={"quantity": quantity}, where=OPEN, schema=seen.target.schema)
     evidence = (
-        row_told(row, f"the broker has {digits(one.difference.broker)}") for one in chosen for row in one.rows
+        row_text(row, f"the broker has {digits(one.difference.broker)}") for one in chosen for row in one.rows
     )
     reason = f"{rows_are(len(rows))} in the book with another quantity than the broker's ({_asked(seen)})."
     named = _named(rows, seen.target, ensure=alone(seen.target))

@@ -20,7 +20,7 @@ MEANING: Mapping[str, str] = {
     "duplicate": "the book has it more than once",
     "account": "the broker has it in another account",
 }
-"""What each kind of difference means, in the order in which they are told."""
+"""What each kind of difference means, in the order in which they are shown."""
 
 
 PROPOSED_WITH: Mapping[str, str] = {
@@ -82,14 +82,14 @@ def _rows(found: Reconciliation) -> int:
 
 def _account(found: Reconciliation, account: str) -> tuple[str, State]:
     verdict = verdict_on(found, account)
-    told = [verdict.text, f"{counted(found.book.counts.get(account, 0), 'row')} in the book"]
+    words = [verdict.text, f"{counted(found.book.counts.get(account, 0), 'row')} in the book"]
     if account in found.compared and account not in found.comparison.unknown:
-        told.append(f"{counted(found.compared[account].held, 'position')} at the broker")
+        words.append(f"{counted(found.compared[account].held, 'position')} at the broker")
     left_out = [one for one in found.comparison.left_out if one.account == account]
-    told += [f"{one.instrument} left out" for one in left_out]
+    words += [f"{one.instrument} left out" for one in left_out]
     state = _STATES[verdict.word]
     in_book = state == "good" and any(one.rows for one in left_out)
-    return "; ".join(told), "attention" if in_book else state
+    return "; ".join(words), "attention" if in_book else state
 
 
 def _sections(found: Reconciliation) -> tuple[Section, ...]:

@@ -27,8 +27,8 @@ def document_of_checklist(checklist: Checklist) -> Document:
 
 
 def _text(line: Line) -> str:
-    told = line.evidence if line.evidence.endswith((".", "!", "?")) else f"{line.evidence}."
-    return f"{line.colour}: {told}{f' {line.hint}' if line.hint else ''}"
+    words = line.evidence if line.evidence.endswith((".", "!", "?")) else f"{line.evidence}."
+    return f"{line.colour}: {words}{f' {line.hint}' if line.hint else ''}"
 
 
 def checklist_as_json(checklist: Checklist) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class OtherRow:
         return self.account in (account, None, "")
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """What it is, for a doubt."""
         if self.status == "closed":
             return f"row {self.id} of the book was closed"
@@ -87,8 +87,8 @@ def _read(ask: Ask, rows: str) -> Iterator[OtherRow]:
     # An answer without rows says nothing about how many there are.
     counts = found or list(ask(f"SELECT count(*) AS total{rows}"))
     if not counts or any(str(row.get("total")) != str(len(found)) for row in counts):
-        told = counts[0].get("total") if counts else "nobody knows how many"
-        raise DatafixError(f"Of the rows that are not open, {len(found)} were answered of {told}.")
+        words = counts[0].get("total") if counts else "nobody knows how many"
+        raise DatafixError(f"Of the rows that are not open, {len(found)} were answered of {words}.")
     yield from _parsed(found)
 
 

@@ -77,7 +77,7 @@ class _Answer:
         try:
             value = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
         except (TypeError, ValueError) as error:
-            # A text that ends too early is told like any other that is no JSON.
+            # A text that ends too early is reported like any other that is no JSON.
             raise self.wrong(f"{what} is not JSON, or only a part of it ({error})") from None
         if not isinstance(value, dict):
             raise self.wrong(f"{what} is no JSON object")
@@ -102,10 +102,10 @@ def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
         found = client.invoke(FunctionName=answer._function, Payload=json.dumps({"sql": select}).encode())
         payload: bytes = found["Payload"].read()
     except ClientError as error:
-        told = error.response.get("Error", {})
+        details = error.response.get("Error", {})
         region = settings.aws_region or "of the AWS profile"
         raise answer.wrong(
-            f"{told.get('Code', 'no code')}: {told.get('Message', '')}",
+            f"{details.get('Code', 'no code')}: {details.get('Message', '')}",
             f"Look whose credentials these are: aws sts get-caller-identity. Region: {region}",
         ) from None
     # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.

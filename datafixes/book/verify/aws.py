@@ -119,8 +119,8 @@ def _not_asked(error: Exception) -> NotAsked:
     response = getattr(error, "response", None)
     # Other errors have a response too, which is another thing or nothing at all.
     answer = response if isinstance(error, ClientError) and isinstance(response, dict) else {}
-    told = answer.get("Error", {})
-    code, words = told.get("Code", ""), told.get("Message", "") or str(error)
+    details = answer.get("Error", {})
+    code, words = details.get("Code", ""), details.get("Message", "") or str(error)
     plain = masked(" ".join(re.sub(r"<[^>]*>", " ", words).split()))
     failed = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
     if isinstance(error, BotoCoreError | ClientError):

@@ -45,7 +45,7 @@ class Asked:
         return ", ".join(f"{account} {rows}" for account, rows in sorted(self.book.items())) or "none"
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """``3 (large 3, tiny 0)``."""
         return f"{sum(self.book.values())} ({self.each})"
 
@@ -120,8 +120,8 @@ def _strays(asked: Asked, lines: Lines) -> list[Found]:
     possible = {sum(asked.book.values()), *asked.book.values()}
     newest = [checks[0] for checks in _speaking(asked, lines)]
     strays = [one for one in newest if not one.account and one.number not in possible]
-    told = f"others say another number: {some(map(_in_stream, strays))}; the book has {asked.told}"
-    return [Found(False, told, True)] if strays else []
+    words = f"others say another number: {some(map(_in_stream, strays))}; the book has {asked.words}"
+    return [Found(False, words, True)] if strays else []
 
 
 def _together(asked: Asked, lines: Lines) -> Found:
@@ -135,16 +135,16 @@ def _together(asked: Asked, lines: Lines) -> Found:
     if all(one.number == total for one in newest):
         return Found(True, f"{_said(first)}, as many as the book has in all ({asked.each})")
     if len(newest) > 1 and sorted(one.number for one in newest) == wanted:
-        told = some(map(_in_stream, newest))
+        words = some(map(_in_stream, newest))
         return Found(
-            True, f"each of {len(newest)} streams for one account: {told}; the book has {asked.told}"
+            True, f"each of {len(newest)} streams for one account: {words}; the book has {asked.words}"
         )
     cycles = [_cycle(checks, wanted) for checks in speaking]
     if all(cycle or checks[0].number == total for cycle, checks in zip(cycles, speaking, strict=True)):
-        told = some(map(_at, next(filter(None, cycles))))
+        words = some(map(_at, next(filter(None, cycles))))
         streams = f"{len(speaking)} streams, each" if len(speaking) > 1 else "one stream,"
         rule = f"the newest numbers of {streams} one account after the other"
-        return Found(True, f"{rule}: {told}; the book has {asked.told}")
+        return Found(True, f"{rule}: {words}; the book has {asked.words}")
     return _wrong(asked, speaking)
 
 
@@ -152,13 +152,13 @@ def _wrong(asked: Asked, speaking: Sequence[Sequence[Check]]) -> Found:
     first, count = speaking[0][0], len(asked.book)
     others = [checks[0] for checks in speaking[1:]]
     if others:
-        told = f"{_said(first)} in {first.stream}, and others say another number: {some(map(_in_stream, others))}"
-        return Found(False, f"{told}; the book has {asked.told}", True)
+        words = f"{_said(first)} in {first.stream}, and others say another number: {some(map(_in_stream, others))}"
+        return Found(False, f"{words}; the book has {asked.words}", True)
     newest = speaking[0][:count]
     if count == 1:
-        return Found(False, f"{_said(first)}; the book has {asked.told}")
-    told = f"nor are these its accounts, one after the other: {some(map(_at, newest))}"
-    return Found(False, f"{_said(first)}; the book has {asked.told}; {told}", len(newest) < count)
+        return Found(False, f"{_said(first)}; the book has {asked.words}")
+    words = f"nor are these its accounts, one after the other: {some(map(_at, newest))}"
+    return Found(False, f"{_said(first)}; the book has {asked.words}; {words}", len(newest) < count)
 
 
 def _cycle(checks: Sequence[Check], wanted: Sequence[int]) -> Sequence[Check]:

@@ -48,8 +48,8 @@ def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str
     evidence = f"{arn} of account {account}, region {region}"
     others = {who: number for who, number in wanted.items() if number != account}
     if others:
-        told = ", ".join(f"{who} is of account {number}" for who, number in others.items())
-        return Line(NAME, "red", f"another account: {evidence}; {told}", "Set AWS_PROFILE", lasting=True)
+        words = ", ".join(f"{who} is of account {number}" for who, number in others.items())
+        return Line(NAME, "red", f"another account: {evidence}; {words}", "Set AWS_PROFILE", lasting=True)
     return Line(NAME, "green", evidence)
 
 

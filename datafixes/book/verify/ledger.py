@@ -31,7 +31,7 @@ _NOTHING_TO_DO = {
     "not_applicable": "not applicable {}: none of its rows is in this database",
     "already": "all its rows were as wanted already {}",
 }
-# A fix is given back in so many parts at most; what is told needs two runs.
+# A fix is given back in so many parts at most; what is reported needs two runs.
 _RUNS = 1000
 
 
@@ -109,16 +109,16 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
 
 def _hidden_by(run: RunOfHistory, in_force: Sequence[OpenFix]) -> Line | None:
     """The newest run of all came to no end, or is of another fix: an older one in force proves nothing."""
-    told = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}"
+    words = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}"
     if run.outcome in _UNFINISHED:
-        told += ", and not finished"
+        words += ", and not finished"
         if run.error:
-            told += f": {' '.join(run.error.split())}"
-        return Line(NAME, "red", told, f"More: datafixes show {run.run_id}; look at another fix: --fix NAME")
+            words += f": {' '.join(run.error.split())}"
+        return Line(NAME, "red", words, f"More: datafixes show {run.run_id}; look at another fix: --fix NAME")
     if in_force and in_force[0].fix == run.fix:
         return None
     older = f"{in_force[0].fix}, which is in force, is older" if in_force else "no fix is in force"
-    return Line(NAME, "red", f"{told}; {older}", "Name the fix that is wanted: --fix NAME")
+    return Line(NAME, "red", f"{words}; {older}", "Name the fix that is wanted: --fix NAME")
 
 
 def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:

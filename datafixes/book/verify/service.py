@@ -116,8 +116,8 @@ def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deploym
     evidence = f"{definition or 'no task definition'}, {running} of {desired} running"
     controller = service.get("deploymentController", {}).get("type", "ECS")
     if controller != "ECS":
-        told = f"{evidence}; {controller} deploys it, and whether that is over cannot be told"
-        return Line(NAME, "unknown", told, "Look there, and leave it out here: --skip service", lasting=True)
+        words = f"{evidence}; {controller} deploys it, and whether that is over is not known"
+        return Line(NAME, "unknown", words, "Look there, and leave it out here: --skip service", lasting=True)
     wrong = [missing] if (missing := wanted.missing_in(definition)) else []
     if (status := service.get("status", "ACTIVE")) != "ACTIVE":
         wrong.append(f"the service is {status}")
@@ -182,8 +182,8 @@ def _why(deployment: Mapping[str, Any]) -> str:
     said = [str(deployment.get("rolloutStateReason", "")).rstrip(".")]
     if failed := int(deployment.get("failedTasks", 0)):
         said.append(f"{failed} task{'' if failed == 1 else 's'} failed to start")
-    told = "; ".join(filter(None, said))
-    return f" ({told})" if told else ""
+    words = "; ".join(filter(None, said))
+    return f" ({words})" if words else ""
 
 
 def _primary(service: Mapping[str, Any]) -> Deployment | None:

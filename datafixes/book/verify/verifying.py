@@ -78,7 +78,7 @@ def look(question: Question, so_far: SoFar | None = None) -> Checklist:
 
     Args:
         question: what is looked at.
-        so_far: is told how far the look has come.
+        so_far: notes how far the look has come.
     """
     so_far = SoFar() if so_far is None else so_far
     so_far.asks(IDENTITY)

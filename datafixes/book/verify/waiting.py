@@ -6,13 +6,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from datafixes.book.thread import aside, is_done
+from datafixes.book.thread import in_thread, is_done
 from datafixes.book.verify.checklist import Checklist, SoFar
 from datafixes.errors import DatafixError
 
 T = TypeVar("T")
 
-_TELL_EVERY = 30.0
+_REPORT_EVERY = 30.0
 LONGEST_LOOK = 90.0
 _SPARE, _FAREWELL = 15.0, 2.0
 """Seconds."""
@@ -54,7 +54,7 @@ def look_until_green(
         say: takes a line of progress, when something changes and every half a minute.
     """
     began = patience.clock()
-    told, told_at = "", began
+    reported, reported_at = "", began
     while True:
         found = _look(look, patience.of_look(patience.clock() - began))
         elapsed = patience.clock() - began
@@ -64,15 +64,15 @@ def look_until_green(
                 say(f"No longer waited for: {_lasting(found)}")
             return found
         progress = _progress(found)
-        if progress != told or patience.clock() - told_at >= _TELL_EVERY:
+        if progress != reported or patience.clock() - reported_at >= _REPORT_EVERY:
             say(f"{_clock(elapsed)} of {_clock(patience.seconds)}: {progress}")
-            told, told_at = progress, patience.clock()
+            reported, reported_at = progress, patience.clock()
         patience.sleep(min(patience.pause, left))
 
 
 def _look(look: Callable[[SoFar], Checklist], seconds: float) -> Checklist:
     so_far = SoFar()
-    looking = aside(lambda: look(so_far))
+    looking = in_thread(lambda: look(so_far))
     return looking.result() if _is_done(looking, seconds) else so_far.given_up(seconds)
 
 
@@ -82,7 +82,7 @@ def within(seconds: float, what: str, work: Callable[[], T]) -> T:
     Raises:
         DatafixError: it takes longer; `what` says of what.
     """
-    future = aside(work)
+    future = in_thread(work)
     if not _is_done(future, seconds):
         raise DatafixError(f"{what} does not answer within {seconds:.3g} s")
     return future.result()

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, replace
 
 from datafixes.book.alerts.alert import Alert, Event
 from datafixes.book.positions.position import Comparison, LeftOut
+from datafixes.book.watch.flapping import Change, Damped, damp
 from datafixes.book.watch.lasting import unknown_accounts, unsettled_positions
 from datafixes.book.watch.moment import Moment, lasted, trouble
-from datafixes.book.watch.restless import Change, Heard, hear
 from datafixes.book.watch.state import Away, Place, Seen, State
 
 
@@ -16,7 +16,7 @@ class Failure:
     """The round could not be done.
 
     Attributes:
-        why: what went wrong, in one line, fit to be told.
+        why: what went wrong, in one line, fit to be reported.
     """
 
     why: str
@@ -36,7 +36,7 @@ class Look:
 
 
 def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
-    """What to remember and what to tell after a round.
+    """What to remember and what to report after a round.
 
     Nothing follows from what is not known: the differences of an account that did not answer, and of positions that
     are not settled, stay as they were.
@@ -48,19 +48,19 @@ def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[St
     state = _without(state, comparison.left_out)
     now = (*(Seen.of(one) for one in comparison.differences), *found.unreadable)
     seen = _with_doubt(state.seen, now, comparison)
-    heard = hear(state.restless, _by_place(state.seen), _by_place(seen), moment, comparison.unknown)
-    alerts += _of_differences(heard, moment)
+    damped = damp(state.flapping, _by_place(state.seen), _by_place(seen), moment, comparison.unknown)
+    alerts += _of_differences(damped, moment)
     unknown, of_accounts = unknown_accounts(state.unknown, comparison, moment)
     new = _places(seen) - _places(state.seen)
     unsettled, of_positions = unsettled_positions(state.unsettled, comparison, new, moment)
     after = replace(
-        state, seen=seen, unknown=unknown, unsettled=unsettled, restless=heard.restless, failing=failing
+        state, seen=seen, unknown=unknown, unsettled=unsettled, flapping=damped.flapping, failing=failing
     )
     return after, (*alerts, *of_accounts, *of_positions)
 
 
 def _without(state: State, left_out: Iterable[LeftOut]) -> State:
-    """What was told of instruments that are not compared any more is forgotten: it did not go away."""
+    """What was reported of instruments that are not compared any more is forgotten: it did not go away."""
     places = {
         (one.account, name)
         for one in left_out
@@ -70,7 +70,7 @@ def _without(state: State, left_out: Iterable[LeftOut]) -> State:
         state,
         seen=tuple(one for one in state.seen if one.place not in places),
         unsettled={place: one for place, one in state.unsettled.items() if place not in places},
-        restless={place: one for place, one in state.restless.items() if place not in places},
+        flapping={place: one for place, one in state.flapping.items() if place not in places},
     )
 
 
@@ -85,7 +85,7 @@ def _places(seen: Iterable[Seen]) -> set[Place]:
 
 def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
     """One alert for as long as it lasts, whatever it says from round to round."""
-    after = replace(state, failing=Away(moment.since(state.failing), failure.why, told=True))
+    after = replace(state, failing=Away(moment.since(state.failing), failure.why, reported=True))
     if state.failing is not None:
         return after, ()
     title = "The book could not be compared with the broker"
@@ -93,7 +93,7 @@ def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tupl
 
 
 def _no_failure(failing: Away | None, moment: Moment) -> tuple[Away | None, list[Alert]]:
-    """It works; told as such when it has for a while."""
+    """It works; reported when it has worked for a while."""
     after = None if failing is None else moment.well(failing)
     if failing is None or after is not None:
         return after, []
@@ -123,13 +123,13 @@ def _is_phantom_of(one: Seen, new: Seen | None) -> bool:
     return new is not None and (new.kind, new.rows, new.book) == ("phantom", one.rows, one.book)
 
 
-def _of_differences(heard: Heard, moment: Moment) -> list[Alert]:
-    told = heard.told
+def _of_differences(damped: Damped, moment: Moment) -> list[Alert]:
+    reported = damped.reported
     return [
-        *_told(moment, "appeared", [change for change in told if change[0] is None]),
-        *_told(moment, "changed", [change for change in told if None not in change]),
-        *_told(moment, "gone", [change for change in told if change[1] is None]),
-        *_told(moment, "restless", heard.held),
+        *_reported(moment, "appeared", [change for change in reported if change[0] is None]),
+        *_reported(moment, "changed", [change for change in reported if None not in change]),
+        *_reported(moment, "gone", [change for change in reported if change[1] is None]),
+        *_reported(moment, "flapping", damped.held),
     ]
 
 
@@ -137,11 +137,11 @@ _WORDS: Mapping[Event, str] = {
     "appeared": "appeared",
     "changed": "changed",
     "gone": "went away",
-    "restless": "changed again and again; told next in an hour, or when it stays otherwise",
+    "flapping": "changed again and again; reported next in an hour, or when it stays as it is",
 }
 
 
-def _told(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Alert]:
+def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Alert]:
     """One alert for all of one kind: a thousand phantoms are one message."""
     if not pairs:
         return []
@@ -161,7 +161,7 @@ def _line(event: Event, was: Seen | None, one: Seen | None) -> str:
     if one is None:
         return in_words(was) if event == "gone" else f"{in_words(was)}; now equal"
     if was == one:
-        return f"{in_words(one)} (as told before)"
+        return f"{in_words(one)} (as reported before)"
     return f"{in_words(one)} (before: {_facts(was)})"
 
 

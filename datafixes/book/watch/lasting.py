@@ -20,9 +20,13 @@ def unknown_accounts(
         account: moment.still(before.get(account), why, moment.limits.unknown)
         for account, why in found.unknown.items()
     }
-    late = {account: away for account, away in now.items() if away.told and not _told(before.get(account))}
+    late = {
+        account: away for account, away in now.items() if away.reported and not _reported(before.get(account))
+    }
     well = {account: moment.well(away) for account, away in before.items() if account not in now}
-    back = {account: before[account] for account, away in well.items() if not away and before[account].told}
+    back = {
+        account: before[account] for account, away in well.items() if not away and before[account].reported
+    }
     now |= {account: away for account, away in well.items() if away}
     return now, [
         *_alerts(moment, "unknown", late, ("account of which nothing is known", "accounts of which nothing is known")),
@@ -35,8 +39,8 @@ def unsettled_positions(
 ) -> tuple[dict[Place, Away], list[Alert]]:
     """The positions that are not settled, and the alerts about those that are so for too long, or settled since.
 
-    One that became a difference is told as such, and not as settled. One that was told as a difference is told too:
-    while it is not settled, nobody hears how the difference grows.
+    One that became a difference is reported as such, and not as settled. One that was reported as a difference is
+    reported as unsettled too: meanwhile nobody sees how the difference grows.
 
     Args:
         before: those of the round before.
@@ -49,9 +53,11 @@ def unsettled_positions(
     now = {place: away for place, away in before.items() if place[0] in found.unknown}
     for place, why in unsettled.items():
         now[place] = moment.still(before.get(place), why, moment.limits.unsettled)
-    late = {place: away for place, away in now.items() if away.told and not _told(before.get(place))}
+    late = {place: away for place, away in now.items() if away.reported and not _reported(before.get(place))}
     over = {
-        place: away for place, away in before.items() if away.told and place not in now and place not in new
+        place: away
+        for place, away in before.items()
+        if away.reported and place not in now and place not in new
     }
     return now, [
         *_alerts(moment, "unsettled", late, ("position is not settled", "positions are not settled")),
@@ -59,8 +65,8 @@ def unsettled_positions(
     ]
 
 
-def _told(away: Away | None) -> bool:
-    return away is not None and away.told
+def _reported(away: Away | None) -> bool:
+    return away is not None and away.reported
 
 
 def _alerts(moment: Moment, event: Event, things: Mapping[Any, Away], words: tuple[str, str]) -> list[Alert]:

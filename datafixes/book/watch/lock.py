@@ -1,4 +1,4 @@
-"""One watch at a time with one state: two would tell everything twice, and each forget what the other told."""
+"""One watch at a time with one state: two would report everything twice, and each forget what the other reported."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The state while the job runs: read once, written after each thing that was told; and the job goes on without."""
+"""The state while the job runs: read once, written after each thing that was reported; and the job goes on without."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Memory:
         if wrong:
             aside = self._put_aside()
             self._say(
-                f"What was told before is not known: {wrong}{aside}. All present differences are told again."
+                f"What was reported before is not known: {wrong}{aside}. All present differences are reported again."
             )
         return state
 
@@ -48,7 +48,7 @@ class Memory:
             if self._writable:
                 why = error.strerror or str(error)
                 self._say(
-                    f"The state cannot be written to {self._path}: {why}. After a restart all is told again."
+                    f"The state cannot be written to {self._path}: {why}. After a restart all is reported again."
                 )
             self._writable = False
         else:

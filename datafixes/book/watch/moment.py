@@ -18,7 +18,7 @@ class Limits:
     Attributes:
         unknown: an account of which nothing is known.
         unsettled: a position that differs and is excused.
-        over: how long all must be well before a trouble that was told is over.
+        over: how long all must be well before a trouble that was reported is over.
     """
 
     unknown: dt.timedelta
@@ -67,13 +67,13 @@ class Moment:
         Args:
             before: what it was in the round before.
             why: what is wrong.
-            limit: how long that may last before it is told.
+            limit: how long that may last before it is reported.
         """
-        if before is not None and not before.told and self._is_over(before):
+        if before is not None and not before.reported and self._is_over(before):
             before = None
         since = self.since(before)
-        told = before is not None and before.told
-        return Away(since, why, told or self.now - since >= limit)
+        reported = before is not None and before.reported
+        return Away(since, why, reported or self.now - since >= limit)
 
     def well(self, before: Away) -> Away | None:
         """Something that is as it should be now, and was not lately: None where that is over.
@@ -87,8 +87,8 @@ class Moment:
     def _is_over(self, one: Away) -> bool:
         if one.well is None:
             return False
-        # What was not told yet needs no more than to be well for longer than it was not.
-        enough = self.limits.over if one.told else min(self.limits.over, 2 * (one.well - one.since))
+        # What was not reported yet needs no more than to be well for longer than it was not.
+        enough = self.limits.over if one.reported else min(self.limits.over, 2 * (one.well - one.since))
         return self.now - one.well >= enough
 
     def alert(

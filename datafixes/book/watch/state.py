@@ -1,4 +1,4 @@
-"""What the watch remembers between rounds: a file that can be lost, and then the present differences are told again."""
+"""What the watch remembers between rounds: a file. Without it, the present differences are reported again."""
 
 import datetime as dt
 import errno
@@ -67,31 +67,31 @@ class Away:
     Attributes:
         since: since when.
         why: what is wrong, in one line.
-        told: whether there was an alert.
+        reported: whether there was an alert.
         well: since when it is as it should be, without being over yet.
     """
 
     since: dt.datetime
     why: str
-    told: bool = False
+    reported: bool = False
     well: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
-class Restless:
+class Flapping:
     """A position whose difference changed lately.
 
     Attributes:
-        times: when that was told, within the last hour; of one that is held back, the last time.
+        times: when that was reported, within the last hour; of one that is held back, the last time.
         since: since when it is as it is.
-        held: whether it changed so often that it is not told.
-        told: what was told of it last.
+        held: whether it changed so often that it is not reported.
+        reported: what was reported of it last.
     """
 
     times: tuple[dt.datetime, ...]
     since: dt.datetime
     held: bool = False
-    told: Seen | None = None
+    reported: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class State:
         waiting: by name of a sink, alerts that it has not taken.
         fresh: nothing was remembered: since when something is so cannot be known.
         unsettled: the positions that are not settled.
-        restless: the positions that changed lately.
+        flapping: the positions that changed lately.
     """
 
     seen: tuple[Seen, ...] = ()
@@ -114,7 +114,7 @@ class State:
     waiting: Mapping[str, tuple[Alert, ...]] = field(default_factory=dict)
     fresh: bool = False
     unsettled: Mapping[Place, Away] = field(default_factory=dict)
-    restless: Mapping[Place, Restless] = field(default_factory=dict)
+    flapping: Mapping[Place, Flapping] = field(default_factory=dict)
 
 
 def read_state(path: Path) -> tuple[State, str]:
@@ -135,7 +135,7 @@ def read_state(path: Path) -> tuple[State, str]:
 
 
 def _why_not_ours(path: Path) -> str:
-    """Why a file is not to be believed: it could say that everything was told already."""
+    """Why a file is not to be believed: it could say that everything was reported already."""
     if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
         return "is no regular file"
     # Only where everybody may put files: on volumes they seem to belong to many a user.
@@ -194,7 +194,7 @@ def default_path(settings: BookSettings, environment: Mapping[str, str]) -> Path
     if os.path.isabs(home) and os.access(home, os.W_OK):
         return Path(home, ".cache", "datafixes", file)
     shared = Path(tempfile.gettempdir(), f"datafixes-{os.getuid()}")
-    # Somebody else's directory of that name could tell us that everything was told already.
+    # Somebody else's directory of that name could say that everything was reported already.
     is_ours = not os.path.lexists(shared) or os.lstat(shared).st_uid == os.getuid()
     return (shared if is_ours else Path(tempfile.mkdtemp(prefix="datafixes-"))) / file
 
@@ -209,9 +209,9 @@ def _value(state: State) -> dict[str, Any]:
             {"account": account, "symbol": symbol, **_away_value(away)}
             for (account, symbol), away in state.unsettled.items()
         ],
-        "restless": [
-            {"account": account, "symbol": symbol, **_restless_value(one)}
-            for (account, symbol), one in state.restless.items()
+        "flapping": [
+            {"account": account, "symbol": symbol, **_flapping_value(one)}
+            for (account, symbol), one in state.flapping.items()
         ],
         "waiting": {
             name: [_alert_value(alert) for alert in alerts] for name, alerts in state.waiting.items()
@@ -224,16 +224,16 @@ def _alert_value(alert: Alert) -> dict[str, Any]:
 
 
 def _away_value(away: Away) -> dict[str, Any]:
-    value = {"since": away.since.isoformat(), "why": away.why, "told": away.told}
+    value = {"since": away.since.isoformat(), "why": away.why, "reported": away.reported}
     return value if away.well is None else {**value, "well": away.well.isoformat()}
 
 
-def _restless_value(one: Restless) -> dict[str, Any]:
+def _flapping_value(one: Flapping) -> dict[str, Any]:
     return {
         "times": [time.isoformat() for time in one.times],
         "since": one.since.isoformat(),
         "held": one.held,
-        "told": None if one.told is None else asdict(one.told),
+        "reported": None if one.reported is None else asdict(one.reported),
     }
 
 
@@ -246,7 +246,7 @@ def _state(value: Mapping[str, Any]) -> State:
         {name: tuple(map(Alert.from_json, alerts)) for name, alerts in value["waiting"].items()},
         # Files of before do not have it.
         unsettled={_place(one): _away(one) for one in value.get("unsettled", ())},
-        restless={_place(one): _restless(one) for one in value.get("restless", ())},
+        flapping={_place(one): _flapping(one) for one in value.get("flapping", ())},
     )
 
 
@@ -262,20 +262,23 @@ def _seen(value: Mapping[str, Any]) -> Seen:
     return one
 
 
-def _restless(value: Mapping[str, Any]) -> Restless:
-    told = value["told"]
-    return Restless(
+def _flapping(value: Mapping[str, Any]) -> Flapping:
+    reported = value["reported"]
+    return Flapping(
         tuple(map(_time, value["times"])),
         _time(value["since"]),
         bool(value["held"]),
-        None if told is None else _seen(told),
+        None if reported is None else _seen(reported),
     )
 
 
 def _away(value: Mapping[str, Any]) -> Away:
     well = value.get("well")
     return Away(
-        _time(value["since"]), str(value["why"]), bool(value["told"]), None if well is None else _time(well)
+        _time(value["since"]),
+        str(value["why"]),
+        bool(value["reported"]),
+        None if well is None else _time(well),
     )
 
 

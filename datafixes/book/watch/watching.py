@@ -1,4 +1,4 @@
-"""The job: look, tell what is new, remember it, wait; and go on whatever happens."""
+"""The job: compare, report what is new, remember it, wait; and go on whatever happens."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sqlalchemy.exc import ArgumentError
 from datafixes.book.alerts.sinks import Sinks
 from datafixes.book.settings import BookSettings
 from datafixes.book.watch.changes import Failure, Look, after_round
-from datafixes.book.watch.ending import Ending
-from datafixes.book.watch.eyes import Blind, Eyes, TooLate
 from datafixes.book.watch.lock import alone_with
 from datafixes.book.watch.memory import Memory
 from datafixes.book.watch.moment import Limits, Moment
+from datafixes.book.watch.poller import GaveUp, Poller, TimedOut
+from datafixes.book.watch.signals import SignalHandler
 from datafixes.book.watch.state import Seen, State
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datafixes.book.compare.reconciling import Reconciliation
 
 _LONGEST_REASON = 500
-_LONGEST_TELLING = 60.0
+_LONGEST_REPORTING = 60.0
 """Seconds."""
 _TRIES = 5
 
@@ -63,10 +63,10 @@ class Job:
         path: where the state is kept.
         limits: what counts as long.
         source: which book and which broker.
-        hide: makes a text fit to be told.
+        hide: makes a text fit to be reported.
         say: takes a line about how it goes.
         clock: the time.
-        ending: how somebody asks it to end.
+        signals: whether SIGTERM asks it to end.
     """
 
     look: Callable[[], Look]
@@ -77,7 +77,7 @@ class Job:
     hide: Callable[[str], str]
     say: Callable[[str], None]
     clock: Clock = Clock()
-    ending: Ending = field(default_factory=Ending)
+    signals: SignalHandler = field(default_factory=SignalHandler)
 
 
 def look_once(job: Job) -> Look | Failure:
@@ -90,14 +90,14 @@ def look_once(job: Job) -> Look | Failure:
     with alone_with(job.path, job.say, lambda: _waited(job) and next(tries, None) is not None):
         memory = Memory(job.path, job.say)
         state = memory.read()
-        found = _found(job, Eyes(job.look, job.ending, job.clock.seconds))
+        found = _found(job, Poller(job.look, job.signals, job.clock.seconds))
         limits = job.limits.without_memory() if state.fresh else job.limits
-        _tell(job, memory, _after(job, state, found, limits), _LONGEST_TELLING)
+        _report(job, memory, _after(job, state, found, limits), _LONGEST_REPORTING)
         return found
 
 
 def keep_looking(job: Job, every: float) -> None:
-    """Round after round, until something like `Ended` is raised, or `Blind`.
+    """Round after round, until something like `Terminated` is raised, or `GaveUp`.
 
     Where another watch has the state, this one stands by, and takes over when that one ends: so a service can be
     deployed anew.
@@ -107,43 +107,43 @@ def keep_looking(job: Job, every: float) -> None:
         every: seconds from the beginning of a round to the next; a round that takes longer leaves some out.
     """
     with alone_with(job.path, job.say, _standing_by(job)):
-        memory, eyes = Memory(job.path, job.say), Eyes(job.look, job.ending, job.clock.seconds)
+        memory, poller = Memory(job.path, job.say), Poller(job.look, job.signals, job.clock.seconds)
         state = memory.read()
         while True:
             began = job.clock.seconds()
-            after = _after(job, state, _found(job, eyes), job.limits)
-            state = _tell(job, memory, after, min(_LONGEST_TELLING, every / 2))
-            with job.ending.interruptible():
+            after = _after(job, state, _found(job, poller), job.limits)
+            state = _report(job, memory, after, min(_LONGEST_REPORTING, every / 2))
+            with job.signals.interruptible():
                 job.clock.wait(every - (job.clock.seconds() - began) % every)
 
 
 def _waited(job: Job) -> bool:
-    with job.ending.interruptible():
+    with job.signals.interruptible():
         job.clock.wait(1)
     return True
 
 
 def _standing_by(job: Job) -> Callable[[], bool]:
-    told = False
+    reported = False
 
     def again() -> bool:
-        nonlocal told
-        if not told:
+        nonlocal reported
+        if not reported:
             job.say(f"Another watch is at work with {job.path}. This one waits until it ends.")
-            told = True
+            reported = True
         return _waited(job)
 
     return again
 
 
 def _after(job: Job, state: State, found: Look | Failure, limits: Limits) -> State:
-    """What is so after a round, with what is to be told."""
+    """What is so after a round, with what is to be reported."""
     after, alerts = after_round(state, found, Moment(job.clock.now(), limits, job.source))
     job.say(_summary(found))
     return replace(after, waiting=job.sinks.queued(alerts, state.waiting), fresh=False)
 
 
-def _tell(job: Job, memory: Memory, state: State, seconds: float) -> State:
+def _report(job: Job, memory: Memory, state: State, seconds: float) -> State:
     """Deliver for so many seconds, or until the end is asked for; what is left waits for the next round.
 
     Each alert that went out is remembered before the next one goes. Each sink has an attempt in any case: a slow one
@@ -156,19 +156,19 @@ def _tell(job: Job, memory: Memory, state: State, seconds: float) -> State:
         if left != state.waiting:
             state = replace(state, waiting=left)
             memory.keep(state)
-        if job.ending.asked or (number >= attempts and job.clock.seconds() >= until):
+        if job.signals.asked or (number >= attempts and job.clock.seconds() >= until):
             break
     return state
 
 
-def _found(job: Job, eyes: Eyes) -> Look | Failure:
-    """What one round finds, fit to be told."""
+def _found(job: Job, poller: Poller) -> Look | Failure:
+    """What one round finds, fit to be reported."""
     hide = job.hide
     try:
-        found = eyes.look()
-    except TooLate as error:
+        found = poller.poll()
+    except TimedOut as error:
         return Failure(str(error))
-    except Blind:
+    except GaveUp:
         raise
     except DatafixError as error:
         return Failure(hide(error.one_line())[:_LONGEST_REASON])

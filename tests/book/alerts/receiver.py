@@ -1,4 +1,4 @@
-"""A webhook on this machine: answers as it is told, and keeps what it got."""
+"""A webhook on this machine: answers as it is reported, and keeps what it got."""
 
 import json
 import threading

@@ -70,10 +70,10 @@ def test_ten_thousand_differences_fit_where_alerts_go() -> None:
 def test_texts_of_others_neither_turn_a_line_round_nor_break_it() -> None:
     line = "large\x1b[2J \u202eMOCQ\r\n: phantom \ud83d " + "x" * 1000
     alert = Alert("appeared", "one", AT, "", (line,), ({"now": {"account": "a\ud83d", "rows": (1,)}},))
-    [told] = alert.as_json()["lines"]
-    assert told == alert.text().splitlines()[1]
-    assert told.startswith("large [2J MOCQ : phantom xxx")
-    assert len(told) == 500
+    [reported] = alert.as_json()["lines"]
+    assert reported == alert.text().splitlines()[1]
+    assert reported.startswith("large [2J MOCQ : phantom xxx")
+    assert len(reported) == 500
     assert alert.text().encode()
     assert alert.as_json()["facts"] == [{"now": {"account": "a?", "rows": (1,)}}]
 

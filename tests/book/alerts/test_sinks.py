@@ -1,4 +1,4 @@
-"""All sinks together: a broken one stops nothing, is told of once, and gets later what it missed."""
+"""All sinks together: a broken one stops nothing, is reported of once, and gets later what it missed."""
 
 import datetime as dt
 import json
@@ -35,7 +35,7 @@ def alerts(*titles: str) -> list[Alert]:
     return [Alert("appeared", title, dt.datetime(2026, 2, 3, tzinfo=dt.UTC)) for title in titles]
 
 
-def told(sinks: Sinks, new: list[Alert], waiting: Waiting) -> Waiting:
+def reported(sinks: Sinks, new: list[Alert], waiting: Waiting) -> Waiting:
     """A round without a limit."""
     waiting = sinks.queued(new, waiting)
     return [waiting, *sinks.deliver(waiting)][-1]
@@ -50,9 +50,9 @@ def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:
     good, bad = Kept("log"), Kept("webhook", broken=True)
     hide = hiding(settings(alert_webhook=WEBHOOK, url="postgresql://ops:D0SECRET@db/book"))
     sinks = Sinks([bad, good], said.append, hide)
-    waiting = told(sinks, alerts("1", "2"), {})
-    waiting = told(sinks, alerts("3"), waiting)
-    waiting = told(sinks, [], waiting)
+    waiting = reported(sinks, alerts("1", "2"), {})
+    waiting = reported(sinks, alerts("3"), waiting)
+    waiting = reported(sinks, [], waiting)
     assert good.taken == ["1", "2", "3"]
     assert [alert.title for alert in waiting["webhook"]] == ["1", "2", "3"]
     assert set(waiting) == {"webhook"}
@@ -60,22 +60,22 @@ def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:
     assert said[0].startswith("The webhook does not take alerts: no way to")
     assert "SECRET" not in said[0]
     bad.broken = False
-    assert told(sinks, alerts("4"), waiting) == {}
+    assert reported(sinks, alerts("4"), waiting) == {}
     assert bad.taken == ["1", "2", "3", "4"]
     assert said[1:] == ["The webhook takes alerts again."]
     bad.broken = True
-    told(sinks, alerts("5"), {})
+    reported(sinks, alerts("5"), {})
     assert len(said) == 3
 
 
 def test_no_more_is_kept_than_somebody_would_read() -> None:
     sinks = Sinks([Kept("webhook", broken=True)], lambda _: None, str)
-    waiting = told(sinks, alerts(*map(str, range(MOST_WAITING + 5))), {})
+    waiting = reported(sinks, alerts(*map(str, range(MOST_WAITING + 5))), {})
     assert [alert.title for alert in waiting["webhook"]] == [str(n) for n in range(5, MOST_WAITING + 5)]
 
 
 def test_what_waits_for_a_sink_that_is_gone_is_let_go() -> None:
-    assert told(Sinks([Kept("log")], lambda _: None, str), [], {"webhook": tuple(alerts("1"))}) == {}
+    assert reported(Sinks([Kept("log")], lambda _: None, str), [], {"webhook": tuple(alerts("1"))}) == {}
 
 
 def test_the_settings_say_which_there_are() -> None:
@@ -95,11 +95,11 @@ def test_a_topic_that_is_none_is_a_matter_of_settings(topic: str) -> None:
 
 def test_the_password_of_the_database_and_the_webhook_are_hidden_wherever_they_are() -> None:
     hide = hiding(settings(alert_webhook=WEBHOOK, url="postgresql://ops:D0%40SECRET@db/book"))
-    told = hide(
+    reported = hide(
         "password D0@SECRET or D0%40SECRET of db,\n at services/T0SECRET/x with key=K0SECRET and P0SECRET"
     )
-    assert "SECRET" not in told
-    assert "\n" not in told
+    assert "SECRET" not in reported
+    assert "\n" not in reported
     assert hiding(settings())("nothing to hide") == "nothing to hide"
 
 
@@ -132,8 +132,8 @@ def test_a_sink_that_takes_too_long_holds_up_no_other_and_is_told_nothing_twice(
     said: list[str] = []
     slow, good = Slow(), Kept("log")
     sinks = Sinks([slow, good], said.append, str, limit=0.1)
-    waiting = told(sinks, alerts("1", "2"), {})
-    waiting = told(sinks, alerts("3"), waiting)
+    waiting = reported(sinks, alerts("1", "2"), {})
+    waiting = reported(sinks, alerts("3"), waiting)
     assert good.taken == ["1", "2", "3"]
     assert [alert.title for alert in waiting["slow"]] == ["1", "2", "3"]
     assert said == [
@@ -143,30 +143,30 @@ def test_a_sink_that_takes_too_long_holds_up_no_other_and_is_told_nothing_twice(
     slow.may.set()
     while not slow.taken:
         threading.Event().wait(0.01)
-    assert told(sinks, [], waiting) == {}
+    assert reported(sinks, [], waiting) == {}
     assert slow.taken == ["1", "2", "3"]
 
 
 def test_what_failed_after_all_is_sent_again() -> None:
     slow = Slow(fails=True)
     sinks = Sinks([slow], lambda _: None, str, limit=0.1)
-    waiting = told(sinks, alerts("1"), {})
+    waiting = reported(sinks, alerts("1"), {})
     slow.may.set()
     threading.Event().wait(0.2)
     slow.fails = False
-    assert told(sinks, [], waiting) == {}
+    assert reported(sinks, [], waiting) == {}
     assert slow.taken == ["1"]
 
 
 def test_an_alert_that_arrived_late_and_waits_no_more_takes_no_other_with_it() -> None:
     slow = Slow()
     sinks = Sinks([slow], lambda _: None, str, limit=0.1)
-    waiting = told(sinks, alerts("late"), {})
-    waiting = told(sinks, alerts(*map(str, range(MOST_WAITING))), waiting)
+    waiting = reported(sinks, alerts("late"), {})
+    waiting = reported(sinks, alerts(*map(str, range(MOST_WAITING))), waiting)
     slow.may.set()
     while not slow.taken:
         threading.Event().wait(0.01)
-    assert told(sinks, [], waiting) == {}
+    assert reported(sinks, [], waiting) == {}
     assert slow.taken == ["late", *map(str, range(MOST_WAITING))]
 
 
@@ -189,7 +189,7 @@ def test_what_is_refused_is_sent_in_short_and_what_is_refused_then_too_blocks_no
     strict, good = Strict(never=("never",)), Kept("log")
     [long, *others] = alerts("long", "never", "short")
     long = replace(long, lines=("a",) * 1500, facts=({"why": "a"},) * 1500)
-    assert told(Sinks([strict, good], said.append, str), [long, *others], {}) == {}
+    assert reported(Sinks([strict, good], said.append, str), [long, *others], {}) == {}
     assert good.taken == ["long", "never", "short"]
     assert [alert.title for alert in strict.taken] == ["long", "short"]
     assert strict.taken[0].text().splitlines()[:3] == [
@@ -218,7 +218,7 @@ def test_what_got_no_answer_is_sent_once_more_also_after_a_restart_and_not_for_e
 
     waiting: Waiting = {}
     for new in (alerts("1", "2"), [], [], [], [], []):
-        waiting = told(Sinks([Mute()], said.append, str), new, waiting)
+        waiting = reported(Sinks([Mute()], said.append, str), new, waiting)
         kept = {
             name: json.loads(
                 json.dumps([{**alert.as_json(), "unanswered": alert.unanswered} for alert in queue])
@@ -228,7 +228,7 @@ def test_what_got_no_answer_is_sent_once_more_also_after_a_restart_and_not_for_e
         waiting = {name: tuple(map(Alert.from_json, queue)) for name, queue in kept.items()}
     assert sent == ["1", "1", "2", "2"]
     assert [line for line in said if "twice" in line] == [
-        f"The webhook got an alert twice and did not answer. It counts as told: {n}" for n in (1, 2)
+        f"The webhook got an alert twice and did not answer. It counts as reported: {n}" for n in (1, 2)
     ]
 
 

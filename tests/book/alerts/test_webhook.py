@@ -1,4 +1,4 @@
-"""The webhook: what it is sent, when it is asked again, and that its URL is told to nobody."""
+"""The webhook: what it is sent, when it is asked again, and that its URL is reported to nobody."""
 
 import datetime as dt
 import json

@@ -6,6 +6,7 @@ written otherwise, and one that is no text; under a name that could be a ticker,
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from datafixes.book.broker.file_broker import FileBroker
 from datafixes.book.broker.protocol import NoAnswer
 from datafixes.book.positions.position import Known, Unknown
 from datafixes.book.positions.symbols import parse_symbol
-from tests.book.books import REAL, Trader, new_row, trader
+from tests.book.books import REAL, ROOT, Trader, new_row, trader
 from tests.book.broker.alpaca_server import Alpaca, Row, accounts, fill, order, position, running
 from tests.cli.commands import answer, datafixes
 from tests.projects import Ran
@@ -313,8 +314,8 @@ def test_a_setting_that_means_nothing_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "held.csv").write_text("account,symbol,quantity\n")
-    (tmp_path / "migrations/versions").mkdir(parents=True)
-    (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
+    (tmp_path / "alembic/versions").mkdir(parents=True)
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
     ran = datafixes(
         None, "-x", "url=postgresql://127.0.0.1:1/none", "-x", "broker=file:held.csv", "-x", f"broker_ignore={given}",
         *command,
@@ -364,7 +365,7 @@ def test_a_file_that_says_what_a_row_is_in_is_believed(tmp_path: Path, kind: str
     assert large.why.endswith("(to leave it out: broker_ignore=large:KLAR)")
     answer = FileBroker(path, ignored={"large": {"KLAR"}}).positions("large", since=LONG_AGO)
     assert isinstance(answer, Known)
-    assert (len(answer.positions), answer.left_out["KLAR"].told) == (3, "10")
+    assert (len(answer.positions), answer.left_out["KLAR"].words) == (3, "10")
 
 
 @pytest.mark.parametrize(

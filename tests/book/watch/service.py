@@ -1,4 +1,4 @@
-"""``datafixes watch`` as a process of its own, heard line by line."""
+"""``datafixes watch`` as a process of its own, read line by line."""
 
 import json
 import os
@@ -53,7 +53,7 @@ class Service:
             time.sleep(0.05)
 
     def ended(self, seconds: float = 30) -> tuple[int, list[str]]:
-        """The exit code, and the alerts that nobody has heard yet."""
+        """The exit code, and the alerts that nobody has read yet."""
         code = self.process.wait(seconds)
         for reader, stream in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
             reader.join(10)

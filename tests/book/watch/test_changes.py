@@ -74,7 +74,7 @@ def test_a_position_in_the_wrong_account_stays_one_while_one_of_the_two_is_unkno
     ):
         assert story.events(half) == []
         assert story.events(Comparison((moved(),))) == []
-    # What is certain is told all the same.
+    # What is certain is reported all the same.
     assert story.events(unknown("tiny", differences=(phantom("large", "QCOM", 16, 41),))) == ["changed"]
 
 
@@ -114,7 +114,7 @@ def test_whatever_happens_the_alerts_add_up_to_what_is() -> None:
     chance = random.Random(5)
     places = [(account, symbol) for account in ("large", "tiny") for symbol in ("QCOM", "SPY", "NOW")]
     for _ in range(200):
-        story, told, found, was_last = Story(), set(), list[Difference](), False
+        story, reported, found, was_last = Story(), set(), list[Difference](), False
         for last in (*[False] * 12, *[True] * 17):
             found = (
                 found
@@ -128,10 +128,10 @@ def test_whatever_happens_the_alerts_add_up_to_what_is() -> None:
                 continue
             known = tuple(one for one in found if one.account not in away)
             for alert in story.round(unknown(*away, differences=known)):
-                for fact in alert.facts if alert.event in ("appeared", "changed", "gone", "restless") else ():
-                    told.discard(_key(fact["before"]))
-                    told.add(_key(fact["now"]))
-        assert told - {None} == {(one.account, str(one.symbol), one.rows) for one in found}
+                for fact in alert.facts if alert.event in ("appeared", "changed", "gone", "flapping") else ():
+                    reported.discard(_key(fact["before"]))
+                    reported.add(_key(fact["now"]))
+        assert reported - {None} == {(one.account, str(one.symbol), one.rows) for one in found}
 
 
 def _key(fact: dict[str, object] | None) -> object:

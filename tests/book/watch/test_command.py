@@ -53,7 +53,7 @@ def test_the_phantoms_are_told_once_and_when_they_are_gone(project: Project, tmp
 
 
 def test_what_is_not_known_is_exit_code_1(project: Project, tmp_path: Path) -> None:
-    # Without a memory it is told at once; "0" is no limit.
+    # Without a memory it is reported at once; "0" is no limit.
     none = f"file:{tmp_path / 'none.csv'}"
     never = once(project, tmp_path, broker=none, unknown_limit="0")
     assert (never.code, events(never)) == (1, [])
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_said_and_no_alert(project: Project, tmp_path: Path)
     assert events(held_too("KLAR")) == ["appeared"]
     project.database.execute("UPDATE active_positions SET quantity = 0 WHERE id = 30")
     assert events(held_too("KLAR")) == ["appeared"]
-    # It did not go away, and is not told as if it had.
+    # It did not go away, and is not reported as if it had.
     ran = held_too("KLAR", broker_ignore="large:klar,large:SPY")
     assert (ran.code, ran.out) == (0, "")
     assert "not compared: large KLAR (3), not compared: large SPY (2; in the book too: row 30)" in ran.err
@@ -125,6 +125,6 @@ def test_sigterm_ends_the_service_cleanly(project: Project, tmp_path: Path) -> N
         process.kill()
     assert json.loads(line)["event"] == "appeared"
     assert (process.returncode, out) == (0, "")
-    assert err.splitlines()[-1].endswith("Ended by SIGTERM.")
+    assert err.splitlines()[-1].endswith("Terminated by SIGTERM.")
     assert len(json.loads(state.read_text("utf-8"))["seen"]) == 7
     assert sorted(os.listdir(tmp_path)) == ["held.csv", "watch.json", "watch.json.lock"]

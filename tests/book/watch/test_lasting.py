@@ -1,4 +1,4 @@
-"""What lasts too long is told once, and when it is over."""
+"""What lasts too long is reported once, and when it is over."""
 
 import datetime as dt
 from dataclasses import replace
@@ -29,12 +29,12 @@ def test_an_account_that_is_unknown_for_too_long_is_told_once_and_when_it_is_bac
 @pytest.mark.parametrize(("away", "there"), [(2, 1), (4, 1), (1, 1), (20, 14)])
 def test_an_account_that_comes_and_goes_is_told_once(away: int, there: int) -> None:
     story = Story()
-    told = [
+    reported = [
         event
         for n in range(720)
         for event in story.events(unknown("large") if n % (away + there) < away else NOTHING)
     ]
-    assert told == ["unknown"]
+    assert reported == ["unknown"]
     assert [event for _ in range(20) for event in story.events(NOTHING)] == ["known"]
     assert not story.state.unknown
 
@@ -107,7 +107,7 @@ def test_what_becomes_a_difference_is_told_as_one_and_not_as_settled() -> None:
     for _ in range(16):
         story.round(unsettled())
     assert story.events(Comparison((phantom(),))) == ["appeared"]
-    # A told difference whose position is touched for too long may grow, and nobody hears of it.
+    # A reported difference whose position is touched for too long may grow, and nobody hears of it.
     assert [event for _ in range(60) for event in story.events(unsettled())] == ["unsettled"]
     assert story.events(NOTHING) == ["gone", "settled"]
     # Also where the difference is about two accounts.

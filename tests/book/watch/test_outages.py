@@ -78,10 +78,10 @@ def _the_broker_goes_and_comes(alpaca: Alpaca, service: Service) -> None:
 
 
 def _nothing_secret(service: Service, state: Path) -> None:
-    told = json.dumps(service.alerts) + "".join(service.said) + state.read_text("utf-8")
+    reported = json.dumps(service.alerts) + "".join(service.said) + state.read_text("utf-8")
     assert [alert["event"] for alert in service.alerts] == [
         "appeared", "failed", "recovered", "unknown", "known",
     ]  # fmt: skip
-    assert "HIDDEN" not in told
-    assert "PKLARGE" not in told
-    assert "Traceback" not in told
+    assert "HIDDEN" not in reported
+    assert "PKLARGE" not in reported
+    assert "Traceback" not in reported

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datafixes.book.alerts.alert import Alert
-from datafixes.book.watch.state import Away, Restless, Seen, State, default_path, read_state, write_state
+from datafixes.book.watch.state import Away, Flapping, Seen, State, default_path, read_state, write_state
 from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
@@ -20,9 +20,9 @@ STATE = State(
     Away(AT, "the database does not answer", True),
     {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",), left_out=7, unanswered=True),)},
     unsettled={("large", "SPY"): Away(AT, "an order is in flight", True)},
-    restless={
-        ("large", "NOW"): Restless((AT, AT), AT, True, Seen("large", "NOW", "phantom", (2,), "5", "0")),
-        ("tiny", "NOW"): Restless((AT,), AT),
+    flapping={
+        ("large", "NOW"): Flapping((AT, AT), AT, True, Seen("large", "NOW", "phantom", (2,), "5", "0")),
+        ("tiny", "NOW"): Flapping((AT,), AT),
     },
 )
 
@@ -44,7 +44,7 @@ def test_a_file_that_is_not_there_is_in_order(tmp_path: Path) -> None:
     [
         "", "{", "[]", "7", "null", '{"version": 2}', '{"version": 1}', "\ufeff{}",
         json.dumps({"version": 1, "seen": [{"account": 1}], "unknown": {}, "failing": None, "waiting": {}}),
-        json.dumps({"version": 1, "seen": [], "unknown": {"a": {"since": "2026-02-03", "why": "", "told": False}}, "failing": None, "waiting": {}}),
+        json.dumps({"version": 1, "seen": [], "unknown": {"a": {"since": "2026-02-03", "why": "", "reported": False}}, "failing": None, "waiting": {}}),
         json.dumps({"version": 1, "seen": [], "unknown": {}, "failing": None, "waiting": {"log": [{"event": "new"}]}}),
     ],
 )  # fmt: skip
@@ -62,7 +62,7 @@ def test_a_spoiled_file_is_as_good_as_none_and_is_told(tmp_path: Path, text: str
         (("seen", 0, "account"), None),
         (("seen", 0, "elsewhere"), [1]),
         (("seen", 0, "rows"), ["16"]),
-        (("restless", 0, "told", "symbol"), None),
+        (("flapping", 0, "reported", "symbol"), None),
         (("waiting", "webhook", 0, "at"), "9999-12-31T23:59:59-12:00"),
         (("waiting", "webhook", 0, "left_out"), 1e400),
         (("unknown", "tiny", "since"), "0001-01-01T00:00:00+12:00"),
@@ -130,11 +130,11 @@ def test_a_file_of_before_is_read_without_what_it_does_not_know(tmp_path: Path) 
     path = tmp_path / "watch.json"
     write_state(path, STATE)
     value = json.loads(path.read_text("utf-8"))
-    del value["unsettled"], value["restless"]
+    del value["unsettled"], value["flapping"]
     del value["waiting"]["webhook"][0]["left_out"], value["waiting"]["webhook"][0]["unanswered"]
     path.write_text(json.dumps(value), "utf-8")
     alert = replace(STATE.waiting["webhook"][0], left_out=0, unanswered=False)
-    assert read_state(path) == (replace(STATE, unsettled={}, restless={}, waiting={"webhook": (alert,)}), "")
+    assert read_state(path) == (replace(STATE, unsettled={}, flapping={}, waiting={"webhook": (alert,)}), "")
 
 
 def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path: Path) -> None:

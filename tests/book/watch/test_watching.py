@@ -27,7 +27,7 @@ def program_error() -> Look:
 def test_an_hour_without_a_database_is_two_alerts(tmp_path: Path) -> None:
     here = world(tmp_path, FOUND, *[database_away] * 12, *[FOUND] * 5)
     here.run()
-    assert here.told == [(0, "appeared"), (300, "failed"), (16 * 300, "recovered")]
+    assert here.reported == [(0, "appeared"), (300, "failed"), (16 * 300, "recovered")]
     assert here.looks == [300 * n for n in range(19)]
     failed = "Failed: The database does not answer: postgresql://ops:***@db/book, refused. Wait."
     assert here.said.count(failed) == 12
@@ -36,13 +36,13 @@ def test_an_hour_without_a_database_is_two_alerts(tmp_path: Path) -> None:
 def test_an_hour_without_a_broker_is_told_after_the_limit(tmp_path: Path) -> None:
     here = world(tmp_path, FOUND, *[AWAY] * 12, *[FOUND] * 5)
     here.run()
-    assert here.told == [(0, "appeared"), (4 * 300, "unknown"), (16 * 300, "known")]
+    assert here.reported == [(0, "appeared"), (4 * 300, "unknown"), (16 * 300, "known")]
 
 
 def test_a_program_error_does_not_end_it_either(tmp_path: Path) -> None:
     here = world(tmp_path, program_error, *[FOUND] * 4)
     here.run()
-    assert [event for _, event in here.told] == ["failed", "appeared", "recovered"]
+    assert [event for _, event in here.reported] == ["failed", "appeared", "recovered"]
     assert "HIDDEN" not in "".join(here.said).replace("ZeroDivisionError: HIDDEN at", "")
 
 
@@ -57,30 +57,30 @@ def test_a_broken_sink_gets_later_what_it_missed_also_after_a_restart(tmp_path: 
     here = world(tmp_path, FOUND, Look(Comparison(())))
     here.sink_broken = True
     here.run()
-    assert here.told == []
+    assert here.reported == []
     assert sum("does not take alerts" in line for line in here.said) == 1
     again = world(tmp_path, Look(Comparison(())))
     again.run()
-    assert [event for _, event in again.told] == ["appeared", "gone"]
+    assert [event for _, event in again.reported] == ["appeared", "gone"]
 
 
 def test_after_a_restart_nothing_is_told_twice_and_without_the_file_all_is_told_again(tmp_path: Path) -> None:
     world(tmp_path, FOUND).run()
     again = world(tmp_path, FOUND)
     again.run()
-    assert again.told == []
+    assert again.reported == []
     again.path.write_text("{", "utf-8")
     lost = world(tmp_path, FOUND)
     lost.run()
-    assert [event for _, event in lost.told] == ["appeared"]
-    assert "What was told before is not known" in lost.said[0]
+    assert [event for _, event in lost.reported] == ["appeared"]
+    assert "What was reported before is not known" in lost.said[0]
 
 
 def test_a_state_that_cannot_be_written_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     here = replace(world(tmp_path, FOUND, FOUND, FOUND), path=tmp_path / "file" / "watch.json")
     here.run()
-    assert [event for _, event in here.told] == ["appeared"]
+    assert [event for _, event in here.reported] == ["appeared"]
     assert sum("cannot be written" in line for line in here.said) == 1
 
 
@@ -88,18 +88,18 @@ def test_once_looks_once(tmp_path: Path) -> None:
     here = world(tmp_path, FOUND, FOUND)
     assert look_once(here.job) == FOUND
     assert here.looks == [0]
-    assert [event for _, event in here.told] == ["appeared"]
+    assert [event for _, event in here.reported] == ["appeared"]
     look_once(here.job)
-    assert len(here.told) == 1
+    assert len(here.reported) == 1
     assert isinstance(look_once(world(tmp_path, database_away).job), Failure)
 
 
 def test_once_without_a_memory_tells_at_once_what_is_unknown(tmp_path: Path) -> None:
     here = world(tmp_path, AWAY, AWAY)
     look_once(here.job)
-    assert [event for _, event in here.told] == ["unknown"]
+    assert [event for _, event in here.reported] == ["unknown"]
     look_once(here.job)
-    assert len(here.told) == 1
+    assert len(here.reported) == 1
 
 
 def test_the_state_holds_no_secret(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from datafixes.book.alerts.sinks import Sinks, hiding
 from datafixes.book.positions.position import Comparison, Difference
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.watch.changes import Look
-from datafixes.book.watch.ending import Ended, Ending
 from datafixes.book.watch.moment import Limits
+from datafixes.book.watch.signals import SignalHandler, Terminated
 from datafixes.book.watch.watching import Clock, Job, keep_looking, source_of
 from tests.book.settings import book_settings
 
@@ -33,11 +33,11 @@ class World:
     seconds: float = 0.0
     looks: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    told: list[tuple[float, str]] = field(default_factory=list)
+    reported: list[tuple[float, str]] = field(default_factory=list)
     slow: float = 0.0
     sink_broken: bool = False
     name: str = "webhook"
-    ending: Ending = field(default_factory=Ending)
+    signals: SignalHandler = field(default_factory=SignalHandler)
     sending: Callable[[Alert], None] = lambda _: None
     patience: float = 15.0
 
@@ -46,14 +46,14 @@ class World:
         self.seconds += self.slow
         one = next(self.rounds, None)
         if one is None:
-            raise Ended
+            raise Terminated
         return one() if callable(one) else one
 
     def send(self, alert: Alert) -> None:
         if self.sink_broken:
             raise OSError("no way")
         self.sending(alert)
-        self.told.append((self.seconds, alert.event))
+        self.reported.append((self.seconds, alert.event))
 
     def wait(self, seconds: float) -> None:
         self.seconds += seconds
@@ -68,11 +68,11 @@ class World:
         sinks = Sinks([self], self.said.append, hide, self.patience)
         limits = Limits(dt.timedelta(minutes=15), dt.timedelta(minutes=15))
         say, source = self.said.append, source_of(settings)
-        return Job(self.look, sinks, self.path, limits, source, hide, say, clock, self.ending)
+        return Job(self.look, sinks, self.path, limits, source, hide, say, clock, self.signals)
 
     def run(self, every: float = 300) -> None:
         """Run it until the rounds are over."""
-        with pytest.raises(Ended):
+        with pytest.raises(Terminated):
             keep_looking(self.job, every)
 
 

@@ -1,4 +1,4 @@
-"""Ends a job when it is told to, where it can end: never while alerts go out and the state is written."""
+"""Signal handling: SIGTERM ends the job where it can end, and never while it sends alerts or writes the state."""
 
 import signal
 from collections.abc import Iterator
@@ -6,24 +6,24 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Ended(BaseException):
-    """Somebody asked the job to end. No error: whoever catches errors must not catch it."""
+class Terminated(BaseException):
+    """SIGTERM asked the job to end. It is no error: whoever catches errors must not catch it."""
 
 
-class Ending:
-    """Waits for SIGTERM, and raises `Ended` where the job may be interrupted."""
+class SignalHandler:
+    """Notes a SIGTERM, and raises `Terminated` where the job may be interrupted."""
 
     def __init__(self) -> None:
         self._asked = self._interruptible = False
 
     @property
     def asked(self) -> bool:
-        """Whether somebody did."""
+        """Whether SIGTERM has come."""
         return self._asked
 
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
-        """Heed the signal while the context lasts. Only the main thread can."""
+        """Handle the signal while the context lasts. Only the main thread can."""
         before = signal.signal(signal.SIGTERM, self._ask)
         try:
             yield
@@ -32,15 +32,15 @@ class Ending:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Here the job ends at once when it is asked to.
+        """Here SIGTERM ends the job at once.
 
         Raises:
-            Ended: it was asked, before or meanwhile.
+            Terminated: SIGTERM came, before or meanwhile.
         """
         self._interruptible = True
         try:
             if self._asked:
-                raise Ended
+                raise Terminated
             yield
         finally:
             self._interruptible = False
@@ -50,4 +50,4 @@ class Ending:
         if self._interruptible:
             # Once: what is cleaned up on the way out must not be interrupted again.
             self._interruptible = False
-            raise Ended
+            raise Terminated

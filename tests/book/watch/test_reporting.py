@@ -10,9 +10,9 @@ import pytest
 
 from datafixes.book.alerts.alert import Alert
 from datafixes.book.alerts.sinks import Sinks
-from datafixes.book.watch import eyes
+from datafixes.book.watch import poller
 from datafixes.book.watch.changes import Look
-from datafixes.book.watch.ending import Ended
+from datafixes.book.watch.signals import Terminated
 from datafixes.book.watch.state import State, read_state, write_state
 from datafixes.book.watch.watching import keep_looking
 from datafixes.errors import DatafixError
@@ -57,7 +57,7 @@ def test_sigterm_ends_it_between_two_alerts_and_nothing_is_lost_or_told_twice(tm
             threading.Event().wait(0.2)
 
     here.sending = send
-    with here.ending.on_sigterm():
+    with here.signals.on_sigterm():
         here.run()
     assert sent == ["alert 0", "alert 1"]
     assert here.looks == [0]
@@ -101,7 +101,7 @@ def test_a_slow_sink_does_not_starve_another_one(tmp_path: Path) -> None:
             taken.append(alert.event)
 
     job = replace(here.job, sinks=Sinks([Slow(), Good()], here.said.append, str))
-    with pytest.raises(Ended):
+    with pytest.raises(Terminated):
         keep_looking(job, 10)
     assert taken == ["appeared"]
 
@@ -109,7 +109,7 @@ def test_a_slow_sink_does_not_starve_another_one(tmp_path: Path) -> None:
 def test_a_database_that_says_nothing_more_is_told_and_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eyes, "_LONGEST", 0.05)
+    monkeypatch.setattr(poller, "_LONGEST", 0.05)
     answer = threading.Event()
 
     def silent() -> Look:
@@ -127,14 +127,14 @@ def test_a_database_that_says_nothing_more_is_told_and_asked_once(
 
     monkeypatch.setattr(here, "wait", wait)
     here.run()
-    assert here.told == [(0, "failed"), (900, "appeared")]
+    assert here.reported == [(0, "failed"), (900, "appeared")]
     assert here.looks == [0, 900, 1200, 1500, 1800]
 
 
 def test_a_look_that_hangs_is_given_up_and_another_one_finds_the_database_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eyes, "_LONGEST", 0.05)
+    monkeypatch.setattr(poller, "_LONGEST", 0.05)
     for_ever = threading.Event()
 
     def hangs() -> Look:
@@ -143,14 +143,14 @@ def test_a_look_that_hangs_is_given_up_and_another_one_finds_the_database_well(
 
     here = world(tmp_path, hangs, *[FOUND] * 5)
     here.run()
-    assert here.told == [(0, "failed"), (1800, "appeared"), (2700, "recovered")]
+    assert here.reported == [(0, "failed"), (1800, "appeared"), (2700, "recovered")]
     assert here.looks[:3] == [0, 1800, 2100]
     # Where every look hangs it ends, for whoever runs it to start it again.
     here = world(tmp_path, *[hangs] * 9)
     with pytest.raises(DatafixError, match="4 comparisons came to no end, each within 30 minutes"):
         keep_looking(here.job, 300)
     assert here.looks == [0, 1800, 3600, 5400]
-    assert here.told == [(0, "failed")]
+    assert here.reported == [(0, "failed")]
     assert here.seconds == 7200
     for_ever.set()
 
@@ -158,7 +158,7 @@ def test_a_look_that_hangs_is_given_up_and_another_one_finds_the_database_well(
 def test_the_end_does_not_wait_for_a_database_that_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eyes, "_FAREWELL", 0.05)
+    monkeypatch.setattr(poller, "_FAREWELL", 0.05)
     answer = threading.Event()
 
     def silent() -> Look:
@@ -167,7 +167,7 @@ def test_the_end_does_not_wait_for_a_database_that_says_nothing(
         return FOUND
 
     here = world(tmp_path, silent)
-    with here.ending.on_sigterm():
+    with here.signals.on_sigterm():
         here.run()
     assert not answer.is_set()
     answer.set()
@@ -196,4 +196,4 @@ def test_a_full_disk_is_told_once_and_again_after_it_was_better(
     here = world(tmp_path, *[FOUND] * 6)
     here.run()
     assert sum("cannot be written" in line for line in here.said) == 2
-    assert [event for _, event in here.told] == ["appeared"]
+    assert [event for _, event in here.reported] == ["appeared"]

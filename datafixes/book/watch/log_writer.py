@@ -1,4 +1,4 @@
-"""What the job says about how it goes, in a thread of its own: a reader that is asleep must not stop the job."""
+"""Writes the job's log in a thread of its own: a reader that does not read must not stop the job."""
 
 import datetime as dt
 import io
@@ -15,8 +15,8 @@ _FAREWELL = 1.0
 """Seconds."""
 
 
-class Chatter:
-    """Writes lines with the time.
+class LogWriter:
+    """Writes lines, each with the time.
 
     Args:
         stream: where to; by default stderr. It may be gone, and the job stays.
@@ -25,21 +25,21 @@ class Chatter:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream: TextIO | None = stream or sys.stderr  # None where it is closed from the start
         self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
-        self._writer = threading.Thread(target=self._write_all, daemon=True)
+        self._writer = threading.Thread(target=self._write_lines, daemon=True)
         self._writer.start()
 
-    def say(self, line: str) -> None:
-        """Say it soon; nobody waits for that."""
+    def write(self, line: str) -> None:
+        """Write a line soon; the caller does not wait."""
         with suppress(queue.Full):
             self._lines.put_nowait(f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Wait a moment for what is not written yet."""
         with suppress(queue.Full):
             self._lines.put_nowait("")
         self._writer.join(_FAREWELL)
 
-    def _write_all(self) -> None:
+    def _write_lines(self) -> None:
         while line := self._lines.get():
             with suppress(OSError, ValueError):
                 if self._stream is not None:
