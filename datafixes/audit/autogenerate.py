@@ -1,4 +1,4 @@
-"""What autogenerate must leave alone: audit tables and ledgers, which no model declares (B32).
+"""What autogenerate must leave alone: audit tables and ledgers. No model declares them, so it would drop them.
 
 Alembic loads this with every command and in the midst of its own import, so nothing of Alembic is imported at the top.
 """

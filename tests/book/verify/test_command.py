@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 from datafixes.book.verify import waiting
 from datafixes.book.verify.aws import Aws, NotAsked
 from tests.aws import Cloud
+from tests.book.settings import ROOT
 from tests.book.watch.service import serving
 from tests.book.watch.test_trouble import silent_server
 from tests.cli.commands import datafixes
@@ -508,6 +510,7 @@ def test_a_database_that_says_nothing_is_waited_for_as_long_as_told(
 
 
 def test_a_database_that_says_nothing_does_not_keep_it_from_being_interrupted(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
     with silent_server() as (port, here):
         silent = ("-x", f"url=postgresql://127.0.0.1:{port}/book", "-x", "connect_timeout=0")
         with serving(tmp_path, *silent, "verify", "--skip", "logs", "--skip", "service") as service:

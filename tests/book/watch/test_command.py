@@ -125,6 +125,6 @@ def test_sigterm_ends_the_service_cleanly(project: Project, tmp_path: Path) -> N
         process.kill()
     assert json.loads(line)["event"] == "appeared"
     assert (process.returncode, out) == (0, "")
-    assert err.splitlines()[-1].endswith("Terminated by SIGTERM.")
+    assert err.splitlines()[-1].endswith("Ended by SIGTERM.")
     assert len(json.loads(state.read_text("utf-8"))["seen"]) == 7
     assert sorted(os.listdir(tmp_path)) == ["held.csv", "watch.json", "watch.json.lock"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.book.alerts.receiver import Receiver, receiving
+from tests.book.settings import ROOT
 from tests.book.watch.service import Service, serving
 from tests.cli.commands import datafixes
 from tests.projects import Project
@@ -92,6 +94,7 @@ def test_who_waits_for_the_other_ends_by_sigterm(project: Project, tmp_path: Pat
 
 
 def test_sigterm_ends_it_while_the_database_says_nothing(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
     with silent_server() as (port, here):
         url = f"postgresql+psycopg2://ops:HIDDEN@127.0.0.1:{port}/book"
         with serving(tmp_path, *watch(tmp_path, url=url, connect_timeout="0")) as service:
