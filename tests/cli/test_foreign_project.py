@@ -124,3 +124,17 @@ def test_this_repository_is_a_project_with_a_book() -> None:
         "position-manager-service",
     ):
         assert value in where
+
+
+def test_a_migration_imports_no_more_of_the_book_than_its_settings() -> None:
+    """The section [datafixes] of this repository has options of the book, which must be known to be checked."""
+    code = (
+        "import sys\nfrom alembic.config import main\nmain(['-x', 'url=embedded:', 'upgrade', '012:013', '--sql'])\n"
+        "from datafixes.settings import Settings\nSettings.resolve({}, {}, {'book_table': 'a.b'})\n"
+        "print([name for name in sys.modules if name.startswith('datafixes.book') or name in ('click', 'boto3')])"
+    )
+    ran = process(ROOT, "-c", code)
+    assert ran.code == 0, ran.err
+    assert (
+        ran.out.splitlines()[-1] == "['datafixes.book', 'datafixes.book.values', 'datafixes.book.settings']"
+    )
