@@ -14,7 +14,7 @@ from datafixes.book.broker.alpaca_answers import (
     read_account,
     read_positions,
 )
-from datafixes.book.broker.alpaca_client import Line, check_installed
+from datafixes.book.broker.alpaca_client import Session, check_installed
 from datafixes.book.broker.alpaca_orders import (
     closing_fills,
     filled_since,
@@ -59,8 +59,8 @@ class AlpacaBroker:
         if account not in self._settings.broker_accounts:
             return NOT_IN_SETTINGS
         try:
-            with self._line(account) as line:
-                return self._read(account, line, aware(since))
+            with self._session(account) as session:
+                return self._read(account, session, aware(since))
         except NoAnswer as error:
             return error.of(account)
 
@@ -72,11 +72,11 @@ class AlpacaBroker:
         if account not in self._settings.broker_accounts:
             return NOT_IN_SETTINGS
         try:
-            with self._line(account) as line:
+            with self._session(account) as session:
                 rows = [
                     row
                     for start in range(0, len(names), _AT_ONCE)
-                    for row in line.orders(
+                    for row in session.orders(
                         "closed", aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
                     )
                 ]
@@ -84,19 +84,19 @@ class AlpacaBroker:
         except NoAnswer as error:
             return error.of(account)
 
-    def _read(self, account: str, line: Line, since: dt.datetime) -> Answer:
+    def _read(self, account: str, session: Session, since: dt.datetime) -> Answer:
         why, ignored = "", self._ignored.get(account, frozenset())
         for _ in range(_LOOKS):
-            about = self._open(account, line)
+            about = self._open(account, session)
             proven = bool(self._keys[account].account_number)
             # In this order, so that whatever happens in between shows: what ends after the first question is in flight,
             # and what is filled before the last one was filled lately.
-            orders = read_orders(line.orders("open"), ignored)
-            listed = read_positions(line.positions(), ignored)
-            closed = read_orders(line.orders("closed", since), ignored)
-            filled = symbols_of_fills(line.fills(since), ignored)
+            orders = read_orders(session.orders("open"), ignored)
+            listed = read_positions(session.positions(), ignored)
+            closed = read_orders(session.orders("closed", since), ignored)
+            filled = symbols_of_fills(session.fills(since), ignored)
             read_at = dt.datetime.now(dt.UTC)
-            if skew := apart(line.date, read_at):
+            if skew := apart(session.date, read_at):
                 raise NoAnswer(
                     f"the clock of this machine and Alpaca's are {skew} apart: what is lately, nobody knows"
                 )
@@ -116,9 +116,9 @@ class AlpacaBroker:
             )
         raise NoAnswer(why)
 
-    def _open(self, account: str, line: Line) -> Account:
+    def _open(self, account: str, session: Session) -> Account:
         """What the account says about itself, if it is the one that the keys are for."""
-        about = read_account(line.account())
+        about = read_account(session.account())
         expected = self._keys[account].account_number
         if expected and expected != about.number:
             raise NoAnswer(
@@ -127,7 +127,7 @@ class AlpacaBroker:
         return about
 
     @contextmanager
-    def _line(self, account: str) -> Iterator[Line]:
+    def _session(self, account: str) -> Iterator[Session]:
         try:
             keys = self._keys.get(account) or read_keys(
                 self._settings.engine, self._settings.broker_accounts[account]
@@ -135,15 +135,15 @@ class AlpacaBroker:
         except NoKeys as error:
             raise NoAnswer(error.one_line()) from None
         self._keys[account] = keys
-        line = Line(self._url, keys, self._settings.broker_timeout.seconds, sleep=self._sleep)
+        session = Session(self._url, keys, self._settings.broker_timeout.seconds, sleep=self._sleep)
         try:
-            yield line
+            yield session
         except NoAnswer as error:
             if error.denied:
                 self._keys.pop(account, None)
             raise
         finally:
-            line.close()
+            session.close()
 
 
 def _url(settings: BookSettings) -> str:

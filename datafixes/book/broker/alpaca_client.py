@@ -62,7 +62,7 @@ def check_installed() -> None:
         ) from None
 
 
-class Line:
+class Session:
     """One conversation with one account.
 
     Every method raises NoAnswer when Alpaca does not answer in time, or refuses.

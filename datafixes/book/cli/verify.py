@@ -222,5 +222,5 @@ def _look(question: Question, wait: Duration | str | None) -> Checklist:
     time = usual_wait(question.settings) if isinstance(wait, str) else wait
     patience = Patience(time.seconds if time else 0)
     return look_until_green(
-        lambda so_far: look(question, so_far), patience, lambda line: click.echo(line, err=True)
+        lambda progress: look(question, progress), patience, lambda line: click.echo(line, err=True)
     )

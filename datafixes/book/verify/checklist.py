@@ -56,7 +56,7 @@ class Checklist:
 
 
 @dataclass
-class SoFar:
+class Progress:
     """How far a look has come, for whoever waits for it in another thread.
 
     Attributes:

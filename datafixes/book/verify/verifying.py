@@ -14,7 +14,7 @@ from datafixes.book.settings import BookSettings
 from datafixes.book.verify import ledger, log_lines, service_log
 from datafixes.book.verify.aws import Aws, NotAsked
 from datafixes.book.verify.book import check_book, rows_of
-from datafixes.book.verify.checklist import Checklist, Line, SoFar
+from datafixes.book.verify.checklist import Checklist, Line, Progress
 from datafixes.book.verify.identity import NAME as IDENTITY
 from datafixes.book.verify.identity import accounts_of, look_at_identity
 from datafixes.book.verify.ledger import Entry, Wanted
@@ -73,25 +73,25 @@ class Question:
         return BookSettings.of(self.project.settings)
 
 
-def look(question: Question, so_far: SoFar | None = None) -> Checklist:
+def look(question: Question, progress: Progress | None = None) -> Checklist:
     """Look at everything once; whatever cannot be looked at is a line that says so.
 
     Args:
         question: what is looked at.
-        so_far: notes how far the look has come.
+        progress: notes how far the look has come.
     """
-    so_far = SoFar() if so_far is None else so_far
-    so_far.asks(IDENTITY)
+    progress = Progress() if progress is None else progress
+    progress.asks(IDENTITY)
     identity = identity_line(question)
-    so_far.asks(ledger.NAME, *([identity] if identity else ()))
+    progress.asks(ledger.NAME, *([identity] if identity else ()))
     entry, ledger_line = _ledger(question)
-    so_far.asks(BOOK, ledger_line)
+    progress.asks(BOOK, ledger_line)
     rows, book_lines = _book(question)
     asks = identity is None or identity.colour == "green"
-    so_far.asks(SERVICE, *book_lines)
+    progress.asks(SERVICE, *book_lines)
     service, deployed_at = _service(question) if asks else (_not_asked("service", question), None)
     since = Since(ledger.finished_at(entry), deployed_at)
-    so_far.asks(LOG, *service)
+    progress.asks(LOG, *service)
     logs = _logs(question, rows, since) if asks else _not_asked("logs", question)
     first = () if identity is None else (identity,)
     return Checklist((*first, ledger_line, *book_lines, *logs, *service))

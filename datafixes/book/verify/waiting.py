@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from datafixes.book.thread import in_thread, is_done
-from datafixes.book.verify.checklist import Checklist, SoFar
+from datafixes.book.verify.checklist import Checklist, Progress
 from datafixes.errors import DatafixError
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Patience:
 
 
 def look_until_green(
-    look: Callable[[SoFar], Checklist], patience: Patience, say: Callable[[str], None]
+    look: Callable[[Progress], Checklist], patience: Patience, say: Callable[[str], None]
 ) -> Checklist:
     """The last checklist: a green one, one that waiting will not change, or the one when the time was up.
 
@@ -63,17 +63,17 @@ def look_until_green(
             if left > 0 and not found.is_green:
                 say(f"No longer waited for: {_lasting(found)}")
             return found
-        progress = _progress(found)
-        if progress != reported or patience.clock() - reported_at >= _REPORT_EVERY:
-            say(f"{_clock(elapsed)} of {_clock(patience.seconds)}: {progress}")
-            reported, reported_at = progress, patience.clock()
+        status = _status(found)
+        if status != reported or patience.clock() - reported_at >= _REPORT_EVERY:
+            say(f"{_clock(elapsed)} of {_clock(patience.seconds)}: {status}")
+            reported, reported_at = status, patience.clock()
         patience.sleep(min(patience.pause, left))
 
 
-def _look(look: Callable[[SoFar], Checklist], seconds: float) -> Checklist:
-    so_far = SoFar()
-    looking = in_thread(lambda: look(so_far))
-    return looking.result() if _is_done(looking, seconds) else so_far.given_up(seconds)
+def _look(look: Callable[[Progress], Checklist], seconds: float) -> Checklist:
+    progress = Progress()
+    looking = in_thread(lambda: look(progress))
+    return looking.result() if _is_done(looking, seconds) else progress.given_up(seconds)
 
 
 def within(seconds: float, what: str, work: Callable[[], T]) -> T:
@@ -97,7 +97,7 @@ def _is_done(future: Future[T], seconds: float) -> bool:
         raise
 
 
-def _progress(found: Checklist) -> str:
+def _status(found: Checklist) -> str:
     waiting = [f"{line.name} {line.colour}" for line in found.lines if line.colour in ("red", "unknown")]
     return f"{found.counts()} ({', '.join(waiting)})"
 

@@ -8,7 +8,7 @@ from datafixes.book.positions.position import Comparison, LeftOut
 from datafixes.book.watch.flapping import Change, Damped, damp
 from datafixes.book.watch.lasting import unknown_accounts, unsettled_positions
 from datafixes.book.watch.moment import Moment, lasted, trouble
-from datafixes.book.watch.state import Away, Place, Seen, State
+from datafixes.book.watch.state import Incident, Place, Seen, State
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def _places(seen: Iterable[Seen]) -> set[Place]:
 
 def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
     """One alert for as long as it lasts, whatever it says from round to round."""
-    after = replace(state, failing=Away(moment.since(state.failing), failure.why, reported=True))
+    after = replace(state, failing=Incident(moment.since(state.failing), failure.why, reported=True))
     if state.failing is not None:
         return after, ()
     title = "The book could not be compared with the broker"
     return after, (moment.alert("failed", title, (failure.why,), ({"why": failure.why},)),)
 
 
-def _no_failure(failing: Away | None, moment: Moment) -> tuple[Away | None, list[Alert]]:
+def _no_failure(failing: Incident | None, moment: Moment) -> tuple[Incident | None, list[Alert]]:
     """It works; reported when it has worked for a while."""
     after = None if failing is None else moment.well(failing)
     if failing is None or after is not None:

@@ -7,27 +7,31 @@ from typing import Any
 from datafixes.book.alerts.alert import Alert, Event
 from datafixes.book.positions.position import Comparison
 from datafixes.book.watch.moment import Moment, lasted, trouble
-from datafixes.book.watch.state import Away, Place
+from datafixes.book.watch.state import Incident, Place
 
 _What = str | Place
 
 
 def unknown_accounts(
-    before: Mapping[str, Away], found: Comparison, moment: Moment
-) -> tuple[dict[str, Away], list[Alert]]:
+    before: Mapping[str, Incident], found: Comparison, moment: Moment
+) -> tuple[dict[str, Incident], list[Alert]]:
     """The accounts that are unknown, or were lately, and the alerts about those that are for too long, or no longer."""
     now = {
         account: moment.still(before.get(account), why, moment.limits.unknown)
         for account, why in found.unknown.items()
     }
     late = {
-        account: away for account, away in now.items() if away.reported and not _reported(before.get(account))
+        account: incident
+        for account, incident in now.items()
+        if incident.reported and not _reported(before.get(account))
     }
-    well = {account: moment.well(away) for account, away in before.items() if account not in now}
+    well = {account: moment.well(incident) for account, incident in before.items() if account not in now}
     back = {
-        account: before[account] for account, away in well.items() if not away and before[account].reported
+        account: before[account]
+        for account, incident in well.items()
+        if not incident and before[account].reported
     }
-    now |= {account: away for account, away in well.items() if away}
+    now |= {account: incident for account, incident in well.items() if incident}
     return now, [
         *_alerts(moment, "unknown", late, ("account of which nothing is known", "accounts of which nothing is known")),
         *_alerts(moment, "known", back, ("account known again", "accounts known again")),
@@ -35,8 +39,8 @@ def unknown_accounts(
 
 
 def unsettled_positions(
-    before: Mapping[Place, Away], found: Comparison, new: Collection[Place], moment: Moment
-) -> tuple[dict[Place, Away], list[Alert]]:
+    before: Mapping[Place, Incident], found: Comparison, new: Collection[Place], moment: Moment
+) -> tuple[dict[Place, Incident], list[Alert]]:
     """The positions that are not settled, and the alerts about those that are so for too long, or settled since.
 
     One that became a difference is reported as such, and not as settled. One that was reported as a difference is
@@ -50,14 +54,18 @@ def unsettled_positions(
     """
     unsettled = {(one.account, str(one.symbol)): one.why for one in found.unsettled}
     # Of what cannot be seen now, nothing has become different.
-    now = {place: away for place, away in before.items() if place[0] in found.unknown}
+    now = {place: incident for place, incident in before.items() if place[0] in found.unknown}
     for place, why in unsettled.items():
         now[place] = moment.still(before.get(place), why, moment.limits.unsettled)
-    late = {place: away for place, away in now.items() if away.reported and not _reported(before.get(place))}
+    late = {
+        place: incident
+        for place, incident in now.items()
+        if incident.reported and not _reported(before.get(place))
+    }
     over = {
-        place: away
-        for place, away in before.items()
-        if away.reported and place not in now and place not in new
+        place: incident
+        for place, incident in before.items()
+        if incident.reported and place not in now and place not in new
     }
     return now, [
         *_alerts(moment, "unsettled", late, ("position is not settled", "positions are not settled")),
@@ -65,25 +73,29 @@ def unsettled_positions(
     ]
 
 
-def _reported(away: Away | None) -> bool:
-    return away is not None and away.reported
+def _reported(incident: Incident | None) -> bool:
+    return incident is not None and incident.reported
 
 
-def _alerts(moment: Moment, event: Event, things: Mapping[Any, Away], words: tuple[str, str]) -> list[Alert]:
+def _alerts(
+    moment: Moment, event: Event, things: Mapping[Any, Incident], words: tuple[str, str]
+) -> list[Alert]:
     """One alert for all of one kind."""
     if not things:
         return []
     lines = tuple(
-        f"{_name(what)}, for {lasted(_time(away, moment))}: {away.why}" for what, away in things.items()
+        f"{_name(what)}, for {lasted(_time(incident, moment))}: {incident.why}"
+        for what, incident in things.items()
     )
     facts = tuple(
-        {**_facts(what), "since": away.since.isoformat(), "why": away.why} for what, away in things.items()
+        {**_facts(what), "since": incident.since.isoformat(), "why": incident.why}
+        for what, incident in things.items()
     )
     return [moment.alert(event, f"{len(things)} {words[len(things) > 1]}", lines, facts)]
 
 
-def _time(away: Away, moment: Moment) -> dt.timedelta:
-    return trouble(away) if away.well else moment.now - away.since
+def _time(incident: Incident, moment: Moment) -> dt.timedelta:
+    return trouble(incident) if incident.well else moment.now - incident.since
 
 
 def _name(what: _What) -> str:

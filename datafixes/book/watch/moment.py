@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datafixes.book.alerts.alert import Alert, Event, fitting
-from datafixes.book.watch.state import Away
+from datafixes.book.watch.state import Incident
 
 _USUAL = dt.timedelta(minutes=15)
 
@@ -57,11 +57,11 @@ class Moment:
     limits: Limits
     source: str = ""
 
-    def since(self, before: Away | None) -> dt.datetime:
+    def since(self, before: Incident | None) -> dt.datetime:
         """Since when something is so; never later than now, whatever a clock said that was set back."""
         return min(before.since, self.now) if before else self.now
 
-    def still(self, before: Away | None, why: str, limit: dt.timedelta) -> Away:
+    def still(self, before: Incident | None, why: str, limit: dt.timedelta) -> Incident:
         """Something that is not as it should be now.
 
         Args:
@@ -73,9 +73,9 @@ class Moment:
             before = None
         since = self.since(before)
         reported = before is not None and before.reported
-        return Away(since, why, reported or self.now - since >= limit)
+        return Incident(since, why, reported or self.now - since >= limit)
 
-    def well(self, before: Away) -> Away | None:
+    def well(self, before: Incident) -> Incident | None:
         """Something that is as it should be now, and was not lately: None where that is over.
 
         What comes and goes in every other round is one trouble, and not a new one each time.
@@ -84,7 +84,7 @@ class Moment:
         after = replace(before, since=self.since(before), well=well)
         return None if self._is_over(after) else after
 
-    def _is_over(self, one: Away) -> bool:
+    def _is_over(self, one: Incident) -> bool:
         if one.well is None:
             return False
         # What was not reported yet needs no more than to be well for longer than it was not.
@@ -102,7 +102,7 @@ class Moment:
         return fitting(Alert(event, title, self.now, self.source, lines, facts))
 
 
-def trouble(one: Away) -> dt.timedelta:
+def trouble(one: Incident) -> dt.timedelta:
     """How long it was not as it should be."""
     return (one.well or one.since) - one.since
 

@@ -61,7 +61,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Away:
+class Incident:
     """Something is not as it should be for a while.
 
     Attributes:
@@ -109,11 +109,11 @@ class State:
     """
 
     seen: tuple[Seen, ...] = ()
-    unknown: Mapping[str, Away] = field(default_factory=dict)
-    failing: Away | None = None
+    unknown: Mapping[str, Incident] = field(default_factory=dict)
+    failing: Incident | None = None
     waiting: Mapping[str, tuple[Alert, ...]] = field(default_factory=dict)
     fresh: bool = False
-    unsettled: Mapping[Place, Away] = field(default_factory=dict)
+    unsettled: Mapping[Place, Incident] = field(default_factory=dict)
     flapping: Mapping[Place, Flapping] = field(default_factory=dict)
 
 
@@ -203,11 +203,11 @@ def _value(state: State) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "seen": [asdict(one) for one in state.seen],
-        "unknown": {account: _away_value(away) for account, away in state.unknown.items()},
-        "failing": None if state.failing is None else _away_value(state.failing),
+        "unknown": {account: _incident_value(incident) for account, incident in state.unknown.items()},
+        "failing": None if state.failing is None else _incident_value(state.failing),
         "unsettled": [
-            {"account": account, "symbol": symbol, **_away_value(away)}
-            for (account, symbol), away in state.unsettled.items()
+            {"account": account, "symbol": symbol, **_incident_value(incident)}
+            for (account, symbol), incident in state.unsettled.items()
         ],
         "flapping": [
             {"account": account, "symbol": symbol, **_flapping_value(one)}
@@ -223,9 +223,9 @@ def _alert_value(alert: Alert) -> dict[str, Any]:
     return {**alert.as_json(), **({"unanswered": True} if alert.unanswered else {})}
 
 
-def _away_value(away: Away) -> dict[str, Any]:
-    value = {"since": away.since.isoformat(), "why": away.why, "reported": away.reported}
-    return value if away.well is None else {**value, "well": away.well.isoformat()}
+def _incident_value(incident: Incident) -> dict[str, Any]:
+    value = {"since": incident.since.isoformat(), "why": incident.why, "reported": incident.reported}
+    return value if incident.well is None else {**value, "well": incident.well.isoformat()}
 
 
 def _flapping_value(one: Flapping) -> dict[str, Any]:
@@ -241,11 +241,11 @@ def _state(value: Mapping[str, Any]) -> State:
     failing = value["failing"]
     return State(
         tuple(sorted(map(_seen, value["seen"]))),
-        {account: _away(one) for account, one in value["unknown"].items()},
-        None if failing is None else _away(failing),
+        {account: _incident(one) for account, one in value["unknown"].items()},
+        None if failing is None else _incident(failing),
         {name: tuple(map(Alert.from_json, alerts)) for name, alerts in value["waiting"].items()},
         # Files of before do not have it.
-        unsettled={_place(one): _away(one) for one in value.get("unsettled", ())},
+        unsettled={_place(one): _incident(one) for one in value.get("unsettled", ())},
         flapping={_place(one): _flapping(one) for one in value.get("flapping", ())},
     )
 
@@ -272,9 +272,9 @@ def _flapping(value: Mapping[str, Any]) -> Flapping:
     )
 
 
-def _away(value: Mapping[str, Any]) -> Away:
+def _incident(value: Mapping[str, Any]) -> Incident:
     well = value.get("well")
-    return Away(
+    return Incident(
         _time(value["since"]),
         str(value["why"]),
         bool(value["reported"]),

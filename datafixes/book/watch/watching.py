@@ -17,11 +17,11 @@ from datafixes.book.alerts.sinks import Sinks
 from datafixes.book.settings import BookSettings
 from datafixes.book.watch.changes import Failure, Look, after_round
 from datafixes.book.watch.lock import alone_with
-from datafixes.book.watch.memory import Memory
 from datafixes.book.watch.moment import Limits, Moment
 from datafixes.book.watch.poller import GaveUp, Poller, TimedOut
 from datafixes.book.watch.signals import SignalHandler
 from datafixes.book.watch.state import Seen, State
+from datafixes.book.watch.state_file import StateFile
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 
@@ -88,11 +88,11 @@ def look_once(job: Job) -> Look | Failure:
     """
     tries = iter(range(_TRIES))
     with alone_with(job.path, job.say, lambda: _waited(job) and next(tries, None) is not None):
-        memory = Memory(job.path, job.say)
-        state = memory.read()
+        file = StateFile(job.path, job.say)
+        state = file.read()
         found = _found(job, Poller(job.look, job.signals, job.clock.seconds))
         limits = job.limits.without_memory() if state.fresh else job.limits
-        _report(job, memory, _after(job, state, found, limits), _LONGEST_REPORTING)
+        _report(job, file, _after(job, state, found, limits), _LONGEST_REPORTING)
         return found
 
 
@@ -107,12 +107,12 @@ def keep_looking(job: Job, every: float) -> None:
         every: seconds from the beginning of a round to the next; a round that takes longer leaves some out.
     """
     with alone_with(job.path, job.say, _standing_by(job)):
-        memory, poller = Memory(job.path, job.say), Poller(job.look, job.signals, job.clock.seconds)
-        state = memory.read()
+        file, poller = StateFile(job.path, job.say), Poller(job.look, job.signals, job.clock.seconds)
+        state = file.read()
         while True:
             began = job.clock.seconds()
             after = _after(job, state, _found(job, poller), job.limits)
-            state = _report(job, memory, after, min(_LONGEST_REPORTING, every / 2))
+            state = _report(job, file, after, min(_LONGEST_REPORTING, every / 2))
             with job.signals.interruptible():
                 job.clock.wait(every - (job.clock.seconds() - began) % every)
 
@@ -143,19 +143,19 @@ def _after(job: Job, state: State, found: Look | Failure, limits: Limits) -> Sta
     return replace(after, waiting=job.sinks.queued(alerts, state.waiting), fresh=False)
 
 
-def _report(job: Job, memory: Memory, state: State, seconds: float) -> State:
+def _report(job: Job, file: StateFile, state: State, seconds: float) -> State:
     """Deliver for so many seconds, or until the end is asked for; what is left waits for the next round.
 
     Each alert that went out is remembered before the next one goes. Each sink has an attempt in any case: a slow one
     must not take all the time from the others.
     """
-    memory.keep(state)
+    file.keep(state)
     until = job.clock.seconds() + seconds
     attempts = len(state.waiting)
     for number, left in enumerate(job.sinks.deliver(state.waiting), 1):
         if left != state.waiting:
             state = replace(state, waiting=left)
-            memory.keep(state)
+            file.keep(state)
         if job.signals.asked or (number >= attempts and job.clock.seconds() >= until):
             break
     return state

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from datafixes.book.verify.checklist import Checklist, Colour, Line, SoFar
+from datafixes.book.verify.checklist import Checklist, Colour, Line, Progress
 from datafixes.book.verify.waiting import Patience, look_until_green, within
 from datafixes.errors import DatafixError
 
@@ -20,7 +20,7 @@ class World:
         self.found, self.takes, self.seconds, self.looks = list(found), takes, 0.0, 0
         self.said: list[str] = []
 
-    def look(self, _so_far: SoFar) -> Checklist:
+    def look(self, _progress: Progress) -> Checklist:
         self.looks += 1
         self.seconds += self.takes
         return self.found.pop(0) if len(self.found) > 1 else self.found[0]
@@ -76,8 +76,8 @@ class Mute:
     def __init__(self, times: int) -> None:
         self.times = times
 
-    def look(self, so_far: SoFar) -> Checklist:
-        so_far.asks("Ledger", Line("AWS identity", "green", ""))
+    def look(self, progress: Progress) -> Checklist:
+        progress.asks("Ledger", Line("AWS identity", "green", ""))
         self.times -= 1
         if self.times >= 0:
             MUTE.wait(60)
@@ -108,7 +108,7 @@ def test_the_last_look_takes_no_longer_than_the_wait_and_a_little() -> None:
 
 
 def test_what_goes_wrong_in_a_look_goes_wrong_here() -> None:
-    def look(_so_far: SoFar) -> Checklist:
+    def look(_progress: Progress) -> Checklist:
         raise DatafixError("why")
 
     with pytest.raises(DatafixError, match="why"):

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from datafixes.book.alerts.alert import Alert
-from datafixes.book.watch.state import Away, Flapping, Seen, State, default_path, read_state, write_state
+from datafixes.book.watch.state import Flapping, Incident, Seen, State, default_path, read_state, write_state
 from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)
 STATE = State(
     (Seen("large", "QCOM", "phantom", (16, 41), "5", "0"),),
-    {"tiny": Away(AT, "it answers 500", True, AT)},
-    Away(AT, "the database does not answer", True),
+    {"tiny": Incident(AT, "it answers 500", True, AT)},
+    Incident(AT, "the database does not answer", True),
     {"webhook": (Alert("gone", "1 difference", AT, "book", ("x",), left_out=7, unanswered=True),)},
-    unsettled={("large", "SPY"): Away(AT, "an order is in flight", True)},
+    unsettled={("large", "SPY"): Incident(AT, "an order is in flight", True)},
     flapping={
         ("large", "NOW"): Flapping((AT, AT), AT, True, Seen("large", "NOW", "phantom", (2,), "5", "0")),
         ("tiny", "NOW"): Flapping((AT,), AT),

@@ -7,7 +7,7 @@ from pathlib import Path
 from datafixes.book.watch.state import State, read_state, write_state
 
 
-class Memory:
+class StateFile:
     """Keeps the state in its file.
 
     Args:
