@@ -20,7 +20,8 @@ from datafixes.database.turns import Turn, one_run_at_a_time
 from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
 from datafixes.running.migration import revision_running
-from datafixes.running.run import DECLINED, settings_of
+from datafixes.running.operation import settings_of
+from datafixes.running.run import DECLINED
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -59,7 +60,7 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             one_run_at_a_time(connection, settings) as turn,
         ):
             # Nothing may run on the connection before this line: Alembic would take the transaction for somebody
-            # else's, and not commit it (B23).
+            # else's, and not commit it.
             context.configure(connection=connection, **_following(turn, options))
             _run(context, turn)
             _tell_of_idle(settings.decline, context.config.attributes)
@@ -111,7 +112,7 @@ def _is_of_a_revision(error: DBAPIError) -> bool:
 
 
 def _print_script(context: Any, options: dict[str, Any]) -> None:
-    """Print the script whole, or not at all: half a script is worse than none (B7), and stdout is for SQL only (B8)."""
+    """Print the script whole, or not at all: half a script is worse than none, and stdout is for SQL only."""
     script, stdout = io.StringIO(), context.config.output_buffer or sys.stdout
     context.configure(
         dialect_name="postgresql",

@@ -114,9 +114,11 @@ class RevertDatafixOp(MigrateOperation):
 class CreateAuditTableOp(MigrateOperation):
     """Make an audit table."""
 
-    def __init__(self, target: tuple[str, str], audit: tuple[str, str]) -> None:
+    def __init__(self, target: str, name: str, schema: str, audit_schema: str) -> None:
         self.target = target
-        self.audit = audit
+        self.name = name
+        self.schema = schema
+        self.audit_schema = audit_schema
 
     @classmethod
     def create_audit_table(
@@ -131,16 +133,18 @@ class CreateAuditTableOp(MigrateOperation):
             schema: the target's schema.
             audit_schema: where audit table and ledger stand; the target's schema, unless said otherwise.
         """
-        operations.invoke(cls((schema, target), (audit_schema or schema, name)))
+        operations.invoke(cls(target, name, schema, audit_schema or schema))
 
 
 @Operations.register_operation("update_audit_table")
 class UpdateAuditTableOp(MigrateOperation):
     """Bring an audit table to the shape of its target."""
 
-    def __init__(self, target: tuple[str, str], audit: tuple[str, str]) -> None:
+    def __init__(self, target: str, name: str, schema: str, audit_schema: str) -> None:
         self.target = target
-        self.audit = audit
+        self.name = name
+        self.schema = schema
+        self.audit_schema = audit_schema
 
     @classmethod
     def update_audit_table(
@@ -157,7 +161,7 @@ class UpdateAuditTableOp(MigrateOperation):
             schema: the target's schema.
             audit_schema: where the audit table stands; the target's schema, unless said otherwise.
         """
-        operations.invoke(cls((schema, target), (audit_schema or schema, name)))
+        operations.invoke(cls(target, name, schema, audit_schema or schema))
 
 
 @Operations.register_operation("update_ledger")
@@ -223,7 +227,10 @@ def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
 def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
-    audit_tables.create(operations.migration_context, operation.target, operation.audit)
+    table = audit_tables.AuditTable(
+        operation.target, operation.name, operation.schema, operation.audit_schema
+    )
+    audit_tables.create(operations.migration_context, table)
 
 
 @Operations.implementation_for(RecordDatafixOp)
@@ -237,7 +244,10 @@ def _record(operations: Operations, operation: RecordDatafixOp) -> AbstractConte
 def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
-    audit_tables.update(operations.migration_context, operation.target, operation.audit)
+    table = audit_tables.AuditTable(
+        operation.target, operation.name, operation.schema, operation.audit_schema
+    )
+    audit_tables.update(operations.migration_context, table)
 
 
 @Operations.implementation_for(UpdateLedgerOp)

@@ -21,7 +21,7 @@ from datafixes.database.location import locate
 from datafixes.declaration.declared import FixOfRevision, fixes_of
 from datafixes.errors import DatafixError
 from datafixes.running.execution import failure
-from datafixes.running.run import settings_of
+from datafixes.running.operation import settings_of
 from datafixes.settings import Settings
 
 if TYPE_CHECKING:

@@ -25,13 +25,17 @@ SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c
 """
 MASKED = "(masked)"
 _DENIED = "42501"
+_OF_THE_VIEW = ("tables", "reverted_by_run")
 # Of views that do not say when a run started; no two runs that changed rows overlap.
 _NEWEST_FINISHED = "finished_at DESC, run_id DESC"
 
 
 @dataclass(frozen=True)
-class RunOfHistory:
-    """One run, as the view ``datafix_history`` has it. Counts are None where they mean nothing."""
+class Run:
+    """One run, as the ledger and the view ``datafix_history`` have it. Counts are None where they mean nothing.
+
+    What other runs and tables tell of it (``reverted_by_run``, ``tables``), only the view has.
+    """
 
     run_id: int
     fix: str
@@ -133,7 +137,7 @@ def the_schema(connection: Connection, wanted: str | None) -> str:
     return schemas[0]
 
 
-def history(connection: Connection, schema: str, *, limit: int, fix: str | None = None) -> list[RunOfHistory]:
+def history(connection: Connection, schema: str, *, limit: int, fix: str | None = None) -> list[Run]:
     """The runs, newest first.
 
     Args:
@@ -144,22 +148,20 @@ def history(connection: Connection, schema: str, *, limit: int, fix: str | None 
     """
     where = f" WHERE fix = {text(fix)}" if fix is not None else ""
     return [
-        RunOfHistory(*row)
-        for row in _select(
-            connection, RunOfHistory, schema, HISTORY, f"{where} ORDER BY {NEWEST_FIRST} LIMIT {limit}"
-        )
+        Run(*row)
+        for row in _select(connection, Run, schema, HISTORY, f"{where} ORDER BY {NEWEST_FIRST} LIMIT {limit}")
     ]
 
 
-def run_of(connection: Connection, schema: str, run: int) -> RunOfHistory:
+def run_of(connection: Connection, schema: str, run: int) -> Run:
     """One run.
 
     Raises:
         DatafixError: there is none of that number; the message names the nearest.
     """
-    rows = _select(connection, RunOfHistory, schema, HISTORY, f" WHERE run_id = {run}")
+    rows = _select(connection, Run, schema, HISTORY, f" WHERE run_id = {run}")
     if rows:
-        return RunOfHistory(*rows[0])
+        return Run(*rows[0])
     near = ask(
         connection,
         f"SELECT run_id FROM {qualified(schema, LEDGER)} ORDER BY abs(run_id - {run}), run_id LIMIT 3",
@@ -168,6 +170,17 @@ def run_of(connection: Connection, schema: str, run: int) -> RunOfHistory:
         f" The nearest are {', '.join(str(n) for (n,) in sorted(near))}." if near else " The ledger is empty."
     )
     raise DatafixError(f"There is no run {run} in the ledger {schema}.{LEDGER}.{words}")
+
+
+def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
+    """The newest run of a fix, from the ledger itself: whoever runs fixes can read that."""
+    columns = ("NULL" if one.name in _OF_THE_VIEW else name(one.name) for one in fields(Run))
+    rows = ask(
+        connection,
+        f"SELECT {', '.join(columns)} FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)}"
+        f" ORDER BY {NEWEST_FIRST} LIMIT 1",
+    )
+    return Run(*rows[0]) if rows else None
 
 
 def open_fixes(connection: Connection, schema: str) -> list[OpenFix]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import HISTORY, RunOfHistory, ask
+from datafixes.audit.history import HISTORY, Run, ask
 from datafixes.audit.images import key_text, tables_of_run
 from datafixes.script.literal import qualified
 
@@ -19,9 +19,7 @@ class LaterFix:
     keys: tuple[str, ...]
 
 
-def later_fixes(
-    connection: Connection, schema: str, run: RunOfHistory, keys: list[str] | None
-) -> list[LaterFix]:
+def later_fixes(connection: Connection, schema: str, run: Run, keys: list[str] | None) -> list[LaterFix]:
     """The fixes in force that changed the same rows after a run did, newest first.
 
     Args:
@@ -42,7 +40,7 @@ def later_fixes(
     return list(found.values())
 
 
-def _same_rows(schema: str, run: RunOfHistory, audit: str, key: tuple[str, ...]) -> str:
+def _same_rows(schema: str, run: Run, audit: str, key: tuple[str, ...]) -> str:
     runs, now = qualified(schema, HISTORY), f"(timestamptz '{run.started_at.isoformat()}', {run.run_id})"
     return (
         f"SELECT DISTINCT h.run_id, h.fix, h.revision, {key_text(key, 'later')}, h.started_at"

@@ -116,7 +116,6 @@ def _write(project: Project, found: Draft, wish: Any, rev_id: str | None, head: 
     """Write the revision, and before it those that it needs; all of them or none."""
     from datafixes.revisions.new import revision_of_audit_tables, revision_of_fix
     from datafixes.revisions.placing import place_for, write_revision
-    from datafixes.revisions.source import house_of
 
     written: list[Path] = []
     try:
@@ -129,18 +128,14 @@ def _write(project: Project, found: Draft, wish: Any, rev_id: str | None, head: 
                 title = f"{title} {', '.join(table.name for table, _ in needed)}"
                 place = _place_below(project, title, rev_id, head)
                 made = [_arguments(table, copies) for table, copies in needed]
-                text = revision_of_audit_tables(
-                    place, title, made, house_of(place.path.parent), update=update
-                )
-                write_revision(place, text)
+                text = revision_of_audit_tables(place, title, made, update=update)
+                write_revision(project.scripts, place, text)
                 written.append(place.path)
                 head = place.revision
                 _tell_audit(needed, place)
         place = place_for(_fresh(project).scripts, wish.message, revision=rev_id, on=head)
-        text = revision_of_fix(
-            place, wish.message, found.fix, house_of(place.path.parent), statements=wish.statements
-        )
-        write_revision(place, text)
+        text = revision_of_fix(place, wish.message, found.fix, statements=wish.statements)
+        write_revision(project.scripts, place, text)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import RunOfHistory, history, known_fixes, open_fixes, run_of, the_schema
+from datafixes.audit.history import Run, history, known_fixes, open_fixes, run_of, the_schema
 from datafixes.audit.later import LaterFix, later_fixes
 from datafixes.audit.recalling import recall
 from datafixes.cli.asking import schema_option
@@ -21,7 +21,6 @@ from datafixes.errors import Conflicts, DatafixError
 from datafixes.project import Project
 from datafixes.revisions.placing import place_for, write_revision
 from datafixes.revisions.revert import chosen_keys, revert_revision
-from datafixes.revisions.source import house_of
 from datafixes.running.reverting import Revert
 
 
@@ -72,7 +71,7 @@ def command(  # noqa: PLR0913 - one for each option
     if refused := _try(project, known, how):
         return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", revision=rev_id, on=head)
-    write_revision(place, revert_revision(place, known, how, house_of(place.path.parent)))
+    write_revision(project.scripts, place, revert_revision(place, known, how))
     click.echo(str(place.path))
     what = "all rows can be given back" if on_conflict is None else f"what is in conflict: {on_conflict}"
     click.echo(f"It was tried; {what}. Next: datafixes plan", err=True)
@@ -90,7 +89,7 @@ def _told_of_later(later: Sequence[LaterFix]) -> int:
     return DIFFERENT
 
 
-def _by_run(runs: Sequence[RunOfHistory], run: RunOfHistory) -> int | None:
+def _by_run(runs: Sequence[Run], run: Run) -> int | None:
     """The number of a run, where its revision does not lead to it.
 
     Numbers of runs are one database's own; a revision means the same everywhere.
@@ -104,7 +103,7 @@ def _by_run(runs: Sequence[RunOfHistory], run: RunOfHistory) -> int | None:
     return None if run.revision is not None and led_to[:1] == [run.run_id] else run.run_id
 
 
-def _known(project: Project, connection: Connection, run: RunOfHistory, wanted: RecalledFix) -> Fix:
+def _known(project: Project, connection: Connection, run: Run, wanted: RecalledFix) -> Fix:
     """The declaration that a revision has; or what this ledger keeps of the fix."""
     with suppress(DatafixError):
         declared = fix_named(project.fixes(), run.fix).fix
@@ -113,7 +112,7 @@ def _known(project: Project, connection: Connection, run: RunOfHistory, wanted: 
     return replace(recall(connection, replace(wanted, run=run.run_id)), run=wanted.run)
 
 
-def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> RunOfHistory:
+def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> Run:
     """The run that is in force, or the one of a revision, or the one of a number.
 
     Raises:
@@ -143,7 +142,7 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
     )
 
 
-def _run_of_number(connection: Connection, schema: str, number: str, revision: str | None) -> RunOfHistory:
+def _run_of_number(connection: Connection, schema: str, number: str, revision: str | None) -> Run:
     if revision is not None:
         raise DatafixError(f"Run {number} is one run; --of {revision} is for the name of a fix.")
     run = run_of(connection, schema, int(number))
@@ -154,7 +153,7 @@ def _run_of_number(connection: Connection, schema: str, number: str, revision: s
     return run
 
 
-def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[RunOfHistory]) -> DatafixError:
+def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[Run]) -> DatafixError:
     if ended:
         newest = ended[0]
         return DatafixError(

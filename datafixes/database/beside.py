@@ -12,6 +12,9 @@ import threading
 from collections.abc import Callable
 
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import StaticPool
+
+from datafixes.errors import DatafixError
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -66,6 +69,8 @@ class Beside:
         if self._patience and self.over.wait(self._patience):
             return
         try:
+            if isinstance(self._engine.pool, StaticPool):
+                raise DatafixError("the engine's pool has one connection, and gives it to everybody")
             with self._engine.connect() as connection:
                 try:
                     if self._may_begin(connection):

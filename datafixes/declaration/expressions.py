@@ -15,9 +15,9 @@ Value = (
     None | bool | int | float | str | bytes | decimal.Decimal | dt.date | dt.time | dt.timedelta | uuid.UUID
 )
 
-# PostgreSQL truncates longer identifiers with a NOTICE; two of them then meet in one table (C40).
+# PostgreSQL truncates longer identifiers with a NOTICE; two of them then meet in one table.
 _IDENTIFIER_BYTES = 63
-# '2024-01-02 03:04' without an offset means another moment in every session's TimeZone (C41).
+# '2024-01-02 03:04' without an offset means another moment in every session's TimeZone.
 _TIME_WITHOUT_ZONE = re.compile(
     r"(?P<typed>\b(?:timestamp|time|without\s+time\s+zone)\s*(?:\(\d\)\s*)?)?"
     r"'(?P<time>\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)'",
@@ -62,7 +62,7 @@ def plain(value: Any) -> Any:
 
 
 def lacks_zone(value: object) -> bool:
-    """Whether a value is a time that is another moment in another session (C41)."""
+    """Whether a value is a time that is another moment in another session."""
     if isinstance(value, dt.datetime | dt.time):
         return value.tzinfo is None
     return isinstance(value, str) and _TIME_WITHOUT_ZONE.fullmatch(f"'{value.strip()}'") is not None
@@ -116,7 +116,7 @@ def check_text(where: str, text: str, *, expression: bool = True) -> None:
 
 
 def check_identifiers(*names: str) -> None:
-    """Refuse what is no name of a table or column, or would be cut to another one (C40)."""
+    """Refuse what is no name of a table or column, or would be cut to another one."""
     for name in names:
         if not isinstance(name, str) or not name or "\x00" in name:
             raise DeclarationError(f"{name!r} is not the name of a table or column.")

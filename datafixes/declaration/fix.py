@@ -203,7 +203,7 @@ class DataFix:
 
     @property
     def times_without_zone(self) -> tuple[str, ...]:
-        """Columns that get a time without a zone; the engine refuses it where the column has one (C41)."""
+        """Columns that get a time without a zone; the engine refuses it where the column has one."""
         given = [self.change.set] if isinstance(self.change, Update) else []
         given += list(self.change.rows) if isinstance(self.change, Insert) else []
         given += [dict(zip(self.rows.key_columns, key, strict=True)) for key, _ in self.rows.expected()]

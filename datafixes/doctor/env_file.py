@@ -87,7 +87,7 @@ def check_env(env: EnvFile) -> list[Finding]:
 
 
 def _transaction(env: EnvFile) -> Finding:
-    """Alembic takes a transaction that a statement began for somebody else's, and commits nothing (B23)."""
+    """Alembic takes a transaction that a statement began for somebody else's, and commits nothing."""
     check = f"{_ENV}: transaction"
     if env.ours:
         return good(check, "No statement runs before Alembic begins its transaction.")

@@ -29,7 +29,7 @@ def plugin_is_installed() -> bool:
 
 
 def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:
-    """Whether a revision finds ``op.apply_datafix`` (B33).
+    """Whether a revision finds ``op.apply_datafix``.
 
     Args:
         env: what was read of env.py.
@@ -52,7 +52,7 @@ def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fin
 
 
 def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:
-    """Whether autogenerate would drop audit tables and ledgers (B32).
+    """Whether autogenerate would drop audit tables and ledgers.
 
     Args:
         env: what was read of env.py.

@@ -12,7 +12,7 @@ _LONGEST_ID = 32
 
 
 def check_folder(*folders: Path) -> Finding:
-    """Whether something called alembic replaces the library (B34).
+    """Whether something called alembic replaces the library.
 
     Args:
         folders: from where commands are run.
@@ -48,7 +48,7 @@ def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
 
 
 def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:
-    """Whether there is one head, and whether every id fits into Alembic's table (B28, B29).
+    """Whether there is one head, and whether every id fits into Alembic's table.
 
     Args:
         scripts: Alembic's ScriptDirectory.

@@ -106,7 +106,7 @@ def version_table_of(env: EnvFile | None) -> VersionTable:
 def check_version_table(
     connection: Connection, wanted: VersionTable, known: Collection[str], heads: Collection[str]
 ) -> tuple[list[Finding], int | None]:
-    """Which version table this is, and whether its revision is one of the project (B30, B31).
+    """Which version table this is, and whether its revision is one of the project.
 
     Args:
         connection: in a transaction that reads.

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.history import ask
+from datafixes.audit.history import ask, last_run
 from datafixes.audit.images import PINNED, TableOfRun, tables_of_run
-from datafixes.audit.queries import last_run
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.declaration.table import Table
 from datafixes.drafting.python_values import value_of
@@ -133,7 +132,7 @@ def recorded_changes(
         if not ask(connection, owned)[0][0]:
             return None
         try:
-            return _recorded(connection, settings, statements, (fix, targets, hidden))
+            return _recorded(connection, settings, statements, _Rehearsed(fix, targets, hidden))
         except Refused as error:
             if error.sqlstate == _DENIED:  # no right to make audit tables, for example
                 return None
@@ -175,13 +174,17 @@ def _without_name(error: DatafixError) -> str:
     return error.message.replace(f"datafix {_NAME}: ", "").replace(_NAME, "the fix")
 
 
-def _recorded(
-    connection: Connection,
-    settings: Settings,
-    statements: str,
-    what: tuple[RecordedFix, Sequence[Target], Callable[[TableSeen, str], bool]],
-) -> list[Table]:
-    fix, targets, hidden = what
+@dataclass(frozen=True)
+class _Rehearsed:
+    """What is run for a rehearsal: the fix, its tables as they are, and which columns of them are not to be named."""
+
+    fix: RecordedFix
+    targets: Sequence[Target]
+    hidden: Callable[[TableSeen, str], bool]
+
+
+def _recorded(connection: Connection, settings: Settings, statements: str, what: _Rehearsed) -> list[Table]:
+    fix, targets, hidden = what.fix, what.targets, what.hidden
     limits, once, schema = limits_of(settings), Attempts(1, 0), fix.schema_of_audit
     for target in targets:
         table = AuditTable(target.seen.name, target.copies.name, target.seen.schema, schema)

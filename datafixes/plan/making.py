@@ -24,12 +24,12 @@ from datafixes.audit.stamped import StampedPast, stamped_past
 from datafixes.declaration.declared import fixes_of, revisions_below
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError
+from datafixes.plan.collector import Collector
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal
 from datafixes.plan.rollback_only import rollback_only
-from datafixes.plan.watch import Watch
 from datafixes.running.execution import failure
-from datafixes.running.migration import WATCHER
-from datafixes.running.run import DatafixFailed
+from datafixes.running.migration import COLLECTOR
+from datafixes.running.operation import DatafixFailed
 from datafixes.script.frame import Limits
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
@@ -73,7 +73,7 @@ class _Making:
 
     wish: Wish
     scripts: ScriptDirectory
-    watch: Watch
+    collector: Collector
     tell: Callable[[str], None]
     ends: ExitStack = field(default_factory=ExitStack)
     steps: list[PlannedStep] = field(default_factory=list)
@@ -173,17 +173,17 @@ class _Making:
     def after_step(self, ctx: MigrationContext, step: Any, **_: Any) -> None:
         """Called by Alembic when a revision has run."""
         script = self.scripts.get_revision(self.running)
-        runs, self.watch.runs = self.watch.runs, []
+        runs, self.collector.runs = self.collector.runs, []
         if runs and step.is_upgrade and ctx.connection is not None and script is not None:
             runs = self._prove(ctx.connection, script.module, runs)
         title = (script.doc or "").split("\n")[0] if script is not None else ""
-        locks = () if ctx.connection is None else self.watch.new_locks(ctx.connection)
+        locks = () if ctx.connection is None else self.collector.new_locks(ctx.connection)
         self.steps.append(PlannedStep(self.running, title, tuple(runs), locks))
 
     def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
         """Run the downgrade of the same revision, compare what it gave back, and undo that again."""
         self.tell(f"Reverting {', '.join(run.run.fix for run in runs)} again, as a proof ...")
-        self.watch.proving = []
+        self.collector.proving = []
         connection.exec_driver_sql("SAVEPOINT datafixes_proof")
         refused: DatafixError | None = None
         try:
@@ -202,10 +202,10 @@ class _Making:
         finally:
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT datafixes_proof")
             connection.exec_driver_sql("RELEASE SAVEPOINT datafixes_proof")
-            self.watch.proving = None
+            self.collector.proving = None
 
     def _reversal(self, connection: Connection, planned: PlannedRun) -> Reversal:
-        fix = self.watch.fixes[planned.run.run_id]
+        fix = self.collector.fixes[planned.run.run_id]
         if planned.run.outcome not in ("applied", "reverted"):
             return Reversal(True, "nothing was changed, so there is nothing to take back")
         return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
@@ -250,12 +250,12 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         CommandError: Alembic's own: an unknown revision, several heads, ...
     """
     scripts = ScriptDirectory.from_config(config)
-    making = _Making(wish, scripts, Watch(wish.view), tell)
+    making = _Making(wish, scripts, Collector(wish.view), tell)
     environment = EnvironmentContext(
         config, scripts, fn=making.revisions, as_sql=False, destination_rev=wish.revision
     )
     making.stand_between(environment)
-    config.attributes[WATCHER] = making.watch
+    config.attributes[COLLECTOR] = making.collector
     making.copies |= {table.audit for one in fixes_of(scripts) for table in one.fix.tables}
     try:
         with _quietly(), environment:
@@ -266,7 +266,7 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         making.reloading.end()
         raise
     finally:
-        del config.attributes[WATCHER]
+        del config.attributes[COLLECTOR]
     return Plan(
         "downgrade" if wish.downgrade else "upgrade",
         making.database,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datafixes.audit.changes import Changes
-from datafixes.audit.history import RunOfHistory
+from datafixes.audit.history import Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.sequences import Behind
 from datafixes.audit.stamped import StampedPast
@@ -60,7 +60,7 @@ class PlannedRun:
         reloaded: the fingerprint of the declaration at its next load, where it is another one.
     """
 
-    run: RunOfHistory
+    run: Run
     tables: tuple[PlannedTable, ...]
     locks: tuple[str, ...]
     seconds: float

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from datafixes.audit.changes import Cell, Changes, Kind, Row, Value
-from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, RunOfHistory
+from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.stamped import StampedPast
 from datafixes.report.document import Document, Fact, Grid, Section
@@ -62,9 +62,7 @@ def section_of_stamped(stamped: Sequence[StampedPast]) -> Section:
     )
 
 
-def document_of_history(
-    runs: Sequence[RunOfHistory], limit: int, stamped: Sequence[StampedPast] = ()
-) -> Document:
+def document_of_history(runs: Sequence[Run], limit: int, stamped: Sequence[StampedPast] = ()) -> Document:
     """All runs, newest first."""
     columns = ("run", "finished (UTC)", "fix", "rev", "outcome", "rows", "by")
     rows = tuple(
@@ -85,21 +83,21 @@ def document_of_history(
     )
 
 
-def _became(run: RunOfHistory) -> str:
+def _became(run: Run) -> str:
     if run.declined_because:
         return f"declined: {run.declined_because}"
     told = run.outcome if run.direction == "apply" or run.outcome == "reverted" else f"{run.outcome} (revert)"
     return f"{told}, reverted by {run.reverted_by_run}" if run.reverted_by_run else told
 
 
-def _who(run: RunOfHistory | ChangeOfRow) -> str:
+def _who(run: Run | ChangeOfRow) -> str:
     """The role, who logged in where that was somebody else, and what ran it."""
     login = getattr(run, "logged_in_as", None)
     role = run.applied_by if login in (None, run.applied_by) else f"{login} as {run.applied_by}"
     return f"{role} ({run.application})" if run.application else role
 
 
-def document_of_run(run: RunOfHistory, tables: Sequence[tuple[TableOfRun, Changes]]) -> Document:
+def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]]) -> Document:
     """One run, row by row."""
     facts = [
         Fact("Fix", run.fix),
@@ -209,7 +207,7 @@ def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Docum
     )
 
 
-def run_as_json(run: RunOfHistory | OpenFix | ChangeOfRow) -> dict[str, Any]:
+def run_as_json(run: Run | OpenFix | ChangeOfRow) -> dict[str, Any]:
     """A line of the ledger, with times in ISO 8601."""
     return {
         name: value.isoformat()

@@ -3,9 +3,14 @@
 import datetime as dt
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from alembic.script import write_hooks
 
 from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError
@@ -76,11 +81,17 @@ def _next_id(head: str | None, known: set[str]) -> str:
     return os.urandom(6).hex()
 
 
-def write_revision(place: Place, text: str) -> None:
-    """Write the file, whole or not at all; never over another.
+def write_revision(scripts: Any, place: Place, text: str) -> None:
+    """Write the file and run the project's post-write hooks on it, as ``alembic revision`` does; never over another.
+
+    Args:
+        scripts: Alembic's ScriptDirectory.
+        place: its file.
+        text: what is in it.
 
     Raises:
         DatafixError: the file is there, or its folder cannot be written.
+        CommandError: a hook cannot be run. The file is not kept.
     """
     side = place.path.with_name(f".{place.path.name}.new")
     try:
@@ -92,3 +103,24 @@ def write_revision(place: Place, text: str) -> None:
         raise DatafixError(f"{place.path} cannot be written: {error.strerror or error}") from None
     finally:
         side.unlink(missing_ok=True)
+    if scripts.hooks:
+        try:
+            with _stdout_is_stderr():
+                write_hooks._run_hooks(str(place.path), scripts.hooks)
+        except BaseException:
+            place.path.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _stdout_is_stderr() -> Iterator[None]:
+    """Whatever hooks and their processes print is no result of the command."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
 from datafixes.revisions.placing import Place
-from datafixes.revisions.source import House, quoted
+from datafixes.revisions.source import quoted
 from datafixes.revisions.text import Parts, revision_text
 from datafixes.running.reverting import Revert
-
-_HOUSE = House()
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,13 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
     return Chosen(values, texts)
 
 
-def revert_revision(place: Place, fix: Fix, how: Revert, house: House = _HOUSE) -> str:
+def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
     """The text of the revision.
 
     Args:
         place: its id and what it stands on.
         fix: the fix that it undoes.
         how: the revision whose run is undone, which rows, and what is done about conflicts.
-        house: what the project's formatter wants.
     """
     ledger = f", audit_schema={quoted(how.audit_schema)}" if how.audit_schema else ""
     which, what = f"revision={quoted(how.undoes)}", f"revision {how.undoes}"
@@ -71,7 +68,7 @@ def revert_revision(place: Place, fix: Fix, how: Revert, house: House = _HOUSE) 
         up=f"    op.revert_datafix({', '.join(arguments)})",
         down=f"    op.revert_datafix({quoted(fix.name)}{ledger})",
     )
-    return revision_text(place, parts, house)
+    return revision_text(place, parts)
 
 
 def _rows(fix: Fix, chosen: dict[str, list[tuple[str, ...]]]) -> str:

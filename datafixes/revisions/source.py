@@ -1,62 +1,56 @@
-"""Python expressions as formatters want them: on one line where they fit, otherwise a line for each part."""
+"""Python expressions for a revision: on one line where they fit, otherwise one argument a line.
+
+What else a project's formatter wants, the project's own post-write hooks do.
+"""
 
 import datetime as dt
 import decimal
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from datafixes.declaration.expressions import sql
 
+WIDTH = 88
 _STEP = "    "
 
 
 @dataclass(frozen=True)
-class Atom:
-    """An expression that is never divided, and the modules or names it needs: ``dt``, ``Decimal``."""
-
-    text: str
-    needs: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Text:
-    """A string literal; a long one is divided at its spaces."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """Parts in brackets: a call, a list, a tuple or a dictionary.
+class Source:
+    """An expression: a literal, or parts in brackets.
 
     Attributes:
-        opening: what stands before the parts, ``"Rows("`` or ``"{"``.
-        parts: each with what stands right before it, ``("key=", node)``; of a dictionary, a pair of nodes.
+        opening: what stands before the parts, ``"Rows("`` or ``"{"``; of a literal, all of it.
+        parts: each with what stands right before it, such as ``key=``.
         closing: the bracket at the end.
-        needs: the names that it needs.
+        needs: the modules and names that have to be imported for it: ``dt``, ``Decimal``, ``Rows``.
     """
 
     opening: str
-    parts: "tuple[tuple[str | Node, Node], ...]"
-    closing: str
+    parts: "tuple[tuple[str, Source], ...]" = ()
+    closing: str = ""
     needs: frozenset[str] = frozenset()
 
+    @property
+    def line(self) -> str:
+        """The expression on one line."""
+        return f"{self.opening}{', '.join(before + part.line for before, part in self.parts)}{self.closing}"
 
-Node = Atom | Text | Group
+    @property
+    def imports(self) -> frozenset[str]:
+        """What it needs, with all its parts."""
+        return self.needs.union(*(part.imports for _, part in self.parts))
 
 
-def call(function: str, /, *arguments: Node, **named: Node | None) -> Group:
+def call(function: str, /, *arguments: Source, **named: Source | None) -> Source:
     """A call; named arguments that are None are left out."""
-    parts: list[tuple[str | Node, Node]] = [("", argument) for argument in arguments]
-    parts += [(f"{word}=", node) for word, node in named.items() if node is not None]
-    return Group(f"{function}(", tuple(parts), ")", frozenset({function}))
+    parts = [("", argument) for argument in arguments]
+    parts += [(f"{word}=", part) for word, part in named.items() if part is not None]
+    return Source(f"{function}(", tuple(parts), ")", frozenset({function}))
 
 
-def node_of(value: Any) -> Node:
+def source_of(value: Any) -> Source:
     """A value of a declaration as an expression.
 
     Args:
@@ -64,27 +58,41 @@ def node_of(value: Any) -> Node:
     """
     match value:
         case sql():
-            return call("sql", Text(value.text))
+            return call("sql", source_of(value.text))
         case str():
-            return Text(value)
+            return Source(quoted(value))
         case float():
             # Formatters write no plus in an exponent.
-            return Atom(repr(value).replace("e+", "e") if math.isfinite(value) else f'float("{value}")')
+            return Source(repr(value).replace("e+", "e") if math.isfinite(value) else f'float("{value}")')
         case decimal.Decimal():
-            return Atom(f"Decimal({quoted(str(value))})", frozenset({"Decimal"}))
+            return Source(f"Decimal({quoted(str(value))})", needs=frozenset({"Decimal"}))
         case dt.date() | dt.time():
-            return Atom(_moment(value), frozenset({"dt"}))
+            return Source(_moment(value), needs=frozenset({"dt"}))
         case tuple():
-            # A tuple of one needs its comma, and no part that could be divided.
-            if len(value) == 1:
-                return Atom(f"({_line(node_of(value[0]))},)", needed(node_of(value[0])))
-            return Group("(", tuple(("", node_of(one)) for one in value), ")")
+            return Source("(", tuple(("", source_of(one)) for one in value), ",)" if len(value) == 1 else ")")
         case list():
-            return Group("[", tuple(("", node_of(one)) for one in value), "]")
+            return Source("[", tuple(("", source_of(one)) for one in value), "]")
         case Mapping():
-            return Group("{", tuple((node_of(key), node_of(one)) for key, one in value.items()), "}")
+            pairs = [(source_of(key), source_of(one)) for key, one in value.items()]
+            needs = frozenset[str]().union(*(key.imports for key, _ in pairs))
+            return Source("{", tuple((f"{key.line}: ", one) for key, one in pairs), "}", needs)
         case _:
-            return Atom(repr(value))
+            return Source(repr(value))
+
+
+def laid_out(source: Source, indent: str = "", taken: int = 0) -> str:
+    """An expression on one line, or one part a line.
+
+    Args:
+        source: the expression.
+        indent: how far the line that it stands on is indented.
+        taken: how much of that line is taken already, before and after it.
+    """
+    if not source.parts or len(indent) + taken + len(source.line) <= WIDTH:
+        return source.line
+    deeper = indent + _STEP
+    lines = [f"{deeper}{before}{laid_out(part, deeper, len(before) + 1)}," for before, part in source.parts]
+    return "\n".join([source.opening, *lines, indent + source.closing.removeprefix(",")])
 
 
 def _moment(value: dt.date | dt.time) -> str:
@@ -112,16 +120,6 @@ def _moment(value: dt.date | dt.time) -> str:
     return f"dt.{type(value).__name__}({', '.join(map(str, fields))}{zone})"
 
 
-def needed(node: Node | str) -> frozenset[str]:
-    """The names that an expression needs to have imported."""
-    if isinstance(node, Atom):
-        return node.needs
-    if not isinstance(node, Group):
-        return frozenset()
-    inside = (needed(side) for part in node.parts for side in part)
-    return node.needs.union(*inside)
-
-
 def quoted(text: str) -> str:
     """A string literal on one line, with the quotes that need fewer backslashes; double ones by preference."""
     quote = "'" if text.count('"') > text.count("'") else '"'
@@ -134,137 +132,3 @@ def _escaped(mark: str, quote: str) -> str:
     if mark.isprintable():
         return mark
     return mark.encode("unicode_escape").decode("ascii")
-
-
-def laid_out(node: Node, width: int, indent: str = "", taken: int = 0) -> str:
-    """An expression over as many lines as it needs.
-
-    Args:
-        node: the expression.
-        width: the longest line.
-        indent: how far the line that it stands on is indented.
-        taken: how much of that line is taken already, before and after it.
-    """
-    line = _line(node)
-    if len(indent) + taken + len(line) <= width or isinstance(node, Atom):
-        return line
-    deeper = indent + _STEP
-    if isinstance(node, Text):
-        pieces = _pieces(node.text, width - len(deeper))
-        if len(pieces) == 1:
-            return line
-        return "\n".join(["(", *(f"{deeper}{piece}" for piece in pieces), f"{indent})"])
-    return _exploded(node, width, indent)
-
-
-def _exploded(node: Group, width: int, indent: str) -> str:
-    """The parts, each on a line of its own."""
-    deeper, lines = indent + _STEP, [node.opening]
-    alone = len(node.parts) == 1 and node.parts[0][0] == "" and isinstance(node.parts[0][1], Text)
-    if alone and isinstance(node.parts[0][1], Text):
-        # The only argument of a call has its brackets already.
-        lines += [f"{deeper}{piece}" for piece in _pieces(node.parts[0][1].text, width - len(deeper))]
-    else:
-        lines += [f"{deeper}{_part(before, one, width, deeper)}," for before, one in node.parts]
-    return "\n".join([*lines, f"{indent}{node.closing}"])
-
-
-def _part(before: str | Node, node: Node, width: int, indent: str) -> str:
-    if isinstance(before, str):
-        return before + laid_out(node, width, indent, len(before) + 1)
-    key = laid_out(before, width, indent, 1)
-    value = laid_out(node, width, indent, len(key) + 3)
-    if isinstance(before, Group) and "\n" not in value and len(f"{indent}{key}: {value},") > width:
-        # The key goes first.
-        key = _exploded(before, width, indent)
-        value = laid_out(node, width, indent, len("): "))
-    return f"{key}: {value}"
-
-
-def _line(node: Node) -> str:
-    if isinstance(node, Atom):
-        return node.text
-    if isinstance(node, Text):
-        return quoted(node.text)
-    parts = (
-        f"{before if isinstance(before, str) else _line(before) + ': '}{_line(one)}"
-        for before, one in node.parts
-    )
-    return f"{node.opening}{', '.join(parts)}{node.closing}"
-
-
-def _longest(mark: str) -> int:
-    """How many characters stand for one in a literal, whichever its quotes are."""
-    return 2 if mark in "'\"" else len(_escaped(mark, '"'))
-
-
-def _pieces(text: str, width: int) -> list[str]:
-    """Literals that together make up a text, none longer than a line; cut behind a space where there is one."""
-    if len(quoted(text)) <= width:
-        return [quoted(text)]
-    pieces, start = [], 0
-    while start < len(text):
-        end, taken = start, 2  # the quotes
-        while end < len(text) and (end == start or taken + _longest(text[end]) <= width):
-            taken += _longest(text[end])
-            end += 1
-        if end < len(text):
-            end = text.rfind(" ", start, end) + 1 or end
-        pieces.append(quoted(text[start:end]))
-        start = end
-    return pieces
-
-
-@dataclass(frozen=True)
-class House:
-    """What a project's own ruff wants.
-
-    Attributes:
-        width: the longest line that its formatter makes.
-        longest: the longest line that its linter lets stand.
-        ours: of ``alembic`` and ``datafixes``, which ruff takes for the project's own: a directory is called so.
-    """
-
-    width: int = 88
-    longest: int = 88
-    ours: frozenset[str] = frozenset()
-
-
-def house_of(directory: Path) -> House:
-    """Read the ruff configuration that counts in a directory; its defaults where there is none.
-
-    Args:
-        directory: where the revisions stand.
-    """
-    directory = directory.resolve()
-    for folder in (directory, *directory.parents):
-        for file in (".ruff.toml", "ruff.toml", "pyproject.toml"):
-            options = _options(folder / file)
-            if options is not None:
-                return _house(folder, options)
-    return House()
-
-
-def _options(file: Path) -> dict[str, Any] | None:
-    """The options of ruff, or of black, in a file; None where it has none."""
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if file.name != "pyproject.toml":
-        return content
-    tool = content.get("tool", {})
-    found: dict[str, Any] | None = tool.get("ruff", tool.get("black"))
-    return found
-
-
-def _house(folder: Path, options: dict[str, Any]) -> House:
-    width = options.get("line-length", 88)
-    longest = options.get("lint", {}).get("pycodestyle", {}).get("max-line-length", width)
-    roots = [folder / root for root in options.get("src", (".", "src"))]
-    ours = {
-        name
-        for name in ("alembic", "datafixes")
-        if any((root / name).is_dir() or (root / f"{name}.py").is_file() for root in roots)
-    }
-    return House(width, longest, frozenset(ours))

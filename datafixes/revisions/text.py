@@ -9,7 +9,7 @@ from datafixes.declaration.recorded import Declared, RecordedFix
 from datafixes.declaration.rows import Rows
 from datafixes.declaration.table import Table
 from datafixes.revisions.placing import Place
-from datafixes.revisions.source import Group, House, Node, Text, call, laid_out, needed, node_of, quoted
+from datafixes.revisions.source import WIDTH, Source, call, laid_out, quoted, source_of
 from datafixes.settings.values import masked, parse_text
 
 _ORDER = ("DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
@@ -72,26 +72,25 @@ class Parts:
     about: tuple[str, ...] = ()
 
 
-def revision_text(place: Place, parts: Parts, house: House) -> str:
+def revision_text(place: Place, parts: Parts) -> str:
     """The file of a revision.
 
     Args:
         place: its id and what it stands on.
         parts: what it does.
-        house: what the project's formatter wants.
     """
-    nodes = [_node_of_fix(one.fix) for one in parts.fixes]
-    blocks = [_block(one, node, house) for one, node in zip(parts.fixes, nodes, strict=True)]
+    sources = [_declaration(one.fix) for one in parts.fixes]
+    blocks = [_block(one, source) for one, source in zip(parts.fixes, sources, strict=True)]
     title = parts.title[:1].upper() + parts.title[1:].rstrip(".") + "."
-    about = "\n".join(_prose(line, house, "  ") for line in parts.about)
+    about = "\n".join(_prose(line, "  ") for line in parts.about)
     down = place.down_revision
     return _TEXT.format(
-        title=_prose(title, house),
+        title=_prose(title),
         about=about and f"{about}\n\n",
         revision=place.revision,
         revises=f"Revises: {down}\n" if down else "Revises:\n",
         created=place.created.isoformat(sep=" ", timespec="seconds"),
-        imports=_imports(frozenset[str]().union(*map(needed, nodes)), house),
+        imports=_imports(frozenset[str]().union(*(source.imports for source in sources))),
         revision_literal=quoted(place.revision),
         down_literal="None" if down is None else quoted(down),
         fixes="\n" + "\n\n".join(blocks) + "\n" if blocks else "",
@@ -100,9 +99,9 @@ def revision_text(place: Place, parts: Parts, house: House) -> str:
     )
 
 
-def _block(one: Written, node: Group, house: House) -> str:
+def _block(one: Written, source: Source) -> str:
     head = f"{one.name} = "
-    return f"{one.comment}\n{head}".lstrip("\n") + laid_out(node, house.width, taken=len(head))
+    return f"{one.comment}\n{head}".lstrip("\n") + laid_out(source, taken=len(head))
 
 
 def plain(text: str) -> str:
@@ -110,88 +109,78 @@ def plain(text: str) -> str:
     return masked(parse_text(text))
 
 
-def _prose(line: str, house: House, indent: str = "") -> str:
+def _prose(line: str, indent: str = "") -> str:
     """A line for a docstring, without what would have to be escaped."""
     shown = plain(line).replace("\\", "/").replace('"', "'")
     return "\n".join(
         textwrap.wrap(
-            shown, house.width - 3, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            shown, WIDTH - 3, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
     )
 
 
-def _imports(needs: frozenset[str], house: House) -> str:
-    """The imports, in the groups of isort: the standard library, third parties, the project's own."""
+def _imports(needs: frozenset[str]) -> str:
+    """The imports: the standard library, then the two packages."""
+    standard = {"dt": "import datetime as dt", "Decimal": "from decimal import Decimal"}
+    lines = [line for name, line in standard.items() if name in needs]
     names = ", ".join(name for name in _ORDER if name in needs)
-    lines = {"alembic": "from alembic import op"}
-    if names:
-        line = f"from datafixes import {names}"
-        if len(line) > house.width:
-            line = "from datafixes import (\n" + "".join(f"    {name},\n" for name in names.split(", ")) + ")"
-        lines["datafixes"] = line
-    standard = [
-        line
-        for name, line in (("dt", "import datetime as dt"), ("Decimal", "from decimal import Decimal"))
-        if name in needs
-    ]
-    third = [line for name, line in lines.items() if name not in house.ours]
-    own = [line for name, line in lines.items() if name in house.ours]
-    return "\n\n".join("\n".join(group) for group in (standard, third, own) if group)
+    lines += ["", "from alembic import op"] if lines else ["from alembic import op"]
+    return "\n".join([*lines, f"from datafixes import {names}"] if names else lines)
 
 
-def _node_of_fix(fix: Declared) -> Group:
+def _declaration(fix: Declared) -> Source:
     """A declaration with what is not as it is by default."""
     if isinstance(fix, RecordedFix):
         return call(
             "RecordedFix",
-            name=Text(fix.name),
-            reason=Text(fix.reason),
-            tables=Group("[", tuple(("", _table(table)) for table in fix.tables), "]"),
+            name=source_of(fix.name),
+            reason=source_of(fix.reason),
+            tables=Source("[", tuple(("", _table(table)) for table in fix.tables), "]"),
             audit_schema=_unless(fix.audit_schema, ""),
         )
     return _declared(fix)
 
 
-def _declared(fix: DataFix) -> Group:
+def _declared(fix: DataFix) -> Source:
     return call(
         "DataFix",
-        name=Text(fix.name),
-        reason=Text(fix.reason),
+        name=source_of(fix.name),
+        reason=source_of(fix.reason),
         change=_change(fix.change),
         rows=_rows(fix.rows),
-        audit=Text(fix.audit),
+        audit=source_of(fix.audit),
         housekeeping=_unless(list(fix.housekeeping), []),
         audit_schema=_unless(fix.audit_schema, ""),
     )
 
 
-def _change(change: Change) -> Group:
+def _change(change: Change) -> Source:
     return call(
         type(change).__name__,
-        Text(change.table),
-        set=node_of(dict(change.set)) if isinstance(change, Update) else None,
-        rows=node_of([dict(row) for row in change.rows]) if isinstance(change, Insert) else None,
+        source_of(change.table),
+        set=source_of(dict(change.set)) if isinstance(change, Update) else None,
+        rows=source_of([dict(row) for row in change.rows]) if isinstance(change, Insert) else None,
         where=_unless(change.where, ""),
         schema=_unless(change.schema, "public"),
     )
 
 
-def _rows(rows: Rows) -> Group:
+def _rows(rows: Rows) -> Source:
     return call(
         "Rows",
-        key=node_of(rows.key),
+        key=source_of(rows.key),
         identity=_unless(dict(rows.identity), {}),
-        expect=node_of(rows.expect),
+        expect=source_of(rows.expect),
         already=_unless(rows.already, ""),
         ensure=_unless(rows.ensure, ""),
     )
 
 
-def _table(table: Table) -> Group:
+def _table(table: Table) -> Source:
     return call(
         "Table",
-        Text(table.table),
-        Text(table.audit),
+        source_of(table.table),
+        source_of(table.audit),
         schema=_unless(table.schema, "public"),
         key=_unless(table.key, ()),
         identity=_unless(dict(table.identity), {}),
@@ -201,5 +190,5 @@ def _table(table: Table) -> Group:
     )
 
 
-def _unless(value: Any, default: Any) -> Node | None:
-    return None if value == default else node_of(value)
+def _unless(value: Any, default: Any) -> Source | None:
+    return None if value == default else source_of(value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datafixes.running.execution import limits_of
-from datafixes.running.run import hand_over, settings_for
+from datafixes.running.operation import Operation
+from datafixes.running.sending import hand_over
 from datafixes.script.tables import (
     LEDGER,
     AuditTable,
@@ -15,33 +15,32 @@ from datafixes.script.tables import (
     update_script,
 )
 
+__all__ = ["AuditTable", "create", "drop", "update", "update_ledger"]
+
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 
-def create(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
-    """Make an audit table; target and audit table are (schema, name)."""
-    settings = settings_for(alembic)
-    table = AuditTable(target[1], audit[1], target[0], audit[0])
-    hand_over(alembic, create_script(table, limits_of(settings)), settings, table.name)
+def create(alembic: MigrationContext, table: AuditTable) -> None:
+    """Make an audit table."""
+    operation = Operation.on_table(alembic, table.name)
+    hand_over(operation, create_script(table, operation.limits))
 
 
-def update(alembic: MigrationContext, target: tuple[str, str], audit: tuple[str, str]) -> None:
-    """Bring an audit table to the shape of its target; both are (schema, name)."""
-    settings = settings_for(alembic)
-    table = AuditTable(target[1], audit[1], target[0], audit[0])
-    hand_over(alembic, update_script(table, limits_of(settings)), settings, table.name)
+def update(alembic: MigrationContext, table: AuditTable) -> None:
+    """Bring an audit table to the shape of its target."""
+    operation = Operation.on_table(alembic, table.name)
+    hand_over(operation, update_script(table, operation.limits))
 
 
 def update_ledger(alembic: MigrationContext, audit_schema: str) -> None:
     """Bring a ledger to the version of this package."""
-    settings = settings_for(alembic)
-    hand_over(alembic, ledger_script(audit_schema, limits_of(settings)), settings, LEDGER)
+    operation = Operation.on_table(alembic, LEDGER)
+    hand_over(operation, ledger_script(audit_schema, operation.limits))
 
 
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:
     """Drop an audit table; the operator may tell to discard what is in it."""
-    settings = settings_for(alembic)
-    discard = discard or name in settings.discard
-    script = drop_script(name, audit_schema, limits_of(settings), discard=discard)
-    hand_over(alembic, script, settings, name)
+    operation = Operation.on_table(alembic, name)
+    discard = discard or name in operation.settings.discard
+    hand_over(operation, drop_script(name, audit_schema, operation.limits, discard=discard))

@@ -27,7 +27,7 @@ def collecting(alembic: MigrationContext, collect: Callable[[str], None], label:
         collect(_as_sql(construct, impl.dialect, label))
 
     connection = impl.connection
-    # On the instance, for the time being: what Alembic prints has no tabs and twice the percent signs (B9, B10).
+    # On the instance, for the time being: what Alembic prints has no tabs and twice the percent signs.
     impl._exec, impl.static_output = execute, collect
     impl.connection = alembic.connection = _ScriptConnection(execute, impl.dialect, label)  # type: ignore[assignment]
     try:
@@ -42,9 +42,7 @@ def _as_sql(construct: Any, dialect: Any, label: str) -> str:
     if isinstance(construct, DDLElement):
         return str(construct.compile(dialect=dialect))
     try:
-        construct.compile(
-            dialect=dialect
-        ).construct_params()  # a :name without a value would become NULL (B11)
+        construct.compile(dialect=dialect).construct_params()  # a :name without a value would become NULL
         compiled = str(construct.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     except SQLAlchemyError as error:
         raise no_script(label, f"{type(error).__name__}: {error}") from error

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused, sqlstate
 from datafixes.running.blockers import BlockerWatch
+from datafixes.script.engine import SENT
 from datafixes.script.frame import Limits, Script
 from datafixes.script.parameters import verbatim
 from datafixes.settings import Settings
@@ -59,22 +60,23 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
     """
     with BlockerWatch(connection, label) as watch:
         try:
-            for statement in script.before:
+            sent = set(connection.exec_driver_sql(SENT).scalars())
+            for statement in script.preparation(sent):
                 _send(connection, statement)
-            _try(connection, script.block, label, attempts, watch)
+            _try(connection, script.run, label, attempts, watch)
             for statement in script.after:
                 _send(connection, statement)
         except DBAPIError as error:
             raise failure(error, label, watch.seen) from error
 
 
-def _try(connection: Connection, block: str, label: str, attempts: Attempts, watch: BlockerWatch) -> None:
+def _try(connection: Connection, run: str, label: str, attempts: Attempts, watch: BlockerWatch) -> None:
     for number in range(1, attempts.count + 1):
-        # The engine and the fuse stand outside: only the block is tried again.
+        # The engine and the fuse stand outside: only the line that runs the fix is tried again.
         savepoint = connection.begin_nested()
         try:
             with watch.watching():
-                _send(connection, block)
+                _send(connection, run)
         except DBAPIError as error:
             if sqlstate(error) not in _TRY_AGAIN or number == attempts.count:
                 raise
@@ -101,7 +103,7 @@ def failure(
     hint: str = "Nothing was changed.",
     masked: bool = False,
 ) -> DatafixError:
-    """What went wrong, in one line, without the text of the script (B18).
+    """What went wrong, in one line, without the text of the script.
 
     Args:
         error: what the driver says.

@@ -9,9 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes import __version__
 from datafixes.audit.changes import Cell, Row, Value, View
-from datafixes.audit.images import TableOfRun, changes_of_run, read_images, tables_of_run
+from datafixes.audit.history import Run, last_run
+from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
-from datafixes.audit.queries import Run, last_run
 from datafixes.audit.sequences import behind_of_run
 from datafixes.database.beside import Beside
 from datafixes.declaration.fix import DataFix, Update
@@ -98,35 +98,30 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
                 changes_of_run(connection, run.run_id, table, view).rows if table.key else ()
                 for table in tables
             ]
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, DatafixError) as error:
         _logger.warning("datafix %s: done, and what it did cannot be shown: %s", fix.name, _words(error))
         return
     _say(run, fix)
     for table, counted, changed in zip(fix.tables[: len(tables)], tables, rows, strict=True):
-        _say_table(fix, table, (run.run_id, counted, changed), masks)
+        indent = "  "
+        if len(fix.tables) > 1:
+            _logger.info("  %s: %s", counted.target, counted.counts())
+            indent = "    "
+        if not counted.key and counted.changed:
+            _logger.info(
+                "%s%s has no key: its rows are told apart by their whole image", indent, counted.target
+            )
+        for line in row_lines(changed, fix, table, masks):
+            _logger.info("%s%s", indent, line)
+        if counted.changed > _SHOWN_ROWS:
+            more = counted.changed - _SHOWN_ROWS
+            _logger.info("%s... and %d more rows: %s, run %d", indent, more, table.audit, run.run_id)
 
 
 def _say(run: Run, fix: Fix) -> None:
     _logger.info("datafix %s: %s", fix.name, _counts(run))
-    if run.already_rows:
-        _logger.info("  already as wanted, and left alone: %s", run.already_rows)
-
-
-def _say_table(
-    fix: Fix, table: Table, told: tuple[int, TableOfRun, Sequence[Row]], masks: tuple[str, ...]
-) -> None:
-    run, counted, rows = told
-    indent = "  "
-    if len(fix.tables) > 1:
-        _logger.info("  %s: %s", counted.target, counted.counts())
-        indent = "    "
-    if not counted.key and counted.changed:
-        _logger.info("%s%s has no key: its rows are told apart by their whole image", indent, counted.target)
-    for line in row_lines(rows, fix, table, masks):
-        _logger.info("%s%s", indent, line)
-    if counted.changed > _SHOWN_ROWS:
-        more = counted.changed - _SHOWN_ROWS
-        _logger.info("%s... and %d more rows: %s, run %d", indent, more, table.audit, run)
+    if run.already:
+        _logger.info("  already as wanted, and left alone: %s", run.already)
 
 
 def _counts(run: Run) -> str:
@@ -138,11 +133,11 @@ def _counts(run: Run) -> str:
     if run.outcome == "not_applicable":
         return f"not applicable here, nothing was changed (run {run.run_id})"
     named = {
-        "found": run.found,
-        "changed": run.changed,
-        "already as wanted": run.already,
-        "skipped": run.skipped or None,
-        "overwritten": run.overwritten or None,
+        "found": run.rows_found,
+        "changed": run.rows_changed,
+        "already as wanted": run.rows_already,
+        "skipped": run.rows_skipped or None,
+        "overwritten": run.rows_overwritten or None,
     }
     counts = ", ".join(f"{count} {name}" for name, count in named.items() if count is not None)
     return f"{run.outcome}: {counts} (run {run.run_id})"

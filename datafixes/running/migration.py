@@ -1,4 +1,4 @@
-"""Where in the chain of revisions an operation runs, and who watches it."""
+"""Where in the chain of revisions an operation runs, and what collects the runs of a plan."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
 
-WATCHER = "datafixes.watcher"
-"""Where Alembic's configuration keeps a :class:`Watcher`."""
+COLLECTOR = "datafixes.collector"
+"""Where Alembic's configuration keeps a :class:`RunCollector`."""
 
 
-class Watcher(Protocol):
-    """Looks at runs in a transaction that is never committed: a plan.
+class RunCollector(Protocol):
+    """Collects the runs of a plan, in its transaction, which is never committed.
 
     Attributes:
         view: how much of the rows is to be seen.
@@ -31,10 +31,10 @@ class Watcher(Protocol):
         """A run has ended well; it began at ``started``, by the monotonic clock."""
 
 
-def watcher_of(alembic: MigrationContext) -> Watcher | None:
-    """Who watches the runs of this command of Alembic, if it is a plan."""
+def collector_of(alembic: MigrationContext) -> RunCollector | None:
+    """What collects the runs of this command of Alembic, if it is a plan."""
     environment = alembic.environment_context
-    return environment.config.attributes.get(WATCHER) if environment is not None else None
+    return environment.config.attributes.get(COLLECTOR) if environment is not None else None
 
 
 def context_of(alembic: MigrationContext, settings: Settings) -> Context:

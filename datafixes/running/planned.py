@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datafixes.audit.digest import digest_as_before, digest_of_run, mark_of
-from datafixes.audit.queries import last_run
+from datafixes.audit.history import last_run
 from datafixes.declaration.declared import fixes_of
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import NotAsPlanned

@@ -14,15 +14,16 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.errors import DatafixError, Refused, UnsafeTransaction
-from datafixes.running import run
 from datafixes.running.collecting import collecting, no_script
-from datafixes.running.execution import Attempts, failure, limits_of
-from datafixes.running.migration import context_of
+from datafixes.running.execution import Attempts, failure
+from datafixes.running.operation import DatafixFailed, Operation
+from datafixes.running.printing import print_script
+from datafixes.running.run import decline, is_declined
+from datafixes.running.sending import ended_well, failed, recording, refuse_inside_another, send
 from datafixes.script.masking import sent_without_values
 from datafixes.script.parameters import verbatim
 from datafixes.script.record import recorded_script
 from datafixes.script.record import recording as scripts_of
-from datafixes.settings import Settings
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -67,22 +68,22 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
     """
     if not isinstance(fix, RecordedFix):
         raise CommandError(f"datafix {fix.name}: it is declared: op.apply_datafix(fix).")
-    label = run.label_of(fix)
-    run.refuse_inside_another(alembic, fix)
-    settings = run.settings_for(alembic)
-    if run.is_declined(alembic, settings, fix):
-        run.decline(alembic, settings, fix)
-        yield from _unheard(alembic, label)
+    operation = Operation.on_fix(alembic, fix)
+    refuse_inside_another(operation)
+    if is_declined(operation, fix):
+        decline(operation, fix)
+        yield from _unheard(operation)
         return
-    run.recording.add(alembic)
+    recording.add(alembic)
     try:
-        yield from (_script if alembic.as_sql else _run)(alembic, fix, settings, label)
+        yield from (_script if alembic.as_sql else _run)(operation, fix)
     finally:
-        run.recording.discard(alembic)
+        recording.discard(alembic)
 
 
-def _unheard(alembic: MigrationContext, label: str) -> Iterator[Body]:
+def _unheard(operation: Operation) -> Iterator[Body]:
     """Let the block of a declined fix run, and let nothing of it reach the server, whichever way it takes."""
+    alembic, label = operation.alembic, operation.label
     connection = None if alembic.as_sql else alembic.connection
     # What it reads from the database, nobody answers: where that stops it, nothing is lost.
     with (
@@ -133,30 +134,30 @@ def _deaf(connection: Connection, label: str) -> Iterator[None]:
             hint="Nothing was changed. Take that out of the revision, or the block with it.",
         )
         driver.rollback()
-        raise run.DatafixFailed(error)
+        raise DatafixFailed(error)
 
 
-def _run(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
-    connection, started = run.connection_of(alembic, fix), time.monotonic()
-    scripts = scripts_of(fix, context_of(alembic, settings), limits_of(settings))
-    run.send(alembic, scripts.opening, settings, fix, Attempts.of(settings))
+def _run(operation: Operation, fix: RecordedFix) -> Iterator[Body]:
+    connection, started, masks = operation.connection, time.monotonic(), operation.settings.mask
+    scripts = scripts_of(fix, operation.context, operation.limits)
+    send(operation, scripts.opening, Attempts.of(operation.settings))
     try:
-        with _no_end_of_transaction(connection, label):
-            yield Body(lambda sql: _send(connection, sql, settings.mask))
+        with _no_end_of_transaction(connection, operation.label):
+            yield Body(lambda sql: _send(connection, sql, masks))
     except DBAPIError as error:
-        told = failure(error, label, masked=bool(settings.mask))
-        raise run.failed(alembic, "apply", settings, fix, told) from error
+        raise failed(operation, "apply", failure(error, operation.label, masked=bool(masks))) from error
     except DatafixError as error:
-        raise run.failed(alembic, "apply", settings, fix, error) from error
+        raise failed(operation, "apply", error) from error
     except BaseException as error:
         # The error itself is what Alembic shows; whoever swallows it does not get past the refusal.
-        words = "" if settings.mask else f": {error}"
-        told = Refused(f"{label}: its body failed: {type(error).__name__}{words}")
-        run.failed(alembic, "apply", settings, fix, told)
+        words = "" if masks else f": {error}"
+        failed(
+            operation, "apply", Refused(f"{operation.label}: its body failed: {type(error).__name__}{words}")
+        )
         raise
     # Not tried again: the statements would have to run again too.
-    run.send(alembic, scripts.closing, settings, fix, Attempts(1, 0))
-    run.ended_well(alembic, "apply", settings, fix, started)
+    send(operation, scripts.closing, Attempts(1, 0))
+    ended_well(operation, "apply", started)
 
 
 def _send(connection: Connection, sql: str, masks: tuple[str, ...]) -> None:
@@ -213,9 +214,9 @@ def _refuse_end(label: str, what: str) -> NoReturn:
     )
 
 
-def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, label: str) -> Iterator[Body]:
+def _script(operation: Operation, fix: RecordedFix) -> Iterator[Body]:
     """The statements are collected, and become one script."""
-    statements: list[str] = []
+    label, statements = operation.label, list[str]()
 
     def collect(sql: str) -> None:
         check_statement(sql, label)
@@ -224,12 +225,10 @@ def _script(alembic: MigrationContext, fix: RecordedFix, settings: Settings, lab
         statements.append(sql.strip().removesuffix(";"))
 
     try:
-        with collecting(alembic, collect, label):
+        with collecting(operation.alembic, collect, label):
             yield Body(collect)
     except (DatafixError, CommandError) as error:
-        raise error if isinstance(error, CommandError) else run.DatafixFailed(error) from error
+        raise error if isinstance(error, CommandError) else DatafixFailed(error) from error
     except Exception as error:
-        raise run.DatafixFailed(no_script(label, f"{type(error).__name__}: {error}")) from error
-    run.refuse_plan_of_script(settings)
-    context = context_of(alembic, settings)
-    run.print_script(alembic, recorded_script(fix, statements, context, limits_of(settings)))
+        raise DatafixFailed(no_script(label, f"{type(error).__name__}: {error}")) from error
+    print_script(operation, recorded_script(fix, statements, operation.context, operation.limits))

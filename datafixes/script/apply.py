@@ -1,17 +1,31 @@
 """The script that applies a fix: a block that a database administrator can read from top to bottom."""
 
-from collections.abc import Iterator
-
 from datafixes.declaration.expressions import sql
 from datafixes.declaration.fix import DataFix, Delete, Insert, Update
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
+from datafixes.script.expected import actual_rows, expected_rows, identities, wanted_values
 from datafixes.script.frame import Limits, Script, frame
-from datafixes.script.layout import bracketed, indented, own, run
+from datafixes.script.layout import bracketed, indented, listed, own, run
 from datafixes.script.masking import without_values
 
-_CAPTURED = "EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})"
-_EXPECTED = "EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})"
+# What an update, a delete or an insert may call: every script of a declared fix holds the same.
+_ENGINE = (
+    "apply.sql",
+    "datafix_check_nothing_else",
+    "datafix_close",
+    "datafix_constraints",
+    "datafix_copy",
+    "datafix_fail",
+    "datafix_watch",
+)
+
+_CAPTURED = """\
+EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
+                WHERE {{datafix_captured.key = target.key}})"""
+_EXPECTED = """\
+EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
+                WHERE {{datafix_expected.key = target.key}})"""
 
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
@@ -36,7 +50,7 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
         ]
     )
     block = without_values(block, context.masks)
-    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
+    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits, *_ENGINE)
 
 
 def _declaration(fix: DataFix, context: Context) -> str:
@@ -48,7 +62,7 @@ def _declaration(fix: DataFix, context: Context) -> str:
         "required": fix.rows.required,
         "times_without_zone": list(fix.times_without_zone),
     }
-    return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')}, {context.version_table_oid});"
+    return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')},\n        {context.version_table_oid});"
 
 
 _WATCH = [
@@ -62,10 +76,10 @@ def _change_steps(fix: DataFix) -> list[str]:
     table = literal.qualified(fix.change.schema, fix.change.table)
     named = not isinstance(fix.rows.expect, int)
     return [
-        *(_expected_rows(fix, table) if named else []),
-        *_wanted_values(fix, table),
+        *(expected_rows(fix, table) if named else []),
+        *wanted_values(fix, table),
         "    PERFORM pg_temp.datafix_prepare_captured(fix);",
-        *(_actual_rows(fix, table) if named else []),
+        *(actual_rows(fix, table) if named else []),
         *_WATCH,
         "    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.",
         _copy(fix, table, "before", _selection(fix, named), lock=True),
@@ -79,57 +93,6 @@ def _change_steps(fix: DataFix) -> list[str]:
 
 def _audit(fix: DataFix) -> str:
     return literal.qualified(fix.schema_of_audit, fix.audit)
-
-
-def _expected_rows(fix: DataFix, table: str) -> list[str]:
-    columns = [f"{expression} AS {literal.name(name)}" for name, expression in _identities(fix)]
-    rows = ",\n        ".join(
-        f"({', '.join(literal.value(part) for part in (*key, *(identity if fix.rows.identity else ())))})"
-        for key, identity in fix.rows.expected()
-    )
-    return [
-        "    -- The rows that this fix was written for.",
-        run(
-            "EXECUTE",
-            f"CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS\nSELECT {', '.join(['{{target.key}}', *columns])} FROM {table} WITH NO DATA",
-        )
-        + ";",
-        *arrival.check("pg_temp.datafix_expected", _named_values(fix)),
-        f"    INSERT INTO pg_temp.datafix_expected VALUES\n        {rows};",
-        "",
-    ]
-
-
-def _named_values(fix: DataFix) -> Iterator[dict[str, object]]:
-    names = (*fix.rows.key_columns, *fix.rows.identity)
-    for key, identity in fix.rows.expected():
-        yield dict(zip(names, (*key, *(identity if fix.rows.identity else ())), strict=True))
-
-
-def _identities(fix: DataFix) -> list[tuple[str, str]]:
-    return [(name, bracketed(expression)) for name, expression in fix.rows.identity.items()]
-
-
-def _wanted_values(fix: DataFix, table: str) -> list[str]:
-    values = {
-        name: value
-        for name, value in (fix.change.set.items() if isinstance(fix.change, Update) else ())
-        if not isinstance(value, sql)
-    }
-    if not values:
-        return []
-    names = literal.names(values)
-    return [
-        "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
-        run(
-            "EXECUTE",
-            f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {names} FROM {table} WITH NO DATA",
-        )
-        + ";",
-        *arrival.check("pg_temp.datafix_wanted", [values]),
-        f"    INSERT INTO pg_temp.datafix_wanted ({names}) VALUES ({', '.join(literal.value(value) for value in values.values())});",
-        "",
-    ]
 
 
 def _selection(fix: DataFix, named: bool) -> str:
@@ -155,18 +118,9 @@ def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = 
     return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(indented(statement))}));"
 
 
-def _actual_rows(fix: DataFix, table: str) -> list[str]:
-    columns = ["{{target.key}}", *(f"{text} AS {literal.name(name)}" for name, text in _identities(fix))]
-    statement = (
-        "CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\n"
-        f"SELECT {', '.join([*columns, 'true AS datafix_matches', 'true AS datafix_already'])} FROM {table} WITH NO DATA"
-    )
-    return [run("EXECUTE", statement) + ";"]
-
-
 def _judge_named(fix: DataFix, table: str) -> list[str]:
     where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
-    columns = ["{{target.key}}", *(text for _, text in _identities(fix))]
+    columns = ["{{target.key}}", *(text for _, text in identities(fix))]
     columns.append(f"{bracketed(where.strip() or 'true')} IS TRUE")
     columns.append(f"{bracketed(fix.rows.already or 'false')} IS TRUE")
     separator = ",\n       "
@@ -231,7 +185,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         f"({', '.join(own(literal.value(row[name])) for name in columns)})" for row in change.rows
     )
     insert = (
-        f"WITH datafix_row AS (\nINSERT INTO {table} ({literal.names(columns)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
+        f"WITH datafix_row AS (\nINSERT INTO {table} ({listed(map(literal.name, columns), 8)})\nVALUES {rows}\nRETURNING {{{{target.key}}}})\n"
         "INSERT INTO pg_temp.datafix_captured SELECT {{datafix_row.key}} FROM datafix_row"
     )
     return [

@@ -1,4 +1,4 @@
-"""Values that a column's type may round, cut or strip of their zone: which of a fix's plain values those could be (A5)."""
+"""Values that a column's type may round, cut or strip of their zone: which of a fix's plain values those could be."""
 
 import datetime as dt
 import decimal

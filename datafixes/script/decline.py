@@ -7,8 +7,10 @@ from datafixes.script.frame import Limits, Script, frame
 
 _BLOCK = """
 BEGIN
-    -- This revision and no other; not in force. Nothing of the fix is looked at: the ledger gets a line, and the version moves.
-    PERFORM pg_temp.datafix_decline({declaration}, {version_table});
+    -- This revision and no other; not in force. Nothing of the fix is looked at: the ledger gets a line, and the
+    -- version moves.
+    PERFORM pg_temp.datafix_decline({declaration},
+        {version_table});
 END
 """
 

@@ -1,7 +1,7 @@
 """Text for SQL scripts: names, literals and quoted bodies. ASCII only, the same bytes under every setting.
 
 A script is read by psql under any ``client_encoding`` and by any driver, so nothing here depends on
-``standard_conforming_strings`` or on an encoding (B9-B15, B39).
+``standard_conforming_strings`` or on an encoding.
 """
 
 import datetime as dt
@@ -106,9 +106,20 @@ def json_body(facts: Mapping[str, object], tag: str) -> str:
 
 def _json(fact: object) -> str:
     if isinstance(fact, list) and fact and isinstance(fact[0], dict):
-        objects = ",\n".join(f"            {json.dumps(item)}" for item in fact)
+        objects = ",\n".join(f"            {{{_pairs(item)}}}" for item in fact)
         return f"[\n{objects}\n        ]"
     return json.dumps(fact)
+
+
+def _pairs(item: Mapping[str, object]) -> str:
+    """The pairs of an object, a few on each line."""
+    lines = [""]
+    for key, fact in item.items():
+        pair = f"{json.dumps(key)}: {json.dumps(fact)}"
+        if lines[-1] and len(lines[-1]) + len(pair) > 100:
+            lines.append("")
+        lines[-1] += f", {pair}" if lines[-1] else pair
+    return ",\n             ".join(lines)
 
 
 def comment(prose: str) -> str:

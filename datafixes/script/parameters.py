@@ -4,7 +4,7 @@ from sqlalchemy.engine import Connection
 
 
 def verbatim(connection: Connection, statement: str) -> str:
-    """The text to hand to ``exec_driver_sql`` so that the server receives ``statement`` (B15).
+    """The text to hand to ``exec_driver_sql`` so that the server receives ``statement``.
 
     Drivers with the paramstyles format and pyformat read ``%%`` as ``%``, with or without parameters.
     """

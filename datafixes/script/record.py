@@ -1,15 +1,25 @@
 """The scripts of a recorded fix: what opens the recording, what closes it, and both in one block around plain SQL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.declaration.table import KINDS, Table
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
-from datafixes.script.frame import Limits, Script, frame
-from datafixes.script.layout import bracketed, run
+from datafixes.script.frame import Limits, Script, call, frame, procedure
+from datafixes.script.layout import bracketed, listed, run
 from datafixes.script.masking import without_values
+
+_ENGINE = (
+    "record.sql",
+    "datafix_check_arrival",
+    "datafix_check_ensured",
+    "datafix_close",
+    "datafix_fail",
+    "datafix_sql",
+    "datafix_table",
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,11 @@ def recording(fix: RecordedFix, context: Context, limits: Limits) -> Recording:
             [*_DECLARATIONS, "BEGIN", *_closing(fix)],
         )
     )
+    # Both procedures are made before the recording begins: an event trigger may write down that they were made.
+    own = (procedure("datafix_run", opening), procedure("datafix_prove", closing), *whole.own[1:])
     return Recording(
-        Script(whole.fuse, whole.before, f"DO {literal.body(opening, 'datafix')}", ()),
-        Script(whole.fuse, (), f"DO {literal.body(closing, 'datafix')}", whole.after),
+        opening=replace(whole, own=own, after=()),
+        closing=replace(whole, before=(), own=(), run=call("datafix_prove", whole.engine)),
     )
 
 
@@ -78,7 +90,7 @@ def _framed(fix: RecordedFix, context: Context, limits: Limits, statements: str)
         [*_DECLARATIONS, "BEGIN", *_opening(fix, context), "", statements, *_closing(fix), "END", ""]
     )
     block = without_values(block, context.masks)
-    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits)
+    return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits, *_ENGINE)
 
 
 def _on_lines(statement: str) -> str:
@@ -93,9 +105,10 @@ def _opening(fix: RecordedFix, context: Context) -> list[str]:
     ]
     facts |= {"tables": described, "change": "record", "required": fix.required}
     return [
-        "    -- One fix at a time; this revision and no other; tables that can be copied; not in force already. From here on",
-        "    -- nobody else writes to these tables, and triggers note every row that changes in them.",
-        f"    fix := pg_temp.datafix_open_recording({literal.json_body(facts, 'fix')}, {context.version_table_oid}, pg_temp.datafix_surroundings());",
+        "    -- One fix at a time; this revision and no other; tables that can be copied; not in force already.",
+        "    -- From here on nobody else writes to these tables, and triggers note every row that changes in them.",
+        f"    fix := pg_temp.datafix_open_recording({literal.json_body(facts, 'fix')},",
+        f"        {context.version_table_oid}, pg_temp.datafix_surroundings());",
     ]
 
 
@@ -113,8 +126,8 @@ def _closing(fix: RecordedFix) -> list[str]:
     tables = list(enumerate(fix.tables, 1))
     named = [(number, table) for number, table in tables if any(True for _ in table.named())]
     lines = [
-        "    -- What deferred constraints and triggers have still to do belongs to it. Then the recording stops, and nothing but",
-        "    -- the tables of the fix may have changed.",
+        "    -- What deferred constraints and triggers have still to do belongs to it. Then the recording stops, and nothing",
+        "    -- but the tables of the fix may have changed.",
         f"    EXECUTE pg_temp.datafix_settle_recording({literal.text(fix.name)}, 'IMMEDIATE');",
         f"    EXECUTE pg_temp.datafix_settle_recording({literal.text(fix.name)}, 'DEFERRED');",
         f"    fix := pg_temp.datafix_stop_recording({literal.text(fix.name)}, pg_temp.datafix_surroundings());",
@@ -131,7 +144,8 @@ def _closing(fix: RecordedFix) -> list[str]:
         "        RETURN;",
         "    END IF;",
         "",
-        "    -- The proof: each row is the one that was meant, the post-conditions hold, and as many rows as expected changed.",
+        "    -- The proof: each row is the one that was meant, the post-conditions hold, and as many rows as expected",
+        "    -- changed.",
         *(line for number, table in named for line in _judge(number, table)),
         *(line for number, table in tables if table.ensure for line in _ensure(number, table)),
     ]
@@ -163,7 +177,7 @@ def _named_rows(number: int, table: Table) -> list[str]:
         run(
             "EXECUTE",
             f"CREATE TEMP TABLE datafix_expected_{number} ON COMMIT DROP AS\n"
-            f"SELECT {', '.join(columns)} FROM {name} WITH NO DATA",
+            f"SELECT {listed(columns, 7)}\n  FROM {name} WITH NO DATA",
             "one",
         )
         + ";",

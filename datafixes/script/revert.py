@@ -11,6 +11,17 @@ from datafixes.script.context import Context, declared, run_facts
 from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.masking import without_values
 
+_ENGINE = (
+    "recall.sql",
+    "revert.sql",
+    "conflicts.sql",
+    "datafix_check_nothing_else",
+    "datafix_close",
+    "datafix_constraints",
+    "datafix_fail",
+    "datafix_watch",
+)
+
 _BLOCK = """
 DECLARE
     fix      jsonb;
@@ -18,14 +29,16 @@ DECLARE
     restored bigint;
 BEGIN
     -- One fix at a time; this revision and no other; applied and not yet reverted; the images and the tables are as
-    -- they were. What the fix is, the ledger tells. NULL: it changed nothing when it ran, so there is nothing to give back.
-    fix := pg_temp.datafix_open_revert({declaration}, {version_table});
+    -- they were. What the fix is, the ledger tells. NULL: it changed nothing when it ran, so there is nothing to give
+    -- back.
+    fix := pg_temp.datafix_open_revert({declaration},
+        {version_table});
     IF fix IS NULL THEN
         RETURN;
     END IF;
 
-{chosen}    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
-    -- a value since must not lose it.
+{chosen}    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever
+    -- changed a value since must not lose it.
     fix := pg_temp.datafix_compare(fix);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_prepare_identity(one, 'then');
@@ -92,7 +105,7 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
         f", revision {context.revision}" if context.revision else ""
     )
     block = without_values(block, context.masks)
-    return frame(f"{title}\n{fix.reason}".rstrip(), fuse, block, limits)
+    return frame(f"{title}\n{fix.reason}".rstrip(), fuse, block, limits, *_ENGINE)
 
 
 def _as_sql(keys: Sequence[tuple[Value, ...]]) -> str:

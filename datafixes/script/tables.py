@@ -79,9 +79,8 @@ BEGIN
     {_finished("update", LEDGER)}
 END
 """
-    return frame(
-        f"ledger {audit_schema}.{LEDGER}: to the version of this engine", f"update {LEDGER}", block, limits
-    )
+    title = f"ledger {audit_schema}.{LEDGER}: to the version of this engine"
+    return frame(title, f"update {LEDGER}", block, limits)
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:
@@ -96,7 +95,8 @@ def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) 
     block = f"""
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
-    PERFORM pg_temp.datafix_drop_audit_table({literal.text(audit_schema)}, {literal.text(name)}, discard => {literal.value(discard)});
+    PERFORM pg_temp.datafix_drop_audit_table({literal.text(audit_schema)}, {literal.text(name)},
+                                             discard => {literal.value(discard)});
     {_finished("drop", name)}
 END
 """
@@ -105,6 +105,7 @@ END
 
 def _finished(what: str, name: str) -> str:
     return (
-        "PERFORM pg_catalog.set_config('datafixes.finished', pg_catalog.current_setting('datafixes.finished', true) OPERATOR(pg_catalog.||) "
-        f"{literal.text(f'<{what} {name}>')}, true);"
+        "PERFORM pg_catalog.set_config('datafixes.finished',\n"
+        "        pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true), "
+        f"{literal.text(f'<{what} {name}>')}), true);"
     )

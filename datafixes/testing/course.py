@@ -9,7 +9,7 @@ from functools import cached_property
 
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.history import RunOfHistory
+from datafixes.audit.history import Run
 from datafixes.declaration.fix import DataFix
 from datafixes.errors import Conflicts, DatafixError
 from datafixes.testing.checks import Failed, LeftOut, NothingToCheck, Report, Result
@@ -39,7 +39,7 @@ class _Upgraded:
     """A database on which the fix ran, and what was in it before and after."""
 
     database: Database
-    run: RunOfHistory
+    run: Run
     before: Contents
     after: Contents
     sequences: dict[str, tuple[int, bool]]
@@ -209,7 +209,7 @@ class _Course:
             self._in_force = database
         return self._in_force
 
-    def _up(self, database: Database, what: str) -> RunOfHistory:
+    def _up(self, database: Database, what: str) -> Run:
         try:
             self._migrations.upgrade(database, self._trial.revision)
             return self._trial.run_in(database)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from alembic import command
 from datafixes.errors import DatafixError
 from datafixes.project import Project
-from datafixes.running.run import DatafixFailed
+from datafixes.running.operation import DatafixFailed
 from datafixes.testing.databases import Database
 
 _URL, _VARIABLE = "sqlalchemy.url", "DATABASE_URL"

@@ -9,8 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.history import RunOfHistory, run_of
-from datafixes.audit.queries import last_run
+from datafixes.audit.history import Run, last_run, run_of
 from datafixes.declaration.declared import nearest
 from datafixes.declaration.recorded import Declared
 from datafixes.errors import DatafixError
@@ -76,7 +75,7 @@ class Trial:
         __tracebackhide__ = True
         self._write(given)
 
-    def apply(self) -> RunOfHistory:
+    def apply(self) -> Run:
         """Run ``alembic upgrade`` to the revision of the fix.
 
         Returns:
@@ -96,7 +95,7 @@ class Trial:
             raise told(error) from None
         return self.run_in(self.database)
 
-    def revert(self, on_conflict: str = "") -> RunOfHistory | None:
+    def revert(self, on_conflict: str = "") -> Run | None:
         """Run ``alembic downgrade`` to the revision below.
 
         Args:
@@ -153,7 +152,7 @@ class Trial:
         self._ends.callback(self.session.databases.drop, copy)
         return copy
 
-    def run_in(self, database: Database) -> RunOfHistory:
+    def run_in(self, database: Database) -> Run:
         """The newest run of the fix.
 
         Raises:

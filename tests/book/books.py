@@ -84,7 +84,6 @@ def trader(directory: Path, database: Database) -> Trader:
             shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, directory / name)
-    (directory / "ruff.toml").write_text("line-length = 110\n", "utf-8")
     made = Trader(Project(directory, database, migrations="alembic"))
     ran = made.project.alembic("upgrade", "head")
     assert ran.code == 0, ran.err

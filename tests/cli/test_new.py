@@ -21,7 +21,6 @@ INSERT INTO orders (id, number, net, total, tax_class) VALUES
 
 def project_of(directory: Path, database: Database, tables: str = ORDERS) -> Project:
     project = new_project(directory, database)
-    (directory / "ruff.toml").write_text("line-length = 88\n")
     database.psql(tables, "-v", "ON_ERROR_STOP=1")
     return project
 
@@ -36,14 +35,11 @@ def written(project: Project, *arguments: str) -> list[Path]:
 
 
 def lint(paths: list[Path]) -> None:
-    for check in (("check", "--select", "E,F,I,UP,B,Q,W", "--isolated"), ("format", "--diff", "--isolated")):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *check, *map(str, paths)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    check = ("check", "--select", "E,F,I,UP,B,Q,W", "--ignore", "E501", "--isolated")
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *check, *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def up_and_down(
@@ -545,3 +541,44 @@ def test_no_file_is_left_when_the_second_cannot_be_written(tmp_path: Path, datab
     assert [
         path.name for path in (tmp_path / "migrations/versions").iterdir() if path.name != "__pycache__"
     ] == ["7_x.py"]
+
+
+ARGUMENTS = ("x", "--table", "orders", "--where", "id = 11", "--set", "paid=t")
+
+
+def hooked(directory: Path, database: Database, executable: str) -> Project:
+    """A project whose alembic.ini has a post-write hook."""
+    project = project_of(directory, database)
+    with (directory / "alembic.ini").open("a", encoding="utf-8") as ini:
+        ini.write(
+            "\n[post_write_hooks]\nhooks = sign\nsign.type = exec\n"
+            f"sign.executable = {executable}\nsign.options = REVISION_SCRIPT_FILENAME\n"
+        )
+    return project
+
+
+def test_the_projects_own_hooks_run_on_what_is_written(tmp_path: Path, database: Database) -> None:
+    """As `alembic revision` runs them; what they print is no result of this command."""
+    hook = tmp_path / "sign.sh"
+    hook.write_text('#!/bin/sh\necho "signed $1"\necho "# Signed." >> "$1"\n')
+    hook.chmod(0o755)
+    project = hooked(tmp_path, database, str(hook))
+    command = [sys.executable, "-m", "datafixes", "-c", str(tmp_path / "alembic.ini"), "new", *ARGUMENTS]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    paths = [Path(line) for line in ran.stdout.splitlines()]
+    assert len(paths) == 2
+    assert all(path.read_text().endswith("# Signed.\n") for path in paths)
+    assert f"signed {paths[1]}" in ran.stderr
+    assert project.alembic("upgrade", "head").code == 0
+    again = datafixes(project, "revert", "x")
+    assert again.code == 0, again.err
+    assert Path(again.out.strip()).read_text().endswith("# Signed.\n")
+
+
+def test_a_hook_that_cannot_run_leaves_no_file(tmp_path: Path, database: Database) -> None:
+    project = hooked(tmp_path, database, "no-such-formatter")
+    ran = datafixes(project, "new", *ARGUMENTS)
+    assert (ran.code, ran.out) == (1, "")
+    assert "no-such-formatter" in ran.last_line
+    assert not [path for path in (tmp_path / "migrations/versions").iterdir() if path.suffix == ".py"]

@@ -2,13 +2,14 @@
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from datafixes.errors import LockNotAvailable, Refused
 from datafixes.running.execution import Attempts, execute
@@ -304,3 +305,22 @@ def test_a_refusal_is_not_tried_again(database: Database) -> None:
             "datafix close",
             Attempts(3, 60),
         )
+
+
+def test_a_pool_that_has_one_connection_for_everybody_is_asked_for_no_second(database: Database) -> None:
+    """It would hand out the run's own: who looks who is in the way would roll the run back."""
+    lay(database)
+    script = apply_script(close(), Context(), Limits(lock_timeout="20s"))
+    connection = create_engine(database.url, poolclass=StaticPool).connect()
+    with session(database, "SELECT FROM positions WHERE id = 2 FOR UPDATE") as somebody:
+
+        def leave_after_a_while() -> None:
+            somebody_waits(database)
+            time.sleep(2)  # longer than it takes until somebody looks
+            somebody.rollback()
+
+        with meanwhile(leave_after_a_while):
+            execute(connection, script, "datafix close", Attempts(1, 0))
+            connection.commit()
+    connection.close()
+    assert statuses(database) == {1: "closed", 2: "closed", 3: "closed", 4: "open"}

@@ -170,13 +170,13 @@ def test_c14_nobody_else_writes_while_a_fix_is_recorded_and_everybody_reads(data
     some = fix(table("invoice", updated=1))
     scripts = fixes.recording(some, fixes.Context(), fixes.LIMITS)
     with session(database) as recorder, recorder.cursor() as cursor:
-        for statement in (*scripts.opening.before, scripts.opening.block):
+        for statement in scripts.opening.statements():
             cursor.execute(statement)
         assert database.value("SELECT count(*) FROM invoice") == 4
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             database.execute("SET lock_timeout = '100ms'; UPDATE invoice SET total = 5 WHERE id = 13")
         cursor.execute("UPDATE invoice SET total = 1 WHERE id = 10")
-        for statement in (scripts.closing.block, *scripts.closing.after):
+        for statement in scripts.closing.statements(scripts.closing.engine.functions):
             cursor.execute(statement)
         recorder.commit()
     assert images(database, "invoice") == [("before", 1), ("after", 1)]

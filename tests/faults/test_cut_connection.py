@@ -52,7 +52,7 @@ def test_a_backend_that_is_told_to_end_leaves_nothing(
 @pytest.mark.parametrize(
     ("word", "delivered", "driver"),
     [
-        pytest.param(b"DO $datafix$", True, "psycopg2", id="while the block runs"),
+        pytest.param(b"CALL pg_temp.datafix_run", True, "psycopg2", id="while the block runs"),
         pytest.param(COMMIT, False, "psycopg", id="before the commit"),
         pytest.param(COMMIT, True, "psycopg2", id="before the answer to the commit"),
         pytest.param(COMMIT, True, "psycopg", id="before the answer to the commit, psycopg 3"),
@@ -83,7 +83,7 @@ def test_a_wire_that_is_cut_leaves_nothing_or_all(
 def test_a_revert_whose_wire_is_cut_gives_all_back_or_nothing(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     again(project)
-    for word, delivered in ((b"DO $datafix$", True), (COMMIT, False)):
+    for word, delivered in ((b"CALL pg_temp.datafix_run", True), (COMMIT, False)):
         with (
             wire(database, word, delivered=delivered) as cut,
             deploying(project, "-x", f"url={cut.url('psycopg2')}", "downgrade", "a") as process,

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from tests.servers import Database
 
-_FIX = b"DO $datafix$"
-"""How the block of a fix begins; what a client says before is no part of it."""
+_FIX = b"CALL pg_temp.datafix_run"
+"""The line that runs a fix; what a client says before is no part of it."""
 
 
 @dataclass

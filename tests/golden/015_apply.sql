@@ -1,4 +1,4 @@
-DO $datafix$
+CREATE OR REPLACE PROCEDURE pg_temp.datafix_run() LANGUAGE plpgsql AS $datafix$
 DECLARE
     fix     jsonb;     -- what the engine knows: this run, the table, its columns and its key
     copied  bigint;
@@ -10,7 +10,9 @@ BEGIN
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
         "tables": [
-            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "identity_sql": ["coalesce(option_symbol, ticker)"], "housekeeping": []}
+            {"target_schema": "public", "target_table": "active_positions",
+             "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"],
+             "identity_sql": ["coalesce(option_symbol, ticker)"], "housekeeping": []}
         ],
         "other_tables": [],
         "fire_triggers": true,
@@ -30,12 +32,14 @@ BEGIN
         "already_at_most": 7,
         "required": false,
         "times_without_zone": []
-    }$fix$, pg_catalog.to_regclass('public.alembic_version'));
+    }$fix$,
+        pg_catalog.to_regclass('public.alembic_version'));
 
     -- The rows that this fix was written for.
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         CREATE TEMP TABLE datafix_expected ON COMMIT DROP AS
-        SELECT {{target.key}}, (coalesce(option_symbol, ticker)) AS symbol FROM public.active_positions WITH NO DATA
+        SELECT {{target.key}}, (coalesce(option_symbol, ticker)) AS symbol
+          FROM public.active_positions WITH NO DATA
     $sql$);
     INSERT INTO pg_temp.datafix_expected VALUES
         (13, 'NOW'),
@@ -49,14 +53,18 @@ BEGIN
     -- The plain values that it sets, in the columns' own types; they are compared in the end.
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS
-        SELECT status, close_reason, current_pnl_dollars, current_pnl_percent FROM public.active_positions WITH NO DATA
+        SELECT status, close_reason, current_pnl_dollars, current_pnl_percent
+          FROM public.active_positions WITH NO DATA
     $sql$);
-    INSERT INTO pg_temp.datafix_wanted (status, close_reason, current_pnl_dollars, current_pnl_percent) VALUES ('closed', 'manual_reconciliation', 0, 0);
+    INSERT INTO pg_temp.datafix_wanted (status, close_reason, current_pnl_dollars, current_pnl_percent)
+    VALUES ('closed', 'manual_reconciliation', 0, 0);
 
     PERFORM pg_temp.datafix_prepare_captured(fix);
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS
-        SELECT {{target.key}}, (coalesce(option_symbol, ticker)) AS symbol, true AS datafix_matches, true AS datafix_already FROM public.active_positions WITH NO DATA
+        SELECT {{target.key}}, (coalesce(option_symbol, ticker)) AS symbol, true AS datafix_matches,
+               true AS datafix_already
+          FROM public.active_positions WITH NO DATA
     $sql$);
     -- From here on, whatever changes anywhere is the fix's doing.
     PERFORM pg_temp.datafix_watch();
@@ -66,7 +74,8 @@ BEGIN
         INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
         SELECT {{target.columns}}, {{run}}, 'before'
           FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
+                        WHERE {{datafix_expected.key = target.key}})
            AND (status IN ('open', 'closing'))
            AND (status = 'closed') IS NOT TRUE
          ORDER BY {{target.key}}
@@ -83,7 +92,8 @@ BEGIN
                (status IN ('open', 'closing')) IS TRUE,
                (status = 'closed') IS TRUE
           FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected WHERE {{datafix_expected.key = target.key}})
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
+                        WHERE {{datafix_expected.key = target.key}})
     $sql$);
     IF NOT pg_temp.datafix_found_the_rows(fix) THEN
         RETURN;
@@ -99,7 +109,8 @@ BEGIN
                exit_price = (entry_price),
                current_pnl_dollars = 0,
                current_pnl_percent = 0
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
+                        WHERE {{datafix_captured.key = target.key}})
     $sql$);
     GET DIAGNOSTICS changed = ROW_COUNT;
     PERFORM pg_temp.datafix_check_changed(fix, copied, changed);
@@ -111,7 +122,8 @@ BEGIN
         INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
         SELECT {{target.columns}}, {{run}}, 'after'
           FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
+                        WHERE {{datafix_captured.key = target.key}})
          ORDER BY {{target.key}}
     $sql$));
     PERFORM pg_temp.datafix_check_after(fix, changed, after);
@@ -120,7 +132,8 @@ BEGIN
     PERFORM pg_temp.datafix_check_wanted(fix);
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         SELECT pg_catalog.count(*) FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured WHERE {{datafix_captured.key = target.key}})
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
+                        WHERE {{datafix_captured.key = target.key}})
            AND (exit_price = entry_price) IS NOT TRUE
     $sql$) INTO after;
     PERFORM pg_temp.datafix_check_ensured(fix, after, 'exit_price = entry_price');

@@ -1,16 +1,19 @@
-DO $datafix$
+CREATE OR REPLACE PROCEDURE pg_temp.datafix_run() LANGUAGE plpgsql AS $datafix$
 DECLARE
     fix      jsonb;
     one      jsonb;     -- one of its tables
     restored bigint;
 BEGIN
     -- One fix at a time; this revision and no other; applied and not yet reverted; the images and the tables are as
-    -- they were. What the fix is, the ledger tells. NULL: it changed nothing when it ran, so there is nothing to give back.
+    -- they were. What the fix is, the ledger tells. NULL: it changed nothing when it ran, so there is nothing to give
+    -- back.
     fix := pg_temp.datafix_open_revert($fix${
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
         "tables": [
-            {"target_schema": "public", "target_table": "active_positions", "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"], "identity_sql": ["coalesce(option_symbol, ticker)"], "housekeeping": []}
+            {"target_schema": "public", "target_table": "active_positions",
+             "audit_table": "position_reconciliation_audit", "key": ["id"], "identity": ["symbol"],
+             "identity_sql": ["coalesce(option_symbol, ticker)"], "housekeeping": []}
         ],
         "other_tables": [],
         "fire_triggers": true,
@@ -27,13 +30,14 @@ BEGIN
         "change": "revert",
         "set": [],
         "on_conflict": "refuse"
-    }$fix$, pg_catalog.to_regclass('public.alembic_version'));
+    }$fix$,
+        pg_catalog.to_regclass('public.alembic_version'));
     IF fix IS NULL THEN
         RETURN;
     END IF;
 
-    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever changed
-    -- a value since must not lose it.
+    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever
+    -- changed a value since must not lose it.
     fix := pg_temp.datafix_compare(fix);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_prepare_identity(one, 'then');

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datafixes import DataFix, Rows, Update, sql
+from datafixes import DataFix, Delete, Insert, Rows, Update, sql
 from datafixes.script import literal
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
@@ -56,24 +56,71 @@ def test_the_block_of_015_reads_as_reviewed(direction: str, compile_: Any) -> No
         version_table_schema="public",
         application="commit 3f2a",
     )
-    block = compile_(phantom_cleanup(), context, Limits()).block + ";\n"
+    block = compile_(phantom_cleanup(), context, Limits()).own[0] + ";\n"
     golden = GOLDEN / f"015_{direction}.sql"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(block, "ascii")
     assert block == golden.read_text("ascii")
 
 
-def test_a_script_holds_the_functions_that_it_calls_and_no_others() -> None:
+def some_declared_fixes() -> list[DataFix]:
+    """One of each kind, and one with everything that a declaration can say."""
+    rows = Rows(key="id", expect=1)
+    every = Rows(key="id", expect={1: "x"}, identity={"name": "name"}, ensure="n > 0")
+    inserted: list[dict[str, Any]] = [{"id": 1, "n": decimal.Decimal("1.5")}]
+    changes = [
+        (Delete("t", where="true"), rows, {}),
+        (Insert("t", rows=inserted, where="true"), rows, {}),
+        (Update("t", set={"at": dt.datetime(2026, 1, 1), "n": sql("n + 1")}), every,
+         {"fire_triggers": False, "may_differ": ["other"]}),
+    ]  # fmt: skip
+    made = (
+        DataFix(name="f", reason="a test", change=change, rows=of, audit="t_audit", **more)  # type: ignore[arg-type]
+        for change, of, more in changes
+    )
+    return [small(), phantom_cleanup(), *made]
+
+
+def test_the_engine_is_the_same_for_every_declared_fix() -> None:
+    """A reviewer who has read it once recognizes it by its digest."""
+    contexts = (Context(), Context(revision="b", after=("a",), masks=("t.*",)))
+    engines = [
+        apply_script(fix, context, Limits()).engine for fix in some_declared_fixes() for context in contexts
+    ]
+    engine = engines[0]
+    assert all(other == engine for other in engines)
+    assert engine.digest in apply_script(small(), Context(), Limits()).run
+    assert "datafix_begin" in engine.functions
+    assert "datafix_compare" not in engine.functions  # that is for reverts
+    reverts = [
+        revert_script(fix, dataclasses.replace(context, chosen=chosen), Limits()).engine
+        for fix in some_declared_fixes() for context in contexts for chosen in (None, {"": [(1,)]})
+    ]  # fmt: skip
+    assert all(other == reverts[0] for other in reverts)
+
+
+def test_a_transaction_gets_each_function_once() -> None:
     script = apply_script(small(), Context(), Limits())
-    defined = {
-        line.split("pg_temp.")[1].split("(")[0]
-        for line in script.text.splitlines()
-        if "REPLACE FUNCTION" in line
-    }
-    assert "datafix_begin" in defined
-    assert "datafix_compare" not in defined  # that is for reverts
-    for name in defined - {"datafix_open"}:
-        assert script.text.count(f"pg_temp.{name}(") > 1, f"{name} is defined and never called"
+    first, *_ = script.engine.functions
+    assert script.statements(script.engine.functions) == (
+        *script.before,
+        *script.own,
+        script.run,
+        *script.after,
+    )
+    some = script.statements([first])
+    assert len(some) == len(script.statements()) - 1
+    assert f"FUNCTION pg_temp.{first}(" not in "".join(some)
+    assert "has not been sent yet" in "".join(some)
+
+
+def test_the_fix_comes_first() -> None:
+    text = apply_script(phantom_cleanup(), Context(), Limits()).text.splitlines()
+    assert text[0] == "-- datafix close_phantom_positions: apply"
+    assert next(n for n, line in enumerate(text) if "PROCEDURE pg_temp.datafix_run()" in line) < 60
+    assert text.index("CALL pg_temp.datafix_run();") > next(
+        n for n, line in enumerate(text) if "datafixes_engine" in line
+    )
 
 
 def test_b39_a_script_is_ascii_whatever_the_fix_says() -> None:

@@ -107,7 +107,6 @@ def _propose(
     from datafixes.book.propose.proposing import propose
     from datafixes.book.propose.trying import check_pending_runs
     from datafixes.revisions.placing import write_revision
-    from datafixes.revisions.source import house_of
 
     first = propose(findings, kinds, "0")
     for line in first.left:
@@ -127,8 +126,8 @@ def _propose(
             _say("Nothing to propose, so nothing was written.")
         return
     fixes = propose(findings, kinds, place.revision).fixes
-    text = proposal_text(place, fixes, findings.found, house_of(place.path.parent), first.left)
-    write_revision(place, text)
+    text = proposal_text(place, fixes, findings.found, first.left)
+    write_revision(project.scripts, place, text)
     click.echo(str(place.path))
     _say("Next: read it, then datafixes check and plan.")
 

@@ -9,7 +9,7 @@ from datafixes.book.propose.evidence import moment
 from datafixes.book.propose.proposed_fixes import ProposedFix
 from datafixes.declaration.fix import DataFix
 from datafixes.revisions.placing import Place
-from datafixes.revisions.source import House
+from datafixes.revisions.source import WIDTH
 from datafixes.revisions.text import Parts, Written, plain, revision_text
 
 _MOST_ROWS = 200
@@ -28,7 +28,7 @@ def slug_of(fixes: Sequence[ProposedFix]) -> str:
 
 
 def proposal_text(
-    place: Place, fixes: Sequence[ProposedFix], found: Reconciliation, house: House, left: Sequence[str] = ()
+    place: Place, fixes: Sequence[ProposedFix], found: Reconciliation, left: Sequence[str] = ()
 ) -> str:
     """The revision.
 
@@ -36,7 +36,6 @@ def proposal_text(
         place: its id and what it stands on.
         fixes: what it does, in this order.
         found: what was compared, for the evidence.
-        house: what the project's formatter wants.
         left: what is left alone, a line each.
     """
     names = [_variable(one.fix) for one in fixes]
@@ -44,12 +43,10 @@ def proposal_text(
         title_of(fixes),
         up="\n".join(f"    op.apply_datafix({name})" for name in names),
         down="\n".join(f"    op.revert_datafix({name})" for name in reversed(names)),
-        fixes=tuple(
-            Written(name, one.fix, _comment(one, house)) for name, one in zip(names, fixes, strict=True)
-        ),
+        fixes=tuple(Written(name, one.fix, _comment(one)) for name, one in zip(names, fixes, strict=True)),
         about=tuple(_evidence(found, left)),
     )
-    return revision_text(place, parts, house)
+    return revision_text(place, parts)
 
 
 def _variable(fix: DataFix) -> str:
@@ -81,7 +78,7 @@ def _evidence(found: Reconciliation, left: Sequence[str]) -> list[str]:
     return lines + [f"Left alone: {line}." for line in left[:_MOST_ROWS]]
 
 
-def _comment(one: ProposedFix, house: House) -> str:
+def _comment(one: ProposedFix) -> str:
     """The evidence of a fix, in comments above it."""
     lines = ["What was seen:", *one.evidence[:_MOST_ROWS]]
     if len(one.evidence) > _MOST_ROWS:
@@ -91,7 +88,7 @@ def _comment(one: ProposedFix, house: House) -> str:
     return "\n".join(
         textwrap.fill(
             plain(line),
-            house.width,
+            WIDTH,
             initial_indent="#   " if line in one.evidence else "# ",
             subsequent_indent="#       " if line in one.evidence else "# ",
             break_long_words=False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from datafixes.audit.history import (
     OpenFix,
-    RunOfHistory,
+    Run,
     history,
     known_fixes,
     ledger_schemas,
@@ -62,9 +62,9 @@ class Entry:
     """
 
     in_force: Sequence[OpenFix]
-    runs: Sequence[RunOfHistory] = ()
+    runs: Sequence[Run] = ()
     known: Sequence[str] = ()
-    newest: RunOfHistory | None = None
+    newest: Run | None = None
 
 
 def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
@@ -107,7 +107,7 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
     return _counted(evidence, left, wanted)
 
 
-def _hidden_by(run: RunOfHistory, in_force: Sequence[OpenFix]) -> Line | None:
+def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Line | None:
     """The newest run of all came to no end, or is of another fix: an older one in force proves nothing."""
     words = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}"
     if run.outcome in _UNFINISHED:
@@ -121,7 +121,7 @@ def _hidden_by(run: RunOfHistory, in_force: Sequence[OpenFix]) -> Line | None:
     return Line(NAME, "red", f"{words}; {older}", "Name the fix that is wanted: --fix NAME")
 
 
-def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:
+def _not_in_force(run: Run, wanted: Wanted) -> Line:
     """The last run of the fix left nothing in force."""
     evidence = f"{run.fix}: {run.outcome} by run {run.run_id}, so it is not in force"
     if run.outcome in _NOTHING_TO_DO and run.direction == "apply":
@@ -133,7 +133,7 @@ def _not_in_force(run: RunOfHistory, wanted: Wanted) -> Line:
     return Line(NAME, "red", evidence, f"More: datafixes show {run.run_id}")
 
 
-def _left(runs: Sequence[RunOfHistory], run_id: int, changed: int | None) -> int:
+def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
     """How many rows of a run were not given back since; part of the giving back may be taken back too."""
     parts = [one for one in runs if one.reverts_run == run_id and one.reverted_by_run is None]
     given_back = (_left(runs, one.run_id, one.rows_changed) for one in parts if one.outcome == "reverted")
@@ -150,7 +150,7 @@ def _rows(number: int | None) -> str:
     return f"{number or 0} row{'' if number == 1 else 's'}"
 
 
-def _more(run: RunOfHistory | None, here: OpenFix, left: int) -> str:
+def _more(run: Run | None, here: OpenFix, left: int) -> str:
     parts = []
     if run is not None and run.rows_expected is not None:
         parts.append(f"{run.rows_expected} expected")

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ProfileNotFound, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
-from datafixes.audit.history import OpenFix, RunOfHistory
+from datafixes.audit.history import OpenFix, Run
 from datafixes.book.positions.position import BookPosition, Comparison, Difference, Unsettled
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.report.verify import document_of_checklist
@@ -28,7 +28,7 @@ SETTINGS = book_settings()
 
 # The ledger.
 
-RUN = RunOfHistory(
+RUN = Run(
     1, "close", "015", "apply", "applied", 7, 7, 7, 0, None, None, None, None, None, ("t",), "ops", None, "r", AT, AT,
     None, None, None, None,
 )  # fmt: skip

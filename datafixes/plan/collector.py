@@ -1,4 +1,4 @@
-"""Looks at runs while their transaction is open, and writes down what they did."""
+"""Collects what the runs of a plan do, while their transaction is open."""
 
 import time
 from dataclasses import dataclass, field
@@ -7,10 +7,9 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.changes import View
 from datafixes.audit.digest import digest_of_run
-from datafixes.audit.history import run_of
+from datafixes.audit.history import last_run, run_of
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
-from datafixes.audit.queries import last_run
 from datafixes.audit.sequences import behind_of_run
 from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.declaration.fix import DataFix
@@ -19,7 +18,7 @@ from datafixes.plan.planned import PlannedRun, PlannedTable
 
 
 @dataclass
-class Watch:
+class Collector:
     """Collects what the runs did, while they do it."""
 
     view: View
