@@ -16,7 +16,7 @@ def _pairs(between: str) -> Callable[[Iterable[tuple[str, str]]], str]:
 
 
 def _host_alone(url: str) -> str:
-    """A webhook's path is as good as a password."""
+    """The host of a webhook alone: the path is as good as a password."""
     return re.sub(r"(?<=://)([^/?#@]*@)?([^/?#]*).*", r"\2/***", url)
 
 
