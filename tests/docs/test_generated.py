@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from datafixes.book import settings as book
 from datafixes.check.finding import CATALOGUE
 from datafixes.errors import BY_SQLSTATE
 from datafixes.settings import SETTINGS
@@ -16,7 +17,7 @@ from tests.servers import Database
 
 REFERENCE = ROOT / "docs/reference"
 
-SECTIONS = (("All settings", SETTINGS),)
+SECTIONS = (("The engine", SETTINGS), ("The trading book", book.SETTINGS))
 """Heading and table of each group of settings."""
 
 README = ROOT / "README.md"

@@ -102,9 +102,13 @@ def test_every_column_of_every_view_is_explained(database: Database) -> None:
 
 
 def test_every_kind_of_json_is_named() -> None:
-    schema = json.loads(resources.files("datafixes.report").joinpath("schema.json").read_text("utf-8"))
+    schemas = [
+        json.loads(resources.files(package).joinpath("schema.json").read_text("utf-8"))
+        for package in ("datafixes.report", "datafixes.book.report")
+    ]
     kinds = {
         definition["properties"]["kind"]["const"]
+        for schema in schemas
         for definition in schema["$defs"].values()
         if "const" in definition.get("properties", {}).get("kind", {})
     }
