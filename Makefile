@@ -47,7 +47,7 @@ check: lint test test-alembics ## all that CI runs
 
 bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same rows, and reconcile
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
-	@$(BIN)/python tests/benchmarks/reconcile.py
+	@$(BIN)/python tests/book/bench.py
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf $(VENV) .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,7 +24,7 @@ def setup(plugin: Any) -> None:
     from alembic.util import DispatchPriority
 
     import datafixes.operations  # noqa: F401 - importing it registers them
-    from datafixes.autogenerate import leave_alone
+    from datafixes.audit.autogenerate import leave_alone
 
     plugin.add_autogenerate_comparator(leave_alone, "schema", "datafixes", priority=DispatchPriority.LAST)
 

@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load the plugin by itself
-from datafixes.autogenerate import leave_audit_tables_alone
+from datafixes.audit.autogenerate import leave_audit_tables_alone
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
 from datafixes.database.turns import Turn, one_run_at_a_time

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
-from datafixes.autogenerate import leave_alone
+from datafixes.audit.autogenerate import leave_alone
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -19,10 +19,7 @@ VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16
 NEWEST_ONLY = (
     "matrix",
     "plugin",
-    "reconcile",
-    "verify",
-    "watch",
-    "alerts",
+    "book",
     "cli/test_attacks.py",
     "cli/test_main.py",
     "cli/test_new.py",

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from datafixes.changes import Cell, Changes, Kind, Row, Value, View
+from datafixes.audit.changes import Cell, Changes, Kind, Row, Value, View
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER_TABLES

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from datafixes.audit.changes import View
 from datafixes.audit.history import ask
 from datafixes.audit.images import TableOfRun
-from datafixes.changes import View
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.recorded import Fix
 from datafixes.script.literal import name, text

@@ -6,9 +6,9 @@ from typing import Any
 import click
 from sqlalchemy.engine import Connection
 
+from datafixes.audit.changes import View
 from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
-from datafixes.changes import View
 from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document

@@ -7,82 +7,76 @@ import sys
 import click
 
 from datafixes import __version__
+from datafixes.cli.commands import COMMANDS, load_other, others, sections
 from datafixes.cli.project_options import Where
 from datafixes.declaration.declared import nearest
 from datafixes.errors import DatafixError, SettingError
-
-# By hand, in the order in which they are used. Each is imported when it is asked for.
-COMMANDS = {
-    "new": "write a revision with a fix, from what the database holds",
-    "check": "find what is risky in revisions, without a database",
-    "plan": "what an upgrade or downgrade will do to which rows",
-    "revert": "write a revision that undoes one earlier fix",
-    "history": "all runs, newest first",
-    "show": "one run, row by row",
-    "row": "everything that ever happened to one row",
-    "open": "fixes that are in force, and whether they can still be reverted",
-    "report": "one run as a page, for people who have no database",
-    "reconcile": "the book against the broker: what differs",
-    "propose": "write a revision that makes the book equal to the broker",
-    "verify": "after a deploy: fix, book and broker, log, service",
-    "watch": "compare again and again, and alert when something is new",
-    "where": "each setting, its value and where it comes from",
-    "doctor": "what is known to go wrong, looked for in this project",
-}
 
 OK, FAILED, USAGE, DIFFERENT = 0, 1, 2, 3
 """The exit codes: fine, failed, wrong usage, there are differences or conflicts."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, so that each starts quickly."""
+    """Imports a command when it is asked for, so that each starts quickly; other packages may add some."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *others()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        try:
+            return _load(cmd_name)
+        except DatafixError:  # whoever completes a word is not bothered with what is wrong elsewhere
             return None
-        command: click.Command = importlib.import_module(f"datafixes.cli.{cmd_name}").command
-        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"There is no command {args[0]}.{nearest(args[0], list(COMMANDS))}")
-        return super().resolve_command(ctx, args)
+        name = args[0]
+        command = _load(name)
+        if command is None and not name.startswith("-"):
+            ctx.fail(f"There is no command {name}.{nearest(name, self.list_commands(ctx))}")
+        return (name, command, args[1:]) if command else super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # With so many commands, what everybody knows takes no line: --version and --help.
-        shown = [
-            record
-            for p in self.get_params(ctx)
-            if p.name in ("config", "settings") and (record := p.get_help_record(ctx))
-        ]
-        with formatter.section("Options"):
-            formatter.write_dl(shown)
+        # With so many commands, the options are in the last lines: see the epilog.
         self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in sections(_where(ctx)):
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+
+def _load(name: str) -> click.Command | None:
+    """A command; None where there is no such command.
+
+    Raises:
+        DatafixError: another package has it, and it cannot be loaded.
+    """
+    if name in COMMANDS:
+        command: click.Command = importlib.import_module(f"datafixes.cli.{name}").command
+        return command
+    return load_other(name)
+
+
+def _where(ctx: click.Context) -> Where:
+    return Where(ctx.params.get("config"), "alembic", tuple(ctx.params.get("settings") or ()))
 
 
 @click.command(
     cls=_Commands,
     help="",  # with its commands the help fills a screen
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: datafixes plan   (exit 0: fine, 1: failed, 2: usage, 3: findings)",
+    epilog="\b\n-c FILE: Alembic's configuration.  -x NAME=VALUE: a setting, as in alembic -x.\n"
+    "Example: datafixes plan   (exit 0: fine, 1: failed, 2: usage, 3: findings)",
 )
-@click.option("-c", "--config", metavar="FILE", help="Alembic's configuration (default: alembic.ini).")
+# Eager, in order that the help knows them: it shows the commands of what the project uses.
+@click.option(
+    "-c", "--config", metavar="FILE", is_eager=True, help="Alembic's configuration (default: alembic.ini)."
+)
 @click.option("-n", "--name", metavar="SECTION", default="alembic", hidden=True, help="As alembic -n.")
 @click.option(
-    "-x",
-    "settings",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="A setting, as in alembic -x. (Also: --version, --help.)",
+    "-x", "settings", metavar="NAME=VALUE", multiple=True, is_eager=True, help="A setting, as in alembic -x."
 )
 @click.version_option(__version__, prog_name="datafixes")
 @click.pass_context

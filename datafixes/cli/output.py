@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from datafixes.changes import View
+from datafixes.audit.changes import View
 from datafixes.report.document import Document
 from datafixes.settings import Settings
 

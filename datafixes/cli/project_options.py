@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from datafixes.settings.setting import Sources
 
 if TYPE_CHECKING:
     from datafixes.project import Project
@@ -28,6 +34,22 @@ class Where:
         from datafixes.project import Project  # Alembic takes its time, and --help does not need it
 
         return Project.read(self.config, self.section, self.flags)
+
+    def sources(self) -> Sources:
+        """Where settings come from, as far as that is to be had without Alembic: for ``--help``."""
+        pairs = (flag.partition("=") for flag in self.flags)
+        return Sources({name: value for name, _, value in pairs}, os.environ, _options(self.config))
+
+
+def _options(config: str | None) -> Mapping[str, str]:
+    """The section [datafixes] of alembic.ini; whoever asks for help is not bothered with what is wrong there."""
+    file = config if config and not config.endswith(".toml") else "alembic.ini"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(Path(file).read_text(encoding="utf-8"))
+        return dict(parser["datafixes"])
+    except (OSError, ValueError, KeyError, configparser.Error):
+        return {}
 
 
 pass_where = click.make_pass_decorator(Where)

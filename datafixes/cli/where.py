@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,8 @@ from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document, Fact, Grid, Section
-from datafixes.settings import SETTINGS, Settings
+from datafixes.settings import SETTINGS, Setting, Settings, Sources
+from datafixes.settings.groups import groups
 
 if TYPE_CHECKING:
     from datafixes.project import Project
@@ -23,10 +26,13 @@ if TYPE_CHECKING:
 def command(where: Where, form: str, output: str | None) -> int:
     """Show which database is used and why, and each setting with the place it comes from.
 
-    No database is connected to. AWS is asked only where nothing else names a database. Passwords are not shown.
+    No database is connected to. AWS is asked only where nothing else names a database, and its settings say where it
+    does. Passwords are not shown.
     Exit code 1: no database is named anywhere.
     """
     project = where.project()
+    for failure in groups()[1]:
+        click.echo(f"Left out: {failure.message}", err=True)
     database, origin, problem = _database(project.settings)
     show(
         lambda: _document(project, database, origin, problem),
@@ -49,8 +55,6 @@ def _database(settings: Settings) -> tuple[str, str, str]:
 
 
 def _document(project: Project, database: str, origin: str, problem: str) -> Document:
-    settings = project.settings
-    rows = tuple((one.name, settings.shown(one.name) or None, settings.origins[one.name]) for one in SETTINGS)
     return Document(
         title="Where",
         summary=f"{database} ({origin})" if database else problem.partition("\n")[0],
@@ -58,28 +62,48 @@ def _document(project: Project, database: str, origin: str, problem: str) -> Doc
         facts=(Fact("Configuration", _configuration(project)),),
         sections=(
             *((Section("No database", state="bad", block=problem),) if "\n" in problem else ()),
-            Section("Settings", grids=(Grid("", ("setting", "value", "from"), rows),)),
+            *(Section(title, grids=(_grid(rows),)) for title, rows in _tables(project.settings)),
         ),
     )
 
 
 def _value(project: Project, database: str, origin: str, problem: str) -> dict[str, Any]:
-    settings = project.settings
     return {
         "version": 1,
         "kind": "where",
         "database": {"url": database or None, "origin": origin, "problem": problem or None},
         "configuration": _configuration(project),
-        "settings": [
-            {
-                "name": one.name,
-                "value": settings.shown(one.name),
-                "origin": settings.origins[one.name],
-                "meaning": one.meaning,
-            }
-            for one in SETTINGS
-        ],
+        "settings": [vars(row) for _, rows in _tables(project.settings) for row in rows],
     }
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A setting as it is shown."""
+
+    name: str
+    value: str
+    origin: str
+    meaning: str
+
+
+def _tables(settings: Settings) -> Iterator[tuple[str, list[_Row]]]:
+    """The settings under their headings: the engine's, and those of each application that the project uses."""
+    yield "Settings", _rows(settings.sources, SETTINGS)
+    for group in groups()[0]:
+        if group.is_used(settings.sources):
+            yield f"Settings of {group.title}", _rows(settings.sources, group.settings)
+
+
+def _rows(sources: Sources, table: Iterable[Setting]) -> list[_Row]:
+    table = list(table)
+    values, origins = sources.resolve(table)
+    return [_Row(one.name, one.shown(values[one.name]), origins[one.name], one.meaning) for one in table]
+
+
+def _grid(rows: list[_Row]) -> Grid:
+    shown = tuple((row.name, row.value or None, row.origin) for row in rows)
+    return Grid("", ("setting", "value", "from"), shown)
 
 
 def _configuration(project: Project) -> str:

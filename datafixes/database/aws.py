@@ -33,7 +33,8 @@ class Answer:
 
 def look_up(settings: Settings) -> Answer:
     """Ask SSM and Secrets Manager where the database is; seconds at most when AWS does not answer."""
-    origin = f"AWS {settings.aws_region}, SSM {settings.aws_parameters}db_*, secret {settings.aws_secret}"
+    region = f"AWS {settings.aws_region}" if settings.aws_region else "AWS"
+    origin = f"{region}, SSM {settings.aws_parameters}db_*, secret {settings.aws_secret}"
     enquiry = _Enquiry(settings)
     try:
         enquiry.check_credentials(origin)
@@ -105,7 +106,7 @@ class _Enquiry:
 
     @cached_property
     def _aws(self) -> Any:
-        return self._session(region_name=self.settings.aws_region)
+        return self._session(region_name=self.settings.aws_region or None)
 
     def _client(self, service: str) -> Any:
         return self._aws.client(service, config=self._config)

@@ -13,7 +13,7 @@ from datafixes.database.embedded import embedded_server
 from datafixes.database.location import Location
 from datafixes.errors import DatabaseUnreachable, DatafixError
 from datafixes.settings import Settings
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 # What client libraries say when packets are dropped or sent back on the way.
 _FILTERED = ("timeout expired", "timed out", "refused", "no route to host", "unreachable")

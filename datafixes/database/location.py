@@ -9,7 +9,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from datafixes.database import aws
 from datafixes.errors import DatabaseNotFound, SettingError
 from datafixes.settings import SETTINGS, Settings
-from datafixes.values import USER_INFO, masked
+from datafixes.settings.values import USER_INFO, masked
 
 EMBEDDED = "embedded"
 
@@ -44,7 +44,9 @@ class Location:
 
 
 def locate(settings: Settings) -> Location:
-    """Find the database: `-x url`, DATABASE_URL, sqlalchemy.url, then AWS. No database is connected to.
+    """Find the database: `-x url`, DATABASE_URL, sqlalchemy.url, then AWS where a project has set it up.
+
+    No database is connected to.
 
     Raises:
         DatabaseNotFound: no place names one; the message has a line for each place.
@@ -53,25 +55,26 @@ def locate(settings: Settings) -> Location:
     origin = settings.origins["url"]
     if settings.url and settings.url != _PLACEHOLDER:
         return Location(_read(settings.url, origin), origin)
-    answer = aws.look_up(settings)
-    if answer.url is not None:
-        return Location(answer.url, answer.origin)
+    missing = [name for name in ("aws_parameters", "aws_secret") if not getattr(settings, name)]
+    if missing:
+        problems: tuple[tuple[str, str], ...] = (("AWS", _unconfigured(missing)),)
+    else:
+        answer = aws.look_up(settings)
+        if answer.url is not None:
+            return Location(answer.url, answer.origin)
+        problems = answer.problems
+    places = (f"  {place}: {wrong}" for place, wrong in (*_unset(settings), *problems))
+    credentials = "" if missing else ", or give alembic AWS credentials that may read the above"
     raise DatabaseNotFound(
-        "\n".join(
-            [
-                "No database is named anywhere. These places were looked at:",
-                *(f"  {place}: {wrong}" for place, wrong in _unset(settings)),
-                *(
-                    f"  book {settings.book}: it answers SELECT only, so it can serve reconcile and never a fix"
-                    for _ in ("lambda",)
-                    if settings.book.startswith("lambda:")
-                ),
-                *(f"  {place}: {wrong}" for place, wrong in answer.problems),
-            ]
-        ),
-        hint=f"export DATABASE_URL={_FORM}, or give alembic AWS credentials that may read the above. "
+        "\n".join(["No database is named anywhere. These places were looked at:", *places]),
+        hint=f"export DATABASE_URL={_FORM}{credentials}. "
         "To try it out without any database: alembic -x url=embedded: upgrade head",
     )
+
+
+def _unconfigured(missing: list[str]) -> str:
+    """Why AWS is not asked: no project's parameters are looked for unless it says where they are."""
+    return f"not asked, because alembic.ini [datafixes] does not set {' and '.join(missing)}"
 
 
 def _unset(settings: Settings) -> list[tuple[str, str]]:
@@ -88,8 +91,8 @@ def _read(text: str, origin: str) -> URL:
     """Parse a URL; no error shows its text, because a password could be anywhere in what cannot be parsed."""
     if text.startswith("lambda:"):
         raise SettingError(
-            f"The URL from {origin} is a Lambda, which answers SELECT only: it serves reconcile, never a fix.",
-            hint=f"Name the database itself: {_FORM}. The book alone is read with -x book=lambda:NAME.",
+            f"The URL from {origin} is a Lambda, which answers SELECT only: no fix can run there.",
+            hint=f"Name the database itself: {_FORM}.",
         )
     if text.startswith(f"{EMBEDDED}:"):
         path = text.removeprefix(f"{EMBEDDED}:")

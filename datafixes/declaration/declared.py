@@ -1,16 +1,13 @@
 """The fixes that the revisions of a project declare, found by name."""
 
 import difflib
-import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datafixes.changes import View
 from datafixes.declaration.fix import DataFix
-from datafixes.declaration.recorded import Declared, Fix, RecordedFix
-from datafixes.declaration.table import Table
+from datafixes.declaration.recorded import Declared, RecordedFix
 from datafixes.errors import DatafixError
 
 
@@ -85,30 +82,3 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str:
     if not names:
         return " There are none."
     return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
-
-
-def names_of_rows(fix: Fix, table: Table, view: View) -> dict[str, str]:
-    """What people call the rows that a fix names: by key as text, the identity that it expects.
-
-    Args:
-        fix: the fix.
-        table: one of its tables.
-        view: what may be seen; where an identity or a key reads what may not, there are no names.
-    """
-    if not table.identity or hidden_identities(table, view) or _reads_hidden(table, table.key_columns, view):
-        return {}
-    named = fix.rows.expected() if isinstance(fix, DataFix) else ((key, of) for _, key, of in table.named())
-    return {
-        "/".join(str(part) for part in key): " ".join(str(part) for part in identity if part is not None)
-        for key, identity in named
-    }
-
-
-def hidden_identities(table: Table, view: View) -> list[str]:
-    """The names of those identities that are called like a masked column, or read one."""
-    return [name for name, text in table.identity.items() if _reads_hidden(table, (name, text), view)]
-
-
-def _reads_hidden(table: Table, texts: Iterable[str], view: View) -> bool:
-    words = re.findall(r'"(?:[^"]|"")+"|\w+', " ".join(texts))
-    return any(view.hides(f"{table.schema}.{table.table}", word) for word in words)

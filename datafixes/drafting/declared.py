@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.changes import View
+from datafixes.audit.changes import View
 from datafixes.declaration.expressions import Value, sql
 from datafixes.declaration.fix import DataFix, Delete, Update
 from datafixes.declaration.rows import Rows

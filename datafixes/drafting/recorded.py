@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
-from datafixes.changes import View
+from datafixes.audit.changes import View
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.declaration.table import KINDS, Table
 from datafixes.drafting.copies import copies_of, is_taken

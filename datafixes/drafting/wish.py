@@ -9,7 +9,7 @@ from datafixes.declaration.recorded import Declared
 from datafixes.drafting.copies import Copies
 from datafixes.drafting.survey import TableSeen
 from datafixes.project import Project
-from datafixes.values import masked
+from datafixes.settings.values import masked
 
 
 @dataclass(frozen=True)

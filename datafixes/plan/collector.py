@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
 
+from datafixes.audit.changes import View
 from datafixes.audit.digest import digest_of_run
 from datafixes.audit.history import last_run, run_of
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
+from datafixes.audit.naming import names_of_rows
 from datafixes.audit.sequences import behind_of_run
 from datafixes.audit.surroundings import acting_on, locks_held
-from datafixes.changes import View
-from datafixes.declaration.declared import names_of_rows
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
 from datafixes.plan.planned import PlannedRun, PlannedTable

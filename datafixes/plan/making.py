@@ -18,9 +18,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
+from datafixes.audit.changes import View
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.audit.stamped import StampedPast, stamped_past
-from datafixes.changes import View
 from datafixes.declaration.declared import fixes_of, revisions_below
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from datafixes.audit.changes import Changes
 from datafixes.audit.history import Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.sequences import Behind
 from datafixes.audit.stamped import StampedPast
-from datafixes.changes import Changes
 
 
 @dataclass(frozen=True)

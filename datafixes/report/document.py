@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datafixes.changes import Cell as Cell
-from datafixes.changes import Changes as Changes
-from datafixes.changes import Kind as Kind
-from datafixes.changes import Row as Row
-from datafixes.changes import Value as Value
+from datafixes.audit.changes import Cell as Cell
+from datafixes.audit.changes import Changes as Changes
+from datafixes.audit.changes import Kind as Kind
+from datafixes.audit.changes import Row as Row
+from datafixes.audit.changes import Value as Value
 
 State = Literal["", "good", "bad", "attention", "unknown"]
 """How a fact is to be taken. Never told by colour alone."""

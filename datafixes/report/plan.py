@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from datafixes.audit.changes import Changes
 from datafixes.audit.sequences import Behind
-from datafixes.changes import Changes
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
 from datafixes.report.document import Document, Fact, Section
 from datafixes.report.runs import (

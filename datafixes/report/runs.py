@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from datafixes.audit.changes import Cell, Changes, Kind, Row, Value
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.stamped import StampedPast
-from datafixes.changes import Cell, Changes, Kind, Row, Value
 from datafixes.report.document import Document, Fact, Grid, Section
 
 

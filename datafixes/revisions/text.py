@@ -10,7 +10,7 @@ from datafixes.declaration.rows import Rows
 from datafixes.declaration.table import Table
 from datafixes.revisions.placing import Place
 from datafixes.revisions.source import WIDTH, Source, call, laid_out, quoted, source_of
-from datafixes.values import masked, parse_text
+from datafixes.settings.values import masked, parse_text
 
 _ORDER = ("DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
 

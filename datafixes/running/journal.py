@@ -8,12 +8,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes import __version__
+from datafixes.audit.changes import Cell, Row, Value, View
 from datafixes.audit.history import Run, last_run
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
+from datafixes.audit.naming import names_of_rows
 from datafixes.audit.sequences import behind_of_run
-from datafixes.changes import Cell, Row, Value, View
 from datafixes.database.beside import Beside
-from datafixes.declaration.declared import names_of_rows
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import Table

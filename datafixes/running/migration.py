@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from datafixes.changes import View
+from datafixes.audit.changes import View
 from datafixes.declaration.recorded import Fix
 from datafixes.script.context import Context
 from datafixes.settings import Settings

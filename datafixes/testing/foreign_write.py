@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from datafixes.audit.changes import Cell, Row, View
 from datafixes.audit.images import PINNED, TableOfRun, changes_of_run, tables_of_run
-from datafixes.changes import Cell, Row, View
 from datafixes.declaration.recorded import Fix
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text

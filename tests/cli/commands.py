@@ -40,5 +40,9 @@ def answer(project: Project | None, *arguments: str, code: int | None = 0) -> An
 
 
 def schema() -> Any:
-    """The JSON schema of everything that commands print."""
-    return json.loads(resources.files("datafixes.report").joinpath("schema.json").read_text("utf-8"))
+    """The JSON schema of everything that commands print: the engine's, and the book's."""
+    texts = (
+        resources.files(place) / "schema.json" for place in ("datafixes.report", "datafixes.book.report")
+    )
+    engine, book = (json.loads(text.read_text("utf-8")) for text in texts)
+    return {"oneOf": [*engine["oneOf"], *book["oneOf"]], "$defs": engine["$defs"] | book["$defs"]}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datafixes.cli.main import COMMANDS, run
+from datafixes.cli.commands import COMMANDS, others
+from datafixes.cli.main import run
 from tests.cli.commands import datafixes
 from tests.projects import project_with_fix
 from tests.servers import Database
@@ -20,7 +21,7 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *others()])
 def test_every_help_fits_a_screen_and_has_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,9 @@ from tests.aws import Cloud
 
 SECRET = {"username": "ops", "password": "HID/DEN@:?#% &é"}
 
+OURS = {"aws_region": "us-west-2", "aws_parameters": "/ops-pipeline/", "aws_secret": "ops-pipeline/db"}
+"""Where a project has set AWS up; without that, nothing is asked."""
+
 
 def put_parameters(cloud: Cloud, **values: str) -> None:
     for name, value in values.items():
@@ -30,7 +33,7 @@ def fill(cloud: Cloud, host: str = "db.example.org", port: str = "5432") -> None
 
 
 def settings(**flags: str) -> Settings:
-    return Settings.resolve(flags, {}, {})
+    return Settings.resolve(flags, {}, OURS)
 
 
 def refusal(**flags: str) -> str:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.book.broker.alpaca_server import Alpaca, accounts, running
 from tests.demo.terminal import check, command, heading, say
-from tests.reconcile.alpaca_server import Alpaca, accounts, running
 
 PROJECT = Path(__file__).resolve().parents[2]
 HELD = {"QCOM260220P00145000": "1", "NOW260220P00110000": "1", "SPY": "2"}

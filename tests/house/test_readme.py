@@ -108,9 +108,10 @@ def test_the_fixes_that_readme_shows_run_and_come_back(tmp_path: Path, database:
 
 
 def test_readme_names_every_setting() -> None:
+    from datafixes.book import settings as book
     from datafixes.settings import SETTINGS
 
-    for setting in SETTINGS:
+    for setting in (*SETTINGS, *book.SETTINGS):
         assert f"`{setting.name}`" in README, setting.name
         if setting.default:
             assert setting.default in README, f"{setting.name}: {setting.default}"

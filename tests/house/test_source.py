@@ -58,6 +58,11 @@ def test_modules_are_short() -> None:
     assert {name: count for name, count in lines.items() if count > LINES} == {}
 
 
+def test_the_package_can_be_taken_in_at_a_glance() -> None:
+    names = [path.name for path in (PROJECT / "datafixes").iterdir() if path.name != "__pycache__"]
+    assert len(names) <= 24
+
+
 def test_functions_are_short() -> None:
     lines = {
         f"{_name(p)}: {f.name}": (f.end_lineno or 0) - f.lineno + 1 for p in PACKAGE for f in _functions(p)

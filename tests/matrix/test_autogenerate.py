@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
 import alembic
-from datafixes.autogenerate import MARK, is_ours
+from datafixes.audit.autogenerate import MARK, is_ours
 from tests.matrix.test_loading import HAS_PLUGINS
 from tests.projects import Project, project_with_fix
 from tests.servers import Database

@@ -25,7 +25,7 @@ FIRST = (
     "import datafixes",
     "from datafixes import DataFix",
     "import datafixes.alembic_plugin",
-    "import datafixes.autogenerate",
+    "import datafixes.audit.autogenerate",
     "import datafixes.environment",
     "import datafixes.operations",
     "import datafixes.project",
@@ -75,6 +75,7 @@ def test_a_command_of_alembic_loads_no_more_than_it_needs(tmp_path: Path) -> Non
     assert {one for one in loaded if one.partition(".")[0] == "datafixes"} == {
         "datafixes",
         "datafixes.alembic_plugin",
-        "datafixes.autogenerate",
+        "datafixes.audit",
+        "datafixes.audit.autogenerate",
         "datafixes.operations",
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from datafixes.changes import View
+from datafixes.audit.changes import View
 from datafixes.script.masking import pattern_of
 from tests.cli.commands import datafixes
 from tests.projects import Project, Ran, new_project

@@ -102,6 +102,33 @@ def test_nothing_found_lists_every_place(ini: dict[str, str]) -> None:
     assert lines[1:3] == ["  -x url: not given", "  environment DATABASE_URL: not set"]
     why = "Alembic's own placeholder" if ini else "not set"
     assert lines[3] == f"  alembic.ini sqlalchemy.url: {why}"
-    assert "SSM /ops-pipeline/db_*, secret ops-pipeline/db: no credentials" in lines[4]
+    assert lines[4:] == [
+        "  AWS: not asked, because alembic.ini [datafixes] does not set aws_parameters and aws_secret"
+    ]
+    assert caught.value.hint.startswith("export DATABASE_URL=")
+    assert "credentials" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("ini", "missing"),
+    [
+        ({"aws_parameters": "/shop/"}, "aws_secret"),
+        ({"aws_secret": "shop/db", "aws_region": "eu-central-1"}, "aws_parameters"),
+        ({"aws_region": "eu-central-1"}, "aws_parameters and aws_secret"),
+    ],
+)
+def test_aws_is_asked_only_where_a_project_says_all_of_what_to_ask(ini: dict[str, str], missing: str) -> None:
+    with pytest.raises(DatabaseNotFound) as caught:
+        locate(Settings.resolve({}, {}, ini))
+    line = f"  AWS: not asked, because alembic.ini [datafixes] does not set {missing}"
+    assert caught.value.message.splitlines()[4:] == [line]
+
+
+def test_where_aws_is_set_up_it_is_the_last_place() -> None:
+    ini = {"aws_region": "eu-central-1", "aws_parameters": "/shop", "aws_secret": "shop/db"}
+    with pytest.raises(DatabaseNotFound) as caught:
+        locate(Settings.resolve({}, {}, ini))
+    lines = caught.value.message.splitlines()
+    assert "AWS eu-central-1, SSM /shop/db_*, secret shop/db: no credentials" in lines[4]
     assert len(lines) == 5
-    assert "DATABASE_URL=" in caught.value.hint
+    assert "AWS credentials" in caught.value.hint

@@ -1,0 +1,1 @@
+"""The trading book against its broker: compare, propose, verify after a deploy, watch, alert."""

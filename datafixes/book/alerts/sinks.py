@@ -1,0 +1,202 @@
+"""All sinks together: a broken one stops nothing, is reported once, and gets later what it missed."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from urllib.parse import unquote, urlsplit
+
+from datafixes.book.alerts.alert import Alert, Refused, Sink, Unanswered, shortened
+from datafixes.book.alerts.log import LogSink
+from datafixes.book.alerts.sns import SnsSink
+from datafixes.book.alerts.webhook import WebhookSink
+from datafixes.book.settings import BookSettings
+from datafixes.book.thread import in_thread, is_done
+from datafixes.settings.values import masked
+
+MOST_WAITING = 100
+"""How many alerts are kept for a sink that does not take them; the newest ones are."""
+
+_SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+_LONGEST = 18.0
+"""Seconds: less than the 30 after which a container that got SIGTERM is killed."""
+
+Waiting = Mapping[str, tuple[Alert, ...]]
+"""By name of a sink, the alerts that it has not taken, oldest first."""
+
+
+def sinks_of(settings: BookSettings) -> list[Sink]:
+    """The log, and what the settings name besides.
+
+    Raises:
+        SettingError: a topic or a URL that cannot be one.
+    """
+    sinks: list[Sink] = [LogSink()]
+    if settings.alert_topic:
+        sinks.append(SnsSink(settings.alert_topic))
+    if settings.alert_webhook:
+        sinks.append(WebhookSink(settings.alert_webhook))
+    return sinks
+
+
+def hiding(settings: BookSettings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """Makes a text fit to be reported: on one line, without passwords, and without the secrets of the settings."""
+    secrets = {
+        settings.alert_webhook,
+        *_parts_of(settings.alert_webhook),
+        *_password_of(settings.engine.url),
+        *_secrets_of(settings, environment or {}),
+    }
+    known = sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, "***")
+        return masked(" ".join(text.split()))
+
+    return hide
+
+
+def _secrets_of(settings: BookSettings, environment: Mapping[str, str]) -> list[str]:
+    """What the environment holds: of libpq, of AWS, and the keys of the broker."""
+    found = [environment.get(name, "") for name in _SECRET_VARIABLES]
+    for place in settings.broker_accounts.values():
+        content = environment.get(place.removeprefix("env:"), "") if place.startswith("env:") else ""
+        try:
+            keys = json.loads(content or "{}")
+        except ValueError:
+            found.append(content.strip())
+            continue
+        if isinstance(keys, Mapping):
+            found += [
+                key.strip() for name in ("api_key", "secret_key") if isinstance(key := keys.get(name), str)
+            ]
+    return found
+
+
+def _parts_of(url: str) -> list[str]:
+    """What of a webhook's URL is as good as a password: its path, its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    return [parts.path.strip("/"), parts.query, parts.password or ""]
+
+
+def _password_of(url: str) -> list[str]:
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return []
+    return [password, unquote(password)]
+
+
+class Sinks:
+    """Delivers alerts to every sink.
+
+    Args:
+        sinks: where to.
+        say: takes what people should know about the sinks themselves; never fails.
+        hide: makes a text fit to be reported.
+        limit: how many seconds a sink may take for one alert.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        say: Callable[[str], None],
+        hide: Callable[[str], str],
+        limit: float = _LONGEST,
+    ) -> None:
+        self._sinks, self._say, self._hide, self._limit = sinks, say, hide, limit
+        self._broken: set[str] = set()
+        self._late: dict[str, _Sending] = {}
+
+    def queued(self, alerts: Sequence[Alert], waiting: Waiting) -> Waiting:
+        """What waits for each sink, with what is new behind it."""
+        queues = {sink.name: (*waiting.get(sink.name, ())[-MOST_WAITING:], *alerts) for sink in self._sinks}
+        return {name: queue for name, queue in queues.items() if queue}
+
+    def deliver(self, waiting: Waiting) -> Iterator[Waiting]:
+        """Deliver what waits, oldest first, to each sink in turn; one that fails gets no more this time.
+
+        Yields:
+            after each attempt what still waits: whoever keeps that tells nothing twice, and may stop there.
+        """
+        left = dict(waiting)
+        ready = [sink for sink in self._sinks if left.get(sink.name)]
+        while ready:
+            for sink in ready:
+                left[sink.name] = self._after_next(sink, left[sink.name])
+                yield {name: queue for name, queue in left.items() if queue}
+            ready = [sink for sink in ready if left[sink.name] and sink.name not in self._broken]
+
+    def _after_next(self, sink: Sink, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
+        """What waits for a sink after one attempt."""
+        sending, error = self._attempt(sink, queue[0])
+        # It may have been dropped meanwhile, as the oldest of too many.
+        is_first = queue[0] == sending.alert
+        if error is None:
+            if sink.name in self._broken:
+                self._broken.remove(sink.name)
+                self._say(f"The {sink.name} takes alerts again.")
+            return queue[1:] if is_first else queue
+        if isinstance(error, Refused):
+            self._broken.discard(sink.name)
+            return self._after_refusal(sink.name, queue, error) if is_first else queue
+        self._say_broken(sink.name, error)
+        if isinstance(error, Unanswered) and is_first:
+            return self._after_silence(sink.name, queue)
+        return queue[-MOST_WAITING:]
+
+    def _attempt(self, sink: Sink, alert: Alert) -> "tuple[_Sending, BaseException | None]":
+        """Send an alert, or wait for the one that was under way: which, and what went wrong."""
+        late = self._late.pop(sink.name, None)
+        if late is not None and late.did_not_fail():
+            # It may have arrived: to send it again would report it twice.
+            sending, patience = late, 0.0
+        else:
+            sending, patience = _Sending(alert, in_thread(partial(sink.send, alert))), self._limit
+        if is_done(sending.future, patience):
+            return sending, sending.future.exception()
+        self._late[sink.name] = sending
+        return sending, TimeoutError(f"it does not take one within {self._limit:g}s")
+
+    def _after_refusal(self, name: str, queue: tuple[Alert, ...], error: Refused) -> tuple[Alert, ...]:
+        """What is refused once is sent in short; what is refused in short must not block the others for ever."""
+        short, why = shortened(queue[0]), self._hide(str(error))
+        if short != queue[0]:
+            self._say(f"The {name} refuses an alert: {why}. It gets the title; all of it is in the log.")
+            return short, *queue[1:]
+        self._say(
+            f"The {name} refuses an alert in short too: {why}. It is dropped: {self._hide(queue[0].title)}"
+        )
+        return queue[1:]
+
+    def _after_silence(self, name: str, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
+        """What may have arrived is sent once more, and not for ever."""
+        if not queue[0].unanswered:
+            return replace(queue[0], unanswered=True), *queue[1:][1 - MOST_WAITING :]
+        self._say(
+            f"The {name} got an alert twice and did not answer. It counts as reported: {self._hide(queue[0].title)}"
+        )
+        return queue[1:][-MOST_WAITING:]
+
+    def _say_broken(self, name: str, error: BaseException) -> None:
+        if name not in self._broken:
+            self._broken.add(name)
+            why = self._hide(str(error)) or type(error).__name__
+            self._say(
+                f"The {name} does not take alerts: {why}. They are kept and tried again, the newest {MOST_WAITING}."
+            )
+
+
+@dataclass(frozen=True)
+class _Sending:
+    alert: Alert
+    future: "Future[None]"
+
+    def did_not_fail(self) -> bool:
+        return not self.future.done() or self.future.exception() is None

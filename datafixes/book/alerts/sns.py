@@ -1,0 +1,62 @@
+"""Alerts to an SNS topic: mails, text messages, and whatever else is subscribed to it."""
+
+from functools import cached_property
+from typing import Any
+
+from datafixes.book.alerts.alert import Alert
+from datafixes.errors import SettingError
+
+# What the service takes: a subject of fewer than 100 characters of ASCII, and a message of 256 KiB.
+_SUBJECT, _MESSAGE = 99, 250_000
+
+
+class SnsSink:
+    """Publishes each alert to a topic.
+
+    Attributes:
+        topic: the topic's ARN; its region is the one that is asked.
+
+    Raises:
+        SettingError: that is not the ARN of a topic.
+    """
+
+    name = "SNS topic"
+
+    def __init__(self, topic: str) -> None:
+        parts = topic.split(":")
+        if len(parts) != 6 or parts[0] != "arn" or parts[2] != "sns" or not parts[3] or not parts[5]:
+            raise SettingError(
+                f"alert_topic is {topic!r}, which is no ARN of an SNS topic.",
+                hint="It looks like arn:aws:sns:us-west-2:123456789012:NAME",
+            )
+        self.topic = topic
+        self._region = parts[3]
+
+    def send(self, alert: Alert) -> None:
+        """Publish it, with its event as an attribute that subscriptions can filter by."""
+        message: dict[str, Any] = {
+            "TopicArn": self.topic,
+            "Subject": _subject(alert.as_json()["title"]),
+            "Message": alert.text().encode()[:_MESSAGE].decode(errors="ignore"),
+            "MessageAttributes": {"event": {"DataType": "String", "StringValue": alert.event}},
+        }
+        if self.topic.endswith(".fifo"):
+            message |= {
+                "MessageGroupId": "datafixes",
+                "MessageDeduplicationId": f"{alert.event} {alert.at.isoformat()}".replace(" ", "-"),
+            }
+        self._client.publish(**message)
+
+    @cached_property
+    def _client(self) -> Any:
+        # boto3 takes longer to load than all the rest, and most alerts need none.
+        import boto3
+        from botocore.config import Config
+
+        config = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2})
+        return boto3.session.Session(region_name=self._region).client("sns", config=config)
+
+
+def _subject(title: str) -> str:
+    plain = " ".join(title.split()).encode("ascii", "replace").decode()
+    return plain if len(plain) <= _SUBJECT else plain[: _SUBJECT - 3] + "..."

@@ -1,0 +1,156 @@
+"""Alerts to a webhook: one POST of JSON each, which is tried again where it cannot have arrived."""
+
+import base64
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, InvalidURL
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+
+from datafixes.book.alerts.alert import Alert, Refused, Unanswered
+from datafixes.errors import SettingError
+
+_TIMEOUT = 10.0
+"""Seconds for an attempt with its answer."""
+_LONGEST = 16.0
+"""Seconds for all attempts with their pauses."""
+_PAUSES = (0.5, 2.0)
+"""How long to wait before the second and the third attempt, where the answer does not say."""
+_LONGEST_PAUSE = 5.0
+_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_FOR_GOOD = {400, 413, 415, 422}
+_LARGE = 16_384
+"""Bytes from which on a server may close the connection instead of reading all of them."""
+
+
+class NotDelivered(Exception):
+    """The webhook did not take an alert. The text says why, and holds nothing of the URL but its host."""
+
+
+class WebhookSink:
+    """Posts each alert as JSON to a URL.
+
+    The URL is as good as a password: it is not shown, and not sent anywhere else, so a redirection is a failure.
+
+    Raises:
+        SettingError: it is no http or https URL; the message does not repeat it.
+    """
+
+    name = "webhook"
+
+    def __init__(self, url: str, pause: Callable[[float], object] = time.sleep) -> None:
+        try:
+            parts = urlsplit(url)
+            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            fine = False
+        if not fine:
+            raise SettingError("alert_webhook is no URL that begins with http:// or https://.")
+        self._parts, self._pause = parts, pause
+
+    def send(self, alert: Alert) -> None:
+        """Post it; three attempts at most, where another one can help.
+
+        Raises:
+            NotDelivered: none of them worked.
+            Refused: the answer was that this alert will not do.
+            Unanswered: it was sent in full, and there was no answer in time.
+        """
+        body = json.dumps(alert.as_json()).encode()
+        until = time.monotonic() + _LONGEST
+        for pause in (*_PAUSES, None):
+            why, again = self._post(body)
+            if not why:
+                return
+            wait = min(again or pause or 0, _LONGEST_PAUSE)
+            if pause is None or again is None or time.monotonic() + wait + _TIMEOUT > until:
+                raise NotDelivered(f"{self._parts.hostname}: {why}")
+            self._pause(wait)
+
+    def _post(self, body: bytes) -> tuple[str, float | None]:
+        """What went wrong, if anything, and after how many seconds to try again: 0 where nobody said, None never."""
+        headers = {**_headers(self._parts), "Idempotency-Key": hashlib.sha256(body).hexdigest()[:32]}
+        request = Request(_without_user(self._parts), data=body, headers=headers, method="POST")
+        connections = _Connections()
+        # A limit of the socket is one for each byte.
+        cut = threading.Timer(_TIMEOUT, connections.cut)
+        cut.daemon = True
+        cut.start()
+        try:
+            # The status says all: the rest is not read.
+            build_opener(_NoRedirect, connections).open(request, timeout=_TIMEOUT).close()
+            return "", None
+        except HTTPError as error:
+            with error:
+                # The answer's own words might repeat what was sent.
+                if error.code in _FOR_GOOD:
+                    raise Refused(f"{self._parts.hostname}: it answers {error.code}") from None
+                return f"it answers {error.code}", _retry_after(error) if error.code in _AGAIN else None
+        except (OSError, HTTPException) as error:
+            return self._without_answer(error, connections.was_cut, len(body)), 0
+        finally:
+            cut.cancel()
+
+    def _without_answer(self, error: OSError | HTTPException, was_cut: bool, size: int) -> str:
+        """Why there is no answer, where another attempt is in order."""
+        reason = getattr(error, "reason", error)
+        words = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
+        why = words or f"it does not answer ({type(reason).__name__})"
+        if was_cut or isinstance(reason, TimeoutError):
+            why = f"it does not answer within {_TIMEOUT:g}s"
+        elif size > _LARGE and isinstance(reason, (BrokenPipeError, ConnectionResetError)):
+            raise Refused(f"{self._parts.hostname}: {why}")
+        # What fails before the last byte is sent comes as a URLError.
+        if not isinstance(error, (URLError, InvalidURL)):
+            raise Unanswered(f"{self._parts.hostname}: {why}")
+        return why
+
+
+class _Connections(HTTPHandler, HTTPSHandler):
+    """Opens connections as usual, and can cut the last one from another thread."""
+
+    was_cut = False
+    _last: HTTPConnection | None = None
+
+    def do_open(self, http_class: Callable[..., HTTPConnection], *request: Any, **more: Any) -> Any:
+        def opened(*about: Any, **more: Any) -> HTTPConnection:
+            self._last = http_class(*about, **more)
+            return self._last
+
+        return super().do_open(opened, *request, **more)
+
+    def cut(self) -> None:
+        self.was_cut = True
+        if self._last is not None and self._last.sock is not None:
+            with suppress(OSError):
+                self._last.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _without_user(parts: SplitResult) -> str:
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+
+
+def _headers(parts: SplitResult) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": "datafixes"}
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    return headers
+
+
+def _retry_after(error: HTTPError) -> float:
+    text = error.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else 0

@@ -1,0 +1,1 @@
+"""The broker, and what it holds: Alpaca, or a file of positions."""

@@ -1,0 +1,167 @@
+"""Alpaca as the broker: one conversation for each account, and nothing believed that does not hang together."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from datafixes.book.broker.alpaca_answers import (
+    Account,
+    apart,
+    contradiction,
+    read_account,
+    read_positions,
+)
+from datafixes.book.broker.alpaca_client import Session, check_installed
+from datafixes.book.broker.alpaca_orders import (
+    closing_fills,
+    filled_since,
+    in_flight,
+    read_orders,
+    symbols_of_fills,
+)
+from datafixes.book.broker.credentials import Keys, NoKeys, read_keys
+from datafixes.book.broker.protocol import NoAnswer, aware
+from datafixes.book.positions.ignored import ignored_of
+from datafixes.book.positions.position import NOT_IN_SETTINGS, Answer, Fill, Known, Unknown
+from datafixes.book.positions.symbols import Symbol
+from datafixes.book.settings import BookSettings
+from datafixes.errors import SettingError
+from datafixes.settings.values import masked
+
+_URLS = {"paper": "https://paper-api.alpaca.markets", "live": "https://api.alpaca.markets"}
+_LONGEST_ORDER = dt.timedelta(days=91)
+"""Orders are found by the day on which they were submitted, and may be filled up to 90 days later."""
+_AT_ONCE = 100
+"""How many symbols one question names: they stand in its URL."""
+_LOOKS = 2
+"""How often an account is read that contradicts itself."""
+
+
+class AlpacaBroker:
+    """The accounts of the settings at Alpaca.
+
+    Keys are read once for each account; again after a refusal.
+    """
+
+    def __init__(self, settings: BookSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        check_installed()
+        self._settings = settings
+        self._url = _url(settings)
+        self._ignored = ignored_of(settings)
+        self._sleep = sleep
+        self._keys: dict[str, Keys] = {}
+
+    def positions(self, account: str, *, since: dt.datetime) -> Answer:
+        """See `Broker.positions`."""
+        if account not in self._settings.broker_accounts:
+            return NOT_IN_SETTINGS
+        try:
+            with self._session(account) as session:
+                return self._read(account, session, aware(since))
+        except NoAnswer as error:
+            return error.of(account)
+
+    def fills(
+        self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
+    ) -> Sequence[Fill] | Unknown:
+        """See `Broker.fills`."""
+        names = sorted(map(str, symbols))
+        if account not in self._settings.broker_accounts:
+            return NOT_IN_SETTINGS
+        try:
+            with self._session(account) as session:
+                rows = [
+                    row
+                    for start in range(0, len(names), _AT_ONCE)
+                    for row in session.orders(
+                        "closed", aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
+                    )
+                ]
+                return closing_fills(read_orders(rows, self._ignored.get(account, ())), symbols, aware(after))
+        except NoAnswer as error:
+            return error.of(account)
+
+    def _read(self, account: str, session: Session, since: dt.datetime) -> Answer:
+        why, ignored = "", self._ignored.get(account, frozenset())
+        for _ in range(_LOOKS):
+            about = self._open(account, session)
+            proven = bool(self._keys[account].account_number)
+            # In this order, so that whatever happens in between shows: what ends after the first question is in flight,
+            # and what is filled before the last one was filled lately.
+            orders = read_orders(session.orders("open"), ignored)
+            listed = read_positions(session.positions(), ignored)
+            closed = read_orders(session.orders("closed", since), ignored)
+            filled = symbols_of_fills(session.fills(since), ignored)
+            read_at = dt.datetime.now(dt.UTC)
+            if skew := apart(session.date, read_at):
+                raise NoAnswer(
+                    f"the clock of this machine and Alpaca's are {skew} apart: what is lately, nobody knows"
+                )
+            if why := contradiction(about, listed):
+                continue  # something may have been bought or sold between the two answers
+            positions = [one.position for one in listed if one.position]
+            return Known(
+                positions,
+                in_flight(orders, positions),
+                filled_since([*orders, *closed], since) | filled,
+                read_at,
+                f"Alpaca {urlsplit(self._url).netloc}, account {about.shown}"
+                + (", the one that its secret names" if proven else ""),
+                identity=about.number,
+                proven=proven,
+                left_out={one.instrument: one.ignored for one in listed if one.ignored},
+            )
+        raise NoAnswer(why)
+
+    def _open(self, account: str, session: Session) -> Account:
+        """What the account says about itself, if it is the one that the keys are for."""
+        about = read_account(session.account())
+        expected = self._keys[account].account_number
+        if expected and expected != about.number:
+            raise NoAnswer(
+                f"{self._keys[account].origin} opens account {about.shown}, and names …{expected[-4:]} itself"
+            )
+        return about
+
+    @contextmanager
+    def _session(self, account: str) -> Iterator[Session]:
+        try:
+            keys = self._keys.get(account) or read_keys(
+                self._settings.engine, self._settings.broker_accounts[account]
+            )
+        except NoKeys as error:
+            raise NoAnswer(error.one_line()) from None
+        self._keys[account] = keys
+        session = Session(self._url, keys, self._settings.broker_timeout.seconds, sleep=self._sleep)
+        try:
+            yield session
+        except NoAnswer as error:
+            if error.denied:
+                self._keys.pop(account, None)
+            raise
+        finally:
+            session.close()
+
+
+def _url(settings: BookSettings) -> str:
+    """Where Alpaca is."""
+    given = settings.broker_url
+    if given in _URLS:
+        return _URLS[given]
+    parts = urlsplit(given)
+    origin = settings.origins.get("broker_url", "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise SettingError(f"broker_url is {masked(given)!r} ({origin}): write paper, live, or a URL")
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        raise SettingError(f"broker_url is {given!r} ({origin}): over http the keys could be read on the way")
+    return given.rstrip("/").removesuffix("/v2")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

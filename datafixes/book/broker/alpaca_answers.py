@@ -1,0 +1,239 @@
+"""Reads what Alpaca says, and decides whether it can be true. Pure: JSON in, values out, NoAnswer where it cannot."""
+
+import datetime as dt
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from datafixes.book.broker.protocol import NoAnswer
+from datafixes.book.positions.ignored import instrument_of
+from datafixes.book.positions.numbers import digits, exact
+from datafixes.book.positions.position import BrokerPosition, Ignored
+from datafixes.book.positions.symbols import NoSymbol, Option, Symbol, parse_symbol
+from datafixes.settings.values import parse_text
+
+Json = Any
+"""What json.loads gives."""
+
+STOCK, OPTION = "us_equity", "us_option"
+"""The asset classes of what the book is about. Alpaca has others, and makes new ones: none of them is a stock."""
+CRYPTO = ("crypto", "crypto_perp")
+"""The asset classes of which orders are left alone: no coin ever becomes a stock."""
+_CENT = Decimal("0.01")
+_SKEW = 60
+"""Seconds by which clocks may differ: less than the grace period is meant for."""
+_LEEWAY = Decimal("0.2")
+
+
+@dataclass(frozen=True)
+class Account:
+    """What an account says about itself.
+
+    Attributes:
+        number: its number.
+        long: what its long positions are worth.
+        short: what its short positions are worth, as a positive number.
+    """
+
+    number: str
+    long: Decimal
+    short: Decimal
+
+    @property
+    def shown(self) -> str:
+        """As much of the number as tells it from another."""
+        return f"…{self.number[-4:]}"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of the list of positions.
+
+    Attributes:
+        position: what is held; None where it is left out.
+        worth: at which price in all; None where the market says nothing.
+        instrument: of what is left out, the name.
+        ignored: of what is left out, how much there is.
+    """
+
+    position: BrokerPosition | None
+    worth: Decimal | None
+    instrument: str = ""
+    ignored: Ignored | None = None
+
+    def is_on(self, sign: int) -> bool:
+        """Whether it is on the long side (1) or on the short one (-1); where nobody can tell, on both."""
+        one = self.position or self.ignored
+        return one is None or one.quantity is None or one.quantity * sign > 0
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the account's figure certainly has it."""
+        return self.position is not None and not isinstance(self.position.symbol, Option)
+
+
+def rows_of(answer: Json, what: str) -> list[dict[str, Json]]:
+    """A list of objects."""
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+        raise NoAnswer(f"the answer about {what} is not a list of them")
+    return answer
+
+
+def text(row: dict[str, Json], name: str) -> str:
+    """A text that must be there."""
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise NoAnswer(f"an answer has no {name}")
+    return value
+
+
+def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
+    """An exact number that must be there; Alpaca writes them as text."""
+    value = row.get(name)
+    found = exact(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
+    if found is None:
+        raise NoAnswer(f"{name}{about and f' of {about}'} is {repr(value)[:40]}: not a number")
+    return found
+
+
+def moment(row: dict[str, Json], name: str) -> dt.datetime:
+    """A moment that must be there; without a zone it is UTC."""
+    try:
+        found = dt.datetime.fromisoformat(text(row, name))
+    except ValueError:
+        raise NoAnswer(f"{name} is {str(row[name])[:40]!r}: not a date and time") from None
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def apart(date: str, now: dt.datetime) -> str:
+    """By how much two clocks differ, where that is too much; empty where it is not, or nobody says."""
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        return ""
+    seconds = abs((theirs.replace(tzinfo=theirs.tzinfo or dt.UTC) - now).total_seconds())
+    return f"{seconds:.0f}s" if seconds > _SKEW else ""
+
+
+def read_account(answer: Json) -> Account:
+    """The account, if it is one in force.
+
+    Raises:
+        NoAnswer: it is blocked, or does not say what its positions are worth.
+    """
+    if not isinstance(answer, dict):
+        raise NoAnswer("the answer about the account is not an object")
+    if answer.get("account_blocked") is not False:
+        raise NoAnswer("the account is blocked, or does not say that it is not")
+    if answer.get("status") != "ACTIVE":
+        raise NoAnswer(f"the account is not active: its status is {str(answer.get('status'))[:40]!r}")
+    return Account(
+        text(answer, "account_number"),
+        abs(number(answer, "long_market_value", "the account")),
+        abs(number(answer, "short_market_value", "the account")),
+    )
+
+
+def read_positions(answer: Json, ignored: Collection[str] = ()) -> list[Listed]:
+    """All positions.
+
+    Args:
+        answer: what Alpaca says.
+        ignored: instruments of which nothing has to make sense.
+
+    Raises:
+        NoAnswer: one of them makes no sense, or stands there twice, or is neither a stock nor an option.
+    """
+    listed = [_listed(row, ignored) for row in rows_of(answer, "positions")]
+    seen: set[Symbol] = set()
+    for one in (line.position for line in listed if line.position):
+        if one.symbol in seen:
+            raise NoAnswer(f"lists {one.symbol} twice")
+        seen.add(one.symbol)
+    return listed
+
+
+def _listed(row: dict[str, Json], ignored: Collection[str]) -> Listed:
+    if instrument_of(text(row, "symbol")) in ignored:
+        return _left_out(row)
+    symbol = symbol_of(row)
+    quantity = number(row, "qty", str(symbol))
+    side = row.get("side")
+    if side not in ("long", "short") or (side == "long" and quantity < 0):
+        raise NoAnswer(
+            f"{symbol}: a quantity of {quantity} and the side {str(side)[:20]!r} do not go together"
+        )
+    if not quantity:
+        raise NoAnswer(f"lists {symbol} with a quantity of zero")
+    signed = quantity if side == "long" else -abs(quantity)
+    entry = number(row, "avg_entry_price", str(symbol))
+    size = 100 if isinstance(symbol, Option) else 1
+    given = row.get("market_value") is not None
+    worth = number(row, "market_value", str(symbol)) if given else signed * entry * size
+    return Listed(BrokerPosition(symbol, signed, entry), worth)
+
+
+def _left_out(row: dict[str, Json]) -> Listed:
+    """What can be said of a position that nobody wants to compare."""
+    quantity, worth = exact(row.get("qty")), exact(row.get("market_value"))
+    if quantity is not None and row.get("side") == "short":
+        quantity = -abs(quantity)
+    amount = repr(row.get("qty"))[:40] if quantity is None else digits(quantity)
+    words = f"{amount} {class_text(row.get('asset_class'))}"
+    return Listed(None, worth, instrument_of(text(row, "symbol")), Ignored(quantity, words))
+
+
+def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
+    """The stock or the option that a row is about.
+
+    Args:
+        row: a position, an order or a fill.
+        deed: what the account does in it.
+
+    Raises:
+        NoAnswer: it is not known to be one of the two.
+    """
+    name, kind = text(row, "symbol"), row.get("asset_class")
+    shown, instrument = parse_text(name)[:40], instrument_of(name)
+    if kind not in (STOCK, OPTION):
+        words = f"{deed} {shown}, which is {class_text(kind)}: neither a stock nor an option"
+        raise NoAnswer(words, instrument=instrument)
+    try:
+        symbol = parse_symbol(name)
+    except NoSymbol as error:
+        raise NoAnswer(f"{deed} {shown}: {error.message}", instrument=instrument) from None
+    if (kind == OPTION) is not isinstance(symbol, Option):
+        raise NoAnswer(f"{symbol} is said to be {kind!r}", instrument=instrument)
+    return symbol
+
+
+def class_text(kind: Json) -> str:
+    """An asset class in words."""
+    if isinstance(kind, str) and re.fullmatch("[a-z0-9_]{1,40}", kind):
+        return kind
+    return repr(kind)[:40] if kind else "of no asset_class"
+
+
+def contradiction(account: Account, listed: Sequence[Listed]) -> str:
+    """Why the list cannot be the account's; an empty string where it can.
+
+    The two are read one after the other, and prices move in between: a fifth less or more is none. Options, and what
+    is left out, may be missing from the account's figure, so that only stocks can be too much.
+    """
+    for side, sign, said in (("long", 1, account.long), ("short", -1, account.short)):
+        ours = [one for one in listed if one.is_on(sign)]
+        if said and not ours:
+            return f"the account says that its {side} positions are worth {said:,.2f}, and lists none"
+        worth = _worth(ours)
+        stocks = _worth([one for one in ours if one.is_stock])
+        whole = all(one.worth is not None for one in ours)
+        if (whole and worth + _CENT < said * (1 - _LEEWAY)) or stocks * (1 - _LEEWAY) > said + 1:
+            return f"the account says that its {side} positions are worth {said:,.2f}, and lists {worth:,.2f}"
+    return ""
+
+
+def _worth(listed: Sequence[Listed]) -> Decimal:
+    return sum((abs(one.worth) for one in listed if one.worth is not None), Decimal(0))

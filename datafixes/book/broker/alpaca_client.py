@@ -1,0 +1,280 @@
+"""Alpaca's own client, kept from waiting for ever: every answer has its time, and every question its attempts.
+
+The only room that imports alpaca-py. What comes back is JSON as Alpaca sent it: whether it can be true,
+others decide.
+"""
+
+import datetime as dt
+import functools
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from datafixes.book.broker.alpaca_answers import Json, moment, rows_of, text
+from datafixes.book.broker.connections import cut, noting_connections
+from datafixes.book.broker.credentials import Keys
+from datafixes.book.broker.protocol import NoAnswer
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from alpaca.trading.client import TradingClient
+    from alpaca.trading.requests import GetOrdersRequest
+    from requests import Response
+
+_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds before the second, third and fourth attempt."""
+_CONVERSATION = 6
+"""How many times the limit of one answer a whole conversation may take."""
+_ORDERS = 500
+_FILLS = 100
+_TICK = dt.timedelta(microseconds=1)
+
+
+class _Again(Exception):
+    """No answer this time; another attempt may get one."""
+
+    def __init__(self, why: str, wait: float = 0) -> None:
+        super().__init__(why)
+        self.why = why
+        self.wait = wait
+
+
+def check_installed() -> None:
+    """Say early that the client is missing.
+
+    Raises:
+        DatafixError: it is.
+    """
+    try:
+        with warnings.catch_warnings():
+            # What it imports for its streams is deprecated; nothing is streamed here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from alpaca.trading.client import TradingClient  # noqa: F401
+    except ImportError as error:
+        raise DatafixError(
+            f"the broker is alpaca, and its client is not installed ({error})",
+            hint="pip install 'datafixes[broker]'",
+        ) from None
+
+
+class Session:
+    """One conversation with one account.
+
+    Every method raises NoAnswer when Alpaca does not answer in time, or refuses.
+    """
+
+    def __init__(
+        self, url: str, keys: Keys, timeout: float, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._url = url
+        self._host = urlsplit(url).netloc
+        self._keys = keys
+        self._timeout = timeout or None
+        self._sleep = sleep
+        self._until = time.monotonic() + timeout * _CONVERSATION if timeout else None
+        self._client: TradingClient | None = None
+        self._connections: list[Any] = []
+        self.date = ""
+        """When Alpaca gave its last answer, as its header says."""
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._client is not None:
+            self._client._session.close()
+            self._client = None
+
+    def account(self, *, attempts: int = len(_PAUSES) + 1) -> Json:
+        """The account's number and its figures."""
+        return self._ask(lambda client: client.get_account(), attempts)
+
+    def positions(self) -> Json:
+        """All positions: Alpaca gives them in one answer."""
+        return self._ask(lambda client: client.get_all_positions())
+
+    def orders(
+        self, status: str, after: dt.datetime | None = None, symbols: Sequence[str] = ()
+    ) -> list[dict[str, Json]]:
+        """All orders that are `open` or `closed`, of those that were submitted after a moment, page by page."""
+        from alpaca.common.enums import Sort
+        from alpaca.trading.enums import QueryOrderStatus
+        from alpaca.trading.requests import GetOrdersRequest
+
+        found: dict[str, dict[str, Json]] = {}
+        while True:
+            wish = GetOrdersRequest(
+                status=QueryOrderStatus(status),
+                limit=_ORDERS,
+                direction=Sort.ASC,
+                after=after,
+                symbols=list(symbols) or None,
+            )
+            page = self._page(wish)
+            fresh = {text(row, "id"): row for row in page if text(row, "id") not in found}
+            found.update(fresh)
+            if len(page) < _ORDERS:
+                return [self._with_legs(row) for row in found.values()]
+            if not fresh:
+                raise NoAnswer(f"{self._host} lists more than {_ORDERS} orders of one moment")
+            # "After" leaves out the moment itself, and the orders of one bracket share theirs: some come twice.
+            after = moment(page[-1], "submitted_at") - _TICK
+
+    def fills(self, after: dt.datetime) -> list[dict[str, Json]]:
+        """All fills after a moment, whenever their orders were submitted, page by page."""
+        found: dict[str, dict[str, Json]] = {}
+        wish = {"after": after.isoformat(), "direction": "asc", "page_size": str(_FILLS)}
+        while True:
+            page = self._page_of_fills(wish)
+            fresh = {text(row, "id"): row for row in page if text(row, "id") not in found}
+            found.update(fresh)
+            if len(page) < _FILLS:
+                return list(found.values())
+            if not fresh:
+                raise NoAnswer(f"{self._host} gives the same page of fills again")
+            wish["page_token"] = text(page[-1], "id")
+
+    def _page(self, wish: "GetOrdersRequest") -> list[dict[str, Json]]:
+        return rows_of(self._ask(lambda client: client.get_orders(wish)), "orders")
+
+    def _page_of_fills(self, wish: dict[str, str]) -> list[dict[str, Json]]:
+        return rows_of(self._ask(lambda client: client.get("/account/activities/FILL", wish)), "fills")
+
+    def _with_legs(self, row: dict[str, Json]) -> dict[str, Json]:
+        """An order of several legs has no symbol of its own; its legs may have to be asked for."""
+        if row.get("symbol") or row.get("legs"):
+            return row
+        from alpaca.trading.requests import GetOrderByIdRequest
+
+        number = text(row, "id")
+        answer = self._ask(lambda client: client.get_order_by_id(number, GetOrderByIdRequest(nested=True)))
+        return rows_of([answer], "orders")[0]
+
+    def _ask(self, question: Callable[["TradingClient"], Any], attempts: int = len(_PAUSES) + 1) -> Json:
+        for attempt in range(attempts):
+            try:
+                return self._once(question)
+            except _Again as again:
+                wait = max(again.wait, _PAUSES[attempt] if attempt < len(_PAUSES) else 0)
+                late = self._until is not None and time.monotonic() + wait > self._until
+                if late or attempt == attempts - 1:
+                    asked = f" and asks to wait {again.wait:.0f}s" if again.wait else ""
+                    times = f" ({attempt + 1} attempts)" if attempt else ""
+                    raise NoAnswer(f"{self._host} {again.why}{asked}{times}") from None
+                self._sleep(wait)
+        raise NoAnswer(f"{self._host} was not asked")
+
+    def _once(self, question: Callable[["TradingClient"], Any]) -> Json:
+        """One attempt. In a thread, for what no limit of a socket covers: a slow name server, one byte at a time."""
+        limit = self._timeout
+        if self._until is not None and limit is not None:
+            limit = min(limit, self._until - time.monotonic())
+            if limit <= 0:
+                raise NoAnswer(f"{self._host} takes too long for all questions together")
+        client = self._client or self._connect()
+        done: queue.SimpleQueue[tuple[Json, Exception | None]] = queue.SimpleQueue()
+
+        abandoned = threading.Event()
+
+        def work() -> None:
+            try:
+                done.put((question(client), None))
+            except Exception as error:
+                done.put((None, error))
+            if abandoned.is_set():
+                client._session.close()
+
+        threading.Thread(target=work, name=f"asks {self._host}", daemon=True).start()
+        try:
+            answer, error = done.get(timeout=limit)
+        except queue.Empty:
+            # The thread still has the connection, and would stay as long as one byte comes after the other.
+            abandoned.set()
+            cut(self._connections)
+            self._client = None
+            raise self._too_slow() from None
+        if error is not None:
+            raise self._explained(error) from None
+        if answer is None:
+            raise NoAnswer(f"{self._host} gave an empty answer")
+        return answer
+
+    def _connect(self) -> "TradingClient":
+        from alpaca.trading.client import TradingClient
+
+        client = TradingClient(
+            self._keys.api_key, self._keys.secret_key, raw_data=True, url_override=self._url
+        )
+        session = client._session
+        self._connections = noting_connections(session)
+        # The client sets no time limit, and tries again by itself, with pauses of its own: it never sees what it would
+        # try again.
+        session.request = functools.partial(session.request, timeout=self._timeout)  # type: ignore[method-assign]
+        session.hooks["response"].append(self._refuse)
+        self._client = client
+        return client
+
+    def _refuse(self, response: "Response", **_: Any) -> None:
+        """Everything but 200 is an error here, a redirection too."""
+        code = response.status_code
+        if code == 200:
+            self.date = response.headers.get("Date", "")
+            return
+        said = self._words(response)
+        if code in (401, 403):
+            raise NoAnswer(
+                f"{self._host} does not accept the keys of {self._keys.origin} (HTTP {code}{said})",
+                denied=True,
+            )
+        if code in (408, 429) or code >= 500:
+            raise _Again(f"answers HTTP {code}", _retry_after(response.headers.get("Retry-After", "")))
+        raise NoAnswer(f"{self._host} answers HTTP {code}{said}")
+
+    def _words(self, response: "Response") -> str:
+        """What Alpaca says about a refusal; nobody else's page, and no key that it may repeat."""
+        try:
+            message = response.json()["message"]
+        except (ValueError, TypeError, LookupError):
+            return ""
+        line = " ".join(str(message).split())
+        for secret in (self._keys.api_key, self._keys.secret_key):
+            line = line.replace(secret, "***")
+        return f": {line[:100]}"
+
+    def _too_slow(self) -> _Again:
+        return _Again(f"does not answer within {self._timeout:g}s")
+
+    def _explained(self, error: Exception) -> Exception:
+        """What an exception means. Its own text may hold more than anybody should see."""
+        from requests import exceptions
+
+        if isinstance(error, (NoAnswer, _Again)):
+            return error
+        self.close()
+        if isinstance(error, exceptions.Timeout):
+            return self._too_slow()
+        if isinstance(error, exceptions.SSLError):
+            return NoAnswer(f"{self._host} has a certificate that is not trusted here")
+        if isinstance(error, exceptions.ProxyError):
+            return _Again("cannot be reached: the proxy does not answer")
+        if isinstance(error, exceptions.ChunkedEncodingError):
+            return _Again("ended its answer in the middle")
+        if isinstance(error, exceptions.ConnectionError):
+            return _Again("cannot be reached, or closes the connection")
+        if isinstance(error, exceptions.JSONDecodeError):
+            return NoAnswer(f"{self._host} answers with something that is not JSON")
+        return NoAnswer(f"{self._host} gives no answer that can be read ({type(error).__name__})")
+
+
+def _retry_after(header: str) -> float:
+    """The seconds that an answer asks to wait; zero where it does not."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        when = parsedate_to_datetime(header)
+    except ValueError:
+        return 0
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)).total_seconds())

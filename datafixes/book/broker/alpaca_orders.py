@@ -1,0 +1,178 @@
+"""Reads what Alpaca says about orders: what is being carried out, and what was bought and sold. Pure."""
+
+import datetime as dt
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+
+from datafixes.book.broker.alpaca_answers import CRYPTO, Json, moment, number, rows_of, symbol_of, text
+from datafixes.book.broker.protocol import NoAnswer
+from datafixes.book.positions.ignored import instrument_of
+from datafixes.book.positions.numbers import exact
+from datafixes.book.positions.position import BrokerPosition, Fill
+from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+
+_ENDED = ("canceled", "expired", "replaced", "rejected")
+_FINISHED = {"filled", *_ENDED}
+_WAITING = {"new", "accepted", "held"}
+_GROUPS = {"bracket", "oco", "oto"}
+_STOPS = {"stop", "stop_limit", "trailing_stop"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order, or one leg of it.
+
+    Attributes:
+        id: the broker's number.
+        symbol: of what.
+        status: Alpaca's word.
+        quantity: how many it buys; negative: sells; None where it names an amount of money.
+        filled: how many it has bought so far; negative: sold.
+        price: at which price on average; None where nothing was filled.
+        changed_at: when it was filled, or ended.
+        guards: it belongs to a bracket or another group of exits, or is a stop order.
+        opens: it is known to open a position.
+    """
+
+    id: str
+    symbol: Symbol
+    status: str
+    quantity: Decimal | None
+    filled: Decimal
+    price: Decimal | None
+    changed_at: dt.datetime | None
+    guards: bool
+    opens: bool
+
+
+def read_orders(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) -> list[Order]:
+    """All orders and all their legs that may have moved something, or may yet.
+
+    Args:
+        rows: what Alpaca lists.
+        ignored: instruments whose orders are left alone.
+
+    Raises:
+        NoAnswer: one of them makes no sense, or is in something that is neither a stock nor an option.
+    """
+    found: list[Order] = []
+    for row in rows:
+        legs = row.get("legs") or []
+        found += read_orders(rows_of(legs, "legs"), ignored)
+        if (row.get("symbol") or not legs) and not _is_left_alone(row, ignored):
+            found.append(_order(row))
+    return found
+
+
+def _is_left_alone(row: dict[str, Json], ignored: Collection[str]) -> bool:
+    """Whether an order can be about nothing that is compared, whatever it is in.
+
+    One that ended and filled nothing moved nothing. An open one may be filled at any moment, and one that was filled
+    has moved something: in an instrument that is not known, nobody can say what.
+    """
+    if row.get("status") in _ENDED and exact(row.get("filled_qty")) == 0:
+        return True
+    return row.get("asset_class") in CRYPTO or instrument_of(str(row.get("symbol") or "")) in ignored
+
+
+def _order(row: dict[str, Json]) -> Order:
+    symbol = symbol_of(row, "has an order in")
+    side = row.get("side")
+    if side not in ("buy", "sell"):
+        raise NoAnswer(f"an order in {symbol} has the side {str(side)[:20]!r}")
+    sign = 1 if side == "buy" else -1
+    ended = next(
+        (
+            name
+            for name in ("filled_at", "canceled_at", "expired_at", "replaced_at", "updated_at")
+            if row.get(name)
+        ),
+        None,
+    )
+    filled = number(row, "filled_qty", str(symbol)) if row.get("filled_qty") is not None else Decimal(0)
+    return Order(
+        id=text(row, "id"),
+        symbol=symbol,
+        status=text(row, "status"),
+        quantity=None if row.get("qty") is None else sign * number(row, "qty", str(symbol)),
+        filled=sign * filled,
+        price=number(row, "filled_avg_price", str(symbol))
+        if filled and row.get("filled_avg_price")
+        else None,
+        changed_at=moment(row, ended) if ended else None,
+        guards=str(row.get("order_class")) in _GROUPS or str(row.get("type")) in _STOPS,
+        opens=str(row.get("position_intent") or "").endswith("_to_open"),
+    )
+
+
+def in_flight(orders: Iterable[Order], positions: Iterable[BrokerPosition]) -> frozenset[Symbol]:
+    """The symbols in which an order is being carried out.
+
+    An exit that merely waits is none: the stop-loss of a filled bracket (`held`) and its take-profit (`new`) stay as
+    long as the position, and no such position would ever be compared. The same goes for a stop order that guards a
+    position. Either counts as soon as a part of it is filled, when it is more than the position, or when there is no
+    position for it to close.
+    """
+    held = {position.symbol: position.quantity for position in positions}
+    return frozenset(
+        order.symbol
+        for order in orders
+        if order.status not in _FINISHED and not _merely_waits(order, held.get(order.symbol, Decimal(0)))
+    )
+
+
+def _merely_waits(order: Order, held: Decimal) -> bool:
+    return (
+        order.guards
+        and not order.opens
+        and not order.filled
+        and order.status in _WAITING
+        and order.quantity is not None
+        and order.quantity * held < 0
+        and abs(order.quantity) <= abs(held)
+    )
+
+
+def filled_since(orders: Iterable[Order], since: dt.datetime) -> frozenset[Symbol]:
+    """The symbols of which an order bought or sold something since then."""
+    return frozenset(
+        order.symbol for order in orders if order.filled and order.changed_at and order.changed_at >= since
+    )
+
+
+def symbols_of_fills(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) -> frozenset[Symbol]:
+    """The symbols in a list of fills, which only excuse differences.
+
+    The list says no asset class: what is no symbol is no row's. Where it says one, it counts as elsewhere.
+
+    Raises:
+        NoAnswer: a fill is in something that is said to be neither a stock nor an option.
+    """
+    found: set[Symbol] = set()
+    for row in rows:
+        name, kind = text(row, "symbol"), row.get("asset_class")
+        if kind in CRYPTO or instrument_of(name) in ignored:
+            continue
+        if kind:
+            found.add(symbol_of(row, "has a fill in"))
+            continue
+        with suppress(NoSymbol):
+            found.add(parse_symbol(name))
+    return frozenset(found)
+
+
+def closing_fills(orders: Iterable[Order], symbols: Collection[Symbol], after: dt.datetime) -> list[Fill]:
+    """What orders did since then in these symbols, without those that are known to have opened a position."""
+    fills = [
+        Fill(order.symbol, order.filled, order.price, order.changed_at, order.id, order.status == "filled")
+        for order in orders
+        if order.symbol in symbols
+        and not order.opens
+        and order.filled
+        and order.price
+        and order.changed_at is not None
+        and order.changed_at >= after
+    ]
+    return sorted(fills, key=lambda fill: (fill.filled_at, fill.order_id))

@@ -1,0 +1,31 @@
+"""The broker that the settings name."""
+
+import datetime as dt
+from pathlib import Path
+
+from datafixes.book.broker.alpaca import AlpacaBroker
+from datafixes.book.broker.file_broker import FileBroker
+from datafixes.book.broker.protocol import Broker
+from datafixes.book.positions.ignored import ignored_of
+from datafixes.book.settings import BookSettings
+from datafixes.errors import SettingError
+
+
+def open_broker(settings: BookSettings) -> Broker:
+    """Make the broker ready to be asked. Nothing is asked yet.
+
+    Raises:
+        DatafixError: its client is not installed.
+        SettingError: broker_url is no URL, or one that would send the keys in the clear; or broker_ignore names an
+            account that there is none of.
+    """
+    kind, _, path = settings.broker.partition(":")
+    if kind != "file":
+        return AlpacaBroker(settings)
+    limit = settings.broker_file_age.milliseconds
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingError(f"broker is {settings.broker!r} ({settings.origins['broker']}): {error}") from None
+    age = dt.timedelta(milliseconds=limit) if limit else None
+    return FileBroker(file, age, ignored=ignored_of(settings))

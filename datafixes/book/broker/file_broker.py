@@ -1,0 +1,254 @@
+"""A file of positions as the broker: for brokers without a client here, and for tests."""
+
+import datetime as dt
+import stat
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from datafixes.book.broker.file_rows import foreign_in, rows_in
+from datafixes.book.broker.protocol import NoAnswer, aware
+from datafixes.book.positions.ignored import instrument_of
+from datafixes.book.positions.numbers import digits, exact
+from datafixes.book.positions.position import Answer, BrokerPosition, Fill, Ignored, Known, Unknown
+from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+
+_SKEW = dt.timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    """A row that is neither a stock nor an option: a position, or a fill of some time."""
+
+    instrument: str
+    why: str
+    filled_at: dt.datetime | None = None
+
+
+@dataclass
+class _Content:
+    positions: dict[str, list[BrokerPosition]] = field(default_factory=dict)
+    fills: dict[str, list[Fill]] = field(default_factory=dict)
+    foreign: dict[str, list[_Foreign]] = field(default_factory=dict)
+    left_out: dict[str, dict[str, Ignored]] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
+    read_at: dt.datetime = dt.datetime.min
+
+    def held(self, account: str, since: dt.datetime) -> list[BrokerPosition]:
+        """What an account holds.
+
+        Raises:
+            NoAnswer: the file does not say, or it is not all stocks and options, or was not a moment ago.
+        """
+        for one in self.foreign.get(account, ()):
+            if one.filled_at is None or one.filled_at >= since:
+                raise NoAnswer(one.why, instrument=one.instrument)
+        if account not in self.positions:
+            raise NoAnswer("does not say what this account holds, nor that it holds nothing")
+        return self.positions[account]
+
+
+@dataclass
+class FileBroker:
+    """The positions in a CSV or JSON file, which is read once: all accounts stand in the same one.
+
+    CSV: the columns account, symbol, quantity, and entry_price where it is known. A row with nothing but an account
+    says that it holds nothing. A row with filled_at, price and order_id is a fill. JSON: the same as an object of
+    lists, ``{"positions": [{"account": ..., ...}], "fills": [...], "empty": ["tiny"]}``. Where rows say what kind of
+    instrument they are in, or the currency, they must be stocks or options, in US dollars.
+
+    Attributes:
+        path: the file; it is JSON when its name ends in .json.
+        oldest: what was written longer ago says nothing about now; None for no limit.
+        now: the time.
+        ignored: by account, instruments that are left out.
+    """
+
+    path: Path
+    oldest: dt.timedelta | None = None
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
+    _content: _Content | None = None
+
+    def positions(self, account: str, *, since: dt.datetime) -> Answer:
+        """See `Broker.positions`.
+
+        A file with one bad line says nothing about any account, and a row in something else nothing about its own.
+        """
+        try:
+            content = self._read()
+        except NoAnswer as error:
+            return Unknown(error.why)
+        age = self.now() - content.read_at
+        if self.oldest is not None and age > self.oldest:
+            return Unknown(f"{self.path} was written {_ago(age)} ago: too old to say what is held now")
+        if -age > _SKEW:
+            return Unknown(f"{self.path} was written in the future, {_ago(-age)} from now")
+        try:
+            held = content.held(account, aware(since))
+        except NoAnswer as error:
+            return NoAnswer(f"{self.path} {error.why}", instrument=error.instrument).of(account)
+        return Known(
+            held,
+            closed_lately=frozenset(
+                fill.symbol for fill in content.fills.get(account, []) if fill.filled_at >= aware(since)
+            ),
+            read_at=content.read_at,
+            source=f"file {self.path}",
+            left_out=content.left_out.get(account, {}),
+        )
+
+    def fills(
+        self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
+    ) -> Sequence[Fill] | Unknown:
+        """See `Broker.fills`."""
+        try:
+            content = self._read()
+        except NoAnswer as error:
+            return Unknown(error.why)
+        names = set(map(str, symbols))
+        for one in content.foreign.get(account, ()):
+            if one.filled_at and one.filled_at >= aware(after) and one.instrument in names:
+                return Unknown(f"{self.path} {one.why}")
+        fills = content.fills.get(account, [])
+        ours = (fill for fill in fills if fill.symbol in symbols and fill.filled_at >= aware(after))
+        return sorted(ours, key=lambda fill: (fill.filled_at, fill.order_id))
+
+    def _read(self) -> _Content:
+        if self._content is None:
+            self._content = self._anew()
+        return self._content
+
+    def _anew(self) -> _Content:
+        try:
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise NoAnswer(f"{self.path} is no file")
+            text = self.path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise NoAnswer(f"{self.path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise NoAnswer(f"{self.path} is not UTF-8 (byte {error.start})") from None
+        rows = rows_in(text, is_json=self.path.suffix.lower() == ".json")
+        # When the file was written is as new as what it says can be.
+        content = _Content(read_at=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC))
+        seen: dict[tuple[str, Symbol], str] = {}
+        try:
+            for place, row in rows:
+                try:
+                    if not _is_set_apart(content, row, place, self.ignored):
+                        _add(content, row, place, seen)
+                except NoAnswer as error:
+                    raise NoAnswer(f"{place}: {error.why}") from None
+            for account in sorted(content.empty):
+                if (
+                    any(account in said for said in (content.left_out, content.foreign))
+                    or content.positions[account]
+                ):
+                    raise NoAnswer(f"says that {account} holds nothing, and what it holds")
+        except NoAnswer as error:
+            raise NoAnswer(f"{self.path} {error.why}") from None
+        return content
+
+
+def _is_set_apart(
+    content: _Content, row: Mapping[str, str], place: str, ignored: Mapping[str, Collection[str]]
+) -> bool:
+    """Whether a row is not to be compared: nobody wants to, or it is in something else than stocks and options."""
+    account, name = row.get("account", ""), row.get("symbol", "")
+    if not account or not name:
+        return False
+    instrument, is_fill = instrument_of(name), bool(row.get("filled_at"))
+    if instrument in ignored.get(account, ()):
+        if not is_fill:
+            quantity = exact(row.get("quantity", ""))
+            words = repr(row.get("quantity", "")) if quantity is None else digits(quantity)
+            content.positions.setdefault(account, [])
+            content.left_out.setdefault(account, {})[instrument] = Ignored(quantity, words)
+        return True
+    if why := _why_foreign(row, name):
+        filled_at = _moment(row["filled_at"]) if is_fill else None
+        content.foreign.setdefault(account, []).append(_Foreign(instrument, f"{place}: {why}", filled_at))
+    return bool(why)
+
+
+def _why_foreign(row: Mapping[str, str], name: str) -> str:
+    """Why a row that is well written is neither a stock nor an option; empty where it may be one."""
+    deed = "has a fill in" if row.get("filled_at") else "holds"
+    try:
+        symbol, unknown = parse_symbol(name), ""
+    except NoSymbol as error:
+        symbol, unknown = None, error.message if exact(row.get("quantity", "")) is not None else ""
+    if why := foreign_in(row, symbol):
+        return f"{deed} {name[:40]}, {why}"
+    return unknown and f"{deed} {name[:40]}: {unknown}"
+
+
+def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple[str, Symbol], str]) -> None:
+    account = row.get("account", "")
+    if not account:
+        raise NoAnswer("no account")
+    if not any(value for name, value in row.items() if name != "account"):
+        content.positions.setdefault(account, [])
+        content.empty.add(account)
+        return
+    symbol = _symbol(row.get("symbol", ""))
+    quantity = _number(row, "quantity")
+    if row.get("filled_at"):
+        content.fills.setdefault(account, []).append(
+            Fill(symbol, quantity, _price(row, "price"), _moment(row["filled_at"]), _order_id(row))
+        )
+        return
+    if row.get("price") or row.get("order_id"):
+        raise NoAnswer("it has a price or an order_id, as a fill has, and no filled_at")
+    if (account, symbol) in seen:
+        raise NoAnswer(f"{symbol} of {account} stands on {seen[account, symbol]} already")
+    seen[account, symbol] = place
+    entry = _price(row, "entry_price") if row.get("entry_price") else None
+    content.positions.setdefault(account, []).append(BrokerPosition(symbol, quantity, entry))
+
+
+def _symbol(text: str) -> Symbol:
+    try:
+        return parse_symbol(text)
+    except NoSymbol as error:
+        raise NoAnswer(error.message) from None
+
+
+def _number(row: Mapping[str, str], name: str) -> Decimal:
+    value = exact(row.get(name, ""))
+    if value is None:
+        raise NoAnswer(f"{name} {row.get(name, '')!r} is not a number")
+    return value
+
+
+def _price(row: Mapping[str, str], name: str) -> Decimal:
+    price = _number(row, name)
+    if price <= 0:
+        raise NoAnswer(f"{name} {row[name]!r} is not a price")
+    return price
+
+
+def _moment(text: str) -> dt.datetime:
+    try:
+        return aware(dt.datetime.fromisoformat(text))
+    except ValueError:
+        raise NoAnswer(f"filled_at {text!r} is not a date and time such as 2026-02-13T15:04:05Z") from None
+
+
+def _ago(age: dt.timedelta) -> str:
+    hours = int(age.total_seconds()) // 3600
+    return (
+        f"{hours // 24} days"
+        if hours >= 48
+        else f"{hours} hours"
+        if hours >= 2
+        else f"{int(age.total_seconds()) // 60} minutes"
+    )
+
+
+def _order_id(row: Mapping[str, str]) -> str:
+    if not row.get("order_id"):
+        raise NoAnswer("a fill needs its order_id")
+    return row["order_id"]

@@ -1,0 +1,147 @@
+"""``datafixes propose``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datafixes.book.settings import COMPARED, BookSettings
+from datafixes.cli.main import FAILED, OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.settings.values import parse_text
+
+if TYPE_CHECKING:
+    from datafixes.book.compare.reconciling import Reconciliation
+    from datafixes.book.propose.proposing import Findings, Proposal
+    from datafixes.project import Project
+
+
+@click.command(epilog="Example: datafixes propose --phantoms    Then: datafixes plan")
+@click.option("--phantoms", is_flag=True, help="Close what the book alone has.")
+@click.option("--duplicates", is_flag=True, help="Close what it has more than once, but for the oldest row.")
+@click.option("--missing", is_flag=True, help="Insert what the broker alone has.")
+@click.option("--quantities", is_flag=True, help="Correct quantities to the broker's.")
+@click.option("--account", metavar="NAME", help="Only for this account; all are compared.")
+@click.option("--trust-keys", is_flag=True, help="All keys open the accounts they are named for.")
+@click.option("--rev-id", metavar="ID", help="The id of the revision.")
+@click.option("--head", metavar="REVISION", help="What to stand on, where heads are several.")
+@pass_where
+def command(
+    where: Where,
+    /,
+    account: str | None,
+    trust_keys: bool,
+    rev_id: str | None,
+    head: str | None,
+    **asked: bool,
+) -> int:
+    """Turn differences between book and broker into one revision for review.
+
+    It reads, and writes a file: what is in it happens with alembic upgrade. Nothing is proposed from doubt, and
+    nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
+    cannot be compared, what is certain nevertheless is proposed; or a fix that has not run yet cannot run any more.
+    """
+    from datafixes.book.broker.configured import (
+        open_broker,  # boto3 takes its time, and --help does not need it
+    )
+    from datafixes.book.compare.reconciling import reconcile
+    from datafixes.book.propose.gathering import gather
+    from datafixes.book.report.reconcile import PROPOSED_WITH, summary
+
+    project = where.project()
+    project.heads()  # where there is no project, that is said first
+    settings = BookSettings.of(project.settings).need(*COMPARED)
+    broker = open_broker(settings)
+    found = reconcile(project, broker)
+    shown = found if account is None else found.only(account)
+    kinds = [kind for kind, option in PROPOSED_WITH.items() if asked[option.removeprefix("--")]]
+    _say(summary(found))
+    _tell_doubts(found)
+    _tell_others(shown, kinds)
+    if any(one.kind in kinds for one in shown.comparison.differences):
+        findings = gather(project, broker, shown, kinds, _say)
+        # What stands in another account may be what this one lacks: all of it is judged.
+        findings = replace(findings, found=found, account=account or "", trusted=trust_keys)
+        _propose(project, findings, kinds, (rev_id, head))
+    else:
+        _say("Nothing to propose, so nothing was written.")
+    return OK if found.is_certain else FAILED
+
+
+def _say(line: str) -> None:
+    """Chatter, on one line whatever an account is called."""
+    click.echo(parse_text(line), err=True)
+
+
+def _tell_doubts(found: Reconciliation) -> None:
+    for account, why in found.comparison.unknown.items():
+        _say(f"Account {account} is unknown, so nothing is proposed for it: {why}")
+    for row in found.book.unreadable:
+        _say(f"Row {row.id} of the book cannot be compared: {row.why}")
+    for one in found.comparison.left_out:
+        _say(f"Not compared, so nothing is proposed for it (broker_ignore): {one}")
+
+
+def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
+    """Say which differences nobody asked for, and how to."""
+    from datafixes.book.report.reconcile import PROPOSED_WITH
+
+    others = dict.fromkeys(one.kind for one in found.comparison.differences if one.kind not in kinds)
+    for kind in others:
+        count = sum(one.kind == kind for one in found.comparison.differences)
+        how = (
+            f"propose them with {PROPOSED_WITH[kind]}" if kind in PROPOSED_WITH else "for a person to decide"
+        )
+        _say(f"Not asked for: {count} of kind {kind} ({how})")
+
+
+def _propose(
+    project: Project, findings: Findings, kinds: Sequence[str], chosen: tuple[str | None, str | None]
+) -> None:
+    """Write the revision, or say why not."""
+    from datafixes.book.propose.proposal_text import proposal_text
+    from datafixes.book.propose.proposing import propose
+    from datafixes.book.propose.trying import check_pending_runs
+    from datafixes.revisions.placing import write_revision
+
+    first = propose(findings, kinds, "0")
+    for line in first.left:
+        _say(f"Left alone: {line}")
+    place = _place(project, first, chosen) if first.fixes else None
+    if first.fixes or first.waiting:
+        on = place.down_revision if place else chosen[1]
+        check_pending_runs(project, findings.pending, on or "heads", _say)
+    for revision, count in first.waiting.items():
+        _say(
+            f"Revision {revision} is there already for {count} of these, and has not run yet: run it, or delete it and"
+            " propose anew."
+        )
+        click.echo(str(findings.pending.paths[revision]))
+    if place is None:
+        if not first.waiting:
+            _say("Nothing to propose, so nothing was written.")
+        return
+    fixes = propose(findings, kinds, place.revision).fixes
+    text = proposal_text(place, fixes, findings.found, first.left)
+    write_revision(project.scripts, place, text)
+    click.echo(str(place.path))
+    _say("Next: read it, then datafixes check and plan.")
+
+
+def _place(project: Project, proposal: Proposal, chosen: tuple[str | None, str | None]) -> Any:
+    """The next number, or else an id that is the same for the same findings on the same revision."""
+    from datafixes.book.propose.proposal_text import slug_of
+    from datafixes.revisions.placing import place_for
+
+    rev_id, head = chosen
+    title = slug_of(proposal.fixes)
+    place = place_for(project.scripts, title, revision=rev_id, on=head)
+    if rev_id is None and not place.revision.isdecimal():
+        content = [place.down_revision or "", *(one.fix.fingerprint for one in proposal.fixes)]
+        digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
+        place = place_for(project.scripts, title, revision=digest, on=head)
+    return place

@@ -1,0 +1,226 @@
+"""``datafixes verify``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.book.report.verify import checklist_as_json, document_of_checklist
+from datafixes.book.settings import COMPARED, BookSettings
+from datafixes.cli.asking import given, schema_option
+from datafixes.cli.main import DIFFERENT, FAILED, OK
+from datafixes.cli.output import format_options, show
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import DatafixError
+from datafixes.settings.pipeline import pipeline_of
+from datafixes.settings.values import Duration
+
+if TYPE_CHECKING:
+    from datafixes.book.verify.checklist import Checklist
+    from datafixes.book.verify.ledger import Wanted
+    from datafixes.book.verify.service import Deployment
+    from datafixes.book.verify.verifying import Question
+
+INTERRUPTED = 130
+
+_NEEDED = {
+    "ledger": (),
+    "broker": COMPARED,
+    "logs": ("log_group",),
+    "service": ("ecs_cluster", "ecs_service", "task_revision"),
+}
+"""The parts that are looked at, and the settings without which one cannot be."""
+
+_PARTS = tuple(_NEEDED)
+
+
+_USUAL = "as long as it takes"
+
+
+def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Duration | str | None:
+    """A length of time; ``10m`` is ten minutes too. What is usual follows from the settings."""
+    if text == _USUAL:
+        return text
+    try:
+        return None if text is None else Duration.parse(re.sub(r"(?<=\d)\s*m$", "min", text.strip()))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time: write 90s, 10m or 1h.") from None
+
+
+def _account(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """The number of an AWS account."""
+    if text is not None and not re.fullmatch("[0-9]{12}", text):
+        raise click.BadParameter(f"{text!r} is no AWS account: write its 12 digits.")
+    return text
+
+
+@click.command(epilog="Example: datafixes verify --expect-rows 7 --wait")
+@click.option("--fix", callback=given, metavar="NAME", help="The fix (default: the newest one in force).")
+@click.option("--expect-rows", type=click.IntRange(min=0), metavar="N", help="How many rows it changed.")
+@click.option(
+    "--wait",
+    callback=_time,
+    is_flag=False,
+    flag_value=_USUAL,
+    metavar="[TIME]",
+    help="Look again until all is green (alone: log_window and 2min).",
+)
+@click.option(
+    "--skip",
+    type=click.Choice(_PARTS),
+    multiple=True,
+    metavar="PART",
+    help="Leave out: ledger, broker, logs, service.",
+)
+@click.option("--redeploy", is_flag=True, help="Force a new deployment of the service first.")
+@click.option("--yes", is_flag=True, help="Do not ask before that.")
+@click.option(
+    "--aws-account", callback=_account, metavar="ID", help="Red if AWS says that it is another one."
+)
+@schema_option
+@format_options
+@pass_where
+def command(  # noqa: PLR0913 - one for each option
+    where: Where,
+    fix: str | None,
+    expect_rows: int | None,
+    wait: Duration | str | None,
+    skip: tuple[str, ...],
+    redeploy: bool,
+    yes: bool,
+    aws_account: str | None,
+    schema: str | None,
+    form: str,
+    output: str | None,
+) -> int:
+    """Look after a deploy whether all is as wanted: the fix, book and broker, log, service.
+
+    Exit code 0: all is green. 3: something is red. 1: something is unknown.
+    """
+    _check_skip(skip, fix is not None or expect_rows is not None)
+    if redeploy:
+        _check_may_redeploy(skip, yes)
+    question = _question(where, skip, aws_account)
+    question = replace(question, wanted=_wanted(fix, expect_rows, schema))
+    try:
+        if redeploy:
+            question = replace(question, deployment=_redeploy(question, yes))
+        found = _look(question, wait)
+        _tell_short(question, wait, found)
+    except KeyboardInterrupt:
+        if question.deployment is None:
+            raise
+        click.echo(
+            "Interrupted: the deployment that was begun goes on. Look: datafixes verify --wait", err=True
+        )
+        return INTERRUPTED
+    show(lambda: document_of_checklist(found), lambda: checklist_as_json(found), form, output)
+    return OK if found.is_green else DIFFERENT if found.is_red else FAILED
+
+
+def _tell_short(question: Question, wait: Duration | str | None, found: Checklist) -> None:
+    """Whoever waits no longer than the log is read back sees an error of the cycle in flight to the end."""
+    from datafixes.book.verify.log_lines import ERRORS_NAME, usual_wait
+
+    settings = question.settings
+    is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
+    if is_short and any(line.name == ERRORS_NAME and line.colour == "red" for line in found.lines):
+        click.echo(
+            f"The log is read back {settings.log_window}, and --wait {wait} is no longer: an error from before the "
+            f"wait may be seen to its end. Wait longer: --wait {usual_wait(settings)}",
+            err=True,
+        )
+
+
+def _check_skip(skip: tuple[str, ...], of_ledger: bool) -> None:
+    """Nothing is green because nobody looked."""
+    if set(skip) == set(_PARTS):
+        raise click.UsageError("Nothing is left to look at: leave out fewer parts.")
+    if of_ledger and "ledger" in skip:
+        raise click.UsageError("--fix and --expect-rows ask the ledger, and --skip ledger leaves it out.")
+
+
+def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
+    """Nothing is deployed that nobody said yes to."""
+    if "service" in skip:
+        raise click.UsageError("--redeploy and --skip service do not go together.")
+    in_pipeline = bool(pipeline_of(os.environ)[0] or os.environ.get("CI"))
+    if not yes and (in_pipeline or sys.stdin is None or not sys.stdin.isatty()):
+        raise click.UsageError("--redeploy asks first, and here is nobody to ask: add --yes.")
+
+
+def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Question:
+    from datafixes.book.broker.configured import open_broker
+    from datafixes.book.compare.reconciling import reconcile
+    from datafixes.book.positions.ignored import check_accounts
+    from datafixes.book.rows.book import read_book
+    from datafixes.book.verify.aws import Aws
+    from datafixes.book.verify.verifying import Question
+
+    project = where.project()
+    settings = BookSettings.of(project.settings)
+    settings.need(*(name for part, names in _NEEDED.items() if part not in skip for name in names))
+    for setting in ("broker_ignore", "log_streams"):
+        check_accounts(settings, setting)
+    return Question(
+        project,
+        read_book,
+        lambda project: reconcile(project, open_broker(settings)),
+        skip=frozenset(skip),
+        account=account,
+        aws=Aws(settings.engine.aws_region),
+    )
+
+
+def _wanted(fix: str | None, rows: int | None, schema: str | None) -> Wanted:
+    from datafixes.book.verify.ledger import Wanted
+
+    return Wanted(fix, rows, schema)
+
+
+def _redeploy(question: Question, yes: bool) -> Deployment:
+    """Begin a new deployment, after showing whose service that is."""
+    from datafixes.book.verify.service import redeploy
+    from datafixes.book.verify.verifying import identity_line
+    from datafixes.book.verify.waiting import LONGEST_LOOK, within
+
+    identity = within(LONGEST_LOOK, "No new deployment was begun: AWS", lambda: identity_line(question))
+    if identity is not None and identity.colour != "green":
+        raise DatafixError(f"No new deployment was begun: {identity.evidence}", hint=identity.hint)
+    settings = question.settings
+    if identity is not None:
+        click.echo(identity.evidence, err=True)
+    asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
+    if not yes and not _confirmed(asked):
+        raise DatafixError("No new deployment was begun, as answered.")
+    try:
+        deployment = redeploy(question.aws, settings)
+    except KeyboardInterrupt:
+        click.echo("Interrupted: whether the new deployment was begun is not known.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    click.echo(f"Began {deployment.id or 'a new deployment'} of {settings.ecs_service}.", err=True)
+    return deployment
+
+
+def _confirmed(asked: str) -> bool:
+    # Older versions of click write the last character of a question to stdout whatever they are told.
+    with redirect_stdout(sys.stderr):
+        return click.confirm(asked, err=True)
+
+
+def _look(question: Question, wait: Duration | str | None) -> Checklist:
+    from datafixes.book.verify.log_lines import usual_wait
+    from datafixes.book.verify.verifying import look
+    from datafixes.book.verify.waiting import Patience, look_until_green
+
+    time = usual_wait(question.settings) if isinstance(wait, str) else wait
+    patience = Patience(time.seconds if time else 0)
+    return look_until_green(
+        lambda progress: look(question, progress), patience, lambda line: click.echo(line, err=True)
+    )

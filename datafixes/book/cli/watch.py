@@ -1,0 +1,95 @@
+"""``datafixes watch``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datafixes.book.settings import COMPARED, BookSettings
+from datafixes.cli.main import DIFFERENT, FAILED, OK
+from datafixes.cli.project_options import Where, pass_where
+from datafixes.errors import SettingError
+
+if TYPE_CHECKING:
+    from datafixes.book.watch.log_writer import LogWriter
+    from datafixes.book.watch.signals import SignalHandler
+    from datafixes.book.watch.watching import Job
+    from datafixes.project import Project
+    from datafixes.settings.values import Duration
+
+_SHORTEST = 1000
+
+
+@click.command(epilog="Example: datafixes watch --once --state /var/lib/datafixes/watch.json")
+@click.option("--once", is_flag=True, help="One round, for cron or a scheduled task.")
+@click.option("--state", metavar="FILE", help="What was reported already (default: in the user's cache).")
+@pass_where
+def command(where: Where, once: bool, state: str | None) -> int:
+    """Compare the book with the broker every few minutes, and alert when something is new.
+
+    There is an alert when differences appear, change or go away, when an account is unknown or a position not settled
+    for longer than unknown_limit, and when the comparison itself fails or works again. Alerts are lines of JSON on
+    stdout, and go to alert_topic and alert_webhook where these are set. How often it looks is watch_every. SIGTERM ends
+    it. While another watch has the same state, it waits; --once gives up after some seconds.
+
+    \b
+    Exit code with --once, 0: equal. 3: there are differences.
+    1: an account is unknown, rows cannot be compared, the comparison
+    failed, or another watch is at work.
+    """
+    from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy take their time
+    from datafixes.book.watch.log_writer import LogWriter
+    from datafixes.book.watch.signals import SignalHandler, Terminated
+    from datafixes.book.watch.watching import keep_looking, look_once
+
+    project = where.project()
+    settings = BookSettings.of(project.settings).need(*COMPARED)
+    if settings.watch_every.milliseconds < _SHORTEST:
+        raise SettingError(f"watch_every is {settings.watch_every}: write 1s or more.")
+    signals, log = SignalHandler(), LogWriter()
+    try:
+        job = _job(project, state, signals, log)
+        with signals.on_sigterm():
+            if not once:
+                keep_looking(job, settings.watch_every.seconds)
+            found = look_once(job)
+    except Terminated:
+        log.write("Ended by SIGTERM.")
+        return FAILED if once else OK
+    finally:
+        log.close()
+    if isinstance(found, Failure) or found.comparison.unknown or found.unreadable:
+        return FAILED
+    return DIFFERENT if found.comparison.differences else OK
+
+
+def _job(project: Project, state: str | None, signals: SignalHandler, log: LogWriter) -> Job:
+    from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
+    from datafixes.book.broker.configured import open_broker
+    from datafixes.book.compare.reconciling import reconcile
+    from datafixes.book.watch.moment import Limits
+    from datafixes.book.watch.state import default_path
+    from datafixes.book.watch.watching import Job, look_of, source_of
+
+    settings = BookSettings.of(project.settings)
+    hide = hiding(settings, os.environ)
+    open_broker(settings)  # what is wrong with the settings is said at once, and not as an alert
+    return Job(
+        # Anew in each round: keys may have changed meanwhile.
+        look=lambda: look_of(reconcile(project, open_broker(settings))),
+        sinks=Sinks(sinks_of(settings), log.write, hide),
+        path=Path(state) if state else default_path(settings, os.environ),
+        limits=Limits.of(_time(settings.unknown_limit), _time(settings.grace)),
+        source=source_of(settings),
+        hide=hide,
+        say=log.write,
+        signals=signals,
+    )
+
+
+def _time(duration: Duration) -> dt.timedelta:
+    return dt.timedelta(milliseconds=duration.milliseconds)

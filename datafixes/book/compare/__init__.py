@@ -1,0 +1,1 @@
+"""The book against the broker: what differs, and what is in doubt."""

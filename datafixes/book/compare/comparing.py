@@ -1,0 +1,241 @@
+"""Compares the book with the broker. Pure: no database, no network, no clock of its own."""
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from datafixes.book.positions.position import (
+    NOT_IN_SETTINGS,
+    Answer,
+    BookPosition,
+    Comparison,
+    Difference,
+    Kind,
+    Known,
+    Unknown,
+    Unsettled,
+)
+from datafixes.book.positions.symbols import Symbol
+
+_NONE = Decimal(0)
+_MOST_WORK = 50_000
+"""Sums that are looked at: rows of so many different sizes are no duplicates of one position."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was found in one account by itself.
+
+    Attributes:
+        differences: by symbol.
+        unsettled: by symbol.
+        equal: how many positions are equal.
+        held: how many positions the broker holds.
+    """
+
+    differences: tuple[Difference, ...]
+    unsettled: tuple[Unsettled, ...]
+    equal: int
+    held: int
+
+
+def compare(
+    book: Iterable[BookPosition], broker: Mapping[str, Answer], *, now: dt.datetime, grace: dt.timedelta
+) -> Comparison:
+    """Compare every row that is open in the book with what the broker holds.
+
+    Args:
+        book: the rows, of all accounts.
+        broker: the broker's answer for each account. An account of the book that is missing here is unknown.
+        now: when the broker was asked.
+        grace: rows that were opened later than this before the answer are unsettled.
+    """
+    rows: dict[str, list[BookPosition]] = defaultdict(list)
+    for row in book:
+        rows[row.account].append(row)
+    accounts = sorted({*rows, *broker})
+    answers = {account: broker.get(account, NOT_IN_SETTINGS) for account in accounts}
+    compared = {
+        account: compare_account(account, rows[account], answer, now=now, grace=grace)
+        for account, answer in answers.items()
+        if isinstance(answer, Known)
+    }
+    unknown = {account: answer.why for account, answer in answers.items() if isinstance(answer, Unknown)}
+    return together(compared, unknown)
+
+
+def compare_account(
+    account: str, book: Iterable[BookPosition], answer: Known, *, now: dt.datetime, grace: dt.timedelta
+) -> Compared:
+    """Compare one account by itself; see `compare`.
+
+    A position that is equal is settled, whatever is going on in it. Where it is not, an order in flight or a row that
+    was just opened excuses it.
+    """
+    rows: dict[Symbol, list[BookPosition]] = defaultdict(list)
+    for row in book:
+        rows[row.symbol].append(row)
+    held = _held(answer)
+    # A file of positions may be older than this comparison: what was opened since cannot be in it.
+    since = min(now, answer.read_at or now) - grace
+    found: list[Difference] = []
+    unsettled: list[Unsettled] = []
+    equal = 0
+    for symbol in sorted({*rows, *held}, key=str):
+        mine = sorted(rows.get(symbol, ()), key=lambda row: row.id)
+        difference = _difference(account, symbol, mine, held.get(symbol, _NONE))
+        if difference is None:
+            equal += 1
+        elif symbol in answer.in_flight:
+            unsettled.append(_excused(difference, "an order is in flight"))
+        elif symbol in answer.closed_lately:
+            unsettled.append(_excused(difference, "something was filled within the grace period"))
+        else:
+            certain, waiting = _by_age(difference, mine, since)
+            found += certain
+            unsettled += waiting
+    return Compared(tuple(found), tuple(unsettled), equal, len(held))
+
+
+def _excused(one: Difference, why: str) -> Unsettled:
+    return Unsettled(one.account, one.symbol, one.rows, why)
+
+
+def _by_age(
+    one: Difference, rows: Sequence[BookPosition], since: dt.datetime
+) -> tuple[list[Difference], list[Unsettled]]:
+    """What is certain of a difference, and what a row that was just opened excuses.
+
+    Rows that stand there longer and are more than the broker has are too many, whatever was opened since: a book that
+    makes its phantoms anew every five minutes would otherwise always look as if it had just begun.
+    """
+    young = [row for row in rows if row.opened_at is not None and row.opened_at > since]
+    if not young:
+        return [one], []
+    waiting = Unsettled(
+        one.account, one.symbol, tuple(row.id for row in young), "opened within the grace period"
+    )
+    old = [row for row in rows if row not in young]
+    book = sum((row.quantity for row in old), _NONE)
+    too_many = abs(book) > abs(one.broker) or book * one.broker < 0
+    if not book or not too_many or any(row.quantity * book < 0 for row in young):
+        return [], [Unsettled(one.account, one.symbol, one.rows, waiting.why)]
+    difference = _difference(one.account, one.symbol, old, one.broker)
+    return ([difference] if difference else []), [waiting]
+
+
+def together(compared: Mapping[str, Compared], unknown: Mapping[str, str]) -> Comparison:
+    """What was found in all accounts: some of it is the same position, in the other account.
+
+    Args:
+        compared: what was found in each account that is known.
+        unknown: the others, with the reason.
+    """
+    accounts = [compared[account] for account in sorted(compared)]
+    return Comparison(
+        tuple(_moved([one for found in accounts for one in found.differences])),
+        tuple(one for found in accounts for one in found.unsettled),
+        dict(sorted(unknown.items())),
+        sum(found.equal for found in accounts),
+    )
+
+
+def _held(answer: Known) -> dict[Symbol, Decimal]:
+    held: dict[Symbol, Decimal] = defaultdict(Decimal)
+    for position in answer.positions:
+        held[position.symbol] += position.quantity
+    return {symbol: quantity for symbol, quantity in held.items() if quantity}
+
+
+def _difference(
+    account: str, symbol: Symbol, rows: Sequence[BookPosition], broker: Decimal
+) -> Difference | None:
+    """How one position differs; None where the rows together make up what the broker has."""
+    book = sum((row.quantity for row in rows), _NONE)
+    kind: Kind
+    if book == broker and (broker or not rows):
+        return None
+    if not rows:
+        kind = "missing"
+    elif not broker:
+        kind = "phantom"
+    elif book * broker < 0:
+        kind = "side"
+    elif _holds_too_many(rows, broker):
+        kind = "duplicate"
+    else:
+        kind = "quantity"
+    return Difference(kind, account, symbol, tuple(row.id for row in rows), book, broker)
+
+
+def _holds_too_many(rows: Sequence[BookPosition], broker: Decimal) -> bool:
+    """Whether some of the rows are the broker's position, and the others say the same again."""
+    parts = parts_of([row.quantity for row in rows], broker)
+    return parts is not None and parts.total() < len(rows)
+
+
+def parts_of(quantities: Iterable[Decimal], whole: Decimal) -> Counter[Decimal] | None:
+    """How many of each size make up a whole; None where none do, or where several choices would.
+
+    A size that is negative where the whole is not is no part of it: nothing is then.
+    """
+    sizes = Counter(quantities)
+    if any(size * whole <= 0 for size in sizes):
+        return None
+    # For each size, by sum, how many choices of this size and those before it make it; two stand for more.
+    ways = {_NONE: 1}
+    steps = []
+    work = 0
+    for size, count in sizes.items():
+        longer: dict[Decimal, int] = {}
+        for total, choices in ways.items():
+            for number in range(count + 1):
+                reached = total + size * number
+                if abs(reached) > abs(whole):
+                    break
+                longer[reached] = min(2, longer.get(reached, 0) + choices)
+                work += 1
+            if work > _MOST_WORK:
+                return None
+        steps.append((size, ways))
+        ways = longer
+    return _chosen(steps, whole, sizes) if ways.get(whole) == 1 else None
+
+
+def _chosen(
+    steps: Sequence[tuple[Decimal, Mapping[Decimal, int]]], whole: Decimal, sizes: Mapping[Decimal, int]
+) -> Counter[Decimal]:
+    """The only choice that there is, from the last size to the first."""
+    found = Counter[Decimal]()
+    for size, ways in reversed(steps):
+        number = next(number for number in range(sizes[size] + 1) if whole - size * number in ways)
+        whole -= size * number
+        found[size] = number
+    return +found
+
+
+def _moved(found: Sequence[Difference]) -> list[Difference]:
+    """A phantom in one account, and the same missing in exactly one other: the position is in the other account."""
+    missing: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
+    for one in found:
+        if one.kind == "missing":
+            missing[one.symbol, one.broker].append(one)
+    phantoms: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
+    for one in found:
+        if one.kind == "phantom":
+            phantoms[one.symbol, one.book].append(one)
+    moved = {
+        id(phantoms[key][0]): others[0]
+        for key, others in missing.items()
+        if len(others) == len(phantoms[key]) == 1
+    }
+    gone = {id(other) for other in moved.values()}
+    return [
+        replace(one, kind="account", broker=moved[id(one)].broker, elsewhere=moved[id(one)].account)
+        if id(one) in moved
+        else one
+        for one in found
+        if id(one) not in gone
+    ]

@@ -1,0 +1,1 @@
+"""From differences to a revision for review."""

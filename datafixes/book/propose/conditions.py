@@ -1,0 +1,87 @@
+"""Conditions over the book, as a proposed fix states them. The row that is looked at goes by the table's own name."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from datafixes.book.propose.target import Target
+from datafixes.book.rows.row import BookRow
+from datafixes.script import literal
+
+OPEN = "status IN ('open', 'closing')"
+CLOSED = "status = 'closed'"
+
+_SYMBOL = "coalesce(option_symbol, ticker)"
+_SIDE = "CASE WHEN lower(btrim(side)) IN ('short', 'sell') THEN 'short' ELSE 'long' END"
+# An id alone is no proof of identity: the book makes its phantoms anew, and the ids move on.
+IDENTITY = {
+    "symbol": _SYMBOL, "account": "account_name", "side": _SIDE, "quantity": "quantity", "opened": "entry_time",
+    "entry": "entry_price",
+}  # fmt: skip
+
+SeenRow = tuple[int, str, str, str, int]
+
+
+def seen_row(row: BookRow) -> SeenRow:
+    """A row as the book showed it: id, symbol, account, side, quantity; all but the first as `IDENTITY` has them."""
+    one = row.position
+    return one.id, row.written, one.account, "short" if one.quantity < 0 else "long", int(abs(one.quantity))
+
+
+def alone(target: Target) -> str:
+    """A row is the only open one of its position: somebody may have corrected the book meanwhile."""
+    other = _other(target)
+    return f"(SELECT count(*) FROM {_table(target)} AS {other} WHERE {_same(target)} AND {other}.{OPEN}) = 1"
+
+
+def ended_since(target: Target, since: dt.datetime) -> str:
+    """The book had the position of a row, and ended it since then, whatever it calls that."""
+    other = _other(target)
+    before = f"{other}.{CLOSED} AND {_ended(target, since)}"
+    return (
+        f"EXISTS (SELECT FROM {_table(target)} AS {other} WHERE {_same(target)}"
+        f" AND ({other}.{OPEN}) IS NOT TRUE AND ({before}) IS NOT TRUE)"
+    )
+
+
+def _ended(target: Target, since: dt.datetime) -> str:
+    """It ended before; where its two times are of different kinds, compared as seconds from 1970."""
+    ended = "coalesce({0}.closed_at, {0}.updated_at)".format(_other(target))
+    zones = {target.has_zone(column) for column in ("closed_at", "updated_at")}
+    if len(zones) > 1:
+        return f"extract(epoch FROM {ended}) < {since.timestamp():.0f}"
+    kind = "timestamptz" if zones == {True} else "timestamp"
+    time = target.time("closed_at", since.replace(microsecond=0))
+    return f"{ended} < {kind} {literal.text(time.isoformat(' '))}"
+
+
+def still_there(rows: Sequence[SeenRow], target: Target) -> str:
+    """These rows are open, and as they were seen."""
+    kept = _other(target)
+    seen = ", ".join(
+        f"({id_}, {literal.text(symbol)}, {literal.text(account)}, {literal.text(side)}, {quantity})"
+        for id_, symbol, account, side, quantity in sorted(rows)
+    )
+    return (
+        f"(SELECT count(*) FROM {_table(target)} AS {kept} WHERE {kept}.{OPEN} AND ({kept}.id,"
+        f" coalesce({kept}.option_symbol, {kept}.ticker), {kept}.account_name,"
+        f" {_SIDE.replace('side', f'{kept}.side')}, {kept}.quantity) IN ({seen})) = {len(rows)}"
+    )
+
+
+def _table(target: Target) -> str:
+    return literal.qualified(target.schema, target.table)
+
+
+def _other(target: Target) -> str:
+    """What another row of the table is called."""
+    return "other" if target.table != "other" else "another"
+
+
+def _same(target: Target) -> str:
+    """Another row is in the same position as the row that is looked at, however the symbol is written."""
+    other, row = _other(target), literal.name(target.table)
+    symbols = (
+        f"upper(translate(coalesce(nullif(btrim({one}.option_symbol), ''), {one}.ticker), '/- ', '..'))"
+        for one in (other, row)
+    )
+    return f"{other}.account_name = {row}.account_name AND {' = '.join(symbols)}"

@@ -1,0 +1,42 @@
+"""The evidence of a proposal in words: what the book showed, and what the broker said about it."""
+
+import datetime as dt
+
+from datafixes.book.positions.numbers import digits
+from datafixes.book.propose.closing import Closing, Exit
+from datafixes.book.rows.row import BookRow
+
+
+def row_text(row: BookRow, what: str) -> str:
+    """A row as the book showed it, and what is to be said of it."""
+    one = row.position
+    since = f" since {moment(one.opened_at)}" if one.opened_at else ""
+    price = f" at {one.entry_price}" if one.entry_price is not None else ""
+    return f"{one.id} {one.account} {row.written}: {digits(one.quantity)}{since}{price}; {what}"
+
+
+def exit_text(true: Exit | None, closing: Closing) -> str:
+    """How a phantom was closed, as far as the broker says so."""
+    words = ", ".join(
+        f"order {fill.order_id}: {digits(fill.quantity)} at {digits(fill.price)}, {moment(fill.filled_at)}"
+        for fill in closing.fills
+    )
+    if true:
+        return f"closed by {words}"
+    why = closing.doubt or "the book does not say what it began with, or of how many shares it is"
+    return f"a neutral exit: {why}{f': {words}' if words else ''}"
+
+
+def moment(time: dt.datetime) -> str:
+    """A time in UTC, to the second."""
+    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def rows_are(rows: int) -> str:
+    """``1 row is``, ``7 rows are``."""
+    return "1 row is" if rows == 1 else f"{rows} rows are"
+
+
+def positions(count: int) -> str:
+    """``1 position``, ``7 positions``."""
+    return "1 position" if count == 1 else f"{count} positions"

@@ -1,0 +1,113 @@
+"""Gathers what a proposal is made of besides the differences: the book's table, the broker's fills, what is pending."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from datafixes.book.positions.position import Difference, Fill, Unknown
+from datafixes.book.propose.closing import A_MOMENT
+from datafixes.book.propose.pending import pending_of
+from datafixes.book.propose.proposing import Findings
+from datafixes.book.propose.target import Target
+from datafixes.book.propose.witness import witness_of
+from datafixes.book.rows.others import OtherRow, read_others
+from datafixes.book.rows.source import alembic_versions, book_columns, book_table, lambda_of
+from datafixes.book.settings import BookSettings
+from datafixes.drafting.copies import copies_of, planned_audit_tables
+from datafixes.drafting.survey import see_as_a_run, table_seen
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from datafixes.book.broker.protocol import Broker
+    from datafixes.book.compare.reconciling import Reconciliation
+    from datafixes.project import Project
+
+
+def gather(
+    project: Project,
+    broker: Broker,
+    found: Reconciliation,
+    kinds: Collection[str],
+    say: Callable[[str], None],
+) -> Findings:
+    """Everything that a proposal is made of.
+
+    Args:
+        project: its revisions and its database.
+        broker: is asked how the phantoms were closed.
+        found: what was compared.
+        kinds: what is to be proposed.
+        say: takes a line that somebody should know.
+
+    Raises:
+        DatafixError: the book cannot be read, or has no audit table.
+    """
+    schema, table = book_table(BookSettings.of(project.settings))
+    columns, at = book_columns(project), alembic_versions(project)
+    if not columns:
+        raise DatafixError(
+            f"The columns of {schema}.{table} cannot be seen.", hint="Is it a table of this database?"
+        )
+    pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
+    audit_schema, audit = _audit_table(project, schema, table, say)
+    if function := lambda_of(BookSettings.of(project.settings)):
+        say(
+            f"The book was read through the Lambda {function}, which answers SELECT only: alembic upgrade needs the "
+            "database itself."
+        )
+    target = Target(schema, table, columns, audit, audit_schema)
+    fills, others = _closings(project, broker, found, say) if "phantom" in kinds else ({}, ())
+    witness = witness_of(project, target) if "missing" in kinds else ""
+    return Findings(found, target, fills, pending, others, witness=witness)
+
+
+def _closings(
+    project: Project, broker: Broker, found: Reconciliation, say: Callable[[str], None]
+) -> tuple[Mapping[str, Sequence[Fill] | Unknown], Sequence[OtherRow]]:
+    """What the broker did in the symbols of the phantoms since they were opened, and what the book closed there."""
+    rows = {row.position.id: row.position for row in found.book.rows}
+    fills: dict[str, Sequence[Fill] | Unknown] = {}
+    asked: list[Difference] = []
+    since: list[dt.datetime] = []
+    for account in found.answers:
+        phantoms = [
+            one for one in found.comparison.differences if one.kind == "phantom" and one.account == account
+        ]
+        opened = [time for one in phantoms for id_ in one.rows if (time := rows[id_].opened_at)]
+        if not opened:
+            continue
+        answer = broker.fills(account, {one.symbol for one in phantoms}, after=min(opened))
+        if isinstance(answer, Unknown):
+            say(
+                f"How the phantoms of {account} were closed is not known, so their exits are neutral: {answer.why}"
+            )
+        fills[account] = answer
+        asked += phantoms
+        since.append(min(opened))
+    return fills, (
+        read_others(project, {one.symbol for one in asked}, min(since) - A_MOMENT) if since else ()
+    )
+
+
+def _audit_table(project: Project, schema: str, table: str, say: Callable[[str], None]) -> tuple[str, str]:
+    """Where the copies go: as the database says, or where it cannot be asked, as the revisions say."""
+    if lambda_of(BookSettings.of(project.settings)):
+        planned = [one for target, one in planned_audit_tables(project.scripts) if target == (schema, table)]
+        copies = planned[-1] if planned else None
+    else:
+        with project.reading() as connection:
+            see_as_a_run(connection)
+            copies = copies_of(connection, project.scripts, table_seen(connection, schema, table), None)
+    if copies is None or copies.state == "missing":
+        raise DatafixError(
+            f"{schema}.{table} has no audit table, and no revision makes one.",
+            hint=f'Make it first, in a revision: op.create_audit_table("{table}", name="{table}_audit")',
+        )
+    if copies.state == "outgrown":
+        say(
+            f"{copies.schema}.{copies.name} lacks {', '.join(copies.missing)}: bring it to shape first with "
+            f'op.update_audit_table("{table}", name="{copies.name}").'
+        )
+    return copies.schema, copies.name

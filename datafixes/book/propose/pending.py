@@ -1,0 +1,124 @@
+"""Revisions that have not run yet, and what of the book they will change: it is not proposed a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+from datafixes.declaration.declared import FixOfRevision
+from datafixes.declaration.fix import DataFix, Insert
+from datafixes.errors import DatafixError
+
+_OPERATION = "_datafix("
+"""How the operations end that run a fix, or take one back."""
+
+Held = tuple[str, Symbol | str]
+"""An account and what is in it; a text where that is no symbol."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What revisions that have not run will change.
+
+    Attributes:
+        rows: by id of a row of the book, the revision.
+        inserted: by account and symbol of a row to come, the revision.
+        paths: by revision that declares such a fix, its file.
+        waiting: every revision that has not run, and has a fix or takes one back, from the lowest on.
+    """
+
+    rows: Mapping[int, str] = field(default_factory=dict)
+    inserted: Mapping[Held, str] = field(default_factory=dict)
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+
+
+def pending_of(
+    scripts: Any, fixes: Iterable[FixOfRevision], book: tuple[str, str], at: Collection[str]
+) -> Pending:
+    """What the revisions above a database will change in the book.
+
+    Args:
+        scripts: Alembic's ScriptDirectory.
+        fixes: every fix of the project.
+        book: the schema and the name of the table.
+        at: the revisions that the database is at.
+
+    Raises:
+        DatafixError: the database is at a revision that the project does not have.
+    """
+    ran = _below(scripts, at)
+    rows: dict[int, str] = {}
+    inserted: dict[Held, str] = {}
+    paths: dict[str, Path] = {}
+    for one in fixes:
+        if one.revision in ran:
+            continue
+        ids, held = _changed(one, book)
+        rows |= dict.fromkeys(ids, one.revision)
+        inserted |= dict.fromkeys(held, one.revision)
+        paths[one.revision] = one.path
+    above = [one for one in scripts.walk_revisions() if one.revision not in ran]
+    waiting = [one.revision for one in above if one.revision in paths or _OPERATION in _source(one.path)]
+    return Pending(rows, inserted, paths, tuple(reversed(waiting)))
+
+
+def _source(path: str) -> str:
+    return Path(path).read_text("utf-8", errors="replace")
+
+
+def _below(scripts: Any, at: Collection[str]) -> set[str]:
+    """These revisions, and all that they stand on."""
+    known = {script.revision: script for script in scripts.walk_revisions()}
+    found: set[str] = set()
+    # Another project may have a version table in the same database.
+    waiting = [revision for revision in at if revision in known]
+    if at and not waiting:
+        raise DatafixError(
+            f"The database is at revision {', '.join(sorted(at))}, which this project does not have.",
+            hint="Bring the project up to date first: a revision from here would not fit.",
+        )
+    while waiting:
+        revision = waiting.pop()
+        if revision not in found:
+            found.add(revision)
+            waiting += [*_all(known[revision].down_revision), *_all(known[revision].dependencies)]
+    return found
+
+
+def _all(revisions: str | Iterable[str] | None) -> list[str]:
+    if revisions is None:
+        return []
+    return [revisions] if isinstance(revisions, str) else list(revisions)
+
+
+def _changed(one: FixOfRevision, book: tuple[str, str]) -> tuple[set[int], set[Held]]:
+    """The rows of the book that a fix names, and the positions that it inserts."""
+    fix = one.fix
+    if isinstance(fix, DataFix) and isinstance(fix.change, Insert):
+        if (fix.change.schema, fix.change.table) != book:
+            return set(), set()
+        return set(), {_held(row) for row in fix.change.rows}
+    ids: set[int] = set()
+    for table in fix.tables:
+        if (table.schema, table.table) != book or table.key_columns != ("id",):
+            continue
+        keys = (
+            [key for key, _ in fix.rows.expected()]
+            if isinstance(fix, DataFix)
+            else [key for _, key, _ in table.named()]
+        )
+        ids |= {key[0] for key in keys if isinstance(key[0], int)}
+    return ids, set()
+
+
+def _held(row: Mapping[str, Any]) -> Held:
+    written = row.get("option_symbol")
+    text = str(row.get("ticker") if written is None else written)
+    try:
+        return str(row.get("account_name")), parse_symbol(text)
+    except NoSymbol:
+        return str(row.get("account_name")), text

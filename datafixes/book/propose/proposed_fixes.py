@@ -1,0 +1,278 @@
+"""The fixes of a proposal, each with its evidence: phantoms, duplicates, quantities, missing positions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from datafixes.book.compare.comparing import parts_of
+from datafixes.book.positions.numbers import digits
+from datafixes.book.positions.position import BrokerPosition, Difference, Fill, Unknown
+from datafixes.book.positions.symbols import Option
+from datafixes.book.propose.closing import Exit, closing_of, exit_of
+from datafixes.book.propose.conditions import (
+    CLOSED,
+    IDENTITY,
+    OPEN,
+    alone,
+    ended_since,
+    seen_row,
+    still_there,
+)
+from datafixes.book.propose.evidence import exit_text, moment, positions, row_text, rows_are
+from datafixes.book.propose.target import Target
+from datafixes.book.rows.others import OtherRow
+from datafixes.book.rows.row import BookRow
+from datafixes.declaration.expressions import Value, sql
+from datafixes.declaration.fix import Change, DataFix, Insert, Update
+from datafixes.declaration.rows import Rows
+from datafixes.script import literal
+from datafixes.settings.values import parse_application
+
+# What the Position Manager writes every minute into a row that is open.
+_HOUSEKEEPING = (
+    "current_price", "current_pnl_dollars", "current_pnl_percent", "last_checked_at", "check_count", "updated_at",
+    "peak_price", "trailing_stop_price",
+)  # fmt: skip
+_GOOD_FOR = dt.timedelta(days=1)
+_KEPT = Decimal("0.0001")  # what the book's prices keep
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What all fixes of a proposal share.
+
+    Attributes:
+        target: the table.
+        revision: the id of the revision.
+        read_at: when the broker was asked.
+        broker: which one.
+        grace: how long a position that was just opened or closed is unsettled.
+        witness: a condition that holds in the database of this book, and in no other.
+    """
+
+    target: Target
+    revision: str
+    read_at: dt.datetime
+    broker: str
+    grace: dt.timedelta
+    witness: str = ""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A difference about which something is proposed.
+
+    Attributes:
+        difference: how book and broker differ.
+        rows: the rows of the book, oldest first.
+        held: what the broker has.
+        read_at: when it said so.
+        fills: what it did in the symbol of a phantom, or why that is not known.
+        others: rows of the same position that are not open.
+    """
+
+    difference: Difference
+    rows: tuple[BookRow, ...]
+    held: tuple[BrokerPosition, ...]
+    read_at: dt.datetime
+    fills: Sequence[Fill] | Unknown = ()
+    others: tuple[OtherRow, ...] = ()
+
+    @property
+    def entry_price(self) -> Decimal | None:
+        """The average price at which the broker says that it was opened; None where it does not say."""
+        weights = [(one.entry_price, abs(one.quantity)) for one in self.held]
+        prices = [price * weight for price, weight in weights if price is not None]
+        total = sum((weight for _, weight in weights), Decimal(0))
+        if len(prices) != len(weights) or not total:
+            return None
+        return (sum(prices, Decimal(0)) / total).quantize(_KEPT)
+
+
+@dataclass(frozen=True)
+class ProposedFix:
+    """A fix with its evidence.
+
+    Attributes:
+        fix: the declaration.
+        evidence: what was seen, a line for each row.
+        guards: in words, what its conditions ask for besides the rows themselves.
+    """
+
+    fix: DataFix
+    evidence: tuple[str, ...]
+    guards: str = ""
+
+
+def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+    """Close every row of positions that the broker does not hold; at the true price where its fills say it."""
+    exits: dict[int, Exit] = {}
+    evidence: list[str] = []
+    for one in chosen:
+        positions = [row.position for row in one.rows]
+        closing = closing_of(one.difference, positions, one.fills, one.others)
+        price = closing.price
+        true = {row.id: exit_of(row, price) for row in positions} if price is not None else {}
+        exits |= {id_: found for id_, found in true.items() if found is not None}
+        evidence += [row_text(row, exit_text(true.get(row.position.id), closing)) for row in one.rows]
+    rows = [row for one in chosen for row in one.rows]
+    reason = f"{rows_are(len(rows))} open in the book, and not held by the broker ({_asked(seen)})."
+    ensure = "" if exits else "exit_price IS NOT DISTINCT FROM entry_price"
+    named = _named(rows, seen.target, already=CLOSED, ensure=ensure)
+    fix = _fix("close_phantoms", reason, _closed(exits, seen.target), named, seen)
+    return ProposedFix(fix, tuple(evidence))
+
+
+def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+    """Close all rows of a position but the oldest that are what the broker holds."""
+    closed: list[BookRow] = []
+    kept: list[BookRow] = []
+    evidence: list[str] = []
+    for one in chosen:
+        keeps = kept_of(one)
+        kept += keeps
+        closed += [row for row in one.rows if row not in keeps]
+        words = f"the broker has {digits(one.difference.broker)}"
+        evidence += [row_text(row, f"{words}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
+    reason = f"{rows_are(len(closed))} in the book once more for what the broker holds once ({_asked(seen)})."
+    named = _named(
+        closed, seen.target, already=CLOSED, ensure=still_there([seen_row(row) for row in kept], seen.target)
+    )
+    fix = _fix("close_duplicates", reason, _closed({}, seen.target), named, seen)
+    return ProposedFix(fix, tuple(evidence), "the rows that stay are open, and as they were seen")
+
+
+def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+    """Give rows the quantity that the broker has."""
+    rows = [row for one in chosen for row in one.rows]
+    wanted = {one.rows[0].position.id: int(abs(one.difference.broker)) for one in chosen}
+    quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
+    change = Update(seen.target.table, set={"quantity": quantity}, where=OPEN, schema=seen.target.schema)
+    evidence = (
+        row_text(row, f"the broker has {digits(one.difference.broker)}") for one in chosen for row in one.rows
+    )
+    reason = f"{rows_are(len(rows))} in the book with another quantity than the broker's ({_asked(seen)})."
+    named = _named(rows, seen.target, ensure=alone(seen.target))
+    guards = "each row is the only open one of its position"
+    return ProposedFix(_fix("correct_quantities", reason, change, named, seen), tuple(evidence), guards)
+
+
+def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+    """Add a row for every position that the broker alone has."""
+    target = seen.target
+    rows = [_new_row(one, seen) for one in chosen]
+    read_at = min(one.read_at for one in chosen)
+    # What the broker held is no reason to insert a position days later: then it is proposed anew.
+    until = (read_at + _GOOD_FOR).replace(microsecond=0)
+    where = f"{seen.witness} AND now() < timestamptz {literal.text(until.astimezone(dt.UTC).isoformat(' '))}"
+    change = Insert(target.table, rows=rows, schema=target.schema, where=where)
+    evidence = tuple(
+        f"{one.difference.account} {one.difference.symbol}: the broker has {digits(one.difference.broker)}"
+        f" at {', '.join(digits(held.entry_price) for held in one.held if held.entry_price is not None)}"
+        for one in chosen
+    )
+    reason = f"The broker holds {positions(len(chosen))} that the book does not have ({_asked(seen)})."
+    since = read_at - seen.grace
+    ensure = f"{alone(target)} AND NOT {ended_since(target, since)}"
+    new = Rows(key="id", expect=len(chosen), ensure=ensure)
+    guards = (
+        f"it is this book (elsewhere, and from {moment(until)} on, it is not applicable); nobody has told it of these "
+        f"positions, and none of them has ended since {moment(since)}"
+    )
+    return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence, guards)
+
+
+def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
+    symbol, quantity = one.difference.symbol, one.difference.broker
+    option = symbol if isinstance(symbol, Option) else None
+    kind = "STOCK" if option is None else {"C": "CALL", "P": "PUT"}[option.right]
+    return {
+        "account_name": one.difference.account,
+        "ticker": str(symbol) if option is None else option.root,
+        "instrument_type": kind,
+        "option_symbol": None if option is None else str(option),
+        "strike_price": None if option is None else option.strike,
+        "expiration_date": None if option is None else option.expiry,
+        "strategy_type": "reconciled",
+        "side": "long" if quantity > 0 else "short",
+        "quantity": int(abs(quantity)),
+        "entry_price": one.entry_price,
+        "entry_time": seen.target.time("entry_time", one.read_at.replace(microsecond=0)),
+        "status": "open",
+    }
+
+
+def kept_of(one: Chosen) -> list[BookRow]:
+    """The rows of a duplicate that make up what the broker has: of each size, the oldest."""
+    parts = parts_of([row.position.quantity for row in one.rows], one.difference.broker) or Counter()
+    kept: list[BookRow] = []
+    for size, count in parts.items():
+        rows = [row for row in one.rows if row.position.quantity == size]
+        kept += sorted(rows, key=lambda row: (_opened(row), row.position.id))[:count]
+    return kept
+
+
+def _opened(row: BookRow) -> dt.datetime:
+    return row.position.opened_at or dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
+    """Close rows neutrally, or as far as it is known, at the price at which they were closed."""
+    now = "now()" if target.has_zone("closed_at") else "now() AT TIME ZONE 'UTC'"
+    values: dict[str, Value | sql] = {
+        "status": "closed",
+        "close_reason": "manual_reconciliation",
+        "closed_at": sql(now),
+        "exit_price": sql("entry_price"),
+        "current_pnl_dollars": 0,
+        "current_pnl_percent": 0,
+    }
+    if exits:
+        for column, field, otherwise in (
+            ("exit_price", "price", "entry_price"),
+            ("current_pnl_dollars", "dollars", "0"),
+            ("current_pnl_percent", "percent", "0"),
+        ):
+            values[column] = sql(_case({id_: getattr(one, field) for id_, one in exits.items()}, otherwise))
+    return Update(target.table, set=values, where=OPEN, schema=target.schema)
+
+
+def _named(rows: Iterable[BookRow], target: Target, *, already: str = "", ensure: str = "") -> Rows:
+    """The rows as the book showed them."""
+    expect = {
+        row.position.id: (*seen_row(row)[1:], _opened_at(row, target), row.position.entry_price)
+        for row in sorted(rows, key=lambda row: row.position.id)
+    }
+    return Rows(key="id", identity=IDENTITY, expect=expect, already=already, ensure=ensure)
+
+
+def _opened_at(row: BookRow, target: Target) -> dt.datetime | None:
+    return row.position.opened_at and target.time("entry_time", row.position.opened_at)
+
+
+def _fix(name: str, reason: str, change: Change, rows: Rows, seen: Seen) -> DataFix:
+    target = seen.target
+    return DataFix(
+        name=f"{name}_{seen.revision}",
+        reason=reason,
+        change=change,
+        rows=rows,
+        audit=target.audit,
+        audit_schema="" if target.audit_schema == target.schema else target.audit_schema,
+        housekeeping=[one for one in _HOUSEKEEPING if one in target.columns]
+        if isinstance(change, Insert)
+        else (),
+    )
+
+
+def _case(values: Mapping[int, Decimal | int], otherwise: str = "") -> str:
+    cases = " ".join(f"WHEN {id_} THEN {value}" for id_, value in sorted(values.items()))
+    return f"CASE id {cases}{f' ELSE {otherwise}' if otherwise else ''} END"
+
+
+def _asked(seen: Seen) -> str:
+    return f"{parse_application(seen.broker)}, {moment(seen.read_at)}"

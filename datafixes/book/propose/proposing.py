@@ -1,0 +1,228 @@
+"""Turns differences into a proposal. Pure: what the book and the broker say is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from datafixes.book.compare.doubts import in_doubt
+from datafixes.book.compare.reconciling import Reconciliation
+from datafixes.book.positions.numbers import digits
+from datafixes.book.positions.position import Difference, Fill, Known, Unknown
+from datafixes.book.positions.symbols import may_be_renamed
+from datafixes.book.propose import proposed_fixes as fixes
+from datafixes.book.propose.pending import Pending
+from datafixes.book.propose.proposed_fixes import Chosen, ProposedFix, Seen
+from datafixes.book.propose.target import Target
+from datafixes.book.rows.others import OtherRow
+from datafixes.book.rows.row import BookRow
+
+KINDS = ("missing", "phantom", "duplicate", "quantity")
+"""What can be proposed, in the order in which a revision does it. An insert takes its table for itself: whoever has
+rows of it by then could meet somebody who waits for them."""
+
+_SAME_PRICE = Decimal("0.01")
+"""Prices that differ by no more than this part are the same."""
+
+_MAKERS: Mapping[str, Callable[[Sequence[Chosen], Seen], ProposedFix]] = {
+    "phantom": fixes.close_phantoms,
+    "duplicate": fixes.close_duplicates,
+    "quantity": fixes.correct_quantities,
+    "missing": fixes.insert_missing,
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a proposal is made of.
+
+    Attributes:
+        found: what was compared.
+        target: the table that is the book.
+        fills: by account, what the broker did in the symbols of its phantoms, or why that is not known.
+        pending: what revisions will change that have not run.
+        others: rows of the phantoms' symbols that are not open.
+        account: the only account for which something is to be proposed; empty for all.
+        trusted: somebody said that all keys open the accounts that they are named for.
+        witness: a condition that holds in the database of this book, and in no other; empty where there is none.
+    """
+
+    found: Reconciliation
+    target: Target
+    fills: Mapping[str, Sequence[Fill] | Unknown] = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
+    others: Sequence[OtherRow] = ()
+    account: str = ""
+    trusted: bool = False
+    witness: str = ""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What is proposed.
+
+    Attributes:
+        fixes: in the order in which they run.
+        left: a line for each difference of the kinds asked for that is left alone, with the reason.
+        waiting: revisions that have not run yet and change what some of the differences are about, and how many.
+    """
+
+    fixes: tuple[ProposedFix, ...] = ()
+    left: tuple[str, ...] = ()
+    waiting: Mapping[str, int] = field(default_factory=dict)
+
+
+def propose(findings: Findings, kinds: Collection[str], revision: str) -> Proposal:
+    """Make fixes of the differences of some kinds.
+
+    Args:
+        findings: what was found.
+        kinds: of `KINDS`; whatever is of another kind is not looked at.
+        revision: the id of the revision, which becomes part of the fixes' names.
+    """
+    chosen: dict[str, list[Chosen]] = {kind: [] for kind in KINDS if kind in kinds}
+    left: list[str] = []
+    waiting = Counter[str]()
+    found = findings.found
+    rows = {row.position.id: row for row in found.book.rows}
+    for difference in found.comparison.differences:
+        if difference.kind not in chosen or (findings.account and difference.account != findings.account):
+            continue
+        one, pending = _beside(difference, findings.pending, rows)
+        waiting.update(pending)
+        if one is None:
+            continue
+        choice = _choice(one, findings, rows, whole=not pending)
+        if why := _why_not(choice, findings) or in_doubt(
+            one, found.comparison, found.answers, trusted=findings.trusted
+        ):
+            left.append(f"{_told(one)}: {why}")
+        else:
+            chosen[one.kind].append(choice)
+    seen = Seen(findings.target, revision, found.read_at, found.broker, found.grace, findings.witness)
+    made = tuple(_MAKERS[kind](choices, seen) for kind, choices in chosen.items() if choices)
+    return Proposal(made, tuple(left), waiting)
+
+
+def _beside(
+    one: Difference, pending: Pending, rows: Mapping[int, BookRow]
+) -> tuple[Difference | None, list[str]]:
+    """What is left of a difference beside what revisions will do that have not run yet, and these revisions."""
+    if one.kind == "missing":
+        revision = pending.inserted.get((one.account, one.symbol))
+        return (one, []) if revision is None else (None, [revision])
+    revisions = sorted({pending.rows[row] for row in one.rows if row in pending.rows})
+    if not revisions:
+        return one, revisions
+    rest = tuple(row for row in one.rows if row not in pending.rows)
+    if one.kind != "phantom" or not rest:
+        return None, revisions
+    # The book makes its phantoms anew: every row of them is one.
+    book = sum((rows[row].position.quantity for row in rest), Decimal(0))
+    return replace(one, rows=rest, book=book), revisions
+
+
+def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *, whole: bool) -> Chosen:
+    answer = findings.found.answers[one.account]
+    positions, read_at = (answer.positions, answer.read_at) if isinstance(answer, Known) else ((), None)
+    held = tuple(position for position in positions if position.symbol == one.symbol)
+    # Of a part of a position, no fill says how it was closed.
+    fills = findings.fills.get(one.account, ()) if whole else ()
+    return Chosen(
+        one,
+        tuple(rows[id_] for id_ in one.rows),
+        held,
+        min(read_at or findings.found.read_at, findings.found.read_at),
+        fills if isinstance(fills, Unknown) else [fill for fill in fills if fill.symbol == one.symbol],
+        tuple(row for row in findings.others if row.symbol == one.symbol and row.is_in(one.account)),
+    )
+
+
+def _why_not(choice: Chosen, findings: Findings) -> str:
+    """Why nothing can be proposed without a doubt; empty where something can."""
+    one = choice.difference
+    if choice.read_at < findings.found.read_at - findings.found.grace:
+        return "what the broker says is older than grace, and may have changed since: read it anew, or -x grace=TIME"
+    if other := _another_name(choice, findings):
+        return f"it may be {other} of the same account, under another name"
+    if one.kind in ("quantity", "missing") and one.broker % 1:
+        return f"the broker has a fraction ({digits(one.broker)}), which the book does not keep"
+    makers: Mapping[str, Callable[[Chosen, Findings], str]] = {
+        "quantity": _no_quantity,
+        "missing": _no_insert,
+        "duplicate": _no_duplicate,
+    }
+    return makers[one.kind](choice, findings) if one.kind in makers else ""
+
+
+def _no_quantity(choice: Chosen, findings: Findings) -> str:
+    one = choice.difference
+    if len(one.rows) > 1:
+        return "several rows make up this position, and nothing says which of them is wrong"
+    entry, price = choice.rows[0].position.entry_price, choice.entry_price
+    if not entry or price is None:
+        return "the price at which it was opened is not known, so it may be a split, or another purchase"
+    if not _is_same_price(entry, price):
+        return f"the broker says that it was opened at {digits(price)}: a split, or another purchase"
+    return ""
+
+
+def _no_insert(choice: Chosen, findings: Findings) -> str:
+    if choice.entry_price is None:
+        return "the broker does not say at which price it was opened"
+    if choice.entry_price <= 0:
+        return f"the broker says that it was opened at {digits(choice.entry_price)}, which is no price"
+    if not findings.witness:
+        return "the book has no row at all by which its database could be told from another"
+    return ""
+
+
+def _no_duplicate(choice: Chosen, findings: Findings) -> str:
+    """Rows are the same position again where nothing tells them apart but their time."""
+    kept = fixes.kept_of(choice)
+    same = {_lot(row) for row in kept}
+    other = next((row for row in choice.rows if _lot(row) not in same), None)
+    if other is None:
+        return ""
+    return f"row {other.position.id} is of another size, price or strategy than those that would stay"
+
+
+def _lot(row: BookRow) -> tuple[Decimal, Decimal | None, str]:
+    return row.position.quantity, row.position.entry_price, row.strategy
+
+
+def _is_same_price(one: Decimal, other: Decimal) -> bool:
+    return abs(one - other) <= abs(one) * _SAME_PRICE
+
+
+def _another_name(choice: Chosen, findings: Findings) -> str:
+    """A missing position that may be a phantom's, or the other way round: renamed, adjusted, or written otherwise."""
+    one = choice.difference
+    if one.kind not in ("phantom", "missing"):
+        return ""
+    for other in findings.found.comparison.differences:
+        is_opposite = {one.kind, other.kind} == {"phantom", "missing"} and other.account == one.account
+        if is_opposite and (may_be_renamed(one.symbol, other.symbol) or _is_same_lot(one, other, findings)):
+            return str(other.symbol)
+    answer = findings.found.answers[one.account]
+    left_out = answer.left_out if one.kind == "phantom" and isinstance(answer, Known) else {}
+    return next((name for name, held in left_out.items() if held.quantity == one.book), "")
+
+
+def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool:
+    """As many at the same price, and both a stock or both an option."""
+    phantom, missing = (one, other) if one.kind == "phantom" else (other, one)
+    if phantom.book != missing.broker or type(phantom.symbol) is not type(missing.symbol):
+        return False
+    prices = [row.position.entry_price for row in findings.found.book.rows if row.position.id in phantom.rows]
+    answer = findings.found.answers[missing.account]
+    held = answer.positions if isinstance(answer, Known) else ()
+    price = next((position.entry_price for position in held if position.symbol == missing.symbol), None)
+    return price is not None and any(entry is not None and _is_same_price(entry, price) for entry in prices)
+
+
+def _told(one: Difference) -> str:
+    rows = f" (row{'s' if len(one.rows) > 1 else ''} {', '.join(map(str, one.rows))})" if one.rows else ""
+    return f"{one.kind} {one.account} {one.symbol}{rows}"

@@ -1,0 +1,1 @@
+"""What the commands of the book found, for people and for programs."""

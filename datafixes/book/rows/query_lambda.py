@@ -1,0 +1,127 @@
+"""The query Lambda: it answers a SELECT where the database itself cannot be reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from datafixes.errors import DatafixError
+from datafixes.settings import Settings
+from datafixes.settings.values import masked
+
+_SECONDS = 60
+_LONGEST_WORDS = 300
+
+
+def query(settings: Settings, function: str, select: str) -> list[Mapping[str, Any]]:
+    """Ask the Lambda, and believe it only where its answer is whole.
+
+    Args:
+        settings: the region.
+        function: the name of the Lambda.
+        select: one SELECT.
+
+    Returns:
+        The rows by name of column, numbers with a fraction as exact decimals.
+
+    Raises:
+        DatafixError: the text is no SELECT; there is no such Lambda or no right to ask it; it failed or did not answer
+            in time; or what it answered is not whole.
+    """
+    if not select.lstrip().upper().startswith(("SELECT ", "SELECT\n")):
+        raise only_selects(function)
+    answer = _Answer(function)
+    return answer.rows(_invoke(settings, answer, select))
+
+
+def only_selects(function: str) -> DatafixError:
+    """What to say to somebody who wants more of the Lambda than it can do."""
+    return DatafixError(
+        f"The Lambda {function} answers SELECT only: it can serve datafixes reconcile and never a fix.",
+        hint="Name the database itself: alembic -x url=postgresql://ROLE@HOST/DATABASE upgrade head",
+    )
+
+
+class _Answer:
+    """What one Lambda answered, taken apart; whatever is wrong with it is said in one line."""
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+
+    def rows(self, payload: bytes) -> list[Mapping[str, Any]]:
+        """The rows of an answer."""
+        outer = self._object(payload, "its answer")
+        status = outer.get("statusCode")
+        if status != 200:
+            raise self.wrong(f"statusCode {status}: {outer.get('body', outer)}")
+        body = outer.get("body")
+        inner = body if isinstance(body, dict) else self._object(body, "the body of its answer")
+        if inner.get("success") is not True:
+            raise self.wrong(f"it says that it failed: {inner.get('error') or inner.get('message') or inner}")
+        rows = inner.get("rows")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self.wrong("its answer has no list of rows")
+        if isinstance(inner.get("count"), bool) or inner.get("count") != len(rows):
+            raise self.wrong(f"it counts {inner.get('count')} rows, and its answer has {len(rows)}")
+        return rows
+
+    def wrong(self, words: object, hint: str = "") -> DatafixError:
+        """An error that names the Lambda; never a password, never more than a line."""
+        said = masked(" ".join(str(words).split()))
+        said = said if len(said) <= _LONGEST_WORDS else f"{said[:_LONGEST_WORDS]}..."
+        return DatafixError(f"The Lambda {self._function} gave no answer to rely on: {said}", hint=hint)
+
+    def _object(self, text: Any, what: str) -> dict[str, Any]:
+        try:
+            value = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+        except (TypeError, ValueError) as error:
+            # A text that ends too early is reported like any other that is no JSON.
+            raise self.wrong(f"{what} is not JSON, or only a part of it ({error})") from None
+        if not isinstance(value, dict):
+            raise self.wrong(f"{what} is no JSON object")
+        return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
+    # Here and not above: boto3 takes longer to load than all the rest, and most runs do without.
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    config = Config(connect_timeout=5, read_timeout=_SECONDS, retries={"total_max_attempts": 2})
+    try:
+        client = boto3.session.Session(region_name=settings.aws_region or None).client(
+            "lambda", config=config
+        )
+        found = client.invoke(FunctionName=answer._function, Payload=json.dumps({"sql": select}).encode())
+        payload: bytes = found["Payload"].read()
+    except ClientError as error:
+        details = error.response.get("Error", {})
+        region = settings.aws_region or "of the AWS profile"
+        raise answer.wrong(
+            f"{details.get('Code', 'no code')}: {details.get('Message', '')}",
+            f"Look whose credentials these are: aws sts get-caller-identity. Region: {region}",
+        ) from None
+    # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+    except (BotoCoreError, ValueError, OSError) as error:
+        raise answer.wrong(error) from None
+    if found.get("FunctionError"):
+        raise answer.wrong(f"it failed ({found['FunctionError']}): {_error_of(payload)}")
+    return payload
+
+
+def _error_of(payload: bytes) -> str:
+    """The message of a failed Lambda; its stack trace is nobody's business here."""
+    try:
+        value = json.loads(payload)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        return payload.decode("utf-8", "replace")
+    return str(value.get("errorMessage") or value.get("errorType") or "no message")

@@ -1,0 +1,156 @@
+"""One row of the book: what it says, or what is wrong with it. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from datafixes.book.positions.numbers import digits, exact
+from datafixes.book.positions.position import BookPosition
+from datafixes.book.positions.symbols import NoSymbol, Stock, Symbol, parse_symbol
+
+_SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
+_KINDS = ("STOCK", "CALL", "PUT")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class BookRow:
+    """A row of the book.
+
+    Attributes:
+        position: what it says.
+        written: the symbol as the row has it.
+        strategy: what opened it, as the row has it.
+    """
+
+    position: BookPosition
+    written: str
+    strategy: str = ""
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A row that cannot be compared.
+
+    Attributes:
+        id: the row.
+        account: its account, where it has one.
+        symbol: its symbol, where it can be read.
+        why: what is wrong with it.
+    """
+
+    id: int
+    account: str | None
+    symbol: Symbol | None
+    why: str
+
+
+@dataclass(frozen=True)
+class IgnoredRow:
+    """A row in an instrument that the settings leave out.
+
+    Attributes:
+        id: the row.
+        account: its account.
+        instrument: the instrument.
+    """
+
+    id: int
+    account: str
+    instrument: str
+
+
+def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | UnreadableRow:
+    """A row, or what is wrong with it.
+
+    Args:
+        values: by name of a column.
+        latest: what is said to be opened later than this cannot be true.
+    """
+    wrong: list[str] = []
+    account, written = values["account_name"], written_in(values)
+    if values["status"] not in ("open", "closing"):
+        wrong.append(f"its status is {_shown(values['status'])}: not open, closing or closed")
+    if not account:
+        wrong.append("it has no account")
+    symbol = _symbol(values, written, wrong)
+    side = _SIDES.get(str(values["side"]).strip().lower())
+    if side is None:
+        wrong.append(f"its side is {_shown(values['side'])}: neither long (buy) nor short (sell)")
+    quantity = _quantity(values["quantity"], wrong)
+    price = exact(values["entry_price"])
+    if price is None and values["entry_price"] is not None:
+        wrong.append(f"its entry_price is {_shown(values['entry_price'])}")
+    opened_at = _moment(values["entry_time"], wrong)
+    if opened_at is not None and opened_at > latest:
+        wrong.append(f"its entry_time is in the future ({opened_at:%Y-%m-%d %H:%M:%S} UTC)")
+    number = int(values["id"])
+    if wrong or symbol is None or side is None or quantity is None:
+        return UnreadableRow(number, account or None, symbol, "; ".join(wrong))
+    position = BookPosition(number, account, symbol, quantity * side, opened_at, price)
+    return BookRow(position, written, str(values["strategy_type"]))
+
+
+def written_in(values: Mapping[str, Any]) -> str:
+    """The symbol as a fix names it: coalesce(option_symbol, ticker)."""
+    symbol = values["option_symbol"]
+    return str(values["ticker"] if symbol is None else symbol)
+
+
+def _symbol(values: Mapping[str, Any], written: str, wrong: list[str]) -> Symbol | None:
+    try:
+        symbol = parse_symbol(written)
+    except NoSymbol as error:
+        wrong.append(error.message)
+        return None
+    kind = str(values["instrument_type"]).strip().upper()
+    means = "STOCK" if isinstance(symbol, Stock) else {"C": "CALL", "P": "PUT"}[symbol.right]
+    if kind not in _KINDS:
+        wrong.append(f"its instrument_type is {_shown(values['instrument_type'])}: not STOCK, CALL or PUT")
+        return None
+    if kind != means:
+        wrong.append(f"its instrument_type is {kind}, and {written} is a {means}")
+        return None
+    return symbol
+
+
+def _quantity(value: Any, wrong: list[str]) -> Decimal | None:
+    quantity = exact(value)
+    if quantity is None:
+        wrong.append(f"its quantity is {_shown(value)}")
+    elif quantity == 0:
+        wrong.append("its quantity is zero")
+    elif quantity < 0:
+        wrong.append(f"its quantity is negative ({digits(quantity)}): the side says which way it goes")
+    elif quantity % 1:
+        wrong.append(f"its quantity is a fraction ({digits(quantity)})")
+    else:
+        return quantity
+    return None
+
+
+def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:
+    if value is None:
+        return None
+    try:
+        return moment_of(value)
+    except (ArithmeticError, ValueError):
+        wrong.append(f"its entry_time is {_shown(value)} seconds from 1970")
+        return None
+
+
+def moment_of(seconds: Any) -> dt.datetime:
+    """A time that was asked for as seconds from 1970, which no session's settings change; exact to the microsecond.
+
+    Raises:
+        ArithmeticError, ValueError: that is no time.
+    """
+    return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(seconds)) * 1_000_000))
+
+
+def _shown(value: Any) -> str:
+    return "NULL" if value is None else repr(value)

@@ -1,0 +1,124 @@
+"""How the book is asked: PostgreSQL itself, or the query Lambda, which answers SELECT only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.book.rows.query_lambda import query
+from datafixes.book.settings import BookSettings
+from datafixes.errors import DatafixError, SettingError, sqlstate
+from datafixes.project import Project
+from datafixes.script import literal
+from datafixes.script.parameters import verbatim
+
+Ask = Callable[[str], Iterator[Mapping[str, Any]]]
+"""Sends a SELECT, and gives its rows one by one."""
+
+_DEFAULT_LAMBDA = "ops-pipeline-db-query"
+_AT_ONCE = 1000  # rows
+_NO_SUCH_BOOK = (
+    "Bring the database up to date (alembic upgrade head), or name another: -x book_table=SCHEMA.TABLE"
+)
+_HINTS = {
+    "42P01": _NO_SUCH_BOOK,
+    "42703": _NO_SUCH_BOOK,
+    "3F000": _NO_SUCH_BOOK,
+    "42501": "The role needs SELECT on it, and where row security hides rows, to own it or BYPASSRLS.",
+}
+"""What to do about an SQLSTATE."""
+
+
+def book_table(settings: BookSettings) -> tuple[str, str]:
+    """The schema and the name of the table that is the book."""
+    schema, dot, name = settings.book_table.partition(".")
+    if not all((schema, name)) and dot:
+        raise SettingError(
+            f"book_table is {settings.book_table!r} ({settings.origins['book_table']}): write SCHEMA.TABLE"
+        )
+    return (schema, name) if dot else ("public", schema)
+
+
+def lambda_of(settings: BookSettings) -> str:
+    """The Lambda that the book is read through; empty where PostgreSQL itself is asked.
+
+    Raises:
+        SettingError: the setting is neither.
+    """
+    how, _, name = settings.book.partition(":")
+    if how == "lambda":
+        return name or _DEFAULT_LAMBDA
+    if settings.book != "postgres":
+        raise SettingError(
+            f"book is {settings.book!r} ({settings.origins['book']}): write postgres, or lambda:NAME"
+        )
+    return ""
+
+
+@contextmanager
+def asking(project: Project) -> Iterator[Ask]:
+    """How the book is asked, as the settings say.
+
+    Raises:
+        DatafixError: the database or the Lambda does not answer, or there is no such table.
+    """
+    function = lambda_of(BookSettings.of(project.settings))
+    if function:
+        yield lambda select: iter(query(project.settings, function, select))
+        return
+    with project.reading() as connection:
+        # Rows that a policy hides are no proof that there are none: PostgreSQL refuses to read then.
+        connection.exec_driver_sql("SET LOCAL row_security = off")
+        yield lambda select: _stream(connection, select, BookSettings.of(project.settings))
+
+
+def book_columns(project: Project) -> dict[str, str]:
+    """The columns of the book, each with its type as SQL writes it."""
+    schema, table = map(literal.text, book_table(BookSettings.of(project.settings)))
+    select = (
+        "SELECT CAST(a.attname AS text) AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type"
+        " FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        f" WHERE n.nspname = {schema} AND c.relname = {table} AND a.attnum > 0 AND NOT a.attisdropped"
+        " ORDER BY a.attnum"
+    )
+    with asking(project) as ask:
+        return {str(row["name"]): str(row["type"]) for row in ask(select)}
+
+
+def alembic_versions(project: Project) -> list[str]:
+    """The revisions that the database is at; none where Alembic never ran there."""
+    where = (
+        "SELECT CAST(pg_catalog.quote_ident(n.nspname) AS text) AS schema FROM pg_catalog.pg_class AS c"
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE c.relname = 'alembic_version' AND c.relkind IN ('r', 'p') ORDER BY n.nspname"
+    )
+    with asking(project) as ask:
+        schemas = [str(row["schema"]) for row in ask(where)]
+        return [
+            str(row["version_num"])
+            for schema in schemas
+            for row in ask(f"SELECT version_num FROM {schema}.alembic_version ORDER BY version_num")
+        ]
+
+
+def _stream(connection: Connection, select: str, settings: BookSettings) -> Iterator[Mapping[str, Any]]:
+    options = {"stream_results": True, "yield_per": _AT_ONCE}
+    try:
+        found = connection.exec_driver_sql(verbatim(connection, select), execution_options=options)
+        for row in found.mappings():
+            yield dict(row)
+    except DBAPIError as error:
+        hint = _HINTS.get(sqlstate(error))
+        if hint is None:
+            raise
+        diagnosis: Any = getattr(error.orig, "diag", None)
+        words = getattr(diagnosis, "message_primary", None) or str(error.orig)
+        raise DatafixError(
+            f"The book {settings.book_table} cannot be read: {' '.join(words.split())}",
+            hint=hint,
+        ) from None

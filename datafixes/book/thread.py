@@ -1,0 +1,28 @@
+"""Work in a thread of its own: for what no socket timeout covers, and so that signals are handled meanwhile."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def in_thread(work: Callable[[], T]) -> "Future[T]":
+    """Begin the work. Its thread ends with the process, whether it is done or not."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def is_done(future: "Future[T]", seconds: float) -> bool:
+    """Whether the work ends, or has ended, within so many seconds."""
+    wait([future], seconds)
+    return future.done()

@@ -1,0 +1,62 @@
+"""Whose credentials these are: said first, because a wrong account looks like a missing service."""
+
+import re
+from collections.abc import Mapping
+
+from datafixes.book.settings import BookSettings
+from datafixes.book.verify.aws import BROKEN, Aws, NotAsked
+from datafixes.book.verify.checklist import Line
+
+NAME = "AWS identity"
+
+_ARN = re.compile(r"arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
+# Credentials that AWS does not take: waiting makes them no better.
+_REFUSED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AccessDenied",
+            "NoCredentialsError", "PartialCredentialsError", "UnauthorizedSSOTokenError", "SSOTokenLoadError",
+            "TokenRetrievalError")  # fmt: skip
+# What the client says on the way to credentials that may be there in a moment.
+_PASSING = ("CredentialRetrievalError", "MetadataRetrievalError", "EndpointConnectionError", "ConnectTimeoutError",
+            "ReadTimeoutError", "ConnectionClosedError", "HTTPClientError")  # fmt: skip
+_NO_CREDENTIALS = "Set AWS_PROFILE or log in; without AWS: --skip logs --skip service"
+
+
+def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
+    """Ask AWS who this is.
+
+    Args:
+        aws: where to ask.
+        wanted: the account that it should be, by who says so; see `accounts_of`.
+    """
+    try:
+        if not aws.has_credentials():
+            evidence = "no credentials (looked at the environment, the profile, and the role of this machine)"
+            return Line(NAME, "unknown", evidence, _NO_CREDENTIALS, lasting=True)
+    except NotAsked as error:
+        lasting = error.code not in _PASSING
+        return Line(NAME, "unknown", f"no credentials: {error}", _NO_CREDENTIALS, lasting)
+    try:
+        caller = aws.ask("sts", "get_caller_identity")
+    except NotAsked as error:
+        refused = error.code in (*_REFUSED, BROKEN)
+        hint = _NO_CREDENTIALS if refused else ""
+        return Line(NAME, "unknown", f"AWS does not say whose credentials these are: {error}", hint, refused)
+    return check_identity(str(caller["Account"]), str(caller["Arn"]), aws.region, wanted)
+
+
+def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str]) -> Line:
+    """Whether it is the account that the settings speak of."""
+    evidence = f"{arn} of account {account}, region {region}"
+    others = {who: number for who, number in wanted.items() if number != account}
+    if others:
+        words = ", ".join(f"{who} is of account {number}" for who, number in others.items())
+        return Line(NAME, "red", f"another account: {evidence}; {words}", "Set AWS_PROFILE", lasting=True)
+    return Line(NAME, "green", evidence)
+
+
+def accounts_of(settings: BookSettings, named: str | None) -> dict[str, str]:
+    """The account numbers that are wanted: the one named, and those in the ARNs among the settings."""
+    found = {"--aws-account": named} if named else {}
+    for name in ("log_group", "ecs_cluster", "ecs_service"):
+        if match := _ARN.match(str(getattr(settings, name))):
+            found[name] = match[1]
+    return found

@@ -1,0 +1,181 @@
+"""Whether the fix is in force, and how many rows it changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datafixes.audit.history import (
+    OpenFix,
+    Run,
+    history,
+    known_fixes,
+    ledger_schemas,
+    open_fixes,
+    the_schema,
+)
+from datafixes.book.verify.checklist import Line
+from datafixes.declaration.declared import nearest
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+NAME = "Ledger"
+
+# A run in one transaction leaves nothing when it fails; one in batches leaves these.
+_UNFINISHED = ("started", "failed")
+_NOTHING_TO_DO = {
+    "not_applicable": "not applicable {}: none of its rows is in this database",
+    "already": "all its rows were as wanted already {}",
+}
+# A fix is given back in so many parts at most; what is reported needs two runs.
+_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What should be in the ledger.
+
+    Attributes:
+        fix: the fix; by default the newest one in force.
+        rows: how many rows it should have changed, without those that were given back, if anybody said.
+        schema: the schema of the ledger, where there are several.
+    """
+
+    fix: str | None = None
+    rows: int | None = None
+    schema: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger says.
+
+    Attributes:
+        in_force: the fixes in force, newest first.
+        runs: the runs of the fix that is wanted, newest first.
+        known: the names of all fixes.
+        newest: the newest run of all, where no fix was named.
+    """
+
+    in_force: Sequence[OpenFix]
+    runs: Sequence[Run] = ()
+    known: Sequence[str] = ()
+    newest: Run | None = None
+
+
+def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
+    """Read the ledger; None where there is none.
+
+    Raises:
+        DatafixError: it cannot be read, or there are several and none was named.
+    """
+    if not ledger_schemas(connection):
+        return None
+    schema = the_schema(connection, wanted.schema)
+    in_force = open_fixes(connection, schema)
+    fix = wanted.fix or (in_force[0].fix if in_force else None)
+    runs = history(connection, schema, limit=_RUNS, fix=fix) if fix else []
+    if wanted.fix:
+        return Entry(in_force, runs, () if runs else known_fixes(connection, schema))
+    return Entry(in_force, runs, newest=next(iter(history(connection, schema, limit=1)), None))
+
+
+def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
+    """Whether what is wanted is there."""
+    if entry is None:
+        evidence = "there is no ledger (datafix_run) in this database: no fix ever ran here"
+        return Line(NAME, "red", evidence, "Check which database this is: datafixes where")
+    if entry.newest is not None and (hidden := _hidden_by(entry.newest, entry.in_force)):
+        return hidden
+    if not entry.runs:
+        if wanted.fix:
+            return Line(NAME, "red", f"it knows no fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
+        return Line(NAME, "red", "no fix is in force", "More: datafixes history")
+    fix = entry.runs[0].fix
+    here = next((one for one in entry.in_force if one.fix == fix), None)
+    if here is None:
+        return _not_in_force(entry.runs[0], wanted)
+    run = next((one for one in entry.runs if one.run_id == here.run_id), None)
+    left = _left(entry.runs, here.run_id, here.rows_changed)
+    evidence = f"{fix}: applied, {_rows(here.rows_changed)} changed{_more(run, here, left)}{_when(here)}"
+    if left <= 0 < (here.rows_changed or 0) and wanted.rows is None:
+        return Line(NAME, "red", f"{evidence}: nothing of it is in force", "More: datafixes history")
+    return _counted(evidence, left, wanted)
+
+
+def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Line | None:
+    """The newest run of all came to no end, or is of another fix: an older one in force proves nothing."""
+    words = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}"
+    if run.outcome in _UNFINISHED:
+        words += ", and not finished"
+        if run.error:
+            words += f": {' '.join(run.error.split())}"
+        return Line(NAME, "red", words, f"More: datafixes show {run.run_id}; look at another fix: --fix NAME")
+    if in_force and in_force[0].fix == run.fix:
+        return None
+    older = f"{in_force[0].fix}, which is in force, is older" if in_force else "no fix is in force"
+    return Line(NAME, "red", f"{words}; {older}", "Name the fix that is wanted: --fix NAME")
+
+
+def _not_in_force(run: Run, wanted: Wanted) -> Line:
+    """The last run of the fix left nothing in force."""
+    evidence = f"{run.fix}: {run.outcome} by run {run.run_id}, so it is not in force"
+    if run.outcome in _NOTHING_TO_DO and run.direction == "apply":
+        evidence = f"{run.fix}: {_NOTHING_TO_DO[run.outcome].format(f'(run {run.run_id})')}"
+        if wanted.rows == 0:
+            return Line(NAME, "green", evidence)
+    if run.error:
+        evidence += f": {' '.join(run.error.split())}"
+    return Line(NAME, "red", evidence, f"More: datafixes show {run.run_id}")
+
+
+def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
+    """How many rows of a run were not given back since; part of the giving back may be taken back too."""
+    parts = [one for one in runs if one.reverts_run == run_id and one.reverted_by_run is None]
+    given_back = (_left(runs, one.run_id, one.rows_changed) for one in parts if one.outcome == "reverted")
+    return (changed or 0) - sum(given_back)
+
+
+def _counted(evidence: str, left: int, wanted: Wanted) -> Line:
+    if wanted.rows is not None and left != wanted.rows:
+        return Line(NAME, "red", f"{evidence}; {wanted.rows} were expected")
+    return Line(NAME, "green", evidence)
+
+
+def _rows(number: int | None) -> str:
+    return f"{number or 0} row{'' if number == 1 else 's'}"
+
+
+def _more(run: Run | None, here: OpenFix, left: int) -> str:
+    parts = []
+    if run is not None and run.rows_expected is not None:
+        parts.append(f"{run.rows_expected} expected")
+    if run is not None and run.rows_already:
+        parts.append(f"{run.rows_already} already as wanted")
+    given_back = (here.rows_changed or 0) - left
+    if given_back or here.rows_reverted:
+        which = f" ({here.rows_reverted})" if here.rows_reverted else ""
+        parts.append(f"{given_back} given back since{which}, so {left} left")
+    return "".join(f", {part}" for part in parts)
+
+
+def _when(here: OpenFix) -> str:
+    when = (
+        "" if here.finished_at is None else f", {here.finished_at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S UTC}"
+    )
+    return f" (run {here.run_id}{when})"
+
+
+def finished_at(entry: Entry | None) -> dt.datetime | None:
+    """When the fix finished, as far as it is in force."""
+    fix = entry.runs[0].fix if entry and entry.runs else None
+    return next((one.finished_at for one in entry.in_force if one.fix == fix), None) if entry else None
+
+
+def not_read(error: DatafixError) -> Line:
+    """The line of a ledger that could not be read."""
+    return Line(NAME, "unknown", error.message, error.hint)

@@ -1,0 +1,125 @@
+"""What the log of the service proves: no known error, and the right number of positions."""
+
+import re
+from collections.abc import Mapping
+
+from datafixes.book.settings import BookSettings
+from datafixes.book.verify.aws import DENIED, NotAsked
+from datafixes.book.verify.checklist import Line
+from datafixes.book.verify.counts import Asked, clock, held_against
+from datafixes.book.verify.service_log import BAD_SIGNS, Check, Log, excerpt
+from datafixes.book.verify.since import Since, moment, moment_of
+from datafixes.settings.values import Duration
+
+ERRORS_NAME, COUNT_NAME = "Log: errors", "Log: positions checked"
+
+_GONE = "ResourceNotFoundException"
+_LONGER = 120_000
+"""Milliseconds: a cycle, and a look."""
+# The driver awslogs gives each task a stream of its own: prefix/container/task.
+_TASK = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+
+
+def check_log(
+    log: Log, settings: BookSettings, book: Mapping[str, int] | None, since: Since
+) -> tuple[Line, ...]:
+    """The two lines about the log.
+
+    Args:
+        log: what was read.
+        settings: which log that was, and how much of it.
+        book: by account, how many rows of the book are open; None where nobody knows.
+        since: what is older proves nothing.
+    """
+    where = f"in the last {settings.log_window} of {settings.log_group}"
+    if not log.events:
+        quiet = f"no event at all {where}: silence proves nothing"
+        hint = "Does the service run, and is this its log? Another one: -x log_group=NAME"
+        return Line(ERRORS_NAME, "red", quiet, hint), Line(COUNT_NAME, "red", quiet)
+    wait = f"--wait {usual_wait(settings)}"
+    # An account without rows is checked too.
+    asked = None if book is None else Asked(
+        {**dict.fromkeys(settings.broker_accounts, 0), **book}, settings.log_streams, since
+    )  # fmt: skip
+    return _errors(log, where, since, wait), _count(log, where, asked, (since, wait))
+
+
+def usual_wait(settings: BookSettings) -> Duration:
+    """How long to wait if nobody says: an error of the cycle in flight must have left the window by then."""
+    return Duration(settings.log_window.milliseconds + _LONGER)
+
+
+def _errors(log: Log, where: str, since: Since, wait: str) -> Line:
+    if log.bad and log.newest_bad:
+        time, message = log.newest_bad
+        signs = ", ".join(f'"{sign}" {_times(number)}' for sign, number in sorted(log.bad.items()))
+        older = since.limit(time)
+        hint = (
+            f"All of that is older than {older}: look again when it has gone by, or {wait}" if older else ""
+        )
+        evidence = f"{signs} {where}; the newest at {clock(time)}: {excerpt(message)}"
+        return Line(ERRORS_NAME, "red", evidence, hint)
+    if not log.whole:
+        return _too_much(ERRORS_NAME, log, where)
+    return Line(ERRORS_NAME, "green", f"none of the {len(BAD_SIGNS)} known errors in {_counted(log)} {where}")
+
+
+def _count(log: Log, where: str, asked: Asked | None, known: tuple[Since, str]) -> Line:
+    if not log.whole:
+        return _too_much(COUNT_NAME, log, where)
+    newest = log.newest
+    if newest is None:
+        return Line(COUNT_NAME, "red", f'no "Checking N open positions" among {_counted(log)} {where}')
+    since, wait = known
+    said = f'"Checking {newest.number} open positions" at {clock(newest.time)}'
+    if older := _older(newest, log, since):
+        hint = f"The service said nothing newer: {wait}"
+        return Line(COUNT_NAME, "red", f"{said}; {older}", hint)
+    if asked is None:
+        return Line(COUNT_NAME, "unknown", f"{said}; what the book has is not known")
+    new = {
+        stream: [one for one in found.checks if not _older(one, log, since)]
+        for stream, found in log.streams.items()
+    }
+    found = held_against(asked, {stream: checks for stream, checks in new.items() if checks})
+    hint = f"If a cycle is in flight, or one task takes over from another: {wait}" if found.waits else ""
+    return Line(COUNT_NAME, "green" if found.right else "red", found.evidence, hint)
+
+
+def _older(check: Check, log: Log, since: Since) -> str:
+    """What a check is older than, in words, or an empty text."""
+    if limit := since.limit(check.time):
+        return f"that line, of {moment(moment_of(check.time))}, is older than {limit}"
+    began, first = since.deployed_at, log.streams[check.stream].first
+    if began is not None and _TASK.search(check.stream) and first <= began.timestamp() * 1000:
+        return (
+            f"its task, {check.stream}, wrote at {moment(moment_of(first))} already: "
+            f"it is older than the deployment, of {moment(began)}"
+        )
+    return ""
+
+
+def _too_much(name: str, log: Log, where: str) -> Line:
+    evidence = f"more than {_counted(log)} {where}, not all of which were read"
+    return Line(name, "unknown", evidence, "Read less: -x log_window=2min")
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _counted(log: Log) -> str:
+    return f"{log.events} event{'' if log.events == 1 else 's'}"
+
+
+def not_read(error: NotAsked, settings: BookSettings) -> tuple[Line, ...]:
+    """The lines of a log that could not be read. That there is none is an answer."""
+    if error.code == _GONE:
+        evidence = f"there is no log group {settings.log_group} in this account and region"
+        hint = "Another one: -x log_group=NAME"
+        return Line(ERRORS_NAME, "red", evidence, hint), Line(COUNT_NAME, "red", evidence)
+    denied = error.code in DENIED
+    hint = "These credentials need logs:FilterLogEvents" if denied else ""
+    return tuple(
+        Line(name, "unknown", str(error), hint, lasting=denied) for name in (ERRORS_NAME, COUNT_NAME)
+    )

@@ -1,0 +1,221 @@
+"""The ECS service: which task definition runs, and whether its deployment is over."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datafixes.book.settings import BookSettings
+from datafixes.book.verify.aws import DENIED, Aws, NotAsked
+from datafixes.book.verify.checklist import Line
+from datafixes.errors import DatafixError
+
+NAME = "ECS service"
+
+_MISSING = ("ClusterNotFoundException", "ServiceNotFoundException")
+_DEFINITION = re.compile(r"(?:(?P<family>[\w-]+):)?(?P<revision>\d+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The task definition that is wanted.
+
+    Attributes:
+        revision: the oldest revision that will do.
+        family: its family, or an empty string where any will do.
+    """
+
+    revision: int
+    family: str = ""
+
+    def missing_in(self, definition: str) -> str:
+        """What is wrong with ``FAMILY:REVISION``, or an empty text."""
+        found = _DEFINITION.fullmatch(definition)
+        family, revision = (found["family"] or "", int(found["revision"])) if found else ("", 0)
+        if found and revision >= self.revision and self.family in ("", family):
+            return ""
+        return f"revision {self.revision} or newer{f' of {self.family}' if self.family else ''} is wanted"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment of the service.
+
+    Attributes:
+        id: ECS's name for it.
+        began: when it was begun, by ECS's clock, where ECS says so.
+    """
+
+    id: str = ""
+    began: dt.datetime | None = None
+
+
+def wanted_definition(settings: BookSettings) -> Definition:
+    """The setting ``task_revision``: ``8``, or ``FAMILY:8``.
+
+    Raises:
+        DatafixError: it is neither.
+    """
+    text = str(settings.task_revision)
+    found = _DEFINITION.fullmatch(text)
+    if not found:
+        raise DatafixError(f"task_revision is {text!r}: write a revision such as 8, or FAMILY:8")
+    return Definition(int(found["revision"]), found["family"] or "")
+
+
+def look_at_service(
+    aws: Aws, settings: BookSettings, begun: Deployment | None = None
+) -> tuple[Line, Deployment | None]:
+    """Ask ECS about the service.
+
+    Args:
+        aws: where to ask.
+        settings: which service, and what is wanted of it.
+        begun: the deployment that must be the one that runs, where one was just begun.
+
+    Returns:
+        the line, and the deployment that runs, where there is one.
+    """
+    try:
+        answer = aws.ask(
+            "ecs", "describe_services", cluster=settings.ecs_cluster, services=[settings.ecs_service]
+        )
+    except NotAsked as error:
+        if error.code in _MISSING:
+            return _missing(settings, str(error)), None
+        denied = error.code in DENIED
+        hint = "These credentials need ecs:DescribeServices" if denied else ""
+        return Line(NAME, "unknown", str(error), hint, lasting=denied), None
+    found = answer.get("services", [])
+    if not found or found[0].get("status") == "INACTIVE":
+        why = [str(one.get("reason")) for one in answer.get("failures", [])] or ["INACTIVE"]
+        return _missing(settings, ", ".join(why)), None
+    return check_service(found[0], wanted_definition(settings), begun), _primary(found[0])
+
+
+def _missing(settings: BookSettings, why: str) -> Line:
+    place = (
+        f"the cluster {settings.ecs_cluster}, {settings.engine.aws_region or 'the region of the AWS profile'}"
+    )
+    evidence = f"there is no service {settings.ecs_service} in {place}: {why}"
+    hint = "Another one: -x ecs_cluster=NAME -x ecs_service=NAME"
+    return Line(NAME, "red", evidence, hint)
+
+
+def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deployment | None = None) -> Line:
+    """Whether a service, as ECS describes it, runs what is wanted and nothing else.
+
+    Args:
+        service: one of the answer's services.
+        wanted: its task definition.
+        begun: as for `look_at_service`.
+    """
+    definition = _name(service)
+    running, desired = int(service.get("runningCount", 0)), int(service.get("desiredCount", 0))
+    evidence = f"{definition or 'no task definition'}, {running} of {desired} running"
+    controller = service.get("deploymentController", {}).get("type", "ECS")
+    if controller != "ECS":
+        words = f"{evidence}; {controller} deploys it, and whether that is over is not known"
+        return Line(NAME, "unknown", words, "Look there, and leave it out here: --skip service", lasting=True)
+    wrong = [missing] if (missing := wanted.missing_in(definition)) else []
+    if (status := service.get("status", "ACTIVE")) != "ACTIVE":
+        wrong.append(f"the service is {status}")
+    wrong += _running(running, desired, int(service.get("pendingCount", 0)))
+    wrong += _unsettled(service.get("deployments", ()), definition, begun)
+    if not wrong:
+        return Line(NAME, "green", f"{evidence}, the deployment is complete")
+    under_way = any(one.get("rolloutState") == "IN_PROGRESS" for one in service.get("deployments", ()))
+    return Line(
+        NAME, "red", f"{evidence}: {'; '.join(wrong)}", "It is under way: --wait" if under_way else ""
+    )
+
+
+def _name(described: Mapping[str, Any]) -> str:
+    """``FAMILY:REVISION`` of a service or a deployment."""
+    return str(described.get("taskDefinition", "")).rpartition("/")[2]
+
+
+def _running(running: int, desired: int, pending: int) -> list[str]:
+    wrong = []
+    if desired == 0:
+        wrong.append("nothing is to run")
+    elif running != desired:
+        wrong.append("fewer than are to run" if running < desired else "more than are to run")
+    if pending:
+        wrong.append(f"{pending} still starting")
+    return wrong
+
+
+def _unsettled(
+    deployments: Sequence[Mapping[str, Any]], definition: str, begun: Deployment | None
+) -> list[str]:
+    """What shows that a deployment is not over, or not the one that is wanted."""
+    primary = [one for one in deployments if one.get("status") == "PRIMARY"]
+    wrong = []
+    if len(primary) != 1:
+        wrong.append(f"{len(primary)} primary deployments")
+    if older := len(deployments) - len(primary):
+        wrong.append(f"{older} older deployment{' still runs' if older == 1 else 's still run'}")
+    for one in primary:
+        # Services behind a Classic Load Balancer have no such state.
+        state = one.get("rolloutState", "COMPLETED")
+        if state != "COMPLETED":
+            wrong.append(f"the deployment is {state}{_why(one)}")
+        if (own := _name(one) or definition) != definition:
+            wrong.append(f"the deployment is of {own}")
+        if begun is not None and begun.id and one.get("id") != begun.id:
+            wrong.append(_another(one, begun))
+    return wrong
+
+
+def _another(primary: Mapping[str, Any], begun: Deployment) -> str:
+    created = primary.get("createdAt")
+    if created is None or begun.began is None or created <= begun.began:
+        return "the new deployment has not begun"
+    return (
+        f"the deployment {begun.id} was replaced by {primary.get('id')}: somebody else's, or ECS rolled back"
+    )
+
+
+def _why(deployment: Mapping[str, Any]) -> str:
+    said = [str(deployment.get("rolloutStateReason", "")).rstrip(".")]
+    if failed := int(deployment.get("failedTasks", 0)):
+        said.append(f"{failed} task{'' if failed == 1 else 's'} failed to start")
+    words = "; ".join(filter(None, said))
+    return f" ({words})" if words else ""
+
+
+def _primary(service: Mapping[str, Any]) -> Deployment | None:
+    for one in service.get("deployments", ()):
+        if one.get("status") == "PRIMARY":
+            return Deployment(str(one.get("id", "")), one.get("createdAt"))
+    return None
+
+
+def redeploy(aws: Aws, settings: BookSettings) -> Deployment:
+    """Force a new deployment of the service.
+
+    Returns:
+        the deployment that was begun.
+
+    Raises:
+        DatafixError: ECS does not do it, or does not say whether it did.
+    """
+    try:
+        answer = aws.do(
+            "ecs",
+            "update_service",
+            cluster=settings.ecs_cluster,
+            service=settings.ecs_service,
+            forceNewDeployment=True,
+        )
+    except NotAsked as error:
+        if error.is_uncertain:
+            unknown = f"Whether a new deployment of {settings.ecs_service} was begun is not known: {error}"
+            raise DatafixError(unknown, hint="Look before trying again: datafixes verify --wait") from None
+        hint = "These credentials need ecs:UpdateService" if error.code in DENIED else ""
+        raise DatafixError(
+            f"No new deployment of {settings.ecs_service} was begun: {error}", hint=hint
+        ) from None
+    return _primary(answer["service"]) or Deployment()

@@ -1,0 +1,174 @@
+"""Reads the log of the service: known errors, and how many positions it said it checks."""
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datafixes.book.settings import BookSettings
+from datafixes.book.verify.aws import Aws
+from datafixes.settings.values import masked, parse_text
+
+BAD_SIGNS = ("position does not exist", "no position found for symbol", "error closing position")
+"""What the log must be free of, in whatever case."""
+
+_BAD = re.compile("|".join(r"\s+".join(map(re.escape, sign.split())) for sign in BAD_SIGNS), re.IGNORECASE)
+_CHECKING = re.compile(r"\bchecking\s+(\d[\d,_]*)\s+open\s+positions?\b", re.IGNORECASE)
+# Colours, and what stands for white space in JSON: both hide where a word begins.
+_COLOUR = re.compile(r"(?:\x1b|\\{1,8}u001[bB])\[[\d;]{0,20}m")
+_ESCAPED = re.compile(r"\\{1,8}(?:[nrt]|u00(?:20|09|0[aAdD]|[aA]0))")
+# Each page holds up to 1 MB or 10,000 events, and some are empty.
+_MOST_PAGES = 200
+_KEPT, _OF_ONE_EVENT, _AROUND = 200, 20, 1_000
+_SHOWN, _LOOKED_AT = 200, 4_000
+# Not a part of a longer word, of a path, of a module's name.
+_WHOLE = r"(?<![\w./-]){}(?![\w/-]|\.\w)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A line that says how many positions are checked.
+
+    Attributes:
+        time: when, in milliseconds.
+        number: how many.
+        stream: the stream that it stands in; each task of a service has its own.
+        account: the account that it names, or an empty string.
+    """
+
+    time: int
+    number: int
+    stream: str
+    account: str = ""
+
+
+@dataclass
+class Stream:
+    """One stream.
+
+    Attributes:
+        first: the time of its first event, in milliseconds.
+        checks: its newest checks, the newest first.
+    """
+
+    first: int
+    checks: list[Check] = field(default_factory=list)
+
+    def take(self, check: Check) -> None:
+        """Keep the newest, in whatever order they come; of one moment, the last one is the newest."""
+        place = next((at for at, one in enumerate(self.checks) if one.time <= check.time), len(self.checks))
+        self.checks.insert(place, check)
+        del self.checks[_KEPT:]
+
+
+@dataclass
+class Log:
+    """What was seen in the log so far; it holds no more than a few lines of each stream.
+
+    Attributes:
+        accounts: the names of accounts that a line may have.
+        events: how many events there were.
+        bad: by sign, in how many of them it was.
+        newest_bad: the newest event with a sign, and its time in milliseconds; as the service wrote it.
+        streams: by name, what each stream said.
+        whole: everything was read.
+    """
+
+    accounts: tuple[str, ...] = ()
+    events: int = 0
+    bad: dict[str, int] = field(default_factory=dict)
+    newest_bad: tuple[int, str] | None = None
+    streams: dict[str, Stream] = field(default_factory=dict)
+    whole: bool = True
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Look at one more event."""
+        message, time = str(event.get("message", "")), int(event.get("timestamp", 0))
+        name = str(event.get("logStreamName", ""))
+        self.events += 1
+        stream = self.streams.setdefault(name, Stream(time))
+        stream.first = min(stream.first, time)
+        text = _plain(message)
+        signs = {" ".join(found[0].lower().split()) for found in _BAD.finditer(text)}
+        for sign in signs:
+            self.bad[sign] = self.bad.get(sign, 0) + 1
+        if signs and (self.newest_bad is None or time >= self.newest_bad[0]):
+            self.newest_bad = time, message
+        for number, said in _checks_in(text):
+            stream.take(Check(time, number, name, self._named_in(said)))
+
+    @property
+    def newest(self) -> Check | None:
+        """The newest check of all."""
+        found = [one.checks[0] for one in self.streams.values() if one.checks]
+        return max(found, key=lambda one: one.time, default=None)
+
+    def _named_in(self, text: str) -> str:
+        """The one account that a text names."""
+        named = [name for name in self.accounts if re.search(_WHOLE.format(re.escape(name)), text)]
+        return named[0] if len(named) == 1 else ""
+
+
+def _checks_in(text: str) -> Iterator[tuple[int, str]]:
+    """Each number of positions in an event, with the text around it; the line alone, where there are several."""
+    found = list(_CHECKING.finditer(text))
+    for one in found[-_OF_ONE_EVENT:]:
+        begin, end = max(0, one.start() - _AROUND), min(len(text), one.end() + _AROUND)
+        if len(found) > 1:
+            begin = max(begin, text.rfind("\n", begin, one.start()) + 1)
+            line_end = text.find("\n", one.end(), end)
+            end = end if line_end < 0 else line_end
+        yield int(re.sub("[,_]", "", one[1])), text[begin:end]
+
+
+def excerpt(message: str) -> str:
+    """The part of an event that holds a known error, on one line and without secrets."""
+    text = " ".join(_plain(message).split())
+    text = parse_text(masked(_around(text, _LOOKED_AT)))
+    return _around(text, _SHOWN)
+
+
+def _around(text: str, length: int) -> str:
+    found = _BAD.search(text)
+    begin = found.start() - length // 2 if found and len(text) > length else 0
+    return text[max(0, begin) :][:length]
+
+
+def _plain(message: str) -> str:
+    return _ESCAPED.sub(" ", _COLOUR.sub("", message))
+
+
+def read_log(aws: Aws, settings: BookSettings, now: dt.datetime, book: Iterable[str] = ()) -> Log:
+    """Read the last part of the log, page by page.
+
+    Args:
+        aws: where to ask.
+        settings: which log, how much of it, and which accounts there are.
+        now: the time.
+        book: further accounts, which only the book has.
+
+    Raises:
+        NotAsked: AWS does not give it.
+    """
+    log = Log(tuple(sorted({*settings.broker_accounts, *book})))
+    for event in _events(aws, settings, now, log):
+        log.take(event)
+    return log
+
+
+def _events(aws: Aws, settings: BookSettings, now: dt.datetime, log: Log) -> Iterator[Mapping[str, Any]]:
+    by_arn = settings.log_group.startswith("arn:")
+    # No end: where this machine's clock is behind, the newest lines would be missing.
+    wanted: dict[str, Any] = {
+        "logGroupIdentifier" if by_arn else "logGroupName": settings.log_group.removesuffix(":*"),
+        "startTime": int(now.timestamp() * 1000) - settings.log_window.milliseconds,
+    }
+    for _ in range(_MOST_PAGES):
+        page = aws.ask("logs", "filter_log_events", **wanted)
+        yield from page.get("events", ())
+        token = page.get("nextToken")
+        if not token or token == wanted.get("nextToken"):
+            return
+        wanted["nextToken"] = token
+    log.whole = False

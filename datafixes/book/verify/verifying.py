@@ -1,0 +1,183 @@
+"""Looks at everything, once or until all of it is green."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.book.settings import BookSettings
+from datafixes.book.verify import ledger, log_lines, service_log
+from datafixes.book.verify.aws import Aws, NotAsked
+from datafixes.book.verify.book import check_book, rows_of
+from datafixes.book.verify.checklist import Checklist, Line, Progress
+from datafixes.book.verify.identity import NAME as IDENTITY
+from datafixes.book.verify.identity import accounts_of, look_at_identity
+from datafixes.book.verify.ledger import Entry, Wanted
+from datafixes.book.verify.service import NAME as SERVICE
+from datafixes.book.verify.service import Deployment, look_at_service
+from datafixes.book.verify.since import Since
+from datafixes.errors import ConnectionLost, DatafixError
+from datafixes.running.execution import failure
+from datafixes.settings.values import masked
+
+if TYPE_CHECKING:
+    from datafixes.book.compare.reconciling import Reconciliation
+    from datafixes.book.rows.book import Book
+    from datafixes.project import Project
+
+BOOK, LOG = "Positions", "Log"
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "ledger": (ledger.NAME,),
+    "broker": (BOOK,),
+    "logs": (log_lines.ERRORS_NAME, log_lines.COUNT_NAME),
+    "service": (SERVICE,),
+}
+"""What can be left out, and the lines that are missing then."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked at.
+
+    Attributes:
+        project: the project with its settings.
+        read_book: reads the rows of the book that are open; may raise a DatafixError.
+        reconcile: compares the book with the broker; may raise a DatafixError.
+        wanted: what should be in the ledger.
+        skip: what is left out, names of `PARTS`.
+        account: the AWS account that it should be, if anybody said.
+        deployment: the deployment that was just begun.
+        aws: AWS, asked for as long as there is something to ask.
+        now: the time.
+    """
+
+    project: Project
+    read_book: Callable[[Project], Book]
+    reconcile: Callable[[Project], Reconciliation]
+    wanted: Wanted = field(default_factory=Wanted)
+    skip: frozenset[str] = frozenset()
+    account: str | None = None
+    deployment: Deployment | None = None
+    aws: Aws = field(default_factory=lambda: Aws(""))
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+
+    @property
+    def settings(self) -> BookSettings:
+        """The settings of the book in this project."""
+        return BookSettings.of(self.project.settings)
+
+
+def look(question: Question, progress: Progress | None = None) -> Checklist:
+    """Look at everything once; whatever cannot be looked at is a line that says so.
+
+    Args:
+        question: what is looked at.
+        progress: notes how far the look has come.
+    """
+    progress = Progress() if progress is None else progress
+    progress.asks(IDENTITY)
+    identity = identity_line(question)
+    progress.asks(ledger.NAME, *([identity] if identity else ()))
+    entry, ledger_line = _ledger(question)
+    progress.asks(BOOK, ledger_line)
+    rows, book_lines = _book(question)
+    asks = identity is None or identity.colour == "green"
+    progress.asks(SERVICE, *book_lines)
+    service, deployed_at = _service(question) if asks else (_not_asked("service", question), None)
+    since = Since(ledger.finished_at(entry), deployed_at)
+    progress.asks(LOG, *service)
+    logs = _logs(question, rows, since) if asks else _not_asked("logs", question)
+    first = () if identity is None else (identity,)
+    return Checklist((*first, ledger_line, *book_lines, *logs, *service))
+
+
+def identity_line(question: Question) -> Line | None:
+    """Whose credentials these are; None where nothing is asked of AWS."""
+    if {"logs", "service"} <= question.skip and question.account is None:
+        return None
+    return look_at_identity(question.aws, accounts_of(question.settings, question.account))
+
+
+def _skipped(part: str) -> tuple[Line, ...]:
+    return tuple(Line(name, "skipped", f"left out by --skip {part}") for name in PARTS[part])
+
+
+def _not_asked(part: str, question: Question) -> tuple[Line, ...]:
+    if part in question.skip:
+        return _skipped(part)
+    return tuple(Line(name, "unknown", f"not asked: see {IDENTITY}") for name in PARTS[part])
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """A database that goes away in the middle of a question is something that could not be looked at."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatafixError(failure(error, "the question").message) from None
+    except ConnectionLost as error:
+        # Its hint is for whoever migrates.
+        raise DatafixError(error.message) from None
+    except (OSError, ValueError) as error:  # from a client whose configuration is broken
+        words = " ".join(str(error).split())
+        raise DatafixError(masked(f"{type(error).__name__}: {words}")) from None
+
+
+def _ledger(question: Question) -> tuple[Entry | None, Line]:
+    if "ledger" in question.skip:
+        return None, _skipped("ledger")[0]
+    try:
+        with _in_words(), question.project.reading() as connection:
+            entry = ledger.read_entry(connection, question.wanted)
+    except DatafixError as error:
+        return None, ledger.not_read(error)
+    return entry, ledger.check_entry(entry, question.wanted)
+
+
+def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...]]:
+    """By account how many rows are open, where that is known, and the lines about them."""
+    if "broker" in question.skip:
+        return (None if "logs" in question.skip else _rows(question)), _skipped("broker")
+    settings = question.settings
+    try:
+        with _in_words():
+            found = question.reconcile(question.project)
+    except DatafixError as error:
+        return _rows(question), (Line(BOOK, "unknown", error.message, error.hint),)
+    return rows_of(found.book), check_book(found.book, found.comparison, settings.broker_accounts)
+
+
+def _rows(question: Question) -> Mapping[str, int] | None:
+    """The book by itself: whoever counts its rows needs no broker."""
+    try:
+        with _in_words():
+            return rows_of(question.read_book(question.project))
+    except DatafixError:
+        return None
+
+
+def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> tuple[Line, ...]:
+    settings = question.settings
+    if "logs" in question.skip:
+        return _skipped("logs")
+    try:
+        log = service_log.read_log(question.aws, settings, question.now(), rows or ())
+    except NotAsked as error:
+        return log_lines.not_read(error, settings)
+    return log_lines.check_log(log, settings, rows, since)
+
+
+def _service(question: Question) -> tuple[tuple[Line, ...], dt.datetime | None]:
+    """The line about the service, and when the deployment that should run was begun."""
+    if "service" in question.skip:
+        return _skipped("service"), None
+    begun = question.deployment
+    line, runs = look_at_service(question.aws, question.settings, begun)
+    times = [one.began for one in (begun, runs) if one is not None and one.began is not None]
+    return (line,), max(times, default=None)

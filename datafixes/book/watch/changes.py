@@ -1,0 +1,178 @@
+"""What is new since the last round, and which alerts follow. Pure: no clock, no file, no network of its own."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from datafixes.book.alerts.alert import Alert, Event
+from datafixes.book.positions.position import Comparison, LeftOut
+from datafixes.book.watch.flapping import Change, Damped, damp
+from datafixes.book.watch.lasting import unknown_accounts, unsettled_positions
+from datafixes.book.watch.moment import Moment, lasted, trouble
+from datafixes.book.watch.state import Incident, Place, Seen, State
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The round could not be done.
+
+    Attributes:
+        why: what went wrong, in one line, fit to be reported.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """The round could be done.
+
+    Attributes:
+        comparison: what differs, and what is not known.
+        unreadable: rows of the book that cannot be compared.
+    """
+
+    comparison: Comparison
+    unreadable: tuple[Seen, ...] = ()
+
+
+def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
+    """What to remember and what to report after a round.
+
+    Nothing follows from what is not known: the differences of an account that did not answer, and of positions that
+    are not settled, stay as they were.
+    """
+    if isinstance(found, Failure):
+        return _failed(state, found, moment)
+    failing, alerts = _no_failure(state.failing, moment)
+    comparison = found.comparison
+    state = _without(state, comparison.left_out)
+    now = (*(Seen.of(one) for one in comparison.differences), *found.unreadable)
+    seen = _with_doubt(state.seen, now, comparison)
+    damped = damp(state.flapping, _by_place(state.seen), _by_place(seen), moment, comparison.unknown)
+    alerts += _of_differences(damped, moment)
+    unknown, of_accounts = unknown_accounts(state.unknown, comparison, moment)
+    new = _places(seen) - _places(state.seen)
+    unsettled, of_positions = unsettled_positions(state.unsettled, comparison, new, moment)
+    after = replace(
+        state, seen=seen, unknown=unknown, unsettled=unsettled, flapping=damped.flapping, failing=failing
+    )
+    return after, (*alerts, *of_accounts, *of_positions)
+
+
+def _without(state: State, left_out: Iterable[LeftOut]) -> State:
+    """What was reported of instruments that are not compared any more is forgotten: it did not go away."""
+    places = {
+        (one.account, name)
+        for one in left_out
+        for name in (one.instrument, *(f"row {id_}" for id_ in one.rows))
+    }
+    return replace(
+        state,
+        seen=tuple(one for one in state.seen if one.place not in places),
+        unsettled={place: one for place, one in state.unsettled.items() if place not in places},
+        flapping={place: one for place, one in state.flapping.items() if place not in places},
+    )
+
+
+def _by_place(seen: Iterable[Seen]) -> dict[Place, Seen]:
+    return {one.place: one for one in seen}
+
+
+def _places(seen: Iterable[Seen]) -> set[Place]:
+    """Every position that the differences are about; one in the wrong account is about two."""
+    return {place for one in seen for place in (one.place, (one.elsewhere, one.symbol))}
+
+
+def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
+    """One alert for as long as it lasts, whatever it says from round to round."""
+    after = replace(state, failing=Incident(moment.since(state.failing), failure.why, reported=True))
+    if state.failing is not None:
+        return after, ()
+    title = "The book could not be compared with the broker"
+    return after, (moment.alert("failed", title, (failure.why,), ({"why": failure.why},)),)
+
+
+def _no_failure(failing: Incident | None, moment: Moment) -> tuple[Incident | None, list[Alert]]:
+    """It works; reported when it has worked for a while."""
+    after = None if failing is None else moment.well(failing)
+    if failing is None or after is not None:
+        return after, []
+    title = f"The book can be compared with the broker again, after {lasted(trouble(failing))}"
+    return None, [moment.alert("recovered", title, (f"It was: {failing.why}",))]
+
+
+def _with_doubt(before: Iterable[Seen], now: Iterable[Seen], found: Comparison) -> tuple[Seen, ...]:
+    """The differences of this round, and those before about which nothing can be said now."""
+    unsettled = {(one.account, str(one.symbol)) for one in found.unsettled}
+
+    def is_open(account: str, symbol: str) -> bool:
+        return account in found.unknown or (account, symbol) in unsettled
+
+    seen = {one.place: one for one in now}
+    for one in before:
+        new = seen.get(one.place)
+        # What is in the wrong account looks like another difference while nothing is known of one of the two.
+        is_half = one.elsewhere and is_open(one.elsewhere, one.symbol) and _is_phantom_of(one, new)
+        if is_half or is_open(*one.place):
+            seen[one.place] = one
+            seen.pop((one.elsewhere, one.symbol), None)
+    return tuple(sorted(seen.values()))
+
+
+def _is_phantom_of(one: Seen, new: Seen | None) -> bool:
+    return new is not None and (new.kind, new.rows, new.book) == ("phantom", one.rows, one.book)
+
+
+def _of_differences(damped: Damped, moment: Moment) -> list[Alert]:
+    reported = damped.reported
+    return [
+        *_reported(moment, "appeared", [change for change in reported if change[0] is None]),
+        *_reported(moment, "changed", [change for change in reported if None not in change]),
+        *_reported(moment, "gone", [change for change in reported if change[1] is None]),
+        *_reported(moment, "flapping", damped.held),
+    ]
+
+
+_WORDS: Mapping[Event, str] = {
+    "appeared": "appeared",
+    "changed": "changed",
+    "gone": "went away",
+    "flapping": "changed again and again; reported next in an hour, or when it stays as it is",
+}
+
+
+def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Alert]:
+    """One alert for all of one kind: a thousand phantoms are one message."""
+    if not pairs:
+        return []
+    number = f"{len(pairs)} difference{'' if len(pairs) == 1 else 's'}"
+    title = f"{number} between book and broker {_WORDS[event]}"
+    lines = tuple(_line(event, was, one) for was, one in pairs)
+    facts = tuple(
+        {"before": None if was is None else asdict(was), "now": None if one is None else asdict(one)}
+        for was, one in pairs
+    )
+    return [moment.alert(event, title, lines, facts)]
+
+
+def _line(event: Event, was: Seen | None, one: Seen | None) -> str:
+    if was is None:
+        return in_words(one)
+    if one is None:
+        return in_words(was) if event == "gone" else f"{in_words(was)}; now equal"
+    if was == one:
+        return f"{in_words(one)} (as reported before)"
+    return f"{in_words(one)} (before: {_facts(was)})"
+
+
+def in_words(one: Seen | None) -> str:
+    """``large QCOM: phantom, rows 16: book 5, broker 0``."""
+    return "" if one is None else f"{one.account} {one.symbol}: {_facts(one)}"
+
+
+def _facts(one: Seen) -> str:
+    if one.why:
+        return f"{one.kind}: {one.why}"
+    where = f"row{'' if len(one.rows) == 1 else 's'} {', '.join(map(str, one.rows))}: " if one.rows else ""
+    other = f" in {one.elsewhere}" if one.elsewhere else ""
+    return f"{one.kind}, {where}book {one.book}, broker {one.broker}{other}"

@@ -1,0 +1,53 @@
+"""Signal handling: SIGTERM ends the job where it can end, and never while it sends alerts or writes the state."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Terminated(BaseException):
+    """SIGTERM asked the job to end. It is no error: whoever catches errors must not catch it."""
+
+
+class SignalHandler:
+    """Notes a SIGTERM, and raises `Terminated` where the job may be interrupted."""
+
+    def __init__(self) -> None:
+        self._asked = self._interruptible = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether SIGTERM has come."""
+        return self._asked
+
+    @contextmanager
+    def on_sigterm(self) -> Iterator[None]:
+        """Handle the signal while the context lasts. Only the main thread can."""
+        before = signal.signal(signal.SIGTERM, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Here SIGTERM ends the job at once.
+
+        Raises:
+            Terminated: SIGTERM came, before or meanwhile.
+        """
+        self._interruptible = True
+        try:
+            if self._asked:
+                raise Terminated
+            yield
+        finally:
+            self._interruptible = False
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        if self._interruptible:
+            # Once: what is cleaned up on the way out must not be interrupted again.
+            self._interruptible = False
+            raise Terminated

@@ -1,0 +1,231 @@
+"""The job: compare, report what is new, remember it, wait; and go on whatever happens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from datafixes.book.alerts.sinks import Sinks
+from datafixes.book.settings import BookSettings
+from datafixes.book.watch.changes import Failure, Look, after_round
+from datafixes.book.watch.lock import alone_with
+from datafixes.book.watch.moment import Limits, Moment
+from datafixes.book.watch.poller import GaveUp, Poller, TimedOut
+from datafixes.book.watch.signals import SignalHandler
+from datafixes.book.watch.state import Seen, State
+from datafixes.book.watch.state_file import StateFile
+from datafixes.errors import DatafixError
+from datafixes.settings import Settings
+
+if TYPE_CHECKING:
+    from datafixes.book.compare.reconciling import Reconciliation
+
+_LONGEST_REASON = 500
+_LONGEST_REPORTING = 60.0
+"""Seconds."""
+_TRIES = 5
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as the job has it.
+
+    Attributes:
+        now: the time of day, with a zone.
+        seconds: seconds that never go back.
+        wait: lets so many seconds pass.
+    """
+
+    now: Callable[[], dt.datetime] = _now
+    seconds: Callable[[], float] = time.monotonic
+    wait: Callable[[float], object] = time.sleep
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done in each round.
+
+    Attributes:
+        look: compares the book with the broker; may raise anything.
+        sinks: take the alerts.
+        path: where the state is kept.
+        limits: what counts as long.
+        source: which book and which broker.
+        hide: makes a text fit to be reported.
+        say: takes a line about how it goes.
+        clock: the time.
+        signals: whether SIGTERM asks it to end.
+    """
+
+    look: Callable[[], Look]
+    sinks: Sinks
+    path: Path
+    limits: Limits
+    source: str
+    hide: Callable[[str], str]
+    say: Callable[[str], None]
+    clock: Clock = Clock()
+    signals: SignalHandler = field(default_factory=SignalHandler)
+
+
+def look_once(job: Job) -> Look | Failure:
+    """One round of its own, for cron and scheduled tasks.
+
+    Raises:
+        AtWork: another watch has the state, and keeps it.
+    """
+    tries = iter(range(_TRIES))
+    with alone_with(job.path, job.say, lambda: _waited(job) and next(tries, None) is not None):
+        file = StateFile(job.path, job.say)
+        state = file.read()
+        found = _found(job, Poller(job.look, job.signals, job.clock.seconds))
+        limits = job.limits.without_memory() if state.fresh else job.limits
+        _report(job, file, _after(job, state, found, limits), _LONGEST_REPORTING)
+        return found
+
+
+def keep_looking(job: Job, every: float) -> None:
+    """Round after round, until something like `Terminated` is raised, or `GaveUp`.
+
+    Where another watch has the state, this one stands by, and takes over when that one ends: so a service can be
+    deployed anew.
+
+    Args:
+        job: what to do.
+        every: seconds from the beginning of a round to the next; a round that takes longer leaves some out.
+    """
+    with alone_with(job.path, job.say, _standing_by(job)):
+        file, poller = StateFile(job.path, job.say), Poller(job.look, job.signals, job.clock.seconds)
+        state = file.read()
+        while True:
+            began = job.clock.seconds()
+            after = _after(job, state, _found(job, poller), job.limits)
+            state = _report(job, file, after, min(_LONGEST_REPORTING, every / 2))
+            with job.signals.interruptible():
+                job.clock.wait(every - (job.clock.seconds() - began) % every)
+
+
+def _waited(job: Job) -> bool:
+    with job.signals.interruptible():
+        job.clock.wait(1)
+    return True
+
+
+def _standing_by(job: Job) -> Callable[[], bool]:
+    reported = False
+
+    def again() -> bool:
+        nonlocal reported
+        if not reported:
+            job.say(f"Another watch is at work with {job.path}. This one waits until it ends.")
+            reported = True
+        return _waited(job)
+
+    return again
+
+
+def _after(job: Job, state: State, found: Look | Failure, limits: Limits) -> State:
+    """What is so after a round, with what is to be reported."""
+    after, alerts = after_round(state, found, Moment(job.clock.now(), limits, job.source))
+    job.say(_summary(found))
+    return replace(after, waiting=job.sinks.queued(alerts, state.waiting), fresh=False)
+
+
+def _report(job: Job, file: StateFile, state: State, seconds: float) -> State:
+    """Deliver for so many seconds, or until the end is asked for; what is left waits for the next round.
+
+    Each alert that went out is remembered before the next one goes. Each sink has an attempt in any case: a slow one
+    must not take all the time from the others.
+    """
+    file.keep(state)
+    until = job.clock.seconds() + seconds
+    attempts = len(state.waiting)
+    for number, left in enumerate(job.sinks.deliver(state.waiting), 1):
+        if left != state.waiting:
+            state = replace(state, waiting=left)
+            file.keep(state)
+        if job.signals.asked or (number >= attempts and job.clock.seconds() >= until):
+            break
+    return state
+
+
+def _found(job: Job, poller: Poller) -> Look | Failure:
+    """What one round finds, fit to be reported."""
+    hide = job.hide
+    try:
+        found = poller.poll()
+    except TimedOut as error:
+        return Failure(str(error))
+    except GaveUp:
+        raise
+    except DatafixError as error:
+        return Failure(hide(error.one_line())[:_LONGEST_REASON])
+    except Exception as error:  # the job has to be there when the cause is gone
+        return Failure(f"{type(error).__name__}: {hide(str(error))}"[:_LONGEST_REASON])
+    unknown = {a: hide(why)[:_LONGEST_REASON] for a, why in found.comparison.unknown.items()}
+    return replace(found, comparison=replace(found.comparison, unknown=unknown))
+
+
+def _summary(found: Look | Failure) -> str:
+    if isinstance(found, Failure):
+        return f"Failed: {found.why}"
+    one = found.comparison
+    parts = [f"{one.equal} equal", f"{len(one.differences)} different"]
+    if found.unreadable:
+        parts.append(f"{len(found.unreadable)} rows not comparable")
+    if one.unsettled:
+        parts.append(f"{len(one.unsettled)} not settled")
+    parts += [f"{account} unknown: {why}" for account, why in one.unknown.items()]
+    parts += [f"not compared: {left_out}" for left_out in one.left_out]
+    return ", ".join(parts)
+
+
+def source_of(settings: BookSettings) -> str:
+    """Which book and which broker, without secrets: somebody may watch several."""
+    engine = settings.engine
+    place = _database(engine) if engine.url else f"AWS {engine.aws_region} {engine.aws_parameters}"
+    book = place if settings.book == "postgres" else settings.shown("book")
+    broker = settings.shown("broker")
+    if settings.broker == "alpaca":
+        broker = f"{broker} {settings.shown('broker_url')}"
+    without = f", without {settings.shown('broker_ignore')}" if settings.broker_ignore else ""
+    return f"{settings.book_table} of {book}, broker {broker}{without}"
+
+
+def _database(settings: Settings) -> str:
+    """The URL without its password; where it is not certain which part of it that is, where the URL stands."""
+    shown = settings.shown("url")
+    if re.fullmatch(r"embedded:(?!//)[^@]*", settings.url):
+        return shown
+    # make_url is less strict: it takes the user for a host where the @ is missing.
+    certain = re.match(
+        r"[\w+]+://([^@/:]*(:\*{3})?@)?(?P<host>[^@/?]*)(/(?P<name>[^@/:?]*))?(\?[^@]*)?$", shown
+    )
+    try:
+        make_url(settings.url)
+    except (ArgumentError, ValueError):
+        certain = None
+    if certain and (certain["host"] or certain["name"]):
+        return shown
+    return f"the URL of {settings.origins['url']}"
+
+
+def look_of(found: Reconciliation) -> Look:
+    """What the watch makes of a reconciliation."""
+    unreadable = tuple(
+        Seen(row.account or "(no account)", f"row {row.id}", "not comparable", (row.id,), "", "", why=row.why)
+        for row in found.book.unreadable
+    )
+    return Look(found.comparison, unreadable)

@@ -1,0 +1,69 @@
+"""What other packages add through entry points, each found by its name and loaded when somebody asks for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import TypeVar
+
+from datafixes.errors import DatafixError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An entry point of an installed package.
+
+    Attributes:
+        name: what the package calls it.
+        distribution: the package.
+        entry: where it is.
+    """
+
+    name: str
+    distribution: str
+    entry: EntryPoint
+
+    def load(self, kind: type[T]) -> T:
+        """Import it.
+
+        Args:
+            kind: what it has to be.
+
+        Raises:
+            DatafixError: it cannot be imported, or is something else; the message names the package.
+        """
+        try:
+            found = self.entry.load()
+        # A package may do anything while it is imported, and none of that is a reason to end another command.
+        except (Exception, SystemExit) as error:
+            raise self._broken(" ".join(f"{type(error).__name__}: {error}".split())) from error
+        if not isinstance(found, kind):
+            raise self._broken(f"{self.entry.value} is no {kind.__module__}.{kind.__qualname__}")
+        return found
+
+    def _broken(self, why: str) -> DatafixError:
+        return DatafixError(
+            f"{self.name} ({self.entry.group}) of the package {self.distribution} cannot be loaded: {why}",
+            hint=f"Install another version of {self.distribution}, or uninstall it.",
+        )
+
+
+@cache
+def extensions(group: str) -> tuple[Extension, ...]:
+    """The entry points of a group, the first of each name, in the order of ``sys.path``; none is loaded."""
+    found: dict[str, Extension] = {}
+    for distribution in distributions():
+        for entry in _entries(distribution, group):
+            found.setdefault(entry.name, Extension(entry.name, distribution.name, entry))
+    return tuple(found.values())
+
+
+def _entries(distribution: Distribution, group: str) -> Iterator[EntryPoint]:
+    try:
+        # Most packages have none, and to parse what all of them say takes its time.
+        if f"[{group}]" in (distribution.read_text("entry_points.txt") or ""):
+            yield from (entry for entry in distribution.entry_points if entry.group == group)
+    except Exception:  # a damaged installation: whatever it says is not for us
+        return

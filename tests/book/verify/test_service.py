@@ -1,0 +1,161 @@
+"""The service as ECS describes it."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from datafixes.book.verify.aws import Aws, NotAsked
+from datafixes.book.verify.checklist import Colour
+from datafixes.book.verify.service import (
+    Definition,
+    Deployment,
+    check_service,
+    look_at_service,
+    redeploy,
+    wanted_definition,
+)
+from datafixes.errors import DatafixError
+from tests.book.settings import book_settings
+
+SETTINGS = book_settings()
+AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
+PRIMARY = {"id": "d1", "status": "PRIMARY", "rolloutState": "COMPLETED", "createdAt": AT}
+SERVICE: dict[str, Any] = {
+    "status": "ACTIVE", "taskDefinition": "arn:aws:ecs:us-west-2:123456789012:task-definition/pm:8", "desiredCount": 1,
+    "runningCount": 1, "pendingCount": 0, "deployments": [PRIMARY],
+}  # fmt: skip
+ROLLING = {
+    **PRIMARY,
+    "rolloutState": "IN_PROGRESS",
+    "failedTasks": 2,
+    "rolloutStateReason": "d1 in progress.",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "colour", "words"),
+    [
+        ({}, "green", "pm:8, 1 of 1 running, the deployment is complete"),
+        ({"taskDefinition": "a/pm:10"}, "green", "pm:10"),
+        ({"taskDefinition": "arn:aws-cn:ecs:cn-north-1:123456789012:task-definition/pm:9"}, "green", "pm:9"),
+        ({"taskDefinition": "a/pm:7"}, "red", "revision 8 or newer is wanted"),
+        ({"taskDefinition": ""}, "red", "no task definition, 1 of 1 running: revision 8 or newer is wanted"),
+        ({"runningCount": 0}, "red", "0 of 1 running: fewer than are to run"),
+        ({"runningCount": 2}, "red", "2 of 1 running: more than are to run"),
+        ({"runningCount": 0, "desiredCount": 0}, "red", "nothing is to run"),
+        ({"pendingCount": 1}, "red", "1 of 1 running: 1 still starting"),
+        ({"status": "DRAINING"}, "red", "the service is DRAINING"),
+        ({"deployments": [PRIMARY, {"id": "d0", "status": "ACTIVE"}]}, "red", "1 older deployment still runs"),
+        ({"deployments": [{"status": "INACTIVE"}, PRIMARY, {"status": "ACTIVE"}]}, "red", "2 older deployments still run"),
+        ({"deployments": []}, "red", "0 primary deployments"),
+        ({"deployments": [{**PRIMARY, "rolloutState": "FAILED", "rolloutStateReason": "no task starts."}]}, "red", "the deployment is FAILED (no task starts)"),
+        ({"deployments": [ROLLING]}, "red", "the deployment is IN_PROGRESS (d1 in progress; 2 tasks failed to start)"),
+        ({"deployments": [{**PRIMARY, "taskDefinition": "a/pm:7"}]}, "red", "the deployment is of pm:7"),
+        ({"deployments": [{"id": "d1", "status": "PRIMARY"}]}, "green", "complete"),
+        ({"deployments": [], "deploymentController": {"type": "CODE_DEPLOY"}}, "unknown", "CODE_DEPLOY deploys it"),
+        ({"deploymentController": {"type": "ECS"}}, "green", "complete"),
+    ],
+)  # fmt: skip
+def test_service(change: dict[str, Any], colour: Colour, words: str) -> None:
+    line = check_service({**SERVICE, **change}, Definition(8))
+    assert (line.colour, words in line.evidence) == (colour, True), line.evidence
+
+
+def test_what_is_under_way_is_worth_waiting_for() -> None:
+    assert "--wait" in check_service({**SERVICE, "deployments": [ROLLING]}, Definition(8)).hint
+    assert check_service({**SERVICE, "runningCount": 0}, Definition(8)).hint == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "runs", "colour"),
+    [
+        ("8", "other:9", "green"),
+        ("pm:8", "pm:8", "green"),
+        ("pm:8", "pm:7", "red"),
+        ("pm:8", "other:9", "red"),
+        ("pm:8", "pm-2:9", "red"),
+        ("pm:8", "PM:9", "red"),
+    ],
+)
+def test_another_family_is_not_what_is_wanted(wanted: str, runs: str, colour: Colour) -> None:
+    family, _, revision = wanted.rpartition(":")
+    definition = Definition(int(revision), family)
+    line = check_service({**SERVICE, "taskDefinition": f"arn:x:task-definition/{runs}"}, definition)
+    assert (line.colour, line.evidence.startswith(f"{runs}, ")) == (colour, True)
+    if colour == "red":
+        assert "revision 8 or newer of pm is wanted" in line.evidence
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("8", Definition(8)), ("my-pm_2:10", Definition(10, "my-pm_2"))]
+)
+def test_the_setting_names_a_revision_or_a_family_too(text: str, wanted: Definition) -> None:
+    assert wanted_definition(replace(SETTINGS, task_revision=cast(Any, text))) == wanted
+
+
+@pytest.mark.parametrize("text", ["pm", "pm:", ":8", "a:b:8", "arn:x:task-definition/pm:8"])
+def test_a_setting_that_names_neither(text: str) -> None:
+    with pytest.raises(DatafixError, match="write a revision such as 8, or FAMILY:8"):
+        wanted_definition(replace(SETTINGS, task_revision=cast(Any, text)))
+
+
+def test_the_deployment_that_was_begun_is_the_one_that_counts() -> None:
+    def told(begun: Deployment) -> str:
+        return check_service(SERVICE, Definition(8), begun).evidence
+
+    assert check_service(SERVICE, Definition(8), Deployment("d1", AT)).colour == "green"
+    assert "the new deployment has not begun" in told(Deployment("d2", AT + dt.timedelta(seconds=1)))
+    assert "the new deployment has not begun" in told(Deployment("d2"))
+    # A circuit breaker that rolls back makes one more deployment, and completes it.
+    assert "the deployment d0 was replaced by d1" in told(Deployment("d0", AT - dt.timedelta(minutes=1)))
+
+
+class Ecs(Aws):
+    """An ECS that answers one thing."""
+
+    def __init__(self, answer: dict[str, Any] | NotAsked) -> None:
+        super().__init__("us-west-2")
+        self.answer = answer
+
+    def ask(self, service: str, operation: str, /, **arguments: Any) -> Any:
+        if isinstance(self.answer, NotAsked):
+            raise self.answer
+        return self.answer
+
+    do = ask
+
+
+def test_the_deployment_that_runs_is_known_with_its_time() -> None:
+    older = {"id": "d0", "status": "ACTIVE", "createdAt": AT - dt.timedelta(days=1)}
+    described = {**SERVICE, "deployments": [older, PRIMARY]}
+    line, runs = look_at_service(Ecs({"services": [described]}), SETTINGS)
+    assert (line.colour, runs) == ("red", Deployment("d1", AT))
+    assert look_at_service(Ecs({"services": [{**SERVICE, "deployments": []}]}), SETTINGS)[1] is None
+    assert redeploy(Ecs({"service": described}), SETTINGS) == Deployment("d1", AT)
+    assert redeploy(Ecs({"service": {}}), SETTINGS) == Deployment()
+
+
+def test_a_service_that_may_not_be_described_is_unknown_for_good() -> None:
+    line, runs = look_at_service(
+        Ecs(NotAsked("AccessDeniedException: no", "AccessDeniedException")), SETTINGS
+    )
+    assert (line.colour, line.lasting, runs) == ("unknown", True, None)
+    assert "ecs:DescribeServices" in line.hint
+    line, _ = look_at_service(Ecs(NotAsked("Could not connect", "EndpointConnectionError")), SETTINGS)
+    assert (line.colour, line.lasting) == ("unknown", False)
+
+
+@pytest.mark.parametrize(
+    ("is_uncertain", "words"),
+    [
+        (False, "No new deployment of position-manager-service was begun: why"),
+        (True, "Whether a new deployment of position-manager-service was begun is not known: why"),
+    ],
+)
+def test_a_deployment_of_which_nobody_knows_is_not_said_to_be_none(is_uncertain: bool, words: str) -> None:
+    with pytest.raises(DatafixError) as caught:
+        redeploy(Ecs(NotAsked("why", "x", is_uncertain)), SETTINGS)
+    assert caught.value.message == words
+    assert ("verify --wait" in caught.value.hint) is is_uncertain
