@@ -65,11 +65,6 @@ class Engine:
         text = "".join(f"{statement};\n\n" for statement in self.functions.values())
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
-    @property
-    def title(self) -> str:
-        """What a script says of it."""
-        return f"the engine of datafixes {__version__}, {len(self.functions)} functions, sha256 {self.digest}"
-
     def statements(self, sent: Collection[str] = ()) -> tuple[str, ...]:
         """The statements that make what has not been sent yet in this transaction."""
         missing = [statement for name, statement in self.functions.items() if name not in sent]

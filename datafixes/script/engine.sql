@@ -1,8 +1,9 @@
--- The part that is the same for every data fix. The functions are in pg_temp, and the last statement of a script drops
--- them: nothing stays in the database or the session. What varies from fix to fix is the block that calls them.
+-- The part that is the same for every data fix. The functions are in pg_temp, and PostgreSQL drops them when the
+-- transaction ends: nothing stays in the database or the session. What varies from fix to fix is the procedure that
+-- calls them.
 --
 -- Everything that must not depend on the caller's settings pins them (SET search_path = pg_catalog, ...). Statements
--- that hold the author's SQL or fire the table's triggers run in the fix's own block, under the caller's settings.
+-- that hold the author's SQL or fire the table's triggers run in the fix's own procedure, under the caller's settings.
 --
 -- Most functions take "fix", a jsonb object. Its keys:
 --

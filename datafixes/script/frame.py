@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from datafixes import __version__
 from datafixes.script import literal
 from datafixes.script.engine import Engine, called_by, engine_of
 
@@ -115,7 +116,7 @@ def procedure(name: str, block: str) -> str:
 
 def call(name: str, engine: Engine) -> str:
     """The line that runs a procedure."""
-    return f"-- With {engine.title}:\nCALL pg_temp.{name}()"
+    return f"-- With the engine of datafixes {__version__}, sha256 {engine.digest}:\nCALL pg_temp.{name}()"
 
 
 def _cursor(fuse: str) -> str:
@@ -188,9 +189,10 @@ def _end(fuse: str) -> str:
     names = [literal.text(name) for name in _PINNED if name != "synchronous_commit"]
     pinned = ",\n                         ".join(", ".join(names[n : n + 3]) for n in range(0, len(names), 3))
     return f"""\
--- The settings as they were: other migrations may follow in this transaction. The outcome is told here and not in the
--- fix: drivers that read a notice may lose the Ctrl-C that waits for a statement to end. What is the fix's own goes, and
--- the fuse where the fix has finished; they would stay in the session, which may be a pooler's.
+-- The settings as they were: other migrations may follow in this transaction. The outcome is reported here and not
+-- in the fix: a driver that reads a notice may lose a Ctrl-C that waits for the end of a statement. What is the fix's
+-- own is dropped, and the fuse is closed where the fix has finished: they would stay in the session, which may be a
+-- pooler's.
 DO $end$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');

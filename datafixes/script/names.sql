@@ -113,7 +113,7 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                 ORDER BY here AND t -> 'oid' = was -> 'oid' DESC LIMIT 1) AS _ (has) ON true),
     judged AS (
         SELECT was, CASE
-            WHEN has IS NULL THEN 'is another one'
+            WHEN has IS NULL THEN 'has been replaced'
             WHEN was ? 'labels' THEN concat_ws('; ',
                 nullif(pg_temp.datafix_other_labels(was -> 'labels', coalesce(has -> 'labels', '[]'), same, NOT here),
                        ''),

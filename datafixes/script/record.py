@@ -209,8 +209,8 @@ def _judge(number: int, table: Table) -> list[str]:
 
 def _ensure(number: int, table: Table) -> list[str]:
     changed = (
-        f"EXISTS (SELECT FROM pg_temp.datafix_pair_{number} AS datafix_pair"
-        " WHERE datafix_pair.datafix_after IS NOT NULL AND {{datafix_pair.key = target.key}})"
+        f"EXISTS (SELECT FROM pg_temp.datafix_pair_{number} AS datafix_pair\n"
+        "                WHERE datafix_pair.datafix_after IS NOT NULL AND {{datafix_pair.key = target.key}})"
     )
     statement = (
         f"SELECT pg_catalog.count(*) FROM {literal.qualified(table.schema, table.table)}\n"

@@ -212,8 +212,8 @@ BEGIN
     END IF;
     IF others > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
-            format('%s other rows of %s changed too, without a copy%s',
-                   others, fix ->> 'target',
+            format('%s other row%s of %s changed too, without a copy%s',
+                   others, CASE others WHEN 1 THEN '' ELSE 's' END, fix ->> 'target',
                    coalesce(': ' || example || CASE WHEN others > 1 THEN ', ...' ELSE '' END, '')),
             hint => format('Nothing was changed. Record the fix (RecordedFix), so that these rows are copied too, or '
                            'switch its triggers off: fire_triggers=False. Triggers: %s.',

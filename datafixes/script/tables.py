@@ -106,6 +106,6 @@ END
 def _finished(what: str, name: str) -> str:
     return (
         "PERFORM pg_catalog.set_config('datafixes.finished',\n"
-        "        pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true), "
-        f"{literal.text(f'<{what} {name}>')}), true);"
+        "        pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true),\n"
+        f"                          {literal.text(f'<{what} {name}>')}), true);"
     )

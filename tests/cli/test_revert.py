@@ -280,7 +280,7 @@ def test_a_run_that_its_revision_does_not_lead_to_is_named_by_its_number(
     database.execute("UPDATE datafix_run SET fix = 'another' WHERE run_id = 1")
     project.revision("t", "s", 'op.revert_datafix("close_items", run=1)', top="# Not declared here.")
     refused = project.alembic("upgrade", "head")
-    assert "run 1 in public.datafix_run is one of another: numbers of runs differ" in refused.last_line
+    assert "run 1 in public.datafix_run is a run of another: the numbers of runs differ" in refused.last_line
 
 
 @pytest.mark.parametrize(

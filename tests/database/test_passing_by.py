@@ -107,7 +107,7 @@ def test_c24_what_the_statements_defer_is_done_and_recorded_before_the_proof(
     ran = database.psql(
         f"BEGIN; SET CONSTRAINTS ALL DEFERRED;\n{script}COMMIT;", "-v", "ON_ERROR_STOP=1", check=False
     )
-    assert "1 other rows of public.item changed too, without a copy: 2" in ran.stderr
+    assert "1 other row of public.item changed too, without a copy: 2" in ran.stderr
     assert database.value("SELECT count(*) FROM item WHERE v = 'LOST'") == 0
 
 

@@ -173,7 +173,7 @@ def test_c3_what_a_revert_makes_a_trigger_write_elsewhere_is_refused(database: D
     ("body", "others"),
     [
         ("UPDATE item SET v = 0 WHERE id = NEW.id + 3", "2 other rows of public.item changed too, without a copy: 4, ..."),
-        ("DELETE FROM item WHERE id = 6", "1 other rows of public.item changed too"),
+        ("DELETE FROM item WHERE id = 6", "1 other row of public.item changed too"),
         ("INSERT INTO item (id, v) VALUES (NEW.id + 100, 0)", "2 other rows of public.item changed too, without a copy: 101, ..."),
         ("DELETE FROM item WHERE id = NEW.id + 2; INSERT INTO item (id, v) VALUES (NEW.id + 2, 9)", "other rows of public.item changed too"),
     ],

@@ -58,8 +58,8 @@ BEGIN
     -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.
     PERFORM pg_temp.datafix_copy_restored(fix, 'before');
 
-    -- Take back what was inserted, restore what was changed, insert again what was deleted: in one statement, at the end
-    -- of which foreign keys are checked.
+    -- Delete what was inserted, restore what was changed, insert again what was deleted: in one statement, because
+    -- PostgreSQL checks foreign keys at the end of a statement.
     EXECUTE pg_temp.datafix_restore_sql(fix) INTO restored;
 
     -- The proof: deferred constraints hold, the rows as they are now are copied, and every value is back.

@@ -104,7 +104,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
         update('{"status": "x"}', 'Rows(key="mail", expect=1)', table="person", where="mail LIKE '%p'"),
         "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN UPDATE person SET status = 'y' WHERE status = 'open'; RETURN NULL; END $f$;"
         "CREATE TRIGGER act AFTER UPDATE ON person FOR EACH ROW EXECUTE FUNCTION act();",
-        "1 other rows of public.person changed too, without a copy: (masked)",
+        "1 other row of public.person changed too, without a copy: (masked)",
     ),
     "a trigger writes something else": (
         update('{"note": "declared"}'), TRIGGER.format(f"NEW.note := '{SECRET}';"), "wrote other values than the fix: 1: note is (masked)",

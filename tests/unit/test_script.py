@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from datafixes import DataFix, Delete, Insert, Rows, Update, sql
+from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
 from datafixes.script import literal
 from datafixes.script.apply import apply_script
 from datafixes.script.context import Context
+from datafixes.script.decline import decline_script
 from datafixes.script.frame import Limits
+from datafixes.script.record import recorded_script
 from datafixes.script.revert import revert_script
+from datafixes.script.tables import AuditTable, create_script, drop_script, ledger_script
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -190,3 +193,33 @@ def test_a_body_is_quoted_with_a_tag_that_is_not_in_it() -> None:
     assert literal.body("SELECT 1") == "$sql$SELECT 1$sql$"
     assert literal.body("SELECT '$sql$'") == "$sql_$SELECT '$sql$'$sql_$"
     assert literal.body("SELECT 'ü'").startswith("E'")
+
+
+def test_no_line_of_a_script_is_wider_than_a_reviewer_can_read() -> None:
+    """What an author writes stays on the lines that it has."""
+    recorded = RecordedFix(
+        name="merge_customers",
+        reason="The import made two of one.",
+        tables=[
+            Table("customers", "customers_audit", key="id", identity={"name": "name"}, deleted={7: "Acme Inc"}, ensure="id > 0"),
+            Table("orders", "orders_audit", inserted=2, updated=3, deleted=4, tolerance=1),
+        ],
+        ensure="(SELECT count(*) FROM customers) > 0",
+    )  # fmt: skip
+    masked = Context(revision="015", after=("014",), application="commit 3f2a", masks=("customers.name",))
+    table = AuditTable("active_positions", "position_reconciliation_audit", "public", "public")
+    scripts = {
+        "015": apply_script(phantom_cleanup(), masked, Limits()),
+        "015 reverted": revert_script(
+            phantom_cleanup(), dataclasses.replace(masked, chosen={"": [(16,)]}), Limits()
+        ),
+        "recorded": recorded_script(recorded, ["DELETE FROM customers WHERE id = 7"], masked, Limits()),
+        "declined": decline_script(phantom_cleanup(), "closed by hand", masked, Limits()),
+        "audit table": create_script(table, Limits()),
+        "ledger": ledger_script("public", Limits()),
+        "drop": drop_script(table.name, "public", Limits(), discard=True),
+    }
+    wide = {
+        name: line for name, script in scripts.items() for line in script.text.splitlines() if len(line) > 120
+    }
+    assert wide == {}
