@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.images import PINNED
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
-from datafixes.declaration.declared import FixOfRevision, fixes_of
+from datafixes.declaration.project_fixes import FixOfRevision, fixes_of
 from datafixes.errors import DatafixError
 from datafixes.running.execution import failure
 from datafixes.running.operation import settings_of

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import View
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
 from datafixes.script.parameters import verbatim

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, known_fixes, ledger_schemas
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.table import Table
 from datafixes.errors import NothingToRevert

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, ledger_schemas
-from datafixes.declaration.declared import FixOfRevision
+from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER, NEWEST_FIRST
 

@@ -17,7 +17,7 @@ from datafixes.check.loading import moving_declarations
 from datafixes.check.module import Module
 from datafixes.check.silencing import silence
 from datafixes.check.source import TOO_DEEP, Source, read_source
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.check.source import Source
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 
 _MARK = re.compile(r"#\s*datafixes\s*:\s*(?P<rest>.*)", re.DOTALL)
 _SILENCER = re.compile(r"ignore\s*\[(?P<codes>[^\]]*)\](?P<reason>.*)", re.DOTALL)

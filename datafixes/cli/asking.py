@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.changes import View
 from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document
 from datafixes.report.runs import changes_as_json, document_of_run, run_as_json

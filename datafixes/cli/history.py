@@ -6,7 +6,7 @@ from datafixes.audit.history import history, known_fixes, ledger_schemas, the_sc
 from datafixes.cli.asking import schema_option
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.runs import document_of_history, run_as_json
 

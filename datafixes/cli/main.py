@@ -9,7 +9,7 @@ import click
 from datafixes import __version__
 from datafixes.cli.commands import COMMANDS, load_other, others, sections
 from datafixes.cli.project_options import Where
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, SettingError
 
 OK, FAILED, USAGE, DIFFERENT = 0, 1, 2, 3

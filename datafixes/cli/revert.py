@@ -13,7 +13,7 @@ from datafixes.audit.recalling import recall
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.declaration.declared import fix_named, nearest
+from datafixes.declaration.project_fixes import fix_named, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
 from datafixes.doctor.stamped import check_known

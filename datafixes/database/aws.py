@@ -127,7 +127,7 @@ class _Enquiry:
                 self.problems.append((place, f"access denied{self._identity}: {words}"))
                 return None
             self.problems.append((place, f"{code}: {words}"))
-        # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+        # SecondConnection its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
         except (BotoCoreError, ValueError, OSError) as error:
             self.problems.append((place, _one_line(error)))
         raise _NothingMoreError

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from datafixes.database.beside import Beside
+from datafixes.database.second_connection import SecondConnection
 from datafixes.errors import DatafixError, VersionMoved
 from datafixes.settings import Settings
 
@@ -183,15 +183,15 @@ class _Bridge:
     def __init__(self, connection: Connection) -> None:
         self.stands = False
         self._tried = threading.Event()
-        self._beside = Beside(connection.engine, self._hold)
-        self._beside.start()
+        self._second = SecondConnection(connection.engine, self._hold)
+        self._second.start()
         self._tried.wait(_PATIENCE)
         if not self.stands:
-            self._beside.end(0)
+            self._second.end(0)
 
     def end(self) -> None:
         """Let it go."""
-        self._beside.end()
+        self._second.end()
 
     def _hold(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -201,7 +201,7 @@ class _Bridge:
         self.stands = bool(locked.scalar_one())
         self._tried.set()
         if self.stands:
-            self._beside.over.wait()
+            self._second.over.wait()
         connection.rollback()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 
-from datafixes.declaration.declared import fixes_in
+from datafixes.declaration.project_fixes import fixes_in
 
 _SECONDS = 60
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datafixes.declaration.declared import FixOfRevision, revisions_below
+from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.finding import Finding, attention, bad
 from datafixes.doctor.ledgers import check_ledgers

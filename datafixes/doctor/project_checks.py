@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from datafixes.declaration.declared import FixOfRevision
+from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.doctor.env_file import EnvFile, check_env, read_env
 from datafixes.doctor.finding import Finding, attention, bad, good
 from datafixes.doctor.plugin import alembic_version, check_autogenerate, check_plugin, plugin_is_installed

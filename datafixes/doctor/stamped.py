@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import ask
 from datafixes.audit.stamped import StampedPast, stamped_past
-from datafixes.declaration.declared import FixOfRevision, revisions_below
+from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import read_env
 from datafixes.doctor.finding import Finding, attention, bad, good
 from datafixes.doctor.server import VersionTable, version_table_of

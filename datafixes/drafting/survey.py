@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import ask
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.drafting.python_values import Kind, kind_of
 from datafixes.errors import DatafixError
 from datafixes.script.literal import qualified

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.changes import View
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.audit.stamped import StampedPast, stamped_past
-from datafixes.declaration.declared import fixes_of, revisions_below
+from datafixes.declaration.project_fixes import fixes_of, revisions_below
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError
 from datafixes.plan.collector import Collector

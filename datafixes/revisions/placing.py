@@ -12,7 +12,7 @@ from typing import Any
 
 from alembic.script import write_hooks
 
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 
 _LONGEST_ID = 32  # what Alembic's version table keeps

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from sqlalchemy.engine import Connection
 
-from datafixes.database.beside import Beside
+from datafixes.database.second_connection import SecondConnection
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -27,7 +27,7 @@ SELECT DISTINCT format('pid %s, role %s, application %s%s', a.pid, a.usename,
 """
 
 
-class BlockerWatch:
+class BlockerPoller:
     """Asks, over a connection of its own, who blocks the watched connection.
 
     The second connection is opened only once a statement takes its time. Where it cannot be had, nothing is
@@ -43,9 +43,9 @@ class BlockerWatch:
         self._pid = 0
         self._connection = connection
         self._watching = threading.Event()
-        self._beside = Beside(connection.engine, self._watch, _PATIENCE)
+        self._second = SecondConnection(connection.engine, self._watch, _PATIENCE)
 
-    def __enter__(self) -> "BlockerWatch":
+    def __enter__(self) -> "BlockerPoller":
         return self
 
     @contextmanager
@@ -53,7 +53,7 @@ class BlockerWatch:
         """Watch while one statement runs."""
         if not self._pid:
             self._pid = self._connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar_one()
-            self._beside.start()
+            self._second.start()
         self._watching.set()
         try:
             yield
@@ -62,15 +62,15 @@ class BlockerWatch:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._pid:
-            self._beside.over.set()
+            self._second.over.set()
             self._watching.set()
-            self._beside.end(_LEAVE)
+            self._second.end(_LEAVE)
 
     def _watch(self, observer: Connection) -> None:
-        while not self._beside.over.is_set():
+        while not self._second.over.is_set():
             self._watching.wait()
             self._look(observer)
-            self._beside.over.wait(_INTERVAL)
+            self._second.over.wait(_INTERVAL)
 
     def _look(self, observer: Connection) -> None:
         found = tuple(observer.exec_driver_sql(_HOLDERS.replace("%", "%%").format(pid=self._pid)).scalars())

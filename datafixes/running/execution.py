@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused, sqlstate
-from datafixes.running.blockers import BlockerWatch
+from datafixes.running.blockers import BlockerPoller
 from datafixes.script.engine import SENT
 from datafixes.script.frame import Limits, Script
 from datafixes.script.parameters import verbatim
@@ -58,7 +58,7 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
         Refused: the database said no. Nothing of the script has effect, and its fuse keeps the transaction from being
             committed.
     """
-    with BlockerWatch(connection, label) as watch:
+    with BlockerPoller(connection, label) as watch:
         try:
             sent = set(connection.exec_driver_sql(SENT).scalars())
             for statement in script.preparation(sent):
@@ -70,7 +70,7 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
             raise failure(error, label, watch.seen) from error
 
 
-def _try(connection: Connection, run: str, label: str, attempts: Attempts, watch: BlockerWatch) -> None:
+def _try(connection: Connection, run: str, label: str, attempts: Attempts, watch: BlockerPoller) -> None:
     for number in range(1, attempts.count + 1):
         # The engine and the fuse stand outside: only the line that runs the fix is tried again.
         savepoint = connection.begin_nested()

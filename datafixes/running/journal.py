@@ -13,7 +13,7 @@ from datafixes.audit.history import Run, last_run
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
 from datafixes.audit.sequences import behind_of_run
-from datafixes.database.beside import Beside
+from datafixes.database.second_connection import SecondConnection
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import Table
@@ -192,12 +192,12 @@ def record_failure(
         if is_free:
             _commit(connection, statement)
         else:
-            beside = Beside(connection.engine, lambda own: _commit(own, statement))
-            beside.start()
-            is_written = beside.wait(_WAIT_FOR_LEDGER)
-            beside.end(0)
+            second = SecondConnection(connection.engine, lambda own: _commit(own, statement))
+            second.start()
+            is_written = second.wait(_WAIT_FOR_LEDGER)
+            second.end(0)
             if not is_written:
-                raise beside.error or DatafixError("no second connection was to be had at once")
+                raise second.error or DatafixError("no second connection was to be had at once")
     except Exception as unrecorded:
         _logger.warning(
             "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, _words(unrecorded)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from datafixes.audit.digest import digest_as_before, digest_of_run, mark_of
 from datafixes.audit.history import last_run
-from datafixes.declaration.declared import fixes_of
+from datafixes.declaration.project_fixes import fixes_of
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import NotAsPlanned
 from datafixes.running.migration import revision_running

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.recalling import recall
-from datafixes.declaration.declared import fix_named, fixes_of, nearest
 from datafixes.declaration.expressions import Value
+from datafixes.declaration.project_fixes import fix_named, fixes_of, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError, DeclarationError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from alembic.util import CommandError
 
-from datafixes.declaration.declared import fixes_of, nearest
 from datafixes.declaration.fix import DataFix
+from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
 from datafixes.running.operation import DatafixFailed, Operation

@@ -100,7 +100,10 @@ def frame(title: str, fuse: str, block: str, limits: Limits, *roots: str) -> Scr
     return Script(
         fuse=fuse,
         before=(f"{literal.comment(title)}\n\n{_fuse(fuse)}", _pin(limits)),
-        own=(procedure("datafix_run", block), *engine.of_triggers.values()),
+        own=(
+            f"-- The fix. The line that calls it stands below, behind the engine.\n{procedure('datafix_run', block)}",
+            *engine.of_triggers.values(),
+        ),
         engine=engine,
         run=call("datafix_run", engine),
         after=(_end(fuse),),

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.declaration.declared import FixOfRevision, fix_named, fixes_in, fixes_of, nearest
+from datafixes.declaration.project_fixes import FixOfRevision, fix_named, fixes_in, fixes_of, nearest
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.testing.databases import Database, Databases, words_of

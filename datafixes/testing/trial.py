@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import Run, last_run, run_of
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.declaration.recorded import Declared
 from datafixes.errors import DatafixError
 from datafixes.testing.databases import Database, words_of

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from datafixes.running.blockers import BlockerWatch
+from datafixes.running.blockers import BlockerPoller
 from tests.faults.deploys import (
     again,
     alone,
@@ -107,7 +107,7 @@ def test_the_second_connection_that_is_cut_while_nobody_looks_says_nothing(
     watchers = "SELECT pid FROM pg_stat_activity WHERE query = 'ROLLBACK' AND state = 'idle' AND datname = current_database()"
     engine = create_engine(database.url, poolclass=NullPool, isolation_level="READ COMMITTED")  # as ours is
     with engine.connect() as connection:
-        with BlockerWatch(connection, "datafix close_items") as watch, watch.watching():
+        with BlockerPoller(connection, "datafix close_items") as watch, watch.watching():
             until(lambda: database.rows(watchers), "nobody watches")
             [(watcher,)] = database.rows(watchers)
             database.execute(f"SELECT pg_terminate_backend({watcher})")

@@ -1,3 +1,4 @@
+-- The fix. The line that calls it stands below, behind the engine.
 CREATE OR REPLACE PROCEDURE pg_temp.datafix_run() LANGUAGE plpgsql AS $datafix$
 DECLARE
     fix      jsonb;

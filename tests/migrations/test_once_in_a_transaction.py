@@ -16,7 +16,7 @@ from datafixes.script.frame import Script
 from datafixes.script.revert import revert_script
 from datafixes.script.tables import AuditTable, create_script
 from tests import fixes
-from tests.projects import ENV, FIX, TABLE, Project, new_project
+from tests.projects import ENV, FIX, TABLE, Project, new_project, our_project
 from tests.servers import Database
 from tests.unit.test_script import small
 
@@ -189,3 +189,9 @@ def test_what_another_version_left_in_the_session_is_not_called(connection: Conn
     connection.commit()
     assert connection.exec_driver_sql("SELECT status FROM t").scalar_one() == "closed"
     assert functions(connection) == 0
+
+
+def test_the_fix_begins_on_the_first_screen_of_a_script(database: Database) -> None:
+    lines = our_project(database).script("014:015").splitlines()
+    assert next(n for n, line in enumerate(lines, 1) if line.startswith("-- The fix.")) <= 60
+    assert [line for line in lines if len(line) > 120] == []

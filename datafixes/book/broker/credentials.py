@@ -99,7 +99,7 @@ def _secret(settings: Settings, secret: str, origin: str) -> str | bytes:
         wrong = "no credentials (looked at the environment, the profile, and the role of this machine)"
     except ClientError as error:
         wrong = _client_error(error.response.get("Error", {}), session, config)
-    # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+    # SecondConnection its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
     except (BotoCoreError, ValueError, OSError) as error:
         wrong = _one_line(error)
     raise NoKeys(f"{origin}: {wrong}")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
-from datafixes.declaration.declared import FixOfRevision
 from datafixes.declaration.fix import DataFix, Insert
+from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.errors import DatafixError
 
 _OPERATION = "_datafix("

@@ -108,7 +108,7 @@ def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
             f"{details.get('Code', 'no code')}: {details.get('Message', '')}",
             f"Look whose credentials these are: aws sts get-caller-identity. Region: {region}",
         ) from None
-    # Beside its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+    # SecondConnection its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
     except (BotoCoreError, ValueError, OSError) as error:
         raise answer.wrong(error) from None
     if found.get("FunctionError"):

@@ -17,7 +17,7 @@ from datafixes.audit.history import (
     the_schema,
 )
 from datafixes.book.verify.checklist import Line
-from datafixes.declaration.declared import nearest
+from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ _logger = logging.getLogger("alembic.datafixes")
 _A_MOMENT = 1.0  # for closing what was shut down
 
 
-class Beside:
+class SecondConnection:
     """Work on a connection of its own, in a thread.
 
     Attributes:
@@ -37,7 +37,7 @@ class Beside:
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._is_cut = False
-        self._thread = threading.Thread(target=self._run, name="datafixes-beside", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="datafixes second connection", daemon=True)
 
     def start(self) -> None:
         """Begin."""
