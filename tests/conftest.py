@@ -20,6 +20,7 @@ NEWEST_ONLY = (
     "matrix",
     "plugin",
     "book",
+    "docs",
     "cli/test_attacks.py",
     "cli/test_main.py",
     "cli/test_new.py",
@@ -32,6 +33,10 @@ NEWEST_ONLY = (
     "migrations/test_decline.py",
     "migrations/test_revert_without_its_file.py",
 )
+
+# Only the tests' own processes are measured (make coverage), and not the many that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_START", None)
 
 _numbers = itertools.count(1)
 

@@ -22,7 +22,7 @@ from datafixes.environment import run_migrations
 
 run_migrations(context)
 """
-"""What the README tells a project to write."""
+"""What the tutorial tells a project to write."""
 
 STOCK_ENV = "import datafixes.operations\n" + (
     Path(alembic.__file__).parent.joinpath("templates/generic/env.py").read_text(encoding="utf-8")

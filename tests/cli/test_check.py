@@ -14,7 +14,6 @@ from tests.cli.commands import datafixes
 from tests.projects import Ran
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
 
 BAD = """revision = "b"
 down_revision = "a"
@@ -179,23 +178,11 @@ def test_the_list_of_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert max(map(len, ran.out.splitlines())) <= 100
 
 
-def test_our_own_revisions_and_those_of_the_readme_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_own_revisions_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     ran = run()
     assert ran.code == 0, ran.out
     assert "in 4 revisions." in ran.out
-    shown = [
-        one
-        for one in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-        if "down_revision" in one
-    ]
-    assert len(shown) == 3
-    for number, text in enumerate(shown):
-        (tmp_path / f"{number}.py").write_text(text, "utf-8")
-    monkeypatch.chdir(tmp_path)
-    assert run("0.py", "1.py", "2.py").out == "Nothing found in 3 revisions.\n"
 
 
 def test_nothing_is_imported_and_no_database_is_asked(project: Path) -> None:

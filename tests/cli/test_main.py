@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from datafixes import __version__
 from datafixes.cli.commands import COMMANDS, others
 from datafixes.cli.main import run
 from tests.cli.commands import datafixes
@@ -39,7 +40,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 
 def test_python_m_datafixes_and_the_version() -> None:
     done = process("--version")
-    assert (done.returncode, done.stdout) == (0, "datafixes, version 0.2.0\n")
+    assert (done.returncode, done.stdout) == (0, f"datafixes, version {__version__}\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,7 +1,7 @@
 """Tables whose changes PostgreSQL does not count: what a fix may have changed there is refused, or said to differ.
 
 The kinds of it: tables of Citus (by its catalog), foreign tables, foreign partitions, other access methods than heap; as
-a table that changes along, as the fix's own, as its audit table. What no lock shows (dblink and the like) is README's.
+a table that changes along, as the fix's own, as its audit table. What no lock shows (dblink and the like) is in docs/limits.md.
 """
 
 import tempfile

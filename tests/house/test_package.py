@@ -66,8 +66,11 @@ def test_the_operations_add_no_more_than_alembic_needs() -> None:
     }
 
 
-def test_the_version_stands_in_two_places_and_is_one(project: dict[str, Any]) -> None:
-    assert datafixes.__version__ == project["version"]
+def test_the_version_is_said_in_one_place(project: dict[str, Any], wheel: zipfile.Path) -> None:
+    assert "version" not in project
+    assert project["dynamic"] == ["version"]
+    metadata = wheel.joinpath(f"datafixes-{datafixes.__version__}.dist-info/METADATA").read_text("utf-8")
+    assert f"\nVersion: {datafixes.__version__}\n" in metadata
 
 
 def test_the_base_install_stays_light(project: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 Listed: each message of the engine that names rows, keys or values; PostgreSQL's own errors that do, in message, DETAIL,
 HINT or CONTEXT; what triggers raise. Declared, recorded (online, one script), reverts, plans, commands. Values that a
-revision itself holds stand in the text of its statements, which PostgreSQL logs: README says so.
+revision itself holds stand in the text of its statements, which PostgreSQL logs: docs/limits.md says so.
 """
 
 from contextlib import closing
@@ -240,7 +240,7 @@ def test_a_masked_key_of_a_recorded_fix(tmp_path: Path, database: Database) -> N
 def test_statements_that_are_sent_by_themselves_say_no_values_to_people(
     tmp_path: Path, database: Database, said: str
 ) -> None:
-    """The server has logged them by then: README says so."""
+    """The server has logged them by then: docs/limits.md says so."""
     up = f"with op.record_datafix(fix):\n    {said}(\"UPDATE item SET mail = '5EC'\")"
     project = laid(tmp_path, database, up, RECORDED.format("updated=2"))
     database.execute("UPDATE item SET mail = '5EC' WHERE id = 1")

@@ -1,7 +1,6 @@
-"""README's walk "In your own project", as a newcomer does it: a fresh folder, the package installed from its wheel."""
+"""The tutorial, as a newcomer does it: a fresh folder, the package installed from its wheel."""
 
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -10,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.test_readme import EXAMPLE_URL, README, ROOT
+from tests.docs.pages import EXAMPLE_URL, ROOT, blocks
 from tests.servers import Database
 
 
 def walk() -> str:
-    """The commands of the section, as one shell session."""
-    section = re.search(r"^## In your own project\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
-    assert section
-    return "\n".join(re.findall(r"^```sh\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL))
+    """The commands of the page, as one shell session."""
+    return "\n".join(block.text for block in blocks(ROOT / "docs/tutorial.md", "sh"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +46,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "venv/bin"
 
 
-def test_a_newcomer_comes_through_with_the_readme_alone(
+def test_a_newcomer_comes_through_with_the_tutorial_alone(
     database: Database, installed: Path, tmp_path: Path
 ) -> None:
     commands = walk()
@@ -71,6 +68,7 @@ def test_a_newcomer_comes_through_with_the_readme_alone(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Can be taken back" in done.stdout
+    assert "applied: 2 found, 2 changed, 0 already as wanted (run 1)" in done.stderr
     # 11 was given back, 12 is as the fix made it.
     assert database.rows("SELECT id, total::text, tax_class FROM orders ORDER BY id") == [
         (10, "119.00", "standard"),
