@@ -38,7 +38,7 @@ def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
         env = read_env(path.read_text(encoding="utf-8"))
     except OSError as error:
         return [
-            bad("env.py", f"{path} cannot be read: {error.strerror or error}.", "Create one with alembic init, then run datafixes doctor again.")
+            bad("env.py", f"{path} cannot be read: {error.strerror or error}.", "Make one: alembic init")
         ], None
     except (SyntaxError, ValueError) as error:
         return [bad("env.py", f"{path} is no Python: {error}.", "Correct it.")], None

@@ -310,17 +310,12 @@ DECLARE
     followers bigint;
 BEGIN
     FOR reference IN
-        SELECT c.* FROM pg_constraint AS c
-         WHERE c.contype = 'f' AND c.confrelid = (fix ->> 'target_oid')::oid
-           -- the key of a partitioned child covers its partitions' keys; a target that is a partition has only a copy
-           AND NOT EXISTS (SELECT FROM pg_constraint AS parent
-                            WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
-           AND CASE WHEN fix ->> 'change' = 'delete' THEN c.confdeltype IN ('c', 'n', 'd')
+        SELECT c.* FROM pg_temp.datafix_references((fix ->> 'target_oid')::oid) AS c
+         WHERE CASE WHEN fix ->> 'change' = 'delete' THEN c.confdeltype IN ('c', 'n', 'd')
                     ELSE c.confupdtype IN ('c', 'n', 'd') AND EXISTS (
                         SELECT FROM pg_attribute AS a
                          WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
                            AND fix -> 'set' ? a.attname::text) END
-         ORDER BY c.conname
     LOOP
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             SELECT count(*) FROM %s AS child JOIN %s AS t ON %s

@@ -146,11 +146,9 @@ BEGIN
         FOR pair IN
             SELECT t AS one, c AS reference
               FROM pg_temp.datafix_tables(fix) AS t
-              JOIN pg_constraint AS c ON c.contype = 'f' AND c.confrelid = (t ->> 'target_oid')::oid
+             CROSS JOIN LATERAL pg_temp.datafix_references((t ->> 'target_oid')::oid) AS c
              -- a row without a key is deleted and inserted again: a reference without an action does not notice
-             WHERE (t -> 'key' <> '[]' OR c.confdeltype <> 'a')
-               AND NOT EXISTS (SELECT FROM pg_constraint AS parent
-                                WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+             WHERE t -> 'key' <> '[]' OR c.confdeltype <> 'a'
         LOOP
             one := pair.one;
             reference := pair.reference;

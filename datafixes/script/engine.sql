@@ -53,6 +53,7 @@
 --
 --   of each of its tables; datafix_table puts them beside the keys above
 --   n                   which of the tables this is, from 1 on
+--   all_oids            the numbers of all tables of the fix
 --   target_schema       the schema of the table
 --   target_table        its name
 --   audit_table         the name of its audit table
@@ -205,7 +206,9 @@ $engine$;
 -- One of the fix's tables, together with the keys of the fix: what most functions take.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_table(fix jsonb, n integer)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT (fix - 'tables') || (fix -> 'tables' -> (n - 1)) || jsonb_build_object('n', n)
+    SELECT (fix - 'tables') || (fix -> 'tables' -> (n - 1))
+           || jsonb_build_object('n', n, 'all_oids', (SELECT jsonb_agg(t -> 'target_oid')
+                                                        FROM jsonb_array_elements(fix -> 'tables') AS t))
 $engine$;
 
 -- All of the fix's tables, one after the other.
@@ -470,6 +473,23 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
             SELECT FROM pg_constraint AS o
              WHERE o.connamespace = c.connamespace AND o.conname = c.conname
                AND o.contype IN ('f', 'p', 'u', 'x', 't') AND NOT o.condeferred))
+$engine$;
+
+-- The foreign keys that refer to a table and notice when its rows change: those whose triggers fire. A key that is NOT
+-- ENFORCED has none, and somebody may have switched them off.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_references(target oid)
+RETURNS SETOF pg_constraint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT c.*
+      FROM pg_constraint AS c
+     WHERE c.contype = 'f' AND c.confrelid = target
+       -- the key of a partitioned child covers its partitions' keys; a target that is a partition has only a copy
+       AND NOT EXISTS (SELECT FROM pg_constraint AS parent
+                        WHERE parent.oid = c.conparentid AND parent.confrelid = c.confrelid)
+       AND EXISTS (SELECT FROM pg_trigger AS t
+                    WHERE t.tgconstraint = c.oid AND t.tgrelid = c.confrelid
+                      AND t.tgenabled IN ('A', CASE current_setting('session_replication_role')
+                                                    WHEN 'replica' THEN 'R' ELSE 'O' END))
+     ORDER BY c.conname
 $engine$;
 
 -- The join condition of a foreign key, between a row and one that refers to it, by the operators of the key itself.

@@ -106,10 +106,14 @@ $engine$;
 -- For messages: the triggers that may have caused it.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_name_triggers(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT coalesce(string_agg(DISTINCT tgname, ', '), 'none') FROM pg_trigger
-     WHERE NOT tgisinternal AND tgname !~ '^datafix_' AND tgenabled <> 'D'
-       AND tgrelid IN (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)
-                         FROM jsonb_array_elements(fix -> 'tables') AS one)
+    SELECT coalesce(string_agg(format('%I on %s', t.tgname, t.tgrelid::regclass), ', '
+                               ORDER BY t.tgname, t.tgrelid), 'none')
+      FROM pg_trigger AS t
+     WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname !~ '^datafix_' AND t.tgenabled <> 'D'
+       AND t.tgrelid IN (
+           SELECT pg_temp.datafix_tree(target::oid)
+             FROM jsonb_array_elements_text(coalesce(fix -> 'all_oids', jsonb_path_query_array(
+                      fix, '$.tables[*].target_oid'))) AS target)
 $engine$;
 
 -- Only the tables of the fix and those that it allows to differ have changed; with "besides", also the audit tables
@@ -215,9 +219,12 @@ BEGIN
             format('%s other row%s of %s changed too, without a copy%s',
                    others, CASE others WHEN 1 THEN '' ELSE 's' END, fix ->> 'target',
                    coalesce(': ' || example || CASE WHEN others > 1 THEN ', ...' ELSE '' END, '')),
-            hint => format('Nothing was changed. Record the fix (RecordedFix), so that these rows are copied too, or '
-                           'switch its triggers off: fire_triggers=False. Triggers: %s.',
-                           pg_temp.datafix_name_triggers(fix)));
+            hint => format(CASE fix ->> 'change'
+                WHEN 'revert' THEN 'Nothing was changed. Disable the trigger that did it for this downgrade '
+                                   '(ALTER TABLE ... DISABLE TRIGGER), and enable it afterwards. Triggers: %s.'
+                ELSE 'Nothing was changed. Record the fix (RecordedFix), so that these rows are copied too, or '
+                     'switch its triggers off: fire_triggers=False. Triggers: %s.' END,
+                pg_temp.datafix_name_triggers(fix)));
     END IF;
 END
 $engine$;
