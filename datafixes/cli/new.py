@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from datafixes.cli.main import OK
-from datafixes.cli.project_options import Where, pass_where
+from datafixes.cli.project_options import Where, pass_where, place_options
 from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:
     from datafixes.drafting.wish import Draft
     from datafixes.project import Project
-    from datafixes.revisions.placing import Place
+    from datafixes.revisions.placing import Place, Wanted
 
 
 @click.command(epilog="Example: datafixes new close --table orders --set open=false --where id=9")
@@ -31,20 +32,19 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The fix's name (default: from MESSAGE).")
 @click.option("--key", metavar="COLUMNS", help="The key, such as id or a,b.")
 @click.option("--audit", metavar="NAME", help="The audit table.")
-@click.option("--rev-id", metavar="ID", help="The id of the revision.")
-@click.option("--head", metavar="REVISION", help="What to stand on, where heads are several.")
+@place_options
 @click.option("--force", is_flag=True, help="Write it although no row matches.")
 @pass_where
 def command(where: Where, /, message: str, **given: Any) -> int:
-    """Write a revision with a data fix, filled in from what the database holds.
-
-    It only reads there; --sql runs in a transaction that is rolled back.
+    """Write a revision with a data fix, filled in from the database. The database is only read; --sql runs in a
+    transaction that is rolled back.
     """
     if not message.strip():
         raise click.UsageError("Say in a few words what the revision does.")
     _check_usage(given)
     from datafixes.drafting.draft import draft  # Alembic takes its time, and wrong usage does not need it
     from datafixes.drafting.wish import Wish
+    from datafixes.revisions.placing import Wanted
 
     project = where.project()
     project.scripts.get_heads()  # where there is no project, that is said first
@@ -66,7 +66,8 @@ def command(where: Where, /, message: str, **given: Any) -> int:
     found = draft(project, wish)
     for line in found.told:
         click.echo(line, err=True)
-    paths = _write(project, found, wish, given["rev_id"], given["head"])
+    wanted = Wanted(given["rev_id"], given["head"], given["version_path"])
+    paths = _write(project, found, wish, wanted)
     for path in paths:
         click.echo(str(path))
     _tell_next(project, len(paths), why="" if given["reason"] else "say why in reason, ")
@@ -112,7 +113,7 @@ def _statements(file: str) -> str:
     return text.replace("\r\n", "\n").strip()
 
 
-def _write(project: Project, found: Draft, wish: Any, rev_id: str | None, head: str | None) -> list[Path]:
+def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Path]:
     """Write the revision, and before it those that it needs; all of them or none."""
     from datafixes.revisions.new import revision_of_audit_tables, revision_of_fix
     from datafixes.revisions.placing import place_for, write_revision
@@ -126,14 +127,14 @@ def _write(project: Project, found: Draft, wish: Any, rev_id: str | None, head: 
             needed = [(table, copies) for table, copies in found.copies if copies.state == state]
             if needed:
                 title = f"{title} {', '.join(table.name for table, _ in needed)}"
-                place = _place_below(project, title, rev_id, head)
+                place = _place_below(project, title, wanted)
                 made = [_arguments(table, copies) for table, copies in needed]
                 text = revision_of_audit_tables(place, title, made, update=update)
                 write_revision(project.scripts, place, text)
                 written.append(place.path)
-                head = place.revision
+                wanted = replace(wanted, head=place.revision)
                 _tell_audit(needed, place)
-        place = place_for(_fresh(project).scripts, wish.message, revision=rev_id, on=head)
+        place = place_for(_fresh(project).scripts, wish.message, wanted)
         text = revision_of_fix(place, wish.message, found.fix, statements=wish.statements)
         write_revision(project.scripts, place, text)
     except BaseException:
@@ -148,13 +149,13 @@ def _fresh(project: Project) -> Project:
     return type(project)(project.config, project.settings)
 
 
-def _place_below(project: Project, title: str, rev_id: str | None, head: str | None) -> Place:
+def _place_below(project: Project, title: str, wanted: Wanted) -> Place:
     """The place for what the revision stands on; the id that was asked for is kept for the revision itself."""
     from datafixes.revisions.placing import place_for
 
-    place = place_for(_fresh(project).scripts, title, on=head)
-    if place.revision == rev_id:
-        place = place_for(_fresh(project).scripts, title, revision=f"{rev_id}a", on=head)
+    place = place_for(_fresh(project).scripts, title, replace(wanted, revision=None))
+    if place.revision == wanted.revision:
+        place = place_for(_fresh(project).scripts, title, replace(wanted, revision=f"{wanted.revision}a"))
     return place
 
 

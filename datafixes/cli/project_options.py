@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,3 +54,15 @@ def _options(config: str | None) -> Mapping[str, str]:
 
 pass_where = click.make_pass_decorator(Where)
 """Gives a command the :class:`Where` of the main options as its first argument."""
+
+
+def place_options(command: Any) -> Any:
+    """Options of a command that writes a revision, as ``alembic revision`` has them: its id, parent and folder."""
+    options = (
+        click.option("--rev-id", metavar="ID", help="Id of the revision."),
+        click.option("--head", metavar="REVISION", help="Parent, if there are several heads."),
+        click.option("--version-path", metavar="PATH", help="Folder, if there are several."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

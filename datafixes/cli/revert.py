@@ -12,14 +12,14 @@ from datafixes.audit.later import LaterFix, later_fixes
 from datafixes.audit.recalling import recall
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
-from datafixes.cli.project_options import Where, pass_where
+from datafixes.cli.project_options import Where, pass_where, place_options
 from datafixes.declaration.project_fixes import fix_named, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
 from datafixes.doctor.stamped import check_known
 from datafixes.errors import Conflicts, DatafixError
 from datafixes.project import Project
-from datafixes.revisions.placing import place_for, write_revision
+from datafixes.revisions.placing import Wanted, place_for, write_revision
 from datafixes.revisions.revert import chosen_keys, revert_revision
 from datafixes.running.reverting import Revert
 
@@ -35,13 +35,12 @@ from datafixes.running.reverting import Revert
 @click.option(
     "--on-conflict", type=click.Choice(("skip", "overwrite")), help="For rows that somebody changed since."
 )
-@click.option("--rev-id", metavar="ID", help="The id of the new revision.")
-@click.option("--head", metavar="REVISION", help="The head to stand on, where there are several.")
+@place_options
 @schema_option
 @pass_where
 def command(  # noqa: PLR0913 - one for each option
     where: Where, fix: str, rows: str | None, undoes: str | None, on_conflict: str | None, rev_id: str | None,
-    head: str | None, schema: str | None,
+    head: str | None, version_path: str | None, schema: str | None,
 ) -> int:  # fmt: skip
     """Write a revision on top that undoes one earlier FIX, as git revert does; nothing in between is touched.
 
@@ -70,7 +69,7 @@ def command(  # noqa: PLR0913 - one for each option
     )
     if refused := _try(project, known, how):
         return _told(refused)
-    place = place_for(project.scripts, f"revert {run.fix}", revision=rev_id, on=head)
+    place = place_for(project.scripts, f"revert {run.fix}", Wanted(rev_id, head, version_path))
     write_revision(project.scripts, place, revert_revision(place, known, how))
     click.echo(str(place.path))
     what = "all rows can be given back" if on_conflict is None else f"what is in conflict: {on_conflict}"

@@ -2,7 +2,7 @@
 
 import click
 
-from datafixes.audit.history import near_keys, row_history, the_schema
+from datafixes.audit.history import key_as_kept, near_keys, row_history, the_schema
 from datafixes.cli.asking import schema_option, the_table
 from datafixes.cli.output import format_options, show, view_of
 from datafixes.cli.project_options import Where, pass_where
@@ -11,8 +11,9 @@ from datafixes.report.runs import document_of_row, run_as_json
 
 
 @click.command(
+    context_settings={"ignore_unknown_options": True},  # a key may begin with a hyphen
     epilog="Example: datafixes row active_positions 16    In SQL: SELECT * FROM datafix_row "
-    "WHERE target_table = 'public.active_positions' AND key = '16';"
+    "WHERE target_table = 'public.active_positions' AND key = '16';",
 )
 @click.argument("table")
 @click.argument("key")
@@ -36,6 +37,9 @@ def command(  # noqa: PLR0913 - one for each option
         ledger = the_schema(connection, schema)
         target = the_table(connection, ledger, table)
         changes = row_history(connection, ledger, target, key, view)
+        if not changes and (kept := key_as_kept(connection, ledger, target, key)) != key:
+            changes = row_history(connection, ledger, target, kept, view)
+            key = kept if changes else key
         if not changes:
             near = near_keys(connection, ledger, target, key)
             raise DatafixError(f"No run ever changed the row {key} of {target}.", hint=near)

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,31 +35,45 @@ class Place:
     created: dt.datetime
 
 
-def place_for(scripts: Any, title: str, *, revision: str | None = None, on: str | None = None) -> Place:
+@dataclass(frozen=True)
+class Wanted:
+    """Where an author wants a new revision.
+
+    Attributes:
+        revision: its id; by default the next number where the head is one, or else a new one of Alembic's kind.
+        head: its parent, if the project has several heads.
+        folder: one of the project's version locations; by default the one of its parent.
+    """
+
+    revision: str | None = None
+    head: str | None = None
+    folder: str | None = None
+
+
+def place_for(scripts: Any, title: str, wanted: Wanted = Wanted()) -> Place:
     """Find the place for a new revision.
 
     Args:
         scripts: Alembic's ScriptDirectory.
         title: what it is, for the name of its file.
-        revision: its id; by default the next number where the head is one, or else a new one of Alembic's kind.
-        on: the revision to stand on, where there are several heads.
+        wanted: what the author says of it.
 
     Raises:
-        DatafixError: several heads, an unknown revision, or an id that is taken or too long.
+        DatafixError: several heads or version locations, an unknown one, or an id that is taken or too long.
     """
     heads = list(scripts.get_heads())
-    if on is not None:
-        if on not in heads:
-            raise DatafixError(f"{on} is not a head of this project.{nearest(on, heads)}")
-        heads = [on]
+    if wanted.head is not None:
+        if wanted.head not in heads:
+            raise DatafixError(f"{wanted.head} is not a head of this project.{nearest(wanted.head, heads)}")
+        heads = [wanted.head]
     if len(heads) > 1:
         raise DatafixError(
             f"This project has several heads: {', '.join(heads)}.",
-            hint=f"Say which one to stand on: --head {heads[0]}",
+            hint=f"Choose the parent of the new revision: --head {heads[0]}",
         )
     head = heads[0] if heads else None
     known = {script.revision for script in scripts.walk_revisions()}
-    chosen = revision or _next_id(head, known)
+    chosen = wanted.revision or _next_id(head, known)
     if chosen in known:
         raise DatafixError(f"There is a revision {chosen} already.", hint="Choose another one: --rev-id ID")
     if len(chosen) > _LONGEST_ID or not re.fullmatch(r"[\w.]+", chosen):
@@ -67,9 +81,29 @@ def place_for(scripts: Any, title: str, *, revision: str | None = None, on: str 
             f"{chosen} is no id for a revision: 1 to {_LONGEST_ID} letters, digits, underscores and dots."
         )
     created = dt.datetime.now().astimezone()
-    folder = Path(scripts.get_revision(head).path).parent if head else Path(scripts.versions)
-    path = Path(scripts._rev_path(str(folder), chosen, title, created))
-    return Place(chosen, head, path, created)
+    folder = _folder(scripts, head, wanted.folder)
+    return Place(chosen, head, Path(scripts._rev_path(str(folder), chosen, title, created)), created)
+
+
+def _folder(scripts: Any, head: str | None, wanted: str | None) -> Path:
+    """The folder to which the file template is relative: beside the parent, unless the template has folders."""
+    locations = [Path(location) for location in scripts._version_locations]
+    shown = ", ".join(map(str, locations))
+    if wanted is not None:
+        here = [location for location in locations if location.resolve() == Path(wanted).resolve()]
+        if not here:
+            raise DatafixError(f"{wanted} is not a version location of this project. There are: {shown}.")
+        return here[0]
+    beside = Path(scripts.get_revision(head).path).resolve().parent if head else None
+    if beside is not None and "/" not in scripts.file_template:
+        return beside
+    around = [one for one in locations if beside is not None and one.resolve() in (beside, *beside.parents)]
+    if len(around or locations) > 1:
+        raise DatafixError(
+            f"This project has several version locations: {shown}.",
+            hint=f"Choose one: --version-path {locations[0]}",
+        )
+    return (around or locations)[0]
 
 
 def _next_id(head: str | None, known: set[str]) -> str:
@@ -95,6 +129,7 @@ def write_revision(scripts: Any, place: Place, text: str) -> None:
     """
     side = place.path.with_name(f".{place.path.name}.new")
     try:
+        place.path.parent.mkdir(parents=True, exist_ok=True)  # a file template may have folders
         side.write_text(text, encoding="utf-8")
         os.link(side, place.path)
     except FileExistsError:
@@ -102,7 +137,8 @@ def write_revision(scripts: Any, place: Place, text: str) -> None:
     except OSError as error:
         raise DatafixError(f"{place.path} cannot be written: {error.strerror or error}") from None
     finally:
-        side.unlink(missing_ok=True)
+        with suppress(OSError):
+            side.unlink()
     if scripts.hooks:
         try:
             with _stdout_is_stderr():

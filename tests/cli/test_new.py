@@ -543,7 +543,7 @@ def test_no_file_is_left_when_the_second_cannot_be_written(tmp_path: Path, datab
     ] == ["7_x.py"]
 
 
-ARGUMENTS = ("x", "--table", "orders", "--where", "id = 11", "--set", "paid=t")
+ARGUMENTS = ("x", "--table", "orders", "--where", "id = 11", "--set", "paid=t", "--reason", "A test.")
 
 
 def hooked(directory: Path, database: Database, executable: str) -> Project:
@@ -582,3 +582,39 @@ def test_a_hook_that_cannot_run_leaves_no_file(tmp_path: Path, database: Databas
     assert (ran.code, ran.out) == (1, "")
     assert "no-such-formatter" in ran.last_line
     assert not [path for path in (tmp_path / "migrations/versions").iterdir() if path.suffix == ".py"]
+
+
+def test_a_file_template_with_folders_is_followed(tmp_path: Path, database: Database) -> None:
+    """As by `alembic revision`: from the version location, and not from the folder of the parent."""
+    project = project_of(tmp_path, database)
+    ini = (tmp_path / "alembic.ini").read_text()
+    more = "file_template = %%(year)d/%%(month).2d/%%(rev)s_%%(slug)s\nrecursive_version_locations = true\n"
+    (tmp_path / "alembic.ini").write_text(ini.replace("[alembic]\n", f"[alembic]\n{more}"))
+    for _ in range(2):
+        for path in written(project, *ARGUMENTS):
+            assert path.parents[2] == tmp_path / "migrations/versions"
+    assert project.process("upgrade", "head").code == 0
+
+
+def test_of_several_version_locations_the_parents_is_taken_or_the_one_that_is_named(
+    tmp_path: Path, database: Database
+) -> None:
+    project = project_of(tmp_path, database)
+    fixes = tmp_path / "migrations/fixes"
+    fixes.mkdir()
+    ini = (tmp_path / "alembic.ini").read_text()
+    more = "version_locations = %(here)s/migrations/versions:%(here)s/migrations/fixes\n"
+    (tmp_path / "alembic.ini").write_text(ini.replace("[alembic]\n", f"[alembic]\n{more}"))
+    ran = datafixes(project, "new", *ARGUMENTS)
+    assert ran.code == 1
+    assert f"Choose one: --version-path {tmp_path / 'migrations/versions'}" in ran.last_line
+    ran = datafixes(project, "new", *ARGUMENTS, "--version-path", str(tmp_path))
+    assert ran.code == 1
+    assert "is not a version location of this project. There are: " in ran.last_line
+    paths = written(project, *ARGUMENTS, "--version-path", str(fixes))
+    assert {path.parent for path in paths} == {fixes}
+    assert project.process("upgrade", "head").code == 0
+    for command in (("new", *ARGUMENTS), ("revert", "x")):
+        ran = datafixes(project, *command)
+        assert ran.code == 0, ran.err
+        assert Path(ran.out.splitlines()[-1]).parent == fixes

@@ -1,11 +1,12 @@
 """``history``, ``show``, ``row``, ``open``: what the auditor asks; the views of the same names say the same."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import answer, datafixes
-from tests.projects import Project, project_with_fix
+from tests.projects import Project, new_project, project_with_fix
 from tests.servers import Database
 
 
@@ -164,3 +165,51 @@ def test_the_views_of_a_schema_follow_its_audit_tables(tmp_path: Path, database:
     assert project.alembic("downgrade", "a").code == 0
     assert project.alembic("-x", "discard=item_audit", "downgrade", "base").code == 0
     assert database.rows("SELECT relname FROM pg_class WHERE relname LIKE 'datafix%'") == []
+
+
+def test_a_key_is_found_however_it_is_written(tmp_path: Path, database: Database) -> None:
+    """A key is a value of its column's type, and may begin with a hyphen."""
+    project = new_project(tmp_path, database)
+    database.execute(
+        "CREATE TABLE by_text (code text PRIMARY KEY, v text)",
+        "CREATE TABLE by_number (n numeric(20,8) PRIMARY KEY, v text)",
+        "CREATE TABLE by_two (u uuid, d date, v text, PRIMARY KEY (u, d))",
+        "INSERT INTO by_text VALUES ('-1', 'x'), ('--help', 'x')",
+        "INSERT INTO by_number VALUES (0.1, 'x')",
+        "INSERT INTO by_two VALUES ('aaaaaaaa-0000-0000-0000-000000000001', '2026-01-05', 'x')",
+    )
+    for table in ("by_text", "by_number", "by_two"):
+        ran = datafixes(
+            project,
+            "new",
+            f"fix {table}",
+            "--table",
+            table,
+            "--where",
+            "true",
+            "--set",
+            "v=y",
+            "--reason",
+            "A test.",
+        )
+        assert ran.code == 0, ran.err
+    assert project.alembic("upgrade", "head").code == 0
+    for table, given, kept in (
+        ("by_text", ("-1",), "-1"),
+        ("by_text", ("--", "--help"), "--help"),
+        ("by_number", ("0.1",), "0.10000000"),
+        ("by_number", ("1e-1",), "0.10000000"),
+        (
+            "by_two",
+            ("AAAAAAAA-0000-0000-0000-000000000001/Jan 5, 2026",),
+            "aaaaaaaa-0000-0000-0000-000000000001/2026-01-05",
+        ),
+    ):
+        ran = datafixes(project, "row", "--format", "json", table, *given)
+        assert ran.code == 0, ran.err
+        assert json.loads(ran.out)["key"] == kept
+        assert len(json.loads(ran.out)["changes"]) == 1
+    for other in ("nothing", "0.2"):
+        ran = datafixes(project, "row", "by_number", other)
+        assert (ran.code, ran.out) == (1, "")
+        assert f"No run ever changed the row {other} of public.by_number." in ran.last_line

@@ -11,13 +11,14 @@ import click
 
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import FAILED, OK
-from datafixes.cli.project_options import Where, pass_where
+from datafixes.cli.project_options import Where, pass_where, place_options
 from datafixes.settings.values import parse_text
 
 if TYPE_CHECKING:
     from datafixes.book.compare.reconciling import Reconciliation
     from datafixes.book.propose.proposing import Findings, Proposal
     from datafixes.project import Project
+    from datafixes.revisions.placing import Wanted
 
 
 @click.command(epilog="Example: datafixes propose --phantoms    Then: datafixes plan")
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 @click.option("--quantities", is_flag=True, help="Correct quantities to the broker's.")
 @click.option("--account", metavar="NAME", help="Only for this account; all are compared.")
 @click.option("--trust-keys", is_flag=True, help="All keys open the accounts they are named for.")
-@click.option("--rev-id", metavar="ID", help="The id of the revision.")
-@click.option("--head", metavar="REVISION", help="What to stand on, where heads are several.")
+@place_options
 @pass_where
-def command(
+def command(  # noqa: PLR0913 - one for each option
     where: Where,
     /,
     account: str | None,
     trust_keys: bool,
     rev_id: str | None,
     head: str | None,
+    version_path: str | None,
     **asked: bool,
 ) -> int:
     """Turn differences between book and broker into one revision for review.
@@ -51,6 +52,7 @@ def command(
     from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.propose.gathering import gather
     from datafixes.book.report.reconcile import PROPOSED_WITH, summary
+    from datafixes.revisions.placing import Wanted
 
     project = where.project()
     project.heads()  # where there is no project, that is said first
@@ -66,7 +68,7 @@ def command(
         findings = gather(project, broker, shown, kinds, _say)
         # What stands in another account may be what this one lacks: all of it is judged.
         findings = replace(findings, found=found, account=account or "", trusted=trust_keys)
-        _propose(project, findings, kinds, (rev_id, head))
+        _propose(project, findings, kinds, Wanted(rev_id, head, version_path))
     else:
         _say("Nothing to propose, so nothing was written.")
     return OK if found.is_certain else FAILED
@@ -99,9 +101,7 @@ def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
         _say(f"Not asked for: {count} of kind {kind} ({how})")
 
 
-def _propose(
-    project: Project, findings: Findings, kinds: Sequence[str], chosen: tuple[str | None, str | None]
-) -> None:
+def _propose(project: Project, findings: Findings, kinds: Sequence[str], wanted: Wanted) -> None:
     """Write the revision, or say why not."""
     from datafixes.book.propose.proposal_text import proposal_text
     from datafixes.book.propose.proposing import propose
@@ -111,9 +111,9 @@ def _propose(
     first = propose(findings, kinds, "0")
     for line in first.left:
         _say(f"Left alone: {line}")
-    place = _place(project, first, chosen) if first.fixes else None
+    place = _place(project, first, wanted) if first.fixes else None
     if first.fixes or first.waiting:
-        on = place.down_revision if place else chosen[1]
+        on = place.down_revision if place else wanted.head
         check_pending_runs(project, findings.pending, on or "heads", _say)
     for revision, count in first.waiting.items():
         _say(
@@ -132,16 +132,15 @@ def _propose(
     _say("Next: read it, then datafixes check and plan.")
 
 
-def _place(project: Project, proposal: Proposal, chosen: tuple[str | None, str | None]) -> Any:
+def _place(project: Project, proposal: Proposal, wanted: Wanted) -> Any:
     """The next number, or else an id that is the same for the same findings on the same revision."""
     from datafixes.book.propose.proposal_text import slug_of
     from datafixes.revisions.placing import place_for
 
-    rev_id, head = chosen
     title = slug_of(proposal.fixes)
-    place = place_for(project.scripts, title, revision=rev_id, on=head)
-    if rev_id is None and not place.revision.isdecimal():
+    place = place_for(project.scripts, title, wanted)
+    if wanted.revision is None and not place.revision.isdecimal():
         content = [place.down_revision or "", *(one.fix.fingerprint for one in proposal.fixes)]
         digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
-        place = place_for(project.scripts, title, revision=digest, on=head)
+        place = place_for(project.scripts, title, replace(wanted, revision=digest))
     return place
