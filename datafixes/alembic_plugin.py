@@ -1,7 +1,7 @@
-"""What Alembic's entry point ``alembic.plugins`` loads: with every command, and in the midst of Alembic's own import.
+"""Loaded by Alembic's entry point ``alembic.plugins`` with every command, during Alembic's own import.
 
-So it imports next to nothing, and works while ``datafixes.operations`` is half imported: whoever imports that first
-starts Alembic's import with it, which comes here.
+So it imports almost nothing, and works while ``datafixes.operations`` is half imported: importing that module first
+starts Alembic's import, which loads this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAME = "alembic.autogenerate.datafixes"
 
 
 def setup(plugin: Any) -> None:
-    """Called by Alembic: the operations are registered, and autogenerate is led past audit tables and ledgers.
+    """Called by Alembic: registers the operations, and makes autogenerate ignore audit tables and ledgers.
 
     Args:
         plugin: Alembic's ``Plugin``.

@@ -1,4 +1,4 @@
-"""What a project's env.py calls: settings from Alembic's own places, and a run that cannot go wrong quietly."""
+"""Called by a project's env.py: reads settings where Alembic does, and makes every failure visible."""
 
 import io
 import logging
@@ -12,7 +12,7 @@ from typing import Any
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-import datafixes.operations  # noqa: F401 - an Alembic before 1.18 does not load the plugin by itself
+import datafixes.operations  # noqa: F401 - Alembic before 1.18 does not load the plugin
 from datafixes.audit.autogenerate import leave_audit_tables_alone
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
@@ -25,24 +25,24 @@ from datafixes.running.run import DECLINED
 
 _logger = logging.getLogger("alembic.datafixes")
 
-# An older Alembic ends a script to base by dropping the version table, outside of every transaction, so that it goes
-# even where the downgrade was refused. Online it never does. Nothing else can come last: the version does.
+# Older versions of Alembic end a script to base by dropping the version table, outside of all transactions, so that it
+# is dropped even if the downgrade was refused. Online they never do. It is always the last statement.
 _ITS_DROP = re.compile(r"DROP TABLE [^;\n]+;\s+(?=(?:COMMIT;\s+)?\Z)")
 
-# +2, -1, branch@+1: from wherever the database is.
+# +2, -1, branch@+1: relative to the database's revision.
 _RELATIVE = re.compile(r"(?:[^@]*@)?[+-]\d+")
 
 
 def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any) -> None:
-    """Run what Alembic was asked for, one transaction for each migration, one run at a time.
+    """Run Alembic's command: one transaction per migration, one run at a time on a database.
 
     Args:
         context: ``alembic.context``, as env.py has it.
-        target_metadata: the project's metadata, for autogenerate; audit tables and ledgers are left out of it.
-        options: more for ``context.configure``, for example ``version_table_schema``.
+        target_metadata: the project's metadata, for autogenerate, which ignores audit tables and ledgers.
+        options: further arguments of ``context.configure``, for example ``version_table_schema``.
 
     Raises:
-        CommandError: the database was not found, or does not answer; Alembic shows it as one line.
+        CommandError: no database is configured, or it does not answer; Alembic shows it as one line.
     """
     options = {
         "target_metadata": target_metadata,
@@ -59,16 +59,16 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             open_connection(locate(settings), settings) as connection,
             one_run_at_a_time(connection, settings) as turn,
         ):
-            # Nothing may run on the connection before this line: Alembic would take the transaction for somebody
-            # else's, and not commit it.
+            # No statement may run on the connection before this line: Alembic would then treat the transaction as
+            # the caller's, and not commit it.
             context.configure(connection=connection, **_following(turn, options))
             _run(context, turn)
             _tell_of_idle(settings.decline, context.config.attributes)
     except DatafixError as error:
         raise CommandError(_told(error)) from error
     except DBAPIError as error:
-        # No operation was there to say it in one line: Alembic's own statements, or the commit. What the project's own
-        # statements get wrong keeps its traceback.
+        # Alembic's own statements, or the commit, failed outside of any operation: one line. Errors of the project's
+        # own statements keep their traceback.
         lost = error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P"))
         if not lost and _is_of_a_revision(error):
             raise
@@ -76,20 +76,20 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
 
 
 def _tell_of_idle(declined: Collection[str], attributes: Mapping[Any, Any]) -> None:
-    """Warn of a fix that was to be declined and did not come by."""
+    """Warn of a declined fix that was not about to run."""
     for fix in sorted(set(declined) - attributes.get(DECLINED, set())):
-        _logger.warning("-x decline: %s was not about to run, so it was not declined.", fix)
+        _logger.warning("-x decline: fix %s was not due to run, so it was not declined.", fix)
 
 
 def _following(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a call that tells the turn of each revision that was reached."""
+    """The options, with a callback that notes each revision that was reached."""
     theirs = options.get("on_version_apply")
     calls = theirs if isinstance(theirs, list | tuple) else [theirs] if theirs else []
     return {**options, "on_version_apply": [*calls, lambda heads, **_: turn.reached(heads)]}
 
 
 def _run(context: Any, turn: Turn) -> None:
-    """Run what Alembic was asked for; where another run comes in between two migrations, what is left of it."""
+    """Run Alembic's command; if another run intervenes between two migrations, run what is left."""
     migrating = context.get_context()
     turn.is_over = migrating.opts.get("dont_mutate", False)  # alembic current
     turn.version = lambda: frozenset(migrating.get_current_heads())
@@ -101,9 +101,9 @@ def _run(context: Any, turn: Turn) -> None:
             return
         except VersionMoved as moved:
             if _RELATIVE.fullmatch(str(migrating.opts.get("destination_rev", ""))):
-                moved.hint = "What is left of a relative step, nobody can tell. Say which revision is meant."
+                moved.hint = "A relative target cannot be resumed. Name the revision instead."
                 raise
-            _logger.info("%s Looking again at what is left.", moved)
+            _logger.info("%s Computing again what is left to run.", moved)
             turn.begins_again()
 
 
@@ -112,7 +112,7 @@ def _is_of_a_revision(error: DBAPIError) -> bool:
 
 
 def _print_script(context: Any, options: dict[str, Any]) -> None:
-    """Print the script whole, or not at all: half a script is worse than none, and stdout is for SQL only."""
+    """Print the whole script or nothing, because a partial script is dangerous; stdout is for SQL only."""
     script, stdout = io.StringIO(), context.config.output_buffer or sys.stdout
     context.configure(
         dialect_name="postgresql",
@@ -122,7 +122,7 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
         **options,
     )
     try:
-        # What a migration prints is for people; in the script, psql would take it for SQL.
+        # psql would execute what a migration prints as SQL.
         with redirect_stdout(sys.stderr), context.begin_transaction():
             context.run_migrations()
     except (CommandError, DatafixError) as error:
@@ -139,4 +139,5 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
 def _told(error: DatafixError) -> str:
     if "\n" not in error.message:
         return error.one_line()
-    return "\n".join(part for part in (error.message, error.hint) if part)  # every place that was looked at
+    # The message lists every place that was searched.
+    return "\n".join(part for part in (error.message, error.hint) if part)

@@ -1,13 +1,13 @@
-"""Every way in which datafixes says no. Facts are attributes, so that nobody has to search the wording."""
+"""Every error that datafixes raises. Facts are attributes, so callers need not search the wording."""
 
 
 class DatafixError(Exception):
-    """Something cannot go on. One line says what failed, with the evidence; the hint says what to do.
+    """An operation failed. The message says what failed, with the evidence; the hint says what to do next.
 
     Attributes:
         message: what is wrong, in one line.
         detail: evidence that needs more than one line (a table of conflicts), or an empty string.
-        hint: what to do next, where possible a command that can be pasted, or an empty string.
+        hint: what to do next, if possible a command to paste, or an empty string.
     """
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
@@ -17,7 +17,7 @@ class DatafixError(Exception):
         self.hint = hint
 
     def one_line(self) -> str:
-        """The message and the hint, without line breaks: what a pipeline's log shows last."""
+        """The message and the hint, without line breaks: the last line of a pipeline's log."""
         parts = (" ".join(part.split()) for part in (self.message, self.hint))
         return " ".join(_sentence(part) for part in parts if part)
 
@@ -27,30 +27,30 @@ def _sentence(text: str) -> str:
 
 
 class DeclarationError(DatafixError):
-    """A fix is not a well-formed declaration. Raised in Python, before any database is asked."""
+    """The declaration of a fix is not valid. Raised in Python, before the database is used."""
 
 
 class SettingError(DatafixError):
-    """A setting has a value that means nothing. The message names the setting and where the value came from."""
+    """A setting has an invalid value. The message names the setting and the origin of the value."""
 
 
 class DatabaseNotFound(DatafixError):
-    """No place names a database. The message lists every place that was looked at, and what was wrong there."""
+    """No database is configured. The message lists each place that was searched, and what was wrong there."""
 
 
 class DatabaseUnreachable(DatafixError):
-    """The database is known, and does not answer. The message names host, port and where they came from."""
+    """The database does not answer. The message names host and port, and where they came from."""
 
 
 class VersionMoved(DatafixError):
-    """Another run moved the version between two migrations of this one, which has to look again at what is left."""
+    """Another run changed the version between two migrations of this run, which must recompute what is left."""
 
 
 class Refused(DatafixError):
-    """The database refused a script, and nothing of it was kept.
+    """The database refused a script and rolled it back.
 
     Attributes:
-        sqlstate: the code that PostgreSQL or the engine gave; codes that begin with DF are the engine's own.
+        sqlstate: the code from PostgreSQL or the engine; codes that begin with DF are the engine's own.
     """
 
     sqlstate = ""
@@ -61,7 +61,7 @@ class Refused(DatafixError):
 
 
 class WrongRevision(Refused):
-    """The database is at another revision than the script is for."""
+    """The database is not at the revision that the script is for."""
 
     sqlstate = "DF001"
 
@@ -73,106 +73,106 @@ class AppliedAlready(Refused):
 
 
 class ContentChanged(Refused):
-    """The name was used before, by a fix that is in force and declares something else."""
+    """Another fix of the same name, with another declaration, is in force."""
 
     sqlstate = "DF003"
 
 
 class WrongTarget(Refused):
-    """The target is missing, or not a table whose rows can be locked and copied."""
+    """The target does not exist, or is not a table whose rows can be locked and copied."""
 
     sqlstate = "DF004"
 
 
 class NoKey(Refused):
-    """The key is not a unique one that is never null."""
+    """The key is not unique, or can be null."""
 
     sqlstate = "DF005"
 
 
 class ShapeMismatch(Refused):
-    """A column is missing, or the audit table has not the shape of its target."""
+    """A column is missing, or the audit table does not match its target."""
 
     sqlstate = "DF006"
 
 
 class RowsNotAsExpected(Refused):
-    """The rows found are not the ones that the fix was written for."""
+    """The rows found are not those that the fix was written for."""
 
     sqlstate = "DF007"
 
 
 class ChangeNotAsWanted(Refused):
-    """The rows after the change are not as the fix wanted them."""
+    """The rows after the change are not as the fix declares them."""
 
     sqlstate = "DF008"
 
 
 class Conflicts(Refused):
-    """Rows cannot be given back, because somebody changed them since. The detail is a table of them."""
+    """Rows cannot be restored, because they changed since. The detail is a table of them."""
 
     sqlstate = "DF009"
 
 
 class NothingToRevert(Refused):
-    """The ledger has no run of this fix that is in force."""
+    """No run of this fix is in force."""
 
     sqlstate = "DF010"
 
 
 class ImagesChanged(Refused):
-    """The images in the audit table are not the ones that the run wrote."""
+    """The images in the audit table are not those that the run wrote."""
 
     sqlstate = "DF011"
 
 
 class NotRestorable(Refused):
-    """The table's shape or its triggers keep values from being given back to the bit."""
+    """The table's columns or its triggers prevent values from being restored exactly."""
 
     sqlstate = "DF012"
 
 
 class HoldsCopies(Refused):
-    """An audit table or a ledger holds what cannot be had again."""
+    """An audit table or a ledger holds data that cannot be recreated."""
 
     sqlstate = "DF013"
 
 
 class UnsafeTransaction(Refused):
-    """The transaction is not one in which a fix can be all or nothing."""
+    """A fix cannot be atomic in this transaction."""
 
     sqlstate = "DF014"
 
 
 class OthersWouldChange(Refused):
-    """Rows that refer to the fix's rows would be changed or deleted with them, without a copy."""
+    """Rows that refer to the fix's rows would change too, without a copy."""
 
     sqlstate = "DF015"
 
 
 class NotAsPlanned(Refused):
-    """The rows are no longer the ones that the plan showed."""
+    """The rows have changed since the plan."""
 
     sqlstate = "DF016"
 
 
 class LedgerVersion(Refused):
-    """The ledger is newer than this package, or older and only its owner may bring it forward."""
+    """The ledger is newer than this package, or older and only its owner may upgrade it."""
 
     sqlstate = "DF017"
 
 
 class SequenceBehind(Refused):
-    """The sequence of the ledger or of an audit table would hand out numbers that rows have already."""
+    """The sequence of the ledger or of an audit table would hand out numbers that rows already have."""
 
     sqlstate = "DF020"
 
 
 class LockNotAvailable(Refused):
-    """A lock was not to be had in time. The message names who holds it.
+    """A lock was not available in time. The message names the sessions that hold it.
 
     Attributes:
-        holders: one line for each session that stood in the way, as far as it could be seen.
+        holders: one line for each blocking session that could be seen.
     """
 
     sqlstate = "55P03"
@@ -183,7 +183,7 @@ class LockNotAvailable(Refused):
 
 
 class ConnectionLost(Refused):
-    """The connection ended in the middle. The server undoes what was not committed."""
+    """The connection was lost. The server rolls back the open transaction."""
 
     sqlstate = "08006"
 
@@ -194,6 +194,6 @@ BY_SQLSTATE: dict[str, type[Refused]] = {
 
 
 def sqlstate(error: Exception) -> str:
-    """The SQLSTATE of a driver's error that SQLAlchemy wrapped; empty where the server did not get to say one."""
+    """The SQLSTATE of a driver's error that SQLAlchemy wrapped; empty if the server sent none."""
     original = getattr(error, "orig", None)
     return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or ""

@@ -1,7 +1,7 @@
-"""The Alembic operations. Each is inert; what it does stands in another module, loaded when one runs.
+"""The Alembic operations. Each only holds facts; its implementation is in another module, loaded when it runs.
 
-Alembic loads its plugins with every command and in the midst of its own import: only what is complete by then can be
-imported here, and only what costs next to nothing.
+Alembic loads its plugins with every command, during its own import: this module may import only what is complete by
+then and fast to load.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ApplyDatafixOp(MigrateOperation):
 
     @classmethod
     def apply_datafix(cls, operations: Operations, fix: DataFix) -> None:
-        """Copy the rows of a fix into its audit table, change them, and prove the result.
+        """Copy the rows of a fix into its audit table, change them, and verify the result.
 
         Args:
             operations: Alembic's.
@@ -49,10 +49,10 @@ class RecordDatafixOp(MigrateOperation):
 
     @classmethod
     def record_datafix(cls, operations: Operations, fix: RecordedFix) -> AbstractContextManager[Body]:
-        """Record what the statements inside a ``with`` block change in the tables of a fix, and prove the result.
+        """Record what the statements inside a ``with`` block change in the tables of a fix, and verify the result.
 
-        The block's ``execute(sql)`` sends a statement as it is written, online and offline; ``op.execute`` and
-        ``op.get_bind()`` work as ever.
+        The block's ``execute(sql)`` sends a statement verbatim, online and offline; ``op.execute`` and
+        ``op.get_bind()`` work as usual.
 
         Args:
             operations: Alembic's.
@@ -70,7 +70,7 @@ class RevertDatafixOp(MigrateOperation):
         self.how = how
 
     @classmethod
-    def revert_datafix(  # noqa: PLR0913 - what an operation can be told
+    def revert_datafix(  # noqa: PLR0913 - the arguments of an operation
         cls,
         operations: Operations,
         fix: Fix | str | None = None,
@@ -81,38 +81,36 @@ class RevertDatafixOp(MigrateOperation):
         rows: Any = None,
         audit_schema: str = "",
     ) -> None:
-        """Give every value back that a run of a fix changed, or change nothing.
+        """Restore every value that a run of a fix changed, or change nothing.
 
-        In a downgrade, that is what the upgrade of the same revision did: it applied the fix, or reverted it. What the
-        fix was, the ledger tells: the file that declared it may be gone, or say something else by now.
+        In a downgrade, that run is the one of the same revision's upgrade, which applied the fix or reverted it. The
+        ledger holds the fix as it ran: the file that declared it may be missing or edited.
 
         Args:
             operations: Alembic's.
-            fix: the declaration that was applied, or its name; or nothing, where a run is given.
-            run: the number of the run in the ledger, which is one database's own. With a fix, a run of that fix.
+            fix: the declaration that was applied, or its name; omitted if a run is given.
+            run: the number of the run in the ledger, which differs between databases. With a fix, a run of that fix.
             on_conflict: what happens to rows that somebody changed since: ``refuse`` the whole revert, ``skip`` them,
-                or ``overwrite`` them. ``alembic -x on_conflict=FIX:skip`` overrules it.
-            revision: in an upgrade, the revision whose run is taken back; by default the one that applied the fix last.
-            rows: the keys of some of the rows, and no others; of a fix of several tables ``{table: keys}``.
-            audit_schema: where the ledger stands; by default, as the fix says, or the one ledger that knows it.
+                or ``overwrite`` them. ``alembic -x on_conflict=FIX:skip`` takes precedence.
+            revision: in an upgrade, the revision whose run is reverted; by default the one that applied the fix last.
+            rows: the keys of the rows to revert, if not all; for a fix of several tables ``{table: keys}``.
+            audit_schema: the schema of the ledger; by default that of the fix, or of the one ledger with a run of it.
         """
         if on_conflict not in ("refuse", "skip", "overwrite"):
-            raise CommandError(f"on_conflict={on_conflict!r}: choose refuse, skip or overwrite.")
+            raise CommandError(f"on_conflict={on_conflict!r}: must be refuse, skip or overwrite.")
         if run is not None and (isinstance(run, bool) or not isinstance(run, int)):
             raise CommandError(
-                f"run={run!r} is no number of a run; give it as the ledger has it, such as run=12."
+                f"run={run!r} is not the number of a run; use the ledger's run_id, such as run=12."
             )
         if (fix is None and run is None) or (run is not None and revision is not None):
-            raise CommandError(
-                "revert_datafix takes a fix, by declaration or name, or the run=NUMBER of one."
-            )
+            raise CommandError("revert_datafix needs a fix (its declaration or name), or run=NUMBER.")
         how = {"on_conflict": on_conflict, "undoes": revision or "", "rows": rows, "run": run}
         operations.invoke(cls(fix, how | {"audit_schema": audit_schema}))
 
 
 @Operations.register_operation("create_audit_table")
 class CreateAuditTableOp(MigrateOperation):
-    """Make an audit table."""
+    """Create an audit table."""
 
     def __init__(self, target: str, name: str, schema: str, audit_schema: str) -> None:
         self.target = target
@@ -124,21 +122,21 @@ class CreateAuditTableOp(MigrateOperation):
     def create_audit_table(
         cls, operations: Operations, target: str, *, name: str, schema: str = "public", audit_schema: str = ""
     ) -> None:
-        """Make the audit table of a target, and the ledger where its schema has none yet.
+        """Create the audit table of a target, and the ledger if its schema has none.
 
         Args:
             operations: Alembic's.
             target: the table whose rows will be copied.
             name: the audit table.
             schema: the target's schema.
-            audit_schema: where audit table and ledger stand; the target's schema, unless said otherwise.
+            audit_schema: the schema of audit table and ledger; by default the target's.
         """
         operations.invoke(cls(target, name, schema, audit_schema or schema))
 
 
 @Operations.register_operation("update_audit_table")
 class UpdateAuditTableOp(MigrateOperation):
-    """Bring an audit table to the shape of its target."""
+    """Add the columns of its target to an audit table."""
 
     def __init__(self, target: str, name: str, schema: str, audit_schema: str) -> None:
         self.target = target
@@ -150,33 +148,33 @@ class UpdateAuditTableOp(MigrateOperation):
     def update_audit_table(
         cls, operations: Operations, target: str, *, name: str, schema: str = "public", audit_schema: str = ""
     ) -> None:
-        """Add the columns to an audit table that its target has gained, and show them in the view beside it.
+        """Add new columns of the target to its audit table and to the view beside it.
 
-        Nothing is taken away, so a downgrade has nothing to do.
+        Nothing is removed, so a downgrade has nothing to do.
 
         Args:
             operations: Alembic's.
             target: the table whose rows are copied.
             name: the audit table.
             schema: the target's schema.
-            audit_schema: where the audit table stands; the target's schema, unless said otherwise.
+            audit_schema: the schema of the audit table; by default the target's.
         """
         operations.invoke(cls(target, name, schema, audit_schema or schema))
 
 
 @Operations.register_operation("update_ledger")
 class UpdateLedgerOp(MigrateOperation):
-    """Bring a ledger to the version of this package."""
+    """Upgrade a ledger to the version of this package."""
 
     def __init__(self, audit_schema: str) -> None:
         self.audit_schema = audit_schema
 
     @classmethod
     def update_ledger(cls, operations: Operations, *, audit_schema: str = "public") -> None:
-        """Bring a ledger to the version that this package writes; where it is of that version, nothing happens.
+        """Upgrade a ledger to the version that this package writes, if it has an older one.
 
-        The first run of a fix does the same. This is for where the role that runs fixes does not own the ledger. It
-        cannot be brought back, so a downgrade has nothing to do.
+        The first run of a fix does the same. Use this operation if the role that runs fixes does not own the ledger.
+        It cannot be undone, so a downgrade has nothing to do.
 
         Args:
             operations: Alembic's.
@@ -198,13 +196,13 @@ class DropAuditTableOp(MigrateOperation):
     def drop_audit_table(
         cls, operations: Operations, name: str, *, audit_schema: str = "public", discard: bool = False
     ) -> None:
-        """Drop an audit table, and with the last one of a schema its ledger.
+        """Drop an audit table; with the last one of a schema, the ledger too.
 
         Args:
             operations: Alembic's.
             name: the audit table.
             audit_schema: its schema.
-            discard: drop it although it holds copies. ``alembic -x discard=NAME`` says the same for one run.
+            discard: drop it even if it holds copies; ``alembic -x discard=NAME`` does so for one run.
         """
         operations.invoke(cls(name, audit_schema, discard))
 
@@ -264,7 +262,7 @@ def _drop(operations: Operations, operation: DropAuditTableOp) -> None:
     audit_tables.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)
 
 
-# Before 1.18 there are no plugins: then this import does what the plugin does elsewhere.
+# Before 1.18 there are no plugins: importing this module registers the operations.
 if find_spec("alembic.runtime.plugins") is None:
     from alembic.autogenerate import comparators
 

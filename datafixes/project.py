@@ -1,4 +1,4 @@
-"""An Alembic project as the commands see it: its settings, its revisions, its fixes, and its database."""
+"""An Alembic project for the commands: its settings, revisions, fixes and database."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Project:
     """An Alembic project.
 
     Attributes:
-        config: Alembic's configuration; without a file where there is none.
-        settings: what can be set, as a run of Alembic would have it.
+        config: Alembic's configuration, with or without a file.
+        settings: the settings, as a run of Alembic would have them.
     """
 
     def __init__(self, config: Config, settings: Settings) -> None:
@@ -45,22 +45,22 @@ class Project:
         """Read the configuration as Alembic does.
 
         Args:
-            file: the ini file or pyproject.toml; by default ``alembic.ini`` and ``pyproject.toml``, where they are.
+            file: the ini file or pyproject.toml; by default ``alembic.ini`` and ``pyproject.toml``, if they exist.
             section: the section of the ini file.
             flags: ``name=value``, as after ``alembic -x``.
 
         Raises:
-            DatafixError: the file is not there, or a setting means nothing.
+            DatafixError: the file does not exist, or a setting is invalid.
         """
         if file is not None and not Path(file).is_file():
-            raise DatafixError(f"There is no file {file}.", hint="Name Alembic's configuration with -c FILE.")
+            raise DatafixError(f"{file} does not exist.", hint="Name Alembic's configuration with -c FILE.")
         pairs = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
         config = _config(file, section, flags)
         return cls(config, settings_of(config, pairs))
 
     @property
     def directory(self) -> Path:
-        """Where the configuration stands, or else the current directory."""
+        """The directory of the configuration, or else the current directory."""
         file = self.config.config_file_name
         return Path(file).resolve().parent if file and Path(file).exists() else Path.cwd()
 
@@ -75,8 +75,8 @@ class Project:
             return ScriptDirectory.from_config(self.config)
         except CommandError as error:
             raise DatafixError(
-                f"There is no Alembic project here: {error}",
-                hint="Go where alembic.ini is, or name it with -c FILE.",
+                f"No Alembic project found: {error}",
+                hint="Change to the directory of alembic.ini, or name the file with -c FILE.",
             ) from None
 
     def heads(self) -> list[str]:
@@ -105,17 +105,17 @@ class Project:
         """A connection to the project's database, with no transaction begun.
 
         Raises:
-            DatafixError: no place names a database, or it does not answer.
+            DatafixError: no database is configured, or it does not answer.
         """
         with open_connection(locate(self.settings), self.settings) as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection in a transaction that can only read, with the texts of values the same for everybody.
+        """A connection in a read-only transaction, with settings that make the text of values the same everywhere.
 
         Raises:
-            DatafixError: no place names a database, or it does not answer, or a question takes too long.
+            DatafixError: no database is configured, or it does not answer, or a query takes too long.
         """
         with self.connection() as connection:
             statements = (
@@ -129,7 +129,7 @@ class Project:
                     connection.exec_driver_sql(statement)
                 yield connection
             except DBAPIError as error:
-                raise failure(error, "the question") from error
+                raise failure(error, "the query") from error
 
 
 def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:
@@ -138,7 +138,7 @@ def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:
     )
     toml = file if file and file.endswith(".toml") else "pyproject.toml"
     ini = file if file and file != toml else "alembic.ini"
-    # Whoever only asks the ledger needs no project: the database may be named by DATABASE_URL alone.
+    # Queries of the ledger need no project: DATABASE_URL alone may name the database.
     given = ini if Path(ini).is_file() else None
     if "toml_file" in inspect.signature(Config).parameters:  # Alembic 1.16 and newer
         return Config(

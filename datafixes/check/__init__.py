@@ -1,1 +1,1 @@
-"""What is risky in revision files, found by reading them: no database, and nothing is imported from them."""
+"""Finds risks in revision files by reading them, without a database and without importing them."""

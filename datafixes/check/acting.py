@@ -1,4 +1,4 @@
-"""What revisions do with fixes: apply, record and revert them; fixes without a way back, and names used twice."""
+"""Operations of revisions on fixes; fixes that are never reverted, and names used twice."""
 
 import ast
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Act:
     Attributes:
         call: the operation.
         verb: ``applies``, ``records`` or ``reverts``.
-        names: the fixes it may be about.
+        names: the fixes that it may concern.
         known: whether these are all.
     """
 
@@ -51,7 +51,7 @@ def acts_of(module: Module, fixes: list[DeclaredFix]) -> list[Act]:
 
 
 def ways_back(module: Module, acts: list[Act]) -> Iterator[Finding]:
-    """Findings about what an upgrade does with a fix and the downgrade does not undo."""
+    """Findings about operations on fixes that the downgrade does not undo."""
     up = [act for act in acts if module.function(act.call) and module.goes(act.call, "upgrade")]
     down = [act for act in acts if act.verb == "reverts" and module.goes(act.call, "downgrade")]
     undone = frozenset[str]().union(*(act.names for act in down))
@@ -71,10 +71,10 @@ def ways_back(module: Module, acts: list[Act]) -> Iterator[Finding]:
 
 
 def _why(module: Module, reverts: bool) -> tuple[str, ast.stmt | None]:
-    """Why there is no way back at all, and where to point; nothing where there may be one."""
+    """Why the downgrade undoes nothing, and the place of the finding; empty if it may undo something."""
     functions = [one for name, one in module.functions.items() if name.startswith("downgrade")]
     if not functions:
-        return "there is no downgrade()", None
+        return "the revision has no downgrade()", None
     function = functions[0]
     body = [one for one in function.body if not _says_nothing(one)]
     if not body:
@@ -94,8 +94,8 @@ def names_used_twice(
     """Findings about fixes of one name, at each but the first.
 
     Args:
-        declared: from base to head: a revision, its id, its fixes and what it does with them. A fix that a revision
-            only reverts is an earlier one, declared once more.
+        declared: from base to head: a revision, its id, its fixes and its operations on them. A fix that a revision
+            only reverts is an earlier one, declared again.
     """
     first: dict[str, tuple[Module, str]] = {}
     for module, revision, fixes, acts in declared:
@@ -109,5 +109,5 @@ def names_used_twice(
                     continue
                 other, of = first[name]
                 where = "this revision" if other is module else f"revision {of}" if of else other.source.shown
-                told = f"The name {name} belongs to another fix of {where}."
+                told = f"The name {name} is used by another fix of {where}."
                 yield module, module.finding("FIX304", argument(fix.call, None, "name") or fix.call, told)

@@ -1,4 +1,4 @@
-"""The order of revisions, as their files tell it."""
+"""The order of revisions, according to their files."""
 
 import ast
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ _LONGEST_ID = 32
 
 
 def revision_of(module: Module) -> str:
-    """The revision's id; an empty text where the file does not say it."""
+    """The revision's id; empty if the file does not show it."""
     return next(iter(_ids(module, "revision")), "")
 
 
@@ -40,7 +40,7 @@ def _ids(module: Module, name: str) -> list[str]:
 
 
 class Chain:
-    """The revisions of a project, and which stand on which.
+    """The revisions of a project, and their order.
 
     Attributes:
         by_revision: id -> revision.
@@ -55,11 +55,11 @@ class Chain:
         }
 
     def below(self, revision: str) -> frozenset[str]:
-        """The revisions that one stands on, directly or not, without itself."""
+        """The ancestors of a revision."""
         return self._reached(revision, self._below)
 
     def above(self, revision: str) -> frozenset[str]:
-        """The revisions that stand on one, directly or not, without itself."""
+        """The descendants of a revision."""
         return self._reached(revision, self._above)
 
     @cached_property
@@ -83,7 +83,7 @@ class Chain:
         return frozenset(found - {revision})
 
     def ordered(self, modules: Iterable[Module]) -> list[Module]:
-        """Revisions from base to head; where the files leave it open, in the order of their names."""
+        """Revisions from base to head; where their order is open, in the order of file names."""
         places = self._places()
         return sorted(modules, key=lambda one: (places.get(revision_of(one), len(places)), one.source.shown))
 

@@ -17,13 +17,13 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class _Own:
-    """What a revision makes itself: rows there were none before."""
+    """What a revision creates itself, and which therefore held no rows before."""
 
     tables: Set[Table]
     columns: Set[tuple[Table, str]]
 
     def lose_nothing(self, change: Change) -> bool:
-        """Whether a statement sets nothing but columns that are new."""
+        """Whether a statement sets only new columns."""
         if change.verb != "UPDATE" or not change.columns:
             return False
         return all((change.table, column) in self.columns for column in change.columns)
@@ -34,7 +34,7 @@ def unrecorded_changes(module: Module, shapings: Iterable[Shaping]) -> Iterator[
 
     Args:
         module: the revision.
-        shapings: what it does to the shape of tables.
+        shapings: its changes of tables' definitions.
     """
     added = {
         (one.shape.table, one.shape.column)
@@ -45,7 +45,7 @@ def unrecorded_changes(module: Module, shapings: Iterable[Shaping]) -> Iterator[
     calls = [call for call in module.calls if not module.recorded(call)]
     found = [finding for call in calls for finding in _of_call(module, call, own)]
     yield from found
-    # Objects that are given other values leave no trace but this one.
+    # Changed attributes of objects leave no other trace.
     written = [call for call in calls if writes_objects(module, call)]
     if written and not any(one.code in ("FIX201", "FIX202") for one in found):
         yield module.finding(
@@ -64,7 +64,7 @@ def _of_call(module: Module, call: ast.Call, own: _Own) -> Iterator[Finding]:
         elif (change := statement_change(module, statement)) is not None:
             yield from _told(module, call, "FIX202", own, [change])
         elif _from_file(module, statement):
-            yield module.finding("FIX205", call, "What this executes stands in another file.")
+            yield module.finding("FIX205", call, "The SQL that this executes is in another file.")
     elif doing := session_change(module, call):
         yield module.finding("FIX202", call, f"{doing} changes rows without a fix.")
 
@@ -90,7 +90,7 @@ def _listed(changes: list[Change]) -> str:
 
 
 def _from_file(module: Module, node: ast.expr) -> bool:
-    """Whether a statement is read from a file, by itself or within ``sa.text()``."""
+    """Whether a statement is read from a file, directly or within ``sa.text()``."""
     for value in values_of(module, node):
         if not isinstance(value, ast.Call):
             continue

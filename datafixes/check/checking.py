@@ -1,4 +1,4 @@
-"""Checks the revisions of a project: reads them, asks every rule, and heeds the silencers."""
+"""Checks the revisions of a project: reads them, applies every rule, and respects the silencers."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -23,12 +23,12 @@ from datafixes.errors import DatafixError
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         findings: in the order of files and lines.
-        revisions: how many files were checked.
-        silenced: how many findings a comment silenced.
+        revisions: the number of files checked.
+        silenced: the number of findings silenced by comments.
     """
 
     findings: tuple[Finding, ...]
@@ -36,17 +36,17 @@ class Checked:
     silenced: int
 
     def count(self, severity: str) -> int:
-        """How many findings are of a severity."""
+        """The number of findings of a severity."""
         return sum(one.severity == severity for one in self.findings)
 
 
 class UnknownRevision(DatafixError):
-    """No file has the revision that was named."""
+    """No file has the given revision."""
 
 
 @dataclass
 class _Reading:
-    """The files that were read, and what was found so far."""
+    """The files that were read, and the findings so far."""
 
     wanted: set[Path]
     facts: list[Facts] = field(default_factory=list)
@@ -58,9 +58,9 @@ def check(files: Sequence[Path], only: Iterable[Path] | None = None, since: str 
     """Check revision files.
 
     Args:
-        files: all files of the project: names and the order of revisions can only be judged together.
-        only: those whose findings are wanted; by default all.
-        since: a revision, or the beginning of its id; it and those below it are not checked.
+        files: all files of the project, because names and the order of revisions concern them all.
+        only: the files to report on; by default all.
+        since: a revision, or the beginning of its id; it and its ancestors are not checked.
 
     Raises:
         UnknownRevision: no file has the revision ``since``.
@@ -159,11 +159,11 @@ def _result(reading: _Reading, wanted: list[Facts]) -> Checked:
 
 
 def revision_files(locations: Iterable[Path], recursive: bool = False) -> list[Path]:
-    """The files that Alembic takes for revisions.
+    """The files that Alembic treats as revisions.
 
     Args:
         locations: the directories of the project's versions.
-        recursive: whether those below them count too.
+        recursive: whether subdirectories count.
     """
     found = []
     for location in locations:

@@ -24,7 +24,7 @@ class _Link:
 
 
 def statement_change(module: Module, node: ast.expr) -> Change | None:
-    """What a SQLAlchemy statement changes; None where it is none that does."""
+    """The change of a SQLAlchemy statement, or None."""
     for value in values_of(module, node):
         chain = _chain(module, value)
         for link in chain:
@@ -40,12 +40,12 @@ def statement_change(module: Module, node: ast.expr) -> Change | None:
 
 
 def bulk_insert_change(module: Module, call: ast.Call) -> Change:
-    """What ``op.bulk_insert(table, rows)`` changes."""
+    """The change of ``op.bulk_insert(table, rows)``."""
     return Change("INSERT INTO", _table(module, argument(call, 0, "table")))
 
 
 def session_change(module: Module, call: ast.Call) -> str:
-    """What a call of a session or of its query does to rows, in a word; empty where it does nothing."""
+    """How a call of a session or of its query changes rows, in a word; empty if it does not."""
     if not isinstance(call.func, ast.Attribute):
         return ""
     name, holder = call.func.attr, call.func.value
@@ -59,7 +59,7 @@ def session_change(module: Module, call: ast.Call) -> str:
 
 
 def writes_objects(module: Module, call: ast.Call) -> bool:
-    """Whether a call writes what was changed in the objects of a session."""
+    """Whether a call writes the changed objects of a session."""
     return (
         isinstance(call.func, ast.Attribute)
         and call.func.attr in ("commit", "flush")
@@ -89,7 +89,7 @@ def _of_sqlalchemy(module: Module, call: ast.Call) -> bool:
 
 
 def _columns(module: Module, chain: list[_Link]) -> frozenset[str]:
-    """What ``values(...)`` sets; an empty name stands for what cannot be told."""
+    """The columns that ``values(...)`` sets; an empty name for an unknown column."""
     found: set[str] = set()
     for link in chain:
         if link.name != "values":
@@ -112,7 +112,7 @@ def _column(module: Module, key: ast.expr | None) -> str:
 
 
 def _table(module: Module, node: ast.expr | None) -> tuple[str, str]:
-    """The table of ``sa.table("orders", ...)``, or the name of what stands there: a model, as a rule."""
+    """The table of ``sa.table("orders", ...)``, or else the name of the expression, usually a model."""
     if node is None:
         return "", ""
     for value in values_of(module, node):

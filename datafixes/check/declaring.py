@@ -1,4 +1,4 @@
-"""The fixes that a revision declares, and what their declarations lack."""
+"""The fixes that a revision declares, and findings about incomplete declarations."""
 
 import ast
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ _CLASSES = ("DataFix", "RecordedFix", "Rows", "Table", "Update", "Delete", "Inse
 
 @dataclass(frozen=True, eq=False)
 class DeclaredFix:
-    """A fix, as far as its declaration can be read.
+    """A fix, as far as its declaration can be analysed.
 
     Attributes:
         call: the declaration.
-        names: its name; none where the file does not say it.
+        names: its name; empty if the file does not show it.
         tables: the tables whose rows it copies.
     """
 
@@ -36,7 +36,7 @@ class DeclaredFix:
 
 
 def class_of(module: Module, call: ast.Call) -> str:
-    """Which of this library's classes a call makes; empty for any other call."""
+    """The class of this library that a call creates; empty for any other call."""
     first, _, rest = module.dotted(call.func).partition(".")
     last = rest.rpartition(".")[2]
     return last if first == "datafixes" and last in _CLASSES else ""
@@ -57,11 +57,11 @@ def incomplete_fixes(module: Module, fixes: list[DeclaredFix]) -> Iterator[Findi
     """Findings about fixes without a reason or an expectation."""
     for fix in fixes:
         if any(keyword.arg is None for keyword in fix.call.keywords):
-            continue  # **what=else: nobody can tell
+            continue  # **arguments: unknown
         reason = argument(fix.call, None, "reason")
         texts = texts_of(module, reason)
         if reason is None or (texts and all(text.whole and not text.value.strip() for text in texts)):
-            yield module.finding("FIX301", reason or fix.call, f"{fix.told} does not say why it is there.")
+            yield module.finding("FIX301", reason or fix.call, f"{fix.told} has no reason.")
         if class_of(module, fix.call) == "DataFix":
             yield from _expectation_of_rows(module, fix)
         else:
@@ -96,7 +96,7 @@ def _expectation_of_tables(module: Module, fix: DeclaredFix) -> Iterator[Finding
 
 
 def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
-    """Findings about inserts that say themselves which numbers their rows have as key."""
+    """Findings about inserts that choose the numbers of their keys."""
     for fix in fixes:
         change, rows = argument(fix.call, None, "change"), argument(fix.call, None, "rows")
         if change is None or rows is None:
@@ -107,7 +107,7 @@ def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Findin
                 name for name, value in _cells(module, insert) if name in keys and _is_number(module, value)
             ]
             if found:
-                told = f"{fix.told} brings its own {found[0]}: a sequence that numbers it would not know."
+                told = f"{fix.told} inserts its own {found[0]}: a sequence for that column would not know."
                 yield module.finding("FIX409", insert, told)
 
 
@@ -121,7 +121,7 @@ def _keys(module: Module, rows: ast.Call) -> list[str]:
 
 
 def _cells(module: Module, insert: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-    """Column and value of each row that can be read."""
+    """Column and value of each row that can be analysed."""
     rows = argument(insert, 1, "rows")
     for given in [] if rows is None else values_of(module, rows):
         if isinstance(given, ast.ListComp | ast.GeneratorExp):
@@ -135,7 +135,7 @@ def _cells(module: Module, insert: ast.Call) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _is_number(module: Module, value: ast.expr) -> bool:
-    """Whether a value is a whole number, or reckoned from one."""
+    """Whether a value is an integer, or computed from one."""
     match value:
         case ast.Constant(value=int() as number):
             return not isinstance(number, bool)
@@ -151,7 +151,7 @@ def _is_number(module: Module, value: ast.expr) -> bool:
 
 
 def _is_nothing(module: Module, node: ast.expr) -> bool:
-    """Whether an expectation is one of no row: 0, None, or a collection without elements."""
+    """Whether an expectation names no rows: 0, None, or an empty collection."""
     values = values_of(module, node)
     return bool(values) and all(
         (isinstance(one, ast.Constant) and one.value in (0, None, ""))
@@ -170,7 +170,7 @@ def _made(module: Module, node: ast.expr, *classes: str) -> list[ast.Call]:
 
 
 def _tables_made(module: Module, node: ast.expr) -> list[ast.Call] | None:
-    """The ``Table(...)`` of a list; None where it is no list, or holds something else."""
+    """The ``Table(...)`` of a list; None if it is not a list, or contains something else."""
     found: list[ast.Call] = []
     for value in values_of(module, node):
         if not isinstance(value, ast.List | ast.Tuple):
@@ -184,7 +184,7 @@ def _tables_made(module: Module, node: ast.expr) -> list[ast.Call] | None:
 
 
 def _tables(module: Module, fix: ast.Call) -> Iterator[Table]:
-    """The tables whose rows a fix copies; each only where the file says its name."""
+    """The tables whose rows a fix copies, as far as the file shows their names."""
     change, tables = argument(fix, None, "change"), argument(fix, None, "tables")
     made = [] if change is None else _made(module, change, "Update", "Delete", "Insert")
     made += (tables is not None and _tables_made(module, tables)) or []

@@ -1,4 +1,4 @@
-"""Revisions that drop audit tables or the ledger as any other table: autogenerate wrote them, most of the time."""
+"""Revisions that drop audit tables or the ledger like any other table, usually written by autogenerate."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,11 +11,11 @@ from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 
 def dropped_copies(everything: Iterable[Facts], wanted: Iterable[Facts]) -> Iterator[tuple[Facts, Finding]]:
-    """Findings about upgrades that drop what holds the copies of rows, or the ledger.
+    """Findings about upgrades that drop an audit table or the ledger.
 
     Args:
-        everything: all revisions; they say which audit tables there are.
-        wanted: those that are checked.
+        everything: all revisions, which create the audit tables.
+        wanted: the revisions to check.
     """
     audits = {table for one in everything for table in _made_by(one)}
     ledgers = {(schema, name) for schema, _ in audits for name in (LEDGER, LEDGER_TABLES)}
@@ -30,7 +30,7 @@ def dropped_copies(everything: Iterable[Facts], wanted: Iterable[Facts]) -> Iter
 
 
 def _made_by(facts: Facts) -> Iterator[Table]:
-    """The audit tables that a revision makes."""
+    """The audit tables that a revision creates."""
     for call in facts.module.calls_by_name.get("create_audit_table", []):
         schemas = [
             one

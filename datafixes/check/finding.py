@@ -1,10 +1,10 @@
-"""What a check can find: the table of all codes, and one finding."""
+"""The table of all codes, and a finding."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 Severity = Literal["error", "note"]
-"""An error makes the exit code 3; a note only tells."""
+"""An error makes the exit code 3; a note does not."""
 
 
 @dataclass(frozen=True)
@@ -12,9 +12,9 @@ class Rule:
     """A row of the catalogue.
 
     Attributes:
-        code: what a silencer names; it never gets another meaning.
-        severity: whether it stands in the way.
-        meaning: what is found, in one line.
+        code: the code that a silencer names; its meaning never changes.
+        severity: whether it makes the check fail.
+        meaning: the finding, in one line.
         remedy: what to do about it.
     """
 
@@ -26,82 +26,82 @@ class Rule:
 
 _RULES = (
     Rule("FIX101", "error", "a file that cannot be read",
-         "Mend the file: Alembic cannot load it either, or what it does cannot be checked."),
+         "Correct the file: Alembic cannot load it either, or it cannot be checked."),
     Rule("FIX102", "error", "a revision file without a revision id",
-         'Give it one: revision = "...", and down_revision.'),
+         'Add revision = "..." and down_revision.'),
     Rule("FIX103", "error", "a revision id of more than 32 characters",
-         "Shorten it: Alembic's version table keeps 32 characters."),
+         "Shorten it: Alembic's version table holds 32 characters."),
     Rule("FIX201", "error", "SQL that changes rows without a fix",
          "Declare it as a DataFix, or run it inside with op.record_datafix(fix) as body."),
     Rule("FIX202", "error", "a bulk insert, SQLAlchemy statement or session that changes rows without a fix",
          "Declare it as a DataFix, or run it inside with op.record_datafix(fix)."),
-    Rule("FIX203", "note", "an UPDATE of nothing but columns that the same revision adds",
-         "Nothing that was there before is lost; nothing is copied either."),
+    Rule("FIX203", "note", "an UPDATE of only those columns that the same revision adds",
+         "No earlier value is lost, and nothing is copied."),
     Rule("FIX204", "error", "TRUNCATE in a recorded body",
          "Write DELETE FROM: a TRUNCATE is refused, because it leaves no rows to copy."),
-    Rule("FIX205", "note", "SQL that stands in another file",
+    Rule("FIX205", "note", "SQL in another file",
          "It is not checked. Write it into the revision, or run it inside with op.record_datafix(fix)."),
     Rule("FIX301", "error", "a fix without a reason",
-         'Say why, for whoever reads the ledger: reason="...".'),
+         'Add reason="...", for the readers of the ledger.'),
     Rule("FIX302", "error", "a fix without an expectation",
-         "Say which rows, or how many: Rows(expect=...), or Table(inserted=, updated=, deleted=)."),
-    Rule("FIX303", "error", "a fix without a way back",
+         "State which rows, or how many: Rows(expect=...), or Table(inserted=, updated=, deleted=)."),
+    Rule("FIX303", "error", "a fix that downgrade() does not revert",
          "Write op.revert_datafix(fix) into downgrade()."),
-    Rule("FIX304", "error", "a name that two fixes have",
-         "Rename the later one: the ledger knows a fix by its name."),
-    Rule("FIX305", "note", "a declaration that may be another one when its file is loaded again",
+    Rule("FIX304", "error", "a name of two fixes",
+         "Rename the later one: the ledger identifies a fix by its name."),
+    Rule("FIX305", "note", "a declaration that may differ when its file is loaded again",
          "Write the value or the rows into the file; for the time of the run, sql('now()')."),
     Rule("FIX401", "error", "an SQL text that the declaration refuses, such as a time without a zone",
-         "Give a time its zone ('...+00'), or write timestamp '...' where the column has none."),
+         "Add the zone to a time ('...+00'), or write timestamp '...' if the column has none."),
     Rule("FIX402", "note", "a time without a zone, which is right only for a column without one",
-         "Where the column has a zone, give the time one: '...+00', or tzinfo=dt.UTC."),
+         "If the column has a zone, add one to the time: '...+00', or tzinfo=dt.UTC."),
     Rule("FIX403", "error", "a comparison with NULL, which is never true",
          "Write IS NULL or IS NOT NULL."),
-    Rule("FIX404", "note", "NOT IN with a subquery, which is never true once that returns a NULL",
+    Rule("FIX404", "note", "NOT IN with a subquery, which is never true if that returns a NULL",
          "Write NOT EXISTS (SELECT ...), or WHERE ... IS NOT NULL in the subquery."),
-    Rule("FIX405", "note", "a value that is another one in each run",
-         "Write the value itself where it must be the same everywhere."),
-    Rule("FIX406", "note", "the time of the run, which is another one in each database",
-         "Fine for a closed_at; where the time itself matters, write it."),
+    Rule("FIX405", "note", "a value that differs in each run",
+         "Write the value itself if it must be the same everywhere."),
+    Rule("FIX406", "note", "the time of the run, which differs between databases",
+         "Fine for a closed_at; if the time itself matters, write it."),
     Rule("FIX407", "note", "rows chosen without an order",
          "Add an ORDER BY that is unique; otherwise each run may choose other rows."),
     Rule("FIX408", "note", "SQL that this check cannot read",
-         "PostgreSQL may well know it: see it run with datafixes plan."),
-    Rule("FIX409", "note", "an insert that brings its own numbers for the key",
-         "A sequence that numbers the column would not know of them: datafixes plan says so, and how to mend it."),
+         "PostgreSQL may accept it: try it with datafixes plan."),
+    Rule("FIX409", "note", "an insert that chooses the numbers of its key",
+         "A sequence for the column would not know them: datafixes plan shows that, and the setval to run."),
     Rule("FIX501", "error", "a later revision that drops a table of a fix that can still be reverted",
-         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX501] reason"),
+         "Revert the fix first, or accept that it cannot be reverted: # datafixes: ignore[FIX501] reason"),
     Rule("FIX502", "error", "a later revision that drops a column of such a table",
-         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX502] reason"),
-    Rule("FIX503", "error", "a later revision that gives a column of such a table another type",
-         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX503] reason"),
+         "Revert the fix first, or accept that it cannot be reverted: # datafixes: ignore[FIX502] reason"),
+    Rule("FIX503", "error", "a later revision that changes the type of a column of such a table",
+         "Revert the fix first, or accept that it cannot be reverted: # datafixes: ignore[FIX503] reason"),
     Rule("FIX504", "error", "a later revision that renames such a table or a column of it",
-         "Revert the fix first, or accept that nobody can any more: # datafixes: ignore[FIX504] reason"),
+         "Revert the fix first, or accept that it cannot be reverted: # datafixes: ignore[FIX504] reason"),
     Rule("FIX505", "note", "a later revision that adds a column to such a table, and not to its audit table",
-         "Add op.update_audit_table(table, name=audit), or the fix cannot be reverted until somebody does."),
-    Rule("FIX506", "error", "an upgrade that drops an audit table or the ledger as any other table",
+         "Add op.update_audit_table(table, name=audit); the fix cannot be reverted before that."),
+    Rule("FIX506", "error", "an upgrade that drops an audit table or the ledger like any other table",
          "If autogenerate wrote it, remove it (see datafixes doctor); op.drop_audit_table() drops one on purpose."),
     Rule("FIX901", "error", "a silencer without a reason, or with a code that does not exist",
-         "Write # datafixes: ignore[CODE] and why."),
+         "Write # datafixes: ignore[CODE] and the reason."),
     Rule("FIX902", "note", "a silencer that silences nothing",
          "Remove it."),
 )  # fmt: skip
 
 CATALOGUE: dict[str, Rule] = {rule.code: rule for rule in _RULES}
-"""Every code, in the order in which they are shown."""
+"""Every code, in display order."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """A finding.
 
     Attributes:
         code: a code of the catalogue.
-        file: the file, as it is shown.
+        file: the file's displayed name.
         line: the line, from 1.
         column: the character of the line, from 1.
-        message: what was found, in one sentence.
-        span: the first and last line of the statement: a silencer may stand there too.
+        message: the finding, in one sentence.
+        span: the first and last line of the statement: a silencer may be there too.
     """
 
     code: str
@@ -113,7 +113,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """Whether it stands in the way."""
+        """Whether it makes the check fail."""
         return CATALOGUE[self.code].severity
 
     @property

@@ -1,4 +1,4 @@
-"""The SQL and the values of fixes: what is risky in them."""
+"""Risks in the SQL and the values of fixes."""
 
 import ast
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from datafixes.check.texts import Text, texts_of
 from datafixes.declaration.expressions import check_text, lacks_zone
 from datafixes.errors import DeclarationError
 
-# By class: the arguments that are one condition, with their places, and the one that holds values.
+# By class: the arguments that are one condition, with their positions, and the one that holds values.
 _CONDITIONS: dict[str, tuple[tuple[str, int | None], ...]] = {
     "Update": (("where", 2),),
     "Delete": (("where", 1),),
@@ -70,7 +70,7 @@ def _refusal(text: str) -> str:
 
 
 def _known(text: Text, hazards: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Without the complaint that a text cannot be read, where the file does not say all of it."""
+    """Without the finding that a text cannot be read, if the file does not show all of it."""
     return [(code, told) for code, told in hazards if text.whole or code != "FIX408"]
 
 
@@ -99,7 +99,7 @@ def _of_value(module: Module, node: ast.expr) -> Iterator[Finding]:
             continue
         name = module.dotted(value.func)
         if _is_moving(name):
-            told = f"{ast.unparse(value.func)}() is another value each time that the file is loaded."
+            told = f"{ast.unparse(value.func)}() differs each time the file is loaded."
             yield module.finding("FIX405", node, told)
         elif _lacks_zone(name, value):
             yield module.finding("FIX402", node, f"The time {ast.unparse(value)[:60]} has no zone.")
@@ -110,7 +110,7 @@ def _is_moving(name: str) -> bool:
 
 
 def moving_values(module: Module) -> set[ast.expr]:
-    """What the calls that are FIX405 call."""
+    """The functions whose calls are FIX405."""
     return {
         value.func
         for call in module.calls

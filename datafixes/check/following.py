@@ -1,4 +1,4 @@
-"""What an expression may be, as far as the file itself says it: names are followed to what they were given."""
+"""The possible values of an expression, as far as the file shows them: names are followed to their assignments."""
 
 import ast
 import itertools
@@ -21,7 +21,7 @@ def strings_of(module: Module, node: ast.expr | None) -> list[str]:
 
 
 class Follower:
-    """Follows expressions, for so many steps and no more: a file may lead in circles, or to very many places.
+    """Follows expressions for a limited number of steps: a file may lead in circles, or to very many places.
 
     Attributes:
         module: the file.
@@ -32,7 +32,7 @@ class Follower:
         self._steps = _STEPS
 
     def may_go_on(self, depth: int) -> bool:
-        """Take a step, if there is one left."""
+        """Take a step, if one is left."""
         self._steps -= 1
         return self._steps >= 0 and depth <= _DEEPEST
 
@@ -60,7 +60,7 @@ class Follower:
                 yield node
 
     def elements(self, node: ast.expr, depth: int) -> Iterator[ast.expr]:
-        """What a loop over an expression may see."""
+        """The possible elements of a loop over an expression."""
         for value in self.values(node, depth):
             match value:
                 case ast.List() | ast.Tuple() | ast.Set():
@@ -73,7 +73,7 @@ class Follower:
                     yield from self.elements(inner, depth + 1)
 
     def bindings(self, node: ast.Name) -> list[Binding]:
-        """What a name may have been given where it stands."""
+        """The values that a name may have at a place."""
         for scope in self.module.around(node):
             if isinstance(scope, Function):
                 if found := self.module.bindings.get(scope, {}).get(node.id):
@@ -83,7 +83,7 @@ class Follower:
         return self.module.bindings.get(self.module.source.tree, {}).get(node.id, [])
 
     def _in_force(self, bindings: list[Binding], node: ast.Name) -> list[Binding]:
-        """Those that a name can still have where it stands: from the last that it must have come by."""
+        """The assignments that may still hold at a place: from the last one that must have run."""
         around = set(self.module.around(node))
         before = [one for one in bindings if _came_before(one.by, node, around)]
         before.sort(key=lambda one: getattr(one.by, "lineno", 0))
@@ -95,7 +95,7 @@ class Follower:
         return before or bindings
 
     def _arguments(self, function: Function, name: str) -> list[Binding]:
-        """What the calls in this file give for a parameter of a function."""
+        """The arguments of this file's calls for a parameter of a function."""
         names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
         if name not in names and name not in [one.arg for one in function.args.kwonlyargs]:
             return []
@@ -125,7 +125,7 @@ class Follower:
                     yield value if which == "values" else ast.Tuple([key or value, value], ast.Load())
 
     def _parts(self, node: ast.Subscript, depth: int) -> Iterator[ast.expr]:
-        """What stands at a place of a list or a mapping; where the place is not known, all of it."""
+        """The element at a place of a list or a mapping; if the place is unknown, all elements."""
         place = node.slice.value if isinstance(node.slice, ast.Constant) else None
         for holder in self.values(node.value, depth):
             chosen: list[ast.expr] = []
@@ -141,7 +141,7 @@ class Follower:
 
 
 def _came_before(by: ast.AST | None, node: ast.Name, around: set[ast.AST]) -> bool:
-    """Whether a name was given its value above the place where it stands."""
+    """Whether a name was assigned above a place."""
     if not isinstance(by, ast.stmt):
         return True
     return by.lineno < node.lineno and (by not in around or isinstance(by, ast.For | ast.AsyncFor))

@@ -23,7 +23,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def to_terminal(checked: Checked) -> str:
-    """One line for each finding, its remedy below it, and a line that counts."""
+    """One line for each finding, its remedy below it, and a line with the counts."""
     return "".join(f"{line}\n" for line in [*_terminal(checked), summary(checked)])
 
 
@@ -66,7 +66,7 @@ def to_json_text(checked: Checked) -> str:
 
 
 def as_json(checked: Checked) -> dict[str, Any]:
-    """What JSON carries."""
+    """The JSON value."""
     return {
         "version": 1,
         "kind": "check",
@@ -105,4 +105,4 @@ FORMATS: dict[str, Callable[[Checked], str]] = {
     "github": to_github,
     "markdown": to_markdown,
 }
-"""By name of a format, what writes it."""
+"""The writer of each format."""

@@ -1,4 +1,4 @@
-"""Later revisions that change the shape of tables, so that a fix cannot be reverted any more."""
+"""Later revisions that change tables so that a fix can no longer be reverted."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from datafixes.check.sql_shape import Shape
 
 
 class Facts:
-    """What a revision declares and does, read once.
+    """The contents of a revision, read once.
 
     Attributes:
         module: the file.
@@ -32,17 +32,17 @@ class Facts:
 
     @cached_property
     def acts(self) -> list[Act]:
-        """What it does with fixes."""
+        """Its operations on fixes."""
         return acts_of(self.module, self.fixes)
 
     @cached_property
     def shapings(self) -> list[Shaping]:
-        """What it does to the shape of tables."""
+        """Its changes of tables' definitions."""
         return shapings_of(self.module)
 
     @cached_property
     def upward(self) -> list[Shaping]:
-        """What its upgrade does to the shape of tables."""
+        """Its upgrade's changes of tables' definitions."""
         return [one for one in self.shapings if self.module.goes(one.call, "upgrade")]
 
     @cached_property
@@ -52,7 +52,7 @@ class Facts:
         return [fix for fix in self.fixes if any(set(fix.names) & act.names or not act.known for act in acts)]
 
     def reverts(self, fix: DeclaredFix) -> bool:
-        """Whether its upgrade takes a fix back."""
+        """Whether its upgrade reverts a fix."""
         return any(
             act.verb == "reverts" and set(fix.names) & act.names and self.module.goes(act.call, "upgrade")
             for act in self.acts
@@ -60,14 +60,14 @@ class Facts:
 
     @cached_property
     def updated_audits(self) -> set[Table]:
-        """The tables whose audit tables it brings to their shape."""
+        """The tables whose audit tables it updates."""
         calls = self.module.calls_by_name.get("update_audit_table", [])
         return {table_named(self.module, call, 0, "target") for call in calls}
 
 
 @dataclass(frozen=True)
 class _Applied:
-    """A fix, the revision that applies it, and those above that."""
+    """A fix, the revision that applies it, and the descendants of that."""
 
     fix: DeclaredFix
     revision: str
@@ -84,12 +84,12 @@ _CODES = {"retypes": "FIX503", "renames": "FIX504", "adds": "FIX505"}
 def later_findings(
     everything: Iterable[Facts], chain: Chain, wanted: Iterable[Facts]
 ) -> Iterator[tuple[Facts, Finding]]:
-    """Findings about what revisions do to tables of fixes that stand below them.
+    """Findings about changes to tables of fixes in earlier revisions.
 
     Args:
         everything: all revisions.
         chain: their order.
-        wanted: those that are checked.
+        wanted: the revisions to check.
     """
     known = {one.revision: one for one in everything if one.revision}
     applied = [
@@ -115,7 +115,7 @@ def later_findings(
 
 
 def _in_the_way(shape: Shape, applied: _Applied, since: list[Facts]) -> bool:
-    """Whether a fix is in force after the revisions since then, and has copies of what the last of them changes."""
+    """Whether a fix is still in force after the revisions since, and has copies of what the last of them changes."""
     if any(one.reverts(applied.fix) for one in since):
         return False
     came_since = any(
@@ -143,7 +143,7 @@ def _finding(module: Module, shaping: Shaping, covered: list[_Applied]) -> Findi
     which = "The fix" if len(covered) == 1 else "The fixes"
     doing = {
         "drops": f"{shape.told} is dropped",
-        "retypes": f"{shape.told} gets another type",
+        "retypes": f"the type of {shape.told} is changed",
         "renames": f"{shape.told} is renamed",
         "adds": f"{shape.told} is added here, and not to the audit table",
     }[shape.deed]

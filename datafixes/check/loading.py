@@ -1,4 +1,4 @@
-"""What a declaration reads while its file is loaded, and may find otherwise the next time."""
+"""Values that a declaration reads while its file is loaded, and that may differ the next time."""
 
 import ast
 from collections import defaultdict
@@ -10,13 +10,13 @@ from datafixes.check.fix_sql import moving_values
 from datafixes.check.following import Follower
 from datafixes.check.module import Module, attribute
 
-_CLOCK, _CHANCE = "reads the clock", "is made anew each time"
+_CLOCK, _CHANCE = "reads the clock", "is new each time"
 _MACHINE, _FILE = (
-    "is another one in another process, or on another machine",
-    "reads what is outside of this file",
+    "differs between processes or machines",
+    "reads data outside of this file",
 )
 
-# A name ends with a dot where it stands for all that begins so.
+# A name that ends with a dot matches every name that begins with it.
 _MOVING = {
     _CLOCK: (
         "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
@@ -46,7 +46,7 @@ _MOVING = {
     ),
 }  # fmt: skip
 _BUILT_IN = ("open", "input", "hash", "id")
-# What only names a kind of thing, or is the same each time.
+# Names that only classify, or are the same each time.
 _STILL = (
     "random.Random",
     "random.seed",
@@ -60,7 +60,7 @@ _ORDERING = ("enumerate", "iter", "list", "map", "tuple", "zip")
 
 
 def moving_declarations(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
-    """Findings about what a declaration of this file reads that may be another one at the next load."""
+    """Findings about values in declarations of this file that may differ at the next load."""
     told = moving_values(module)
     for node in _Reach(module).nodes([fix.call for fix in fixes]):
         if node not in told and isinstance(node, ast.expr) and (why := _moving(module, node)):
@@ -69,7 +69,7 @@ def moving_declarations(module: Module, fixes: list[DeclaredFix]) -> Iterator[Fi
             called = (
                 "()" if isinstance(module.parents.get(node), ast.Call) and _is_called(module, node) else ""
             )
-            message = f"{shown}{called} {why}: the declaration may be another one when it is loaded again."
+            message = f"{shown}{called} {why}: the declaration may differ when it is loaded again."
             yield module.finding("FIX305", node, message)
 
 
@@ -79,7 +79,7 @@ def _is_called(module: Module, node: ast.expr) -> bool:
 
 
 def _moving(module: Module, node: ast.expr) -> str:
-    """Why an expression may be another one; empty where it may not."""
+    """Why an expression may differ; empty if it cannot."""
     if isinstance(node, ast.Call):
         if attribute(node) in _READING_METHODS and not module.dotted(node.func).startswith(
             ("importlib.", "pkgutil.")
@@ -116,7 +116,7 @@ def _without_seed(module: Module, node: ast.expr) -> bool:
 
 
 def _orders_a_set(call: ast.Call) -> bool:
-    """Whether a set is made into a sequence: the order of texts in it is another one in each process."""
+    """Whether a set becomes a sequence: the order of its strings differs between processes."""
     joins = isinstance(call.func, ast.Attribute) and call.func.attr == "join"
     if not joins and not (isinstance(call.func, ast.Name) and call.func.id in _ORDERING):
         return False
@@ -126,7 +126,7 @@ def _orders_a_set(call: ast.Call) -> bool:
 
 
 class _Reach:
-    """All that a declaration is made of: expressions, what their names were given, the functions that they call."""
+    """All parts of a declaration: expressions, the values of their names, the functions that they call."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -150,7 +150,7 @@ class _Reach:
                     waiting += self._behind(node)
 
     def _behind(self, name: ast.Name) -> Iterator[ast.AST]:
-        """What a name was given, what was added to it, what decided that; or the function or class that it names."""
+        """The values of a name, what was added to it, and what decided that; or the function or class that it names."""
         for binding in self._follower.bindings(name):
             yield binding.value
             if binding.by is not None:

@@ -1,4 +1,4 @@
-"""A revision file that can be asked: what its names mean, which way its functions lead, what is recorded."""
+"""A revision file for analysis: the meaning of its names, its functions, its recorded blocks."""
 
 import ast
 from collections import defaultdict
@@ -14,13 +14,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Binding:
-    """What a name was given: a value, or each element of it, or one place of each element.
+    """The assignment of a name: a value, or each element of it, or one place of each element.
 
     Attributes:
         value: the value.
         element: whether it is each element of the value.
-        place: the place of it that the name stands for.
-        by: what gave it; None where a call did.
+        place: the place in it that the name stands for.
+        by: the statement; None for a call.
     """
 
     value: ast.expr
@@ -41,12 +41,12 @@ class Module:
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
-        """The node that each node is a part of."""
+        """The parent of each node."""
         return {child: node for node in ast.walk(self.source.tree) for child in ast.iter_child_nodes(node)}
 
     @cached_property
     def functions(self) -> dict[str, Function]:
-        """The functions at the top of the file."""
+        """The module-level functions."""
         return {node.name: node for node in self.source.tree.body if isinstance(node, Function)}
 
     @cached_property
@@ -57,7 +57,7 @@ class Module:
 
     @cached_property
     def calls_by_name(self) -> dict[str, list[ast.Call]]:
-        """The calls, by the last name of what they call."""
+        """The calls, by the last name of the called function."""
         found: dict[str, list[ast.Call]] = defaultdict(list)
         for call in self.calls:
             found[attribute(call)].append(call)
@@ -79,7 +79,7 @@ class Module:
 
     @cached_property
     def bindings(self) -> Mapping[ast.AST, Mapping[str, list[Binding]]]:
-        """By module or function: what each name in it was given."""
+        """The assignments of each name, by module or function."""
         found: dict[ast.AST, dict[str, list[Binding]]] = defaultdict(lambda: defaultdict(list))
         for node in ast.walk(self.source.tree):
             for target, value, element in _given(node):
@@ -93,22 +93,22 @@ class Module:
         return found
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
-        """The nodes around a node, from the inside out."""
+        """The ancestors of a node, innermost first."""
         while (parent := self.parents.get(node)) is not None:
             yield parent
             node = parent
 
     def scope(self, node: ast.AST) -> ast.AST:
-        """The function that a node stands in, or the module."""
+        """The function around a node, or the module."""
         return next((one for one in self.around(node) if isinstance(one, Function)), self.source.tree)
 
     def function(self, node: ast.AST) -> str | None:
-        """The name of the function at the top of the file that a node stands in."""
+        """The name of the module-level function around a node."""
         outermost = [one.name for one in self.around(node) if isinstance(one, Function)]
         return outermost[-1] if outermost else None
 
     def dotted(self, node: ast.expr) -> str:
-        """The dotted name of what a name or attribute means, such as ``sqlalchemy.text``; empty where it has none."""
+        """The dotted name that a name or attribute refers to, such as ``sqlalchemy.text``; empty if it has none."""
         parts: list[str] = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
@@ -162,7 +162,7 @@ class Module:
         for node in ast.walk(self.source.tree):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in self.functions:
                 used[node.id].append(node)
-        # One that enters the recording in another way than `with` is taken to record all that it does.
+        # A function that enters the recording without `with` is assumed to record everything.
         found = {
             name
             for call in self.calls
@@ -199,7 +199,7 @@ class Module:
 
 
 def attribute(node: ast.AST) -> str:
-    """The last name of what a call calls: ``execute`` of ``op.get_bind().execute(...)``."""
+    """The last name of the called function: ``execute`` of ``op.get_bind().execute(...)``."""
     if not isinstance(node, ast.Call):
         return ""
     if isinstance(node.func, ast.Attribute):
@@ -208,7 +208,7 @@ def attribute(node: ast.AST) -> str:
 
 
 def argument(call: ast.Call, place: int | None, name: str) -> ast.expr | None:
-    """An argument of a call, by its place or its name."""
+    """An argument of a call, by position or name."""
     for keyword in call.keywords:
         if keyword.arg == name:
             return keyword.value
@@ -222,7 +222,7 @@ def argument(call: ast.Call, place: int | None, name: str) -> ast.expr | None:
 
 
 def _given(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
-    """Target, value and whether it is each element of it."""
+    """Target, value, and whether it is each element of the value."""
     match node:
         case ast.Assign():
             for target in node.targets:

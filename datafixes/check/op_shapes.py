@@ -1,4 +1,4 @@
-"""What a revision does to the shape of tables, by Alembic's operations and by SQL."""
+"""Changes of tables' definitions by a revision, through Alembic's operations and SQL."""
 
 import ast
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ Table = tuple[str, str]
 """A schema and a name."""
 
 EXECUTING = ("exec_driver_sql", "execute", "executemany", "scalar", "scalars")
-"""What takes a statement as its first argument."""
+"""Functions with a statement as first argument."""
 
 
 @dataclass(frozen=True)
 class Shaping:
-    """A change of shape, and the call that makes it."""
+    """A change of a table's definition, and its call."""
 
     shape: Shape
     call: ast.Call
 
 
 def shapings_of(module: Module) -> list[Shaping]:
-    """Every change of shape, upgrades' and downgrades'."""
+    """Every change of a table's definition, of upgrade and downgrade."""
     return [Shaping(shape, call) for call in module.calls for shape in _shapes(module, call)]
 
 
 def created_by(module: Module) -> set[Table]:
-    """The tables that a revision makes itself, temporary ones too."""
+    """The tables that a revision creates itself, temporary ones too."""
     found = {table_named(module, call, 0) for call in module.calls_by_name.get("create_table", [])}
     for name in EXECUTING:
         for call in module.calls_by_name.get(name, []):
@@ -41,7 +41,7 @@ def created_by(module: Module) -> set[Table]:
 
 
 def statement_of(call: ast.Call) -> ast.expr | None:
-    """What a call executes, if it does."""
+    """The statement that a call executes, if any."""
     name = attribute(call)
     if name in ("execute_batch", "execute_values"):
         return argument(call, 1, "sql")
@@ -54,7 +54,7 @@ def statement_of(call: ast.Call) -> ast.expr | None:
 
 
 def table_named(module: Module, call: ast.Call, place: int, keyword: str = "table_name") -> Table:
-    """The table that an operation names; its name is empty where the file does not say it."""
+    """The table of an operation; its name is empty if the file does not show it."""
     names = strings_of(module, argument(call, place, keyword))
     schemas = strings_of(module, argument(call, None, "schema"))
     return (schemas[0] if schemas else "public"), (names[0] if len(names) == 1 else "")
@@ -99,7 +99,7 @@ def _columns(module: Module, node: ast.expr | None) -> list[str]:
 
 
 def _batch(module: Module, call: ast.Call) -> Table | None:
-    """The table of ``with op.batch_alter_table("orders") as batch:``, where an operation is one of a batch."""
+    """The table of ``with op.batch_alter_table("orders") as batch:``, if an operation is part of a batch."""
     if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
         return None
     given = values_of(module, call.func.value)

@@ -1,4 +1,4 @@
-"""Comments that silence findings at their place: ``# datafixes: ignore[FIX201] reason``."""
+"""Comments that silence findings on their line: ``# datafixes: ignore[FIX201] reason``."""
 
 import io
 import re
@@ -20,12 +20,12 @@ class Silencer:
     """One comment.
 
     Attributes:
-        codes: what it silences.
-        lines: the lines that it speaks for.
-        line: where it stands.
+        codes: the codes that it silences.
+        lines: the lines to which it applies.
+        line: its own line.
         column: the character at which it begins, from 1.
         reason: why.
-        problem: what is wrong with it, in a sentence; empty where nothing is.
+        problem: what is wrong with it, in a sentence; empty if nothing is.
     """
 
     codes: frozenset[str]
@@ -36,7 +36,7 @@ class Silencer:
     problem: str = ""
 
     def silences(self, finding: Finding) -> bool:
-        """Whether a finding is of its codes and at its place."""
+        """Whether it silences a finding."""
         if finding.code not in self.codes or finding.code in _UNSILENCED:
             return False
         return any(line in self.lines for line in (finding.line, *finding.span))
@@ -51,7 +51,7 @@ def silencers_of(source: Source) -> list[Silencer]:
             if token.type == tokenize.COMMENT and (mark := _MARK.search(token.string)):
                 found.append(_read(source, mark["rest"], (token.start[0], token.start[1] + mark.start() + 1)))
     except (tokenize.TokenError, SyntaxError, RecursionError):
-        pass  # what comes before is known; the file itself was read
+        pass  # the comments before the error are known; the file itself was parsed
     return found
 
 
@@ -60,24 +60,22 @@ def _read(source: Source, text: str, place: tuple[int, int]) -> Silencer:
     lines = _spoken_for(source, line)
     found = _SILENCER.match(text)
     if found is None:
-        return Silencer(
-            frozenset(), lines, line, column, problem="This comment is no silencer that can be read."
-        )
+        return Silencer(frozenset(), lines, line, column, problem="This comment is not a valid silencer.")
     codes = [code.strip() for code in found["codes"].split(",") if code.strip()]
     reason = found["reason"].partition(" #")[0].strip(" \t-–—:.,")
     problem = ""
     unknown = [code for code in codes if code not in CATALOGUE]
     if unknown:
-        problem = f"There is no code {unknown[0]}.{nearest(unknown[0], list(CATALOGUE))}"
+        problem = f"Unknown code {unknown[0]}.{nearest(unknown[0], list(CATALOGUE))}"
     elif not codes:
         problem = "This silencer names no code."
     elif not reason:
-        problem = f"This silencer of {', '.join(codes)} does not say why."
+        problem = f"This silencer of {', '.join(codes)} has no reason."
     return Silencer(frozenset(codes), lines, line, column, reason, problem)
 
 
 def _spoken_for(source: Source, line: int) -> range:
-    """Its own line; of a comment on a line of its own, the code below it too."""
+    """Its own line; if the comment is alone on its line, the statement below it too."""
     if not source.lines[line - 1].lstrip().startswith("#"):
         return range(line, line + 1)
     below = line
@@ -88,16 +86,16 @@ def _spoken_for(source: Source, line: int) -> range:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left of the findings of a file, and how many were silenced."""
+    """The findings of a file that are not silenced, and the number of silenced ones."""
 
     findings: list[Finding]
     silenced: int
 
 
 def silence(source: Source, findings: Iterable[Finding]) -> Outcome:
-    """Take away what is silenced, and add what is wrong with the silencers themselves.
+    """Remove silenced findings, and add findings about the silencers themselves.
 
-    A silencer without a reason silences all the same: that it has none is an error of its own.
+    A silencer without a reason still silences, and the missing reason is an error of its own.
     """
     silencers = silencers_of(source)
     used: set[Silencer] = set()
@@ -113,7 +111,7 @@ def silence(source: Source, findings: Iterable[Finding]) -> Outcome:
         if one.problem:
             left.append(_at(source, one, "FIX901", one.problem))
         elif one not in used:
-            left.append(_at(source, one, "FIX902", f"{', '.join(sorted(one.codes))} is not found here."))
+            left.append(_at(source, one, "FIX902", f"{', '.join(sorted(one.codes))} does not occur here."))
     return Outcome(left, count)
 
 

@@ -1,4 +1,4 @@
-"""A Python file as text and as a tree; whatever keeps it from being read is a finding."""
+"""A Python file as text and as a tree; a failure to read it is a finding."""
 
 import ast
 import io
@@ -12,20 +12,20 @@ from pathlib import Path
 from datafixes.check.finding import Finding
 
 LONGEST = 2_000_000
-"""The bytes of the longest file that is read: a revision is something that people read."""
+"""The maximum size of a file, in bytes: revisions are written for people."""
 
 TOO_DEEP = "The file is nested too deeply to be read."
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A file that could be read.
+    """A parsed file.
 
     Attributes:
         path: the file.
-        shown: its name, as findings show it.
-        lines: its lines, without their ends.
-        tree: what Python makes of it.
+        shown: its name in findings.
+        lines: its lines, without line breaks.
+        tree: its syntax tree.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class Source:
     tree: ast.Module
 
     def column(self, node: ast.expr | ast.stmt) -> int:
-        """The character at which a node begins, from 1; Python counts bytes."""
+        """The character at which a node begins, from 1; Python itself counts bytes."""
         if not 0 < node.lineno <= len(self.lines):
             return 1
         line = self.lines[node.lineno - 1].encode("utf-8", "surrogatepass")
@@ -42,14 +42,14 @@ class Source:
 
 
 def read_source(path: Path) -> Source | Finding:
-    """Read a file, or say why that cannot be."""
+    """Read a file, or return a finding that says why it cannot be read."""
     shown = shown_path(path)
     try:
         if not path.is_file():
-            return Finding("FIX101", shown, 1, 1, "There is no such file.")
+            return Finding("FIX101", shown, 1, 1, "The file does not exist.")
         size = path.stat().st_size
         if size > LONGEST:
-            told = f"The file has {size:,} bytes; up to {LONGEST:,} are read."
+            told = f"The file has {size:,} bytes; the maximum is {LONGEST:,}."
             return Finding("FIX101", shown, 1, 1, told)
         content = path.read_bytes()
     except OSError as error:
@@ -62,7 +62,7 @@ def _parsed(path: Path, shown: str, content: bytes) -> Source | Finding:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         text = content.decode(encoding)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\d" in somebody's text
+            warnings.simplefilter("ignore")  # "\d" in a string
             tree = ast.parse(content)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -79,7 +79,7 @@ def _parsed(path: Path, shown: str, content: bytes) -> Source | Finding:
 
 
 def shown_path(path: Path) -> str:
-    """A path as a person here would type it."""
+    """A path relative to the current directory, if it is below."""
     try:
         return path.resolve().relative_to(Path(os.getcwd()).resolve()).as_posix()
     except (OSError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""What is known to go wrong in SQL of a fix."""
+"""Known risks in the SQL of a fix."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from datafixes.declaration.expressions import lacks_zone
 Hazard = tuple[str, str]
 """A code and a sentence."""
 
-# As sqlglot calls them; what it does not know keeps its own name.
+# sqlglot's names; functions that it does not know keep their own.
 _RANDOM = {
     "RAND": "random()", "RANDOM": "random()", "RANDOM_NORMAL": "random_normal()", "SETSEED": "setseed()",
     "UUID": "gen_random_uuid()", "GEN_RANDOM_UUID": "gen_random_uuid()", "GENERATE_UUID": "gen_random_uuid()",
@@ -27,18 +27,18 @@ _NEVER_NULL = (exp.Literal, exp.Count, exp.RowNumber, exp.Boolean)
 
 
 def hazards_of_expression(text: str) -> list[Hazard]:
-    """What is risky in a condition or an expression over a row."""
+    """Risks in a condition or an expression over a row."""
     if text.strip().upper() in ("", "DEFAULT"):
         return []
     return hazards_of(f"SELECT (\n{text}\n)")
 
 
 def hazards_of(text: str, *, times: bool = False) -> list[Hazard]:
-    """What is risky in statements.
+    """Risks in statements.
 
     Args:
         text: the statements.
-        times: tell of times without a zone, too; in a declaration they are refused, so that nobody need tell of them.
+        times: report times without a zone, too; declarations refuse them anyway.
     """
     try:
         statements = statements_of(text)
@@ -63,16 +63,16 @@ def _at(node: object, times: bool) -> Iterator[Hazard]:
 
 def _null(node: exp.EQ | exp.NEQ) -> Iterator[Hazard]:
     if isinstance(node.expression, exp.All) and isinstance(node, exp.NEQ):
-        yield "FIX404", f"{_short(node)} is never true once the subquery returns a NULL."
+        yield "FIX404", f"{_short(node)} is never true if the subquery returns a NULL."
         return
     if not isinstance(node.this, exp.Null) and not isinstance(node.expression, exp.Null):
         return
-    # SET a = NULL, in an UPDATE, a MERGE or ON CONFLICT, is no comparison.
+    # SET a = NULL, in an UPDATE, a MERGE or ON CONFLICT, is not a comparison.
     if isinstance(node.parent, exp.Update | exp.OnConflict | exp.SetItem) and node.arg_key == "expressions":
         return
     if isinstance(node.parent, exp.SetItem):
         return
-    yield "FIX403", f"{_short(node)} is never true, whatever the row holds."
+    yield "FIX403", f"{_short(node)} is never true, for any row."
 
 
 def _not_in(node: exp.Not) -> Iterator[Hazard]:
@@ -80,18 +80,18 @@ def _not_in(node: exp.Not) -> Iterator[Hazard]:
     if not isinstance(inner, exp.In):
         return
     if any(isinstance(one, exp.Null) for one in inner.expressions):
-        yield "FIX403", f"{_short(inner.this)} NOT IN (...) is never true: NULL stands in its list."
+        yield "FIX403", f"{_short(inner.this)} NOT IN (...) is never true: its list contains NULL."
     query = inner.args.get("query")
     select = query.unnest() if isinstance(query, exp.Subquery) else query
     if isinstance(select, exp.Select) and not _never_null(select):
         yield (
             "FIX404",
-            f"{_short(inner.this)} NOT IN ({_short(select)}) is never true once the subquery returns a NULL.",
+            f"{_short(inner.this)} NOT IN ({_short(select)}) is never true if the subquery returns a NULL.",
         )
 
 
 def _never_null(select: exp.Select) -> bool:
-    """Whether a subquery says itself that it returns no NULL."""
+    """Whether a subquery excludes NULL."""
     for given in select.expressions:
         one = given.unalias()
         if isinstance(one, _NEVER_NULL):
@@ -114,7 +114,7 @@ def _not_null(select: exp.Select) -> set[str]:
         inner = part.this.unnest() if isinstance(part, exp.Not) else part
         if not isinstance(inner, exp.Is) or not isinstance(inner.expression.unnest(), exp.Null | exp.Not):
             continue
-        # x IS NOT NULL is read as NOT x IS NULL, as x IS (NOT NULL), or with a mark, whatever the version.
+        # Depending on its version, sqlglot parses x IS NOT NULL as NOT x IS NULL, as x IS (NOT NULL), or with a flag.
         marked = bool(inner.args.get("negate")) or isinstance(inner.expression, exp.Not)
         if marked != isinstance(part, exp.Not):
             names.add(inner.this.name)
@@ -125,14 +125,14 @@ def _order(node: exp.Select) -> Iterator[Hazard]:
     if node.args.get("order") is not None or isinstance(node.parent, exp.Exists):
         return
     if node.args.get("limit") is not None and not _one_row(node):
-        yield "FIX407", "LIMIT without ORDER BY takes whichever rows come first."
+        yield "FIX407", "LIMIT without ORDER BY takes arbitrary rows."
     distinct = node.args.get("distinct")
     if isinstance(distinct, exp.Distinct) and distinct.args.get("on") is not None:
-        yield "FIX407", "DISTINCT ON without ORDER BY keeps whichever row comes first."
+        yield "FIX407", "DISTINCT ON without ORDER BY keeps an arbitrary row."
 
 
 def _one_row(select: exp.Select) -> bool:
-    """Whether there is one row anyway: aggregates without groups."""
+    """Whether the result is always one row: aggregates without groups."""
     return select.args.get("group") is None and all(
         one.unalias().find(exp.AggFunc) is not None for one in select.expressions
     )
@@ -141,7 +141,7 @@ def _one_row(select: exp.Select) -> bool:
 def _moving(node: exp.Func) -> Iterator[Hazard]:
     name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).upper()
     if name in _RANDOM:
-        yield "FIX405", f"{_RANDOM[name]} is another value in each run."
+        yield "FIX405", f"{_RANDOM[name]} differs in each run."
     elif name in _TIME_OF_RUN:
         yield "FIX406", f"{_TIME_OF_RUN[name]} is the time of the run."
 

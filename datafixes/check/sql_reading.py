@@ -1,4 +1,4 @@
-"""SQL as sqlglot reads it: statements, or why it cannot; and what they change, by tokens where it cannot."""
+"""Parses SQL with sqlglot into statements, or says why it cannot; finds their changes, if need be by tokens."""
 
 import logging
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from sqlglot import Token, TokenType, exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ErrorLevel, SqlglotError
 
-# It warns of what it hands through unread; what that means here, the rules say.
+# sqlglot warns of statements that it does not parse; the rules decide what that means here.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 UNKNOWN = "datafixes_unknown"
-"""Stands in a text where only a run would know what does."""
+"""Placeholder for a part of a text that is known only at run time."""
 
 _LONGEST, _DEEPEST = 300_000, 150
 
@@ -22,7 +22,7 @@ _OPENING = {"INSERT": "INTO", "DELETE": "FROM", "MERGE": "INTO"}
 
 
 class Unreadable(Exception):
-    """The text is not SQL that sqlglot knows."""
+    """sqlglot cannot parse the text."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Change:
 
     Attributes:
         verb: ``UPDATE``, ``INSERT INTO``, ``DELETE FROM``, ``MERGE INTO``, ``TRUNCATE`` or ``COPY``.
-        table: the schema and name of the table; empty texts where they cannot be told.
-        columns: what an UPDATE sets.
+        table: the schema and name of the table; empty if unknown.
+        columns: the columns that an UPDATE sets.
     """
 
     verb: str
@@ -52,7 +52,7 @@ def tokens_of(text: str) -> list[Token]:
     """The tokens of a text.
 
     Raises:
-        Unreadable: it has none, such as a quote without its end.
+        Unreadable: it has none, such as an unterminated quote.
     """
     if len(text) > _LONGEST:
         raise Unreadable(f"it has {len(text):,} characters")
@@ -67,7 +67,7 @@ def statements_of(text: str) -> tuple[exp.Expression, ...]:
     """The statements of a text.
 
     Raises:
-        Unreadable: sqlglot does not know something in it.
+        Unreadable: sqlglot cannot parse a part of it.
     """
     depth = 0
     for token in tokens_of(text):
@@ -92,7 +92,7 @@ def _first_line(error: Exception) -> str:
 
 
 def changes_in(text: str) -> list[Change]:
-    """The statements of a text that change rows of tables that were there before."""
+    """The statements of a text that change rows of tables that existed before."""
     try:
         statements = statements_of(text)
     except Unreadable:
@@ -123,7 +123,7 @@ def tables_created(text: str) -> set[tuple[str, str]]:
 
 
 def name_of(table: exp.Expression | None) -> tuple[str, str]:
-    """Schema and name of a table; ``public`` where the schema is not said."""
+    """Schema and name of a table; ``public`` if no schema is given."""
     if isinstance(table, exp.Schema):
         table = table.this
     if not isinstance(table, exp.Table):
@@ -132,7 +132,7 @@ def name_of(table: exp.Expression | None) -> tuple[str, str]:
 
 
 def folded(name: object) -> str:
-    """A name as the catalog has it; an empty text where there is none."""
+    """A name as the catalog has it; empty if there is none."""
     if isinstance(name, exp.Identifier):
         return str(name.this) if name.args.get("quoted") else str(name.this).lower()
     return "" if name is None else str(getattr(name, "name", ""))
@@ -169,12 +169,12 @@ def _set(update: exp.Update) -> frozenset[str]:
         if isinstance(target, exp.Column):
             columns.add(folded(target.this))
         else:
-            columns.add("")  # a row of columns, or something newer: not known
+            columns.add("")  # a row of columns, or newer syntax: unknown
     return frozenset(columns)
 
 
 def _by_tokens(text: str, executed: bool = False) -> list[Change]:
-    """What a text changes, as far as its words tell: a body of plpgsql, or what sqlglot does not know."""
+    """The changes of a text, judged by its keywords: a PL/pgSQL body, or SQL that sqlglot cannot parse."""
     try:
         tokens = tokens_of(text)
     except Unreadable:
@@ -185,11 +185,11 @@ def _by_tokens(text: str, executed: bool = False) -> list[Change]:
     for at, token in enumerate(tokens):
         word = token.text.upper()
         if token.token_type in (TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.RAW_STRING):
-            # What plpgsql puts together and executes, and the body of DO; that of a function only lies there.
+            # SQL that PL/pgSQL builds and executes, and the body of DO; the body of a function does not run here.
             if inside:
                 within = _by_tokens(token.text)
                 if not within and token.token_type == TokenType.STRING:
-                    # After DO and EXECUTE sqlglot makes one text of all the rest, with the quotes in it.
+                    # After DO and EXECUTE sqlglot makes one token of the rest, quotes included.
                     within = _by_tokens(token.text, executed=True)
                 found += within
         elif (not at or tokens[at - 1].text.upper() in _STARTS) and _begins(word, tokens, at):

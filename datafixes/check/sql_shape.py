@@ -1,4 +1,4 @@
-"""What SQL does to the shape of tables: dropped, renamed, given another type, added."""
+"""Changes of tables' definitions in SQL: drop, rename, change of type, addition."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Deed = Literal["drops", "retypes", "renames", "adds"]
 
 @dataclass(frozen=True)
 class Shape:
-    """One change of shape.
+    """One change of a table's definition.
 
     Attributes:
         deed: what happens.
         table: schema and name.
-        column: the column; empty where it is the table itself.
+        column: the column; empty for the table itself.
     """
 
     deed: Deed
@@ -34,7 +34,7 @@ class Shape:
 
 
 def shapes_in(text: str) -> list[Shape]:
-    """The changes of shape in a text; none where it cannot be read."""
+    """The changes of tables' definitions in a text; empty if it cannot be parsed."""
     try:
         statements = statements_of(text)
     except Unreadable:
@@ -64,7 +64,7 @@ def _altered(alter: exp.Alter) -> Iterator[Shape]:
             case exp.RenameColumn():
                 yield Shape("renames", table, folded(action.find(exp.Identifier)))
             case exp.AlterRename():
-                # RENAME a TO b, without COLUMN, is read as the rename of a table to "a", TO b.
+                # sqlglot parses RENAME a TO b, without COLUMN, as the rename of a table to "a", TO b.
                 column = folded(action.find(exp.Identifier)) if alter.args.get("options") else ""
                 yield Shape("renames", table, column)
             case exp.ColumnDef():

@@ -1,4 +1,4 @@
-"""The SQL texts that a file puts together, as far as it says itself what is in them."""
+"""The SQL texts that a file builds, as far as it shows their contents."""
 
 import ast
 import itertools
@@ -17,7 +17,7 @@ _WRAPPING = {"DDL", "SQL", "cleandoc", "dedent", "literal_column", "sql", "str",
 
 @dataclass(frozen=True)
 class Text:
-    """A text that a run may see. Where something in it is not known, it is not whole."""
+    """A text that may occur at run time. If a part of it is unknown, it is not whole."""
 
     value: str
     whole: bool = True
@@ -58,7 +58,7 @@ def _together(parts: list[Text], between: str = "") -> Text:
 
 
 def _summands(node: ast.expr) -> list[ast.expr]:
-    # By hand: a text of a thousand lines is a tree as deep.
+    # Not recursive: a concatenation of a thousand lines is a tree as deep.
     parts: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         parts.append(node.right)

@@ -1,1 +1,1 @@
-"""The command ``datafixes``: one file a command."""
+"""The command ``datafixes``: one file per command."""

@@ -1,4 +1,4 @@
-"""What the commands share that ask the ledger."""
+"""Shared by the commands that query the ledger."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,22 +18,22 @@ from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
 def schema_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--schema`` to a command."""
     return click.option(
-        "--schema", callback=given, metavar="NAME", help="The schema of the ledger, where there are several."
+        "--schema", callback=given, metavar="NAME", help="Schema of the ledger, if there are several."
     )(command)
 
 
 def given(_ctx: click.Context, _option: click.Parameter, name: str | None) -> str | None:
-    """A name that is empty comes from a variable that is not set, and would ask for nothing in particular."""
+    """Refuse an empty name, which usually comes from an unset variable."""
     if name is not None and not name.strip():
-        raise click.BadParameter("it is empty: is a variable not set? Name it, or leave the option out.")
+        raise click.BadParameter("the value is empty (unset variable?). Give a name, or omit the option.")
     return name
 
 
 def the_table(connection: Connection, schema: str, wanted: str) -> str:
-    """A table as the ledger calls it, from what somebody typed: with or without its schema.
+    """The ledger's name for a table that is given with or without its schema.
 
     Raises:
-        DatafixError: no run ever changed such a table; the message names the nearest.
+        DatafixError: no run changed such a table; the message names the nearest.
     """
     tables = known_tables(connection, schema)
     plain = wanted.replace('"', "")
@@ -41,17 +41,15 @@ def the_table(connection: Connection, schema: str, wanted: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise DatafixError(
-            f"There are several tables {wanted}: {', '.join(found)}.", hint="Name its schema too."
-        )
+        raise DatafixError(f"Several tables are called {wanted}: {', '.join(found)}.", hint="Add the schema.")
     short = [t.replace('"', "") for t in tables] + [t.replace('"', "").split(".", 1)[1] for t in tables]
-    raise DatafixError(f"No run ever changed a table {wanted}.{nearest(wanted, short)}")
+    raise DatafixError(f"No run has changed a table {wanted}.{nearest(wanted, short)}")
 
 
 def read_run(
     connection: Connection, schema: str, run: int, view: View
 ) -> tuple[Callable[[], Document], Callable[[], Any]]:
-    """A run with its rows: what makes the document, and what makes the JSON."""
+    """A run with its rows, for the document and for the JSON."""
     told = run_of(connection, schema, run)
     tables = [
         (table, changes_of_run(connection, run, table, view))

@@ -28,18 +28,18 @@ _FORMATS = ("terminal", "json", "github", "markdown")
     type=click.Choice(_FORMATS),
     default="terminal",
     show_default=True,
-    help="How it looks.",
+    help="Output format.",
 )
-@click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")
-@click.option("--list", "listed", is_flag=True, help="List all codes, and check nothing.")
+@click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
+@click.option("--list", "listed", is_flag=True, help="List all codes and exit.")
 @pass_where
 def command(  # noqa: PLR0913 - one for each option
     where: Where, files: tuple[Path, ...], since: str | None, form: str, output: str | None, listed: bool
 ) -> int:
-    """Find what is risky in revisions: of the project, or of FILES.
+    """Find risks in the project's revisions, or in FILES.
 
-    No database is asked, and nothing is imported. Exit code 3: errors were found; notes are only told. In the line of
-    a finding, or above it, a comment silences it: # datafixes: ignore[CODE] reason
+    No database is used, and nothing is imported. Exit code 3: errors were found; notes do not count. To silence a
+    finding, put a comment on its line or the line above: # datafixes: ignore[CODE] reason
     """
     from datafixes.check.checking import UnknownRevision, check, revision_files
     from datafixes.check.formats import FORMATS, catalogue, summary
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 def _scripts(project: Project, files_given: bool) -> tuple[list[Path], bool] | None:
-    """The directories of the project's revisions, and whether those below them count; without a project, nothing."""
+    """The project's revision directories, and whether subdirectories count; empty without a project."""
     try:
         scripts = project.scripts
     except DatafixError:
@@ -76,6 +76,6 @@ def _scripts(project: Project, files_given: bool) -> tuple[list[Path], bool] | N
 
 
 def _encodable(text: str) -> str:
-    """A text that stdout can write, whatever its encoding."""
+    """The text, with characters replaced that stdout's encoding lacks."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""Which commands there are: the engine's own, those of applications in use, and those of other packages."""
+"""The commands: the engine's own, those of the applications in use, and those of other packages."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,32 +9,32 @@ from datafixes.errors import DatafixError
 from datafixes.settings.extensions import Extension, extensions
 from datafixes.settings.groups import groups
 
-# By hand, in the order in which they are used.
+# In the order in which they are used.
 COMMANDS = {
-    "new": "write a revision with a fix, from what the database holds",
-    "check": "find what is risky in revisions, without a database",
-    "plan": "what an upgrade or downgrade will do to which rows",
+    "new": "write a revision with a fix, filled in from the database",
+    "check": "find risks in revisions, without a database",
+    "plan": "show what an upgrade or downgrade will do to which rows",
     "revert": "write a revision that undoes one earlier fix",
-    "history": "all runs, newest first",
-    "show": "one run, row by row",
-    "row": "everything that ever happened to one row",
-    "open": "fixes that are in force, and whether they can still be reverted",
-    "report": "one run as a page, for people who have no database",
-    "where": "each setting, its value and where it comes from",
-    "doctor": "what is known to go wrong, looked for in this project",
+    "history": "list all runs, newest first",
+    "show": "show one run, row by row",
+    "row": "show every change to one row",
+    "open": "list fixes in force, and whether they can still be reverted",
+    "report": "write one run as a page, for readers without a database",
+    "where": "show each setting, its value and its origin",
+    "doctor": "look for known problems in this project",
 }
 
 ENTRY_POINTS = "datafixes.commands"
-"""The group of entry points through which any package adds commands: each names an object of click."""
+"""The entry-point group through which any package adds commands; each entry names a click command."""
 
 
 def others() -> dict[str, Extension]:
-    """The commands of other packages, none of which is loaded. None hides one of the engine's own."""
+    """The commands of other packages, not loaded. None replaces one of the engine's own."""
     return {one.name: one for one in extensions(ENTRY_POINTS) if one.name not in COMMANDS}
 
 
 def load_other(name: str) -> click.Command | None:
-    """A command of another package; None where there is no such command.
+    """A command of another package, or None.
 
     Raises:
         DatafixError: it cannot be loaded.
@@ -44,10 +44,10 @@ def load_other(name: str) -> click.Command | None:
 
 
 def sections(where: Where) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The commands for the help, under their headings; what cannot be loaded is a line on stderr.
+    """The commands for the help, under their headings; one that cannot be loaded is reported on stderr.
 
     Args:
-        where: which project it is for. An application's commands are shown where the project uses it.
+        where: the project. An application's commands are shown if the project uses it.
     """
     yield "Commands", COMMANDS
     found, failures = groups()
@@ -65,4 +65,4 @@ def sections(where: Where) -> Iterator[tuple[str, Mapping[str, str]]]:
     if described:
         yield "Commands of other packages", described
     for failure in failures:
-        click.echo(f"Left out: {failure.message}", err=True)
+        click.echo(f"Omitted: {failure.message}", err=True)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 @format_options
 @pass_where
 def command(where: Where, form: str, output: str | None) -> int:
-    """Look for what is known to go wrong: in env.py, in the revisions, in the database and its privileges.
+    """Look for known problems: in env.py, the revisions, the database and its privileges.
 
-    Nothing is changed. Without a database the project is looked at all the same. Exit code 3: something has to be
-    mended; what only needs attention is told, and does not count.
+    Nothing is changed. Without a database, the project alone is examined. Exit code 3: a problem must be fixed;
+    warnings do not count.
     """
-    from datafixes.doctor.examination import examine  # Alembic takes its time
+    from datafixes.doctor.examination import examine  # Alembic is slow to import
 
     found = examine(where.project())
     show(
@@ -51,7 +51,7 @@ def command(where: Where, form: str, output: str | None) -> int:
 def _document(found: Examination) -> Document:
     states = [one.state for one in found.findings]
     words = (
-        f"{states.count('bad')} to mend, {states.count('attention')} to look at, {states.count('good')} good."
+        f"{states.count('bad')} to fix, {states.count('attention')} to review, {states.count('good')} good."
     )
     return Document(
         title="Doctor",

@@ -16,7 +16,7 @@ from datafixes.report.runs import document_of_history, run_as_json
 )
 @click.option("--fix", metavar="NAME", help="Only the runs of this fix.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs at most."
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Maximum number of runs."
 )
 @schema_option
 @format_options
@@ -24,7 +24,7 @@ from datafixes.report.runs import document_of_history, run_as_json
 def command(  # noqa: PLR0913 - one for each option
     where: Where, fix: str | None, limit: int, schema: str | None, form: str, output: str | None
 ) -> None:
-    """Show all runs of all fixes, newest first: what ran, who ran it, what became of it."""
+    """List all runs of all fixes, newest first: what ran, who ran it, and the outcome."""
     from datafixes.doctor.stamped import find_stamped
 
     project = where.project()
@@ -37,7 +37,7 @@ def command(  # noqa: PLR0913 - one for each option
             runs = history(connection, ledger, limit=limit, fix=fix)
         if fix is not None and not runs:
             raise DatafixError(
-                f"The ledger knows no fix {fix}.{nearest(fix, known_fixes(connection, ledger))}"
+                f"The ledger has no run of a fix {fix}.{nearest(fix, known_fixes(connection, ledger))}"
             )
     show(
         lambda: document_of_history(runs, limit, stamped),

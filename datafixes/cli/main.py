@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how an error becomes one line and an exit code."""
+"""The command line: finds commands, and turns an error into one line and an exit code."""
 
 import importlib
 import os
@@ -13,11 +13,11 @@ from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, SettingError
 
 OK, FAILED, USAGE, DIFFERENT = 0, 1, 2, 3
-"""The exit codes: fine, failed, wrong usage, there are differences or conflicts."""
+"""The exit codes: success, failure, wrong usage, differences or conflicts found."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, so that each starts quickly; other packages may add some."""
+    """Imports a command when it is used, so that each starts quickly; other packages may add commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *others()]
@@ -25,7 +25,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         try:
             return _load(cmd_name)
-        except DatafixError:  # whoever completes a word is not bothered with what is wrong elsewhere
+        except DatafixError:  # completion of a word shows no errors
             return None
 
     def resolve_command(
@@ -34,11 +34,11 @@ class _Commands(click.Group):
         name = args[0]
         command = _load(name)
         if command is None and not name.startswith("-"):
-            ctx.fail(f"There is no command {name}.{nearest(name, self.list_commands(ctx))}")
+            ctx.fail(f"Unknown command {name}.{nearest(name, self.list_commands(ctx))}")
         return (name, command, args[1:]) if command else super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # With so many commands, the options are in the last lines: see the epilog.
+        # The commands fill the screen; the epilog lists the options.
         self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -48,10 +48,10 @@ class _Commands(click.Group):
 
 
 def _load(name: str) -> click.Command | None:
-    """A command; None where there is no such command.
+    """A command, or None.
 
     Raises:
-        DatafixError: another package has it, and it cannot be loaded.
+        DatafixError: the command of another package cannot be loaded.
     """
     if name in COMMANDS:
         command: click.Command = importlib.import_module(f"datafixes.cli.{name}").command
@@ -65,12 +65,12 @@ def _where(ctx: click.Context) -> Where:
 
 @click.command(
     cls=_Commands,
-    help="",  # with its commands the help fills a screen
+    help="",  # the list of commands fills a screen
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\n-c FILE: Alembic's configuration.  -x NAME=VALUE: a setting, as in alembic -x.\n"
-    "Example: datafixes plan   (exit 0: fine, 1: failed, 2: usage, 3: findings)",
+    "Example: datafixes plan   (exit 0: success, 1: failure, 2: usage, 3: findings)",
 )
-# Eager, in order that the help knows them: it shows the commands of what the project uses.
+# Eager, because the help needs them: it shows the commands of the applications that the project uses.
 @click.option(
     "-c", "--config", metavar="FILE", is_eager=True, help="Alembic's configuration (default: alembic.ini)."
 )
@@ -81,18 +81,18 @@ def _where(ctx: click.Context) -> Where:
 @click.version_option(__version__, prog_name="datafixes")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, name: str, settings: tuple[str, ...]) -> None:
-    """Audited data fixes: see before, find after, undo. Only alembic changes rows."""
+    """Audited data fixes: preview, audit, undo. Only alembic changes rows."""
     ctx.obj = Where(config, name, settings)
 
 
 def main() -> None:
-    """Run the command line, and end the process with its exit code."""
+    """Run the command line and end the process with its exit code."""
     sys.exit(run(None))
 
 
 def run(arguments: list[str] | None) -> int:
-    """Run the command line and return the exit code; what went wrong is one line on stderr."""
-    if sys.stdout is None:  # closed from the start: nobody wants to read
+    """Run the command line and return the exit code; an error is one line on stderr."""
+    if sys.stdout is None:  # closed from the start
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     try:
         code = cli.main(arguments, prog_name="datafixes", standalone_mode=False)
@@ -108,7 +108,7 @@ def run(arguments: list[str] | None) -> int:
         click.echo("Interrupted: nothing was changed.", err=True)
         return 130
     except BrokenPipeError:
-        # Whoever read has seen enough; what is left in the buffer must not be complained about at exit.
+        # The reader has closed the pipe; what is left in the buffer must cause no error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except DatafixError as error:
@@ -124,7 +124,7 @@ def run(arguments: list[str] | None) -> int:
 
 
 def _of_a_library(error: Exception) -> str | None:
-    """What Alembic or the database said no to; both are known only where a command has imported them."""
+    """An error of Alembic or the database; their classes are known only if a command has imported them."""
     alembic, sqlalchemy = sys.modules.get("alembic.util"), sys.modules.get("sqlalchemy.exc")
     if alembic is not None and isinstance(error, alembic.CommandError):
         return str(error)

@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: datafixes new close --table orders --set open=false --where id=9")
 @click.argument("message")
-@click.option("--table", metavar="NAME", help="The table, as it is in the catalog.")
+@click.option("--table", metavar="NAME", help="The table's name in the catalog.")
 @click.option("--schema", metavar="NAME", help="Its schema (default: public).")
-@click.option("--where", "condition", metavar="SQL", help="Which rows; true: all of them.")
-@click.option("--set", "sets", metavar="COLUMN=VALUE", multiple=True, help="A new value; NULL is null.")
-@click.option("--set-sql", "expressions", metavar="COLUMN=SQL", multiple=True, help="An expression.")
+@click.option("--where", "condition", metavar="SQL", help="Condition for the rows; true: all rows.")
+@click.option("--set", "sets", metavar="COLUMN=VALUE", multiple=True, help="New value; NULL is null.")
+@click.option("--set-sql", "expressions", metavar="COLUMN=SQL", multiple=True, help="New value in SQL.")
 @click.option("--delete", is_flag=True, help="Delete the rows.")
-@click.option("--sql", "file", metavar="FILE", help="Record these statements instead; - is stdin.")
-@click.option("--reason", metavar="TEXT", help="Why, for the ledger (default: MESSAGE).")
-@click.option("--name", metavar="NAME", help="The fix's name (default: from MESSAGE).")
-@click.option("--key", metavar="COLUMNS", help="The key, such as id or a,b.")
-@click.option("--audit", metavar="NAME", help="The audit table.")
+@click.option("--sql", "file", metavar="FILE", help="Record these statements instead (-: stdin).")
+@click.option("--reason", metavar="TEXT", help="Reason for the ledger (default: MESSAGE).")
+@click.option("--name", metavar="NAME", help="Name of the fix (default: from MESSAGE).")
+@click.option("--key", metavar="COLUMNS", help="Key columns, such as id or a,b.")
+@click.option("--audit", metavar="NAME", help="Name of the audit table.")
 @place_options
-@click.option("--force", is_flag=True, help="Write it although no row matches.")
+@click.option("--force", is_flag=True, help="Write the revision even if no row matches.")
 @pass_where
 def command(where: Where, /, message: str, **given: Any) -> int:
     """Write a revision with a data fix, filled in from the database. The database is only read; --sql runs in a
     transaction that is rolled back.
     """
     if not message.strip():
-        raise click.UsageError("Say in a few words what the revision does.")
+        raise click.UsageError("MESSAGE is missing: a few words that describe the revision.")
     _check_usage(given)
-    from datafixes.drafting.draft import draft  # Alembic takes its time, and wrong usage does not need it
+    from datafixes.drafting.draft import draft  # Alembic is slow to import, and wrong usage does not need it
     from datafixes.drafting.wish import Wish
     from datafixes.revisions.placing import Wanted
 
     project = where.project()
-    project.scripts.get_heads()  # where there is no project, that is said first
+    project.scripts.get_heads()  # fails first if there is no project
     wish = Wish(
         message=message,
         table=given["table"] or "",
@@ -70,7 +70,7 @@ def command(where: Where, /, message: str, **given: Any) -> int:
     paths = _write(project, found, wish, wanted)
     for path in paths:
         click.echo(str(path))
-    _tell_next(project, len(paths), why="" if given["reason"] else "say why in reason, ")
+    _tell_next(project, len(paths), why="" if given["reason"] else "state the reason in it, ")
     return OK
 
 
@@ -85,17 +85,19 @@ def _tell_next(project: Project, written: int, why: str) -> None:
 def _check_usage(given: dict[str, Any]) -> None:
     sets = given["sets"] or given["expressions"]
     if bool(given["table"]) == bool(given["file"]):
-        raise click.UsageError("Say what changes: --table NAME with --set or --delete, or --sql FILE.")
+        raise click.UsageError("No change is given: use --table NAME with --set or --delete, or --sql FILE.")
     if given["file"]:
         more = [f"--{name.replace('condition', 'where')}" for name in ("schema", "condition", "delete", "key", "force")
                 if given[name]]  # fmt: skip
         if sets or more:
-            raise click.UsageError(f"--sql FILE says it all; {', '.join(more) or '--set'} goes with --table.")
+            raise click.UsageError(
+                f"--sql FILE excludes {', '.join(more) or '--set'}, which goes with --table."
+            )
         return
     if bool(sets) == given["delete"]:
-        raise click.UsageError("Say what happens to the rows: --set or --set-sql, or --delete.")
+        raise click.UsageError("No change is given: use --set or --set-sql, or --delete.")
     if not (given["condition"] or "").strip():
-        raise click.UsageError("Say which rows: --where SQL. --where true means every row of the table.")
+        raise click.UsageError("No rows are given: use --where SQL; --where true means every row.")
 
 
 def _statements(file: str) -> str:
@@ -107,14 +109,14 @@ def _statements(file: str) -> str:
     except UnicodeDecodeError as error:
         raise DatafixError(f"{file} is not UTF-8: {error.reason} at byte {error.start}.") from None
     if "\x00" in text:
-        raise DatafixError(f"{file} holds a NUL byte, which PostgreSQL cannot keep.")
+        raise DatafixError(f"{file} contains a NUL byte, which PostgreSQL cannot store.")
     if not text.strip():
         raise DatafixError(f"{file} is empty.")
     return text.replace("\r\n", "\n").strip()
 
 
 def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Path]:
-    """Write the revision, and before it those that it needs; all of them or none."""
+    """Write the revision and those that it needs before it; all of them or none."""
     from datafixes.revisions.new import revision_of_audit_tables, revision_of_fix
     from datafixes.revisions.placing import place_for, write_revision
 
@@ -145,12 +147,12 @@ def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Pa
 
 
 def _fresh(project: Project) -> Project:
-    """The same project, with its revisions to be read again."""
+    """The same project, with its revisions not yet read."""
     return type(project)(project.config, project.settings)
 
 
 def _place_below(project: Project, title: str, wanted: Wanted) -> Place:
-    """The place for what the revision stands on; the id that was asked for is kept for the revision itself."""
+    """The place for a revision that this one needs; the requested id is kept for the revision itself."""
     from datafixes.revisions.placing import place_for
 
     place = place_for(_fresh(project).scripts, title, replace(wanted, revision=None))
@@ -172,9 +174,9 @@ def _tell_audit(needed: list[tuple[Any, Any]], place: Place) -> None:
     for table, copies in needed:
         if copies.state == "missing":
             click.echo(
-                f"{table.schema}.{table.name} has no audit table yet: {place.revision} makes {copies.name}.",
+                f"{table.schema}.{table.name} has no audit table yet: {place.revision} creates {copies.name}.",
                 err=True,
             )
         else:
             lacks = ", ".join(copies.missing)
-            click.echo(f"{copies.schema}.{copies.name} lacks {lacks}: {place.revision} adds that.", err=True)
+            click.echo(f"{copies.schema}.{copies.name} lacks {lacks}: {place.revision} adds it.", err=True)

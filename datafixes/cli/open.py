@@ -14,15 +14,15 @@ from datafixes.running.reverting import Revert
 
 
 @click.command(epilog="Example: datafixes open    In SQL, without trying: SELECT * FROM datafix_open;")
-@click.option("--no-try", is_flag=True, help="Only list them: lock no rows.")
+@click.option("--no-try", is_flag=True, help="Only list the fixes; lock no rows.")
 @schema_option
 @format_options
 @pass_where
 def command(where: Where, no_try: bool, schema: str | None, form: str, output: str | None) -> int:
-    """Show the fixes that are in force, and whether each can still be reverted.
+    """List the fixes in force, and whether each can still be reverted.
 
-    That is found by trying: its rows are locked and reverted in a transaction that is rolled back. Exit code 3: one
-    of them cannot be reverted as it stands.
+    Each is tried: its rows are locked and reverted in a transaction that is rolled back. Exit code 3: a fix cannot
+    be reverted at present.
     """
     project = where.project()
     with project.reading() as connection:
@@ -43,7 +43,7 @@ def command(where: Where, no_try: bool, schema: str | None, form: str, output: s
 
 
 def _try(project: Project, found: OpenFix, ledger: str) -> tuple[bool, str]:
-    """Whether a fix can be reverted, and why not: by what the ledger keeps of it, whatever files there are."""
+    """Whether a fix can be reverted, and why not, according to the ledger alone."""
     from datafixes.plan.trial import try_revert
 
     fix = RecalledFix(found.fix, found.run_id, ledger)

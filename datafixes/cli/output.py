@@ -1,4 +1,4 @@
-"""Where a command's product goes: stdout or a file, in the form that was asked for."""
+"""Writes a command's result to stdout or a file, in the requested format."""
 
 import os
 import sys
@@ -19,42 +19,42 @@ FORMATS = ("terminal", "json", "markdown", "html")
 
 def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--format`` and ``--output`` to a command; they arrive as ``form`` and ``output``."""
-    command = click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")(command)
+    command = click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")(command)
     return click.option(
         "--format",
         "form",
         type=click.Choice(FORMATS),
         default="terminal",
         show_default=True,
-        help="How it looks.",
+        help="Output format.",
     )(command)
 
 
 def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--rows`` and ``--mask`` to a command."""
     command = click.option(
-        "--mask", metavar="PATTERN", multiple=True, help="Hide such columns: email, users.*, ..."
+        "--mask", metavar="PATTERN", multiple=True, help="Hide values of columns: email, users.*, ..."
     )(command)
     return click.option(
         "--rows",
         type=click.IntRange(min=0),
-        help="Rows of each table (20; of a page or JSON 10000).",
+        help="Rows per table (default: 20; HTML, JSON: 10000).",
     )(command)
 
 
 def view_of(settings: Settings, rows: int | None, mask: tuple[str, ...], form: str) -> View:
-    """How much of the rows is to be seen in a form: what was asked for, or what fits."""
+    """How much of the rows a format shows: as requested, or by default."""
     short = form in ("terminal", "markdown")
     shown = rows if rows is not None else 20 if short else 10_000
     return View(shown, 200 if short else 10_000, (*settings.mask, *mask))
 
 
 def show(document: Callable[[], Document], value: Callable[[], Any], form: str, output: str | None) -> None:
-    """Write what a command found.
+    """Write the result of a command.
 
     Args:
-        document: makes what people read.
-        value: makes what programs read, as JSON's own types.
+        document: makes the document for people.
+        value: makes the JSON, as JSON's own types.
         form: one of `FORMATS`.
         output: a file, or None for stdout.
     """
@@ -78,13 +78,13 @@ def show(document: Callable[[], Document], value: Callable[[], Any], form: str, 
 
 
 def write(text: str, output: str | None) -> None:
-    """Write a text to stdout, or to a file: to the side first, then renamed, so that nobody sees half of it."""
+    """Write a text to stdout or to a file; the file is written beside its place and renamed, never half visible."""
     if output is None or output == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
         return
     target = Path(output).resolve()
-    if target.exists() and not target.is_file():  # /dev/stdout, a pipe: nothing to be replaced
+    if target.exists() and not target.is_file():  # /dev/stdout, a pipe: cannot be replaced
         with target.open("w", encoding="utf-8") as stream:
             stream.write(text)
         return

@@ -11,12 +11,12 @@ from datafixes.cli.project_options import Where, pass_where
 
 
 @click.command(
-    # -1 is a revision, as Alembic takes it
+    # -1 is a revision, as in Alembic
     context_settings={"ignore_unknown_options": True},
     epilog="Example: datafixes plan --format markdown    Down: datafixes plan --downgrade 014",
 )
 @click.argument("revision", default="head")
-@click.option("--downgrade", is_flag=True, help="Plan the way down to REVISION, and show conflicts.")
+@click.option("--downgrade", is_flag=True, help="Plan a downgrade to REVISION, and show conflicts.")
 @view_options
 @format_options
 @pass_where
@@ -31,8 +31,8 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> int:
     """Show what an upgrade to REVISION (default: head) will do to which rows.
 
-    The very scripts run, in a transaction that is rolled back and cannot be committed; each fix is reverted in it,
-    as a proof. Exit code 3: something would be refused, or could not be taken back.
+    The scripts of the upgrade run in a transaction that is rolled back and cannot be committed; each fix is also
+    reverted in it, as a proof. Exit code 3: a fix would be refused, or could not be reverted.
     """
     from datafixes.doctor.plugin import warning_of
     from datafixes.plan.making import Wish, make_plan
@@ -41,7 +41,7 @@ def command(  # noqa: PLR0913 - one for each option
 
     project = where.project()
     view = view_of(project.settings, rows, mask, form)
-    project.heads()  # where there is no project, that is said first
+    project.heads()  # fails first if there is no project
     if warning := warning_of(Path(project.scripts.dir)):
         click.echo(warning, err=True)
     said = (("decline", project.settings.decline), ("on_conflict", project.settings.on_conflict))

@@ -1,4 +1,4 @@
-"""What every command gets from the main options: the project, its settings and its database."""
+"""The main options, for every command: the project, its settings and its database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Where:
-    """Which project: the configuration file, its section, and ``-x`` options."""
+    """The project: the configuration file, its section, and ``-x`` options."""
 
     config: str | None
     section: str
@@ -29,20 +29,20 @@ class Where:
         """Read the configuration.
 
         Raises:
-            DatafixError: there is none, or a setting means nothing.
+            DatafixError: there is none, or a setting is invalid.
         """
-        from datafixes.project import Project  # Alembic takes its time, and --help does not need it
+        from datafixes.project import Project  # Alembic is slow to import, and --help does not need it
 
         return Project.read(self.config, self.section, self.flags)
 
     def sources(self) -> Sources:
-        """Where settings come from, as far as that is to be had without Alembic: for ``--help``."""
+        """The origins of settings that can be read without Alembic: for ``--help``."""
         pairs = (flag.partition("=") for flag in self.flags)
         return Sources({name: value for name, _, value in pairs}, os.environ, _options(self.config))
 
 
 def _options(config: str | None) -> Mapping[str, str]:
-    """The section [datafixes] of alembic.ini; whoever asks for help is not bothered with what is wrong there."""
+    """The section [datafixes] of alembic.ini; errors in it are ignored, so that ``--help`` works."""
     file = config if config and not config.endswith(".toml") else "alembic.ini"
     parser = configparser.ConfigParser(interpolation=None)
     try:

@@ -14,10 +14,10 @@ from datafixes.cli.show import command as show_run
 @schema_option
 @view_options
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="html", show_default=True, help="How it looks."
+    "--format", "form", type=click.Choice(FORMATS), default="html", show_default=True, help="Output format."
 )
-@click.option("--output", "-o", metavar="FILE", help="Write there instead of stdout.")
+@click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
 @click.pass_context
 def command(ctx: click.Context, /, **asked: Any) -> None:
-    """Write one RUN as a page: a single file for people who have no database. It loads nothing from anywhere."""
+    """Write one RUN as a page: a single file for readers without a database. It loads nothing from the network."""
     ctx.invoke(show_run, **asked)

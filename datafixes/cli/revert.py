@@ -30,10 +30,10 @@ from datafixes.running.reverting import Revert
     "--rows", metavar="KEYS", help="Only these rows: 16,24; a/b for a key of two columns; orders:1,2;lines:7."
 )
 @click.option(
-    "--of", "undoes", metavar="REVISION", help="Undo what this revision did (default: the one in force)."
+    "--of", "undoes", metavar="REVISION", help="Undo the run of this revision (default: the run in force)."
 )
 @click.option(
-    "--on-conflict", type=click.Choice(("skip", "overwrite")), help="For rows that somebody changed since."
+    "--on-conflict", type=click.Choice(("skip", "overwrite")), help="What to do with rows changed since."
 )
 @place_options
 @schema_option
@@ -42,14 +42,14 @@ def command(  # noqa: PLR0913 - one for each option
     where: Where, fix: str, rows: str | None, undoes: str | None, on_conflict: str | None, rev_id: str | None,
     head: str | None, version_path: str | None, schema: str | None,
 ) -> int:  # fmt: skip
-    """Write a revision on top that undoes one earlier FIX, as git revert does; nothing in between is touched.
+    """Write a new revision that undoes one earlier FIX, as git revert does; fixes in between stay.
 
-    FIX may also be the number of a RUN; no file needs to declare it any more. The revert is tried first, and rolled
-    back. Exit code 3: a later fix or somebody else changed the same rows; nothing is written. A revert is undone in
-    its turn with --of its revision.
+    FIX may also be the number of a RUN, and its file need not exist any more. The revert is tried first and rolled
+    back. Exit code 3: a later fix or somebody else changed the same rows; nothing is written. To undo a revert, name
+    its revision with --of.
     """
     project = where.project()
-    project.heads()  # where there is no project, or it cannot be read, that is said first
+    project.heads()  # fails first if there is no readable project
     with project.reading() as connection:
         check_known(project, connection)
         ledger = the_schema(connection, schema)
@@ -72,8 +72,8 @@ def command(  # noqa: PLR0913 - one for each option
     place = place_for(project.scripts, f"revert {run.fix}", Wanted(rev_id, head, version_path))
     write_revision(project.scripts, place, revert_revision(place, known, how))
     click.echo(str(place.path))
-    what = "all rows can be given back" if on_conflict is None else f"what is in conflict: {on_conflict}"
-    click.echo(f"It was tried; {what}. Next: datafixes plan", err=True)
+    what = "all rows can be restored" if on_conflict is None else f"rows in conflict: {on_conflict}"
+    click.echo(f"The revert was tried: {what}. Next: datafixes plan", err=True)
     return OK
 
 
@@ -89,9 +89,9 @@ def _told_of_later(later: Sequence[LaterFix]) -> int:
 
 
 def _by_run(runs: Sequence[Run], run: Run) -> int | None:
-    """The number of a run, where its revision does not lead to it.
+    """The number of a run, if its revision does not identify it.
 
-    Numbers of runs are one database's own; a revision means the same everywhere.
+    Numbers of runs differ between databases; a revision means the same everywhere.
     """
     own = {one.run_id for one in runs if one.revision == run.revision}
     led_to = [
@@ -103,7 +103,7 @@ def _by_run(runs: Sequence[Run], run: Run) -> int | None:
 
 
 def _known(project: Project, connection: Connection, run: Run, wanted: RecalledFix) -> Fix:
-    """The declaration that a revision has; or what this ledger keeps of the fix."""
+    """The declaration in a revision, or else what the ledger keeps of the fix."""
     with suppress(DatafixError):
         declared = fix_named(project.fixes(), run.fix).fix
         if wanted.run is None and declared.schema_of_audit == wanted.schema_of_audit:
@@ -112,10 +112,10 @@ def _known(project: Project, connection: Connection, run: Run, wanted: RecalledF
 
 
 def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | None) -> Run:
-    """The run that is in force, or the one of a revision, or the one of a number.
+    """The run in force, or the run of a revision, or the run with a number.
 
     Raises:
-        DatafixError: there is none; the message says what took it back, or which there are.
+        DatafixError: there is none; the message says what reverted it, or which runs there are.
     """
     ended = history(connection, schema, limit=1000, fix=fix)
     runs = [run for run in ended if run.outcome in ("applied", "reverted")]
@@ -129,7 +129,7 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
             return of_it[0]
         known = ", ".join(sorted({run.revision or "(none)" for run in runs if run.reverted_by_run is None}))
         raise DatafixError(
-            f"Nothing that revision {revision} did with {fix} is in force. In force: {known or 'nothing'}."
+            f"No run of {fix} by revision {revision} is in force. In force: {known or 'none'}."
         )
     for one in open_fixes(connection, schema):
         if one.fix == fix:
@@ -143,7 +143,7 @@ def _run_to_undo(connection: Connection, schema: str, fix: str, revision: str | 
 
 def _run_of_number(connection: Connection, schema: str, number: str, revision: str | None) -> Run:
     if revision is not None:
-        raise DatafixError(f"Run {number} is one run; --of {revision} is for the name of a fix.")
+        raise DatafixError(f"--of {revision} goes with the name of a fix, not with run {number}.")
     run = run_of(connection, schema, int(number))
     if run.outcome not in ("applied", "reverted"):
         raise DatafixError(
@@ -156,12 +156,12 @@ def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[Ru
     if ended:
         newest = ended[0]
         return DatafixError(
-            f"No run of the fix {fix} changed anything here; the newest, run {newest.run_id}, ended as "
+            f"No run of the fix {fix} changed rows in this database; the newest, run {newest.run_id}, ended as "
             f"{newest.outcome}.",
             hint=f"Look: datafixes show {newest.run_id}",
         )
     told = nearest(fix, known_fixes(connection, schema))
-    return DatafixError(f"The fix {fix} has not changed anything here.{told}", hint="Look: datafixes history")
+    return DatafixError(f"The fix {fix} has not run in this database.{told}", hint="Look: datafixes history")
 
 
 def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:

@@ -17,7 +17,7 @@ from datafixes.report.runs import document_of_row, run_as_json
 )
 @click.argument("table")
 @click.argument("key")
-@click.option("--mask", metavar="PATTERN", multiple=True, help="Show no values of such columns.")
+@click.option("--mask", metavar="PATTERN", multiple=True, help="Hide values of columns.")
 @schema_option
 @format_options
 @pass_where
@@ -30,7 +30,7 @@ def command(  # noqa: PLR0913 - one for each option
     form: str,
     output: str | None,
 ) -> None:
-    """Show everything that ever happened to the row of TABLE with this KEY (a/b where it has several columns)."""
+    """Show every change to the row of TABLE with this KEY (a/b for a key of several columns)."""
     project = where.project()
     view = view_of(project.settings, None, mask, form)
     with project.reading() as connection:
@@ -42,7 +42,7 @@ def command(  # noqa: PLR0913 - one for each option
             key = kept if changes else key
         if not changes:
             near = near_keys(connection, ledger, target, key)
-            raise DatafixError(f"No run ever changed the row {key} of {target}.", hint=near)
+            raise DatafixError(f"No run has changed row {key} of {target}.", hint=near)
     show(
         lambda: document_of_row(target, key, changes),
         lambda: {

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 @format_options
 @pass_where
 def command(where: Where, form: str, output: str | None) -> int:
-    """Show which database is used and why, and each setting with the place it comes from.
+    """Show which database is used and why, and each setting with its origin.
 
-    No database is connected to. AWS is asked only where nothing else names a database, and its settings say where it
-    does. Passwords are not shown.
-    Exit code 1: no database is named anywhere.
+    No connection is made. AWS is asked only if nothing else names a database and its settings are configured.
+    Passwords are not shown.
+    Exit code 1: no database is configured.
     """
     project = where.project()
     for failure in groups()[1]:
-        click.echo(f"Left out: {failure.message}", err=True)
+        click.echo(f"Omitted: {failure.message}", err=True)
     database, origin, problem = _database(project.settings)
     show(
         lambda: _document(project, database, origin, problem),
@@ -44,8 +44,8 @@ def command(where: Where, form: str, output: str | None) -> int:
 
 
 def _database(settings: Settings) -> tuple[str, str, str]:
-    """The database's URL without its password, who named it, and what is wrong."""
-    from datafixes.database.location import locate  # SQLAlchemy takes its time
+    """The database's URL without its password, its origin, and what is wrong."""
+    from datafixes.database.location import locate  # SQLAlchemy is slow to import
 
     try:
         location = locate(settings)
@@ -79,7 +79,7 @@ def _value(project: Project, database: str, origin: str, problem: str) -> dict[s
 
 @dataclass(frozen=True)
 class _Row:
-    """A setting as it is shown."""
+    """A setting as shown."""
 
     name: str
     value: str
@@ -88,7 +88,7 @@ class _Row:
 
 
 def _tables(settings: Settings) -> Iterator[tuple[str, list[_Row]]]:
-    """The settings under their headings: the engine's, and those of each application that the project uses."""
+    """The settings under their headings: the engine's, and those of each application in use."""
     yield "Settings", _rows(settings.sources, SETTINGS)
     for group in groups()[0]:
         if group.is_used(settings.sources):
@@ -107,6 +107,6 @@ def _grid(rows: list[_Row]) -> Grid:
 
 
 def _configuration(project: Project) -> str:
-    """The files that are there."""
+    """The files that exist."""
     files = [project.config.config_file_name, getattr(project.config, "toml_file_name", None)]
     return ", ".join(str(file) for file in files if file) or "(no file)"

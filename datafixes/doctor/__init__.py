@@ -1,1 +1,1 @@
-"""What is known to go wrong in a project, looked for one by one. Nothing is changed."""
+"""Looks for known problems in a project, one by one. Nothing is changed."""

@@ -1,4 +1,4 @@
-"""What a project's ``env.py`` does, read without running it."""
+"""Analyses a project's ``env.py`` without running it."""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class EnvFile:
-    """What was read.
+    """A parsed ``env.py``.
 
     Attributes:
         tree: the file.
@@ -29,12 +29,12 @@ class EnvFile:
     words: frozenset[str] = field(default_factory=frozenset)
 
     def option(self, name: str) -> ast.expr | None:
-        """What is given for an option of ``context.configure``, wherever it is called; None: nothing."""
+        """The value of an option of ``context.configure`` in any of its calls, or None."""
         return next((word.value for call in self.calls for word in call.keywords if word.arg == name), None)
 
     @property
     def passes_on(self) -> bool:
-        """Whether options come from elsewhere, ``**options``: then nobody can tell which."""
+        """Whether there are unknown options, ``**options``."""
         return any(word.arg is None for call in self.calls for word in call.keywords)
 
 
@@ -42,7 +42,7 @@ def read_env(text: str) -> EnvFile:
     """Read ``env.py``.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not Python.
     """
     tree = ast.parse(text)
     names = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
@@ -73,13 +73,13 @@ def _name(call: ast.Call) -> str:
 
 
 def check_env(env: EnvFile) -> list[Finding]:
-    """Look at everything that an ``env.py`` can get wrong."""
+    """Look for all problems in an ``env.py``."""
     if not env.calls:
         return [
             attention(
                 _ENV,
-                "It calls neither run_migrations nor context.configure(connection=...), so nothing more can be told.",
-                "Let it call datafixes.environment.run_migrations(context).",
+                "It calls neither run_migrations nor context.configure(connection=...), so it cannot be checked.",
+                "Call datafixes.environment.run_migrations(context) in it.",
             )
         ]
     how = "datafixes.environment.run_migrations" if env.ours else "context.configure"
@@ -87,7 +87,7 @@ def check_env(env: EnvFile) -> list[Finding]:
 
 
 def _transaction(env: EnvFile) -> Finding:
-    """Alembic takes a transaction that a statement began for somebody else's, and commits nothing."""
+    """Alembic treats a transaction that a statement began as the caller's, and commits nothing."""
     check = f"{_ENV}: transaction"
     if env.ours:
         return good(check, "No statement runs before Alembic begins its transaction.")
@@ -100,19 +100,19 @@ def _transaction(env: EnvFile) -> Finding:
         if begun:
             return attention(
                 check,
-                f"{line}, in a transaction that env.py itself begins.",
-                "Then all migrations share that one transaction. Run the statement after context.configure().",
+                f"{line}, in a transaction that env.py itself begins: all migrations share that one transaction.",
+                "Run the statement after context.configure().",
             )
         return bad(
             check,
-            f"{line}: the transaction that it begins is taken for somebody else's, and nothing is committed.",
-            "Move it behind context.configure(), or end it with connection.commit().",
+            f"{line}: Alembic does not commit the transaction that it begins, so nothing is committed.",
+            "Move it after context.configure(), or end it with connection.commit().",
         )
     return good(check, "No statement runs before context.configure().")
 
 
 def _own_calls(scope: Scope) -> Iterator[ast.Call]:
-    """The calls in a scope, without those in functions inside it."""
+    """The calls in a scope, except those in nested functions."""
     waiting: list[ast.AST] = list(scope.body)
     while waiting:
         node = waiting.pop(0)
@@ -142,7 +142,7 @@ def _each_its_own(env: EnvFile) -> Finding:
     check = f"{_ENV}: transactions"
     given = env.option("transaction_per_migration")
     if given is None and env.passes_on:
-        return good(check, "Its options come from elsewhere; transaction_per_migration may be among them.")
+        return good(check, "It passes **options, which may include transaction_per_migration.")
     is_on = env.ours if given is None else not (isinstance(given, ast.Constant) and not given.value)
     if is_on:
         return good(check, "Each migration has a transaction of its own.")
@@ -154,7 +154,7 @@ def _each_its_own(env: EnvFile) -> Finding:
 
 
 def imports_the_operations(env: EnvFile) -> bool:
-    """Whether ``env.py`` imports what registers the operations, as an Alembic before 1.18 needs it."""
+    """Whether ``env.py`` imports a module that registers the operations, as Alembic before 1.18 needs it."""
     modules = {node.module or "" for node in ast.walk(env.tree) if isinstance(node, ast.ImportFrom)}
     modules |= {
         alias.name for node in ast.walk(env.tree) if isinstance(node, ast.Import) for alias in node.names

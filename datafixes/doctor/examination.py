@@ -1,4 +1,4 @@
-"""Looks at everything: the project first, then its database, as far as it can be reached."""
+"""Runs all checks: of the project first, then of its database, if it can be reached."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found.
+    """The findings.
 
     Attributes:
-        project: in the files.
-        database: in the database.
+        project: about the files.
+        database: about the database.
     """
 
     project: tuple[Finding, ...]
@@ -36,18 +36,18 @@ class Examination:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All of it."""
+        """All findings."""
         return (*self.project, *self.database)
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether nothing must be fixed."""
         return all(one.state != "bad" for one in self.findings)
 
 
 @dataclass
 class _Known:
-    """What the checks of the project found out, for those of the database."""
+    """Results of the project's checks that those of the database need."""
 
     env: EnvFile | None = None
     revisions: frozenset[str] = frozenset()
@@ -57,7 +57,7 @@ class _Known:
 
 
 def examine(project: Project) -> Examination:
-    """Look at a project and its database; nothing is changed."""
+    """Check a project and its database; nothing is changed."""
     known = _Known()
     files = [check_folder(*dict.fromkeys((project.directory, Path.cwd())))]
     try:
@@ -70,11 +70,11 @@ def examine(project: Project) -> Examination:
     except DatafixError as error:
         known.unreadable = True
         files.append(bad("revisions", error.message, error.hint))
-    except Exception as error:  # whatever a revision's own code raises
+    except Exception as error:  # a revision's own code may raise anything
         known.unreadable = True
         told = " ".join(str(error).split())
         files.append(
-            bad("revisions", f"They cannot be read: {type(error).__name__}: {told}", "Correct that first.")
+            bad("revisions", f"They cannot be read: {type(error).__name__}: {told}", "Fix this first.")
         )
     database, width = _database(project, known)
     if not known.unreadable:
@@ -101,10 +101,8 @@ def _database(project: Project, known: _Known) -> tuple[list[Finding], int | Non
             findings += check_ledgers(connection)
             findings += check_sequences(connection, [one.fix for one in known.fixes])
     except DatabaseNotFound:
-        findings.append(
-            attention("database", "None is named anywhere, so none was asked.", "datafixes where")
-        )
+        findings.append(attention("database", "None is configured, so none was checked.", "datafixes where"))
     except DatafixError as error:
         why = " ".join(error.message.split())
-        findings.append(bad("database", f"It cannot be asked: {why}", error.hint or "datafixes where"))
+        findings.append(bad("database", f"It cannot be queried: {why}", error.hint or "datafixes where"))
     return findings, width

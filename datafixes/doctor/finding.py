@@ -1,4 +1,4 @@
-"""What was looked at, what was seen, and how to mend it."""
+"""A finding: the check, the evidence, and the remedy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ State = Literal["good", "attention", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: what, in a word or two.
-        state: ``bad`` must be mended; ``attention`` may be as it is meant.
-        evidence: what was seen, in a sentence.
-        remedy: how to mend it; empty where all is good.
+        check: the subject, in a word or two.
+        state: ``bad`` must be fixed; ``attention`` may be intended.
+        evidence: the observation, in a sentence.
+        remedy: how to fix it; empty if all is good.
     """
 
     check: str
@@ -24,15 +24,15 @@ class Finding:
 
 
 def good(check: str, evidence: str) -> Finding:
-    """Nothing to mend."""
+    """Nothing to fix."""
     return Finding(check, "good", evidence)
 
 
 def attention(check: str, evidence: str, remedy: str) -> Finding:
-    """Something that may be as it is meant."""
+    """Something that may be intended."""
     return Finding(check, "attention", evidence, remedy)
 
 
 def bad(check: str, evidence: str, remedy: str) -> Finding:
-    """Something to mend."""
+    """Something to fix."""
     return Finding(check, "bad", evidence, remedy)

@@ -1,4 +1,4 @@
-"""Whether the ledgers are of the version that this package writes."""
+"""Whether the ledgers have the version that this package writes."""
 
 from sqlalchemy.engine import Connection
 
@@ -7,7 +7,7 @@ from datafixes.doctor.finding import Finding, bad, good
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER, LEDGER_VERSION
 
-# The name of a constraint says the version; 0.1 had none.
+# The name of a constraint holds the version; 0.1 had none.
 _VERSION = """
 SELECT coalesce(max(CAST(substring(k.conname FROM '^datafix_run_is_version_([0-9]+)') AS integer)), 1),
        pg_catalog.pg_has_role(max(c.relowner), 'USAGE'), pg_catalog.pg_get_userbyid(max(c.relowner))
@@ -18,14 +18,14 @@ SELECT coalesce(max(CAST(substring(k.conname FROM '^datafix_run_is_version_([0-9
 
 
 def check_ledgers(connection: Connection) -> list[Finding]:
-    """Of each ledger, whether this package can write to it."""
+    """Whether this package can write to each ledger."""
     return [_check(connection, schema) for schema in ledger_schemas(connection)]
 
 
 def _check(connection: Connection, schema: str) -> Finding:
     ledger = qualified(schema, LEDGER)
     [(version, is_ours, owner)] = ask(connection, _VERSION.format(schema=text(schema), table=text(LEDGER)))
-    told = f"{ledger} is of version {version}"
+    told = f"{ledger} has version {version}"
     if version == LEDGER_VERSION:
         return good("ledger", f"{told}.")
     told += f", and this package writes version {LEDGER_VERSION}"
@@ -35,7 +35,7 @@ def _check(connection: Connection, schema: str) -> Finding:
         where = "" if schema == "public" else f"audit_schema={schema!r}"
         return bad(
             "ledger",
-            f"{told}; only {owner} may bring it forward.",
-            f"Let {owner} run the next upgrade, or one with a revision that says op.update_ledger({where}).",
+            f"{told}; only its owner {owner} may upgrade it.",
+            f"Let {owner} run the next migration, or one with op.update_ledger({where}).",
         )
-    return good("ledger", f"{told}: the next run of a fix brings it forward.")
+    return good("ledger", f"{told}: the next run of a fix upgrades it.")

@@ -1,4 +1,4 @@
-"""What Alembic loads of datafixes, and whether its autogenerate leaves audit tables and ledgers alone."""
+"""Whether Alembic loads the operations, and whether autogenerate ignores audit tables and ledgers."""
 
 import ast
 import importlib.metadata
@@ -14,7 +14,7 @@ _HOOK = "leave_audit_tables_alone"
 _REMEDY = (
     f"import datafixes.environment, and context.configure(..., include_object=datafixes.environment.{_HOOK})"
 )
-_OLD_REMEDY = "import datafixes.operations"  # there, the import does what a plugin does
+_OLD_REMEDY = "import datafixes.operations"  # before plugins, the import registers the operations
 
 
 def alembic_version() -> tuple[int, ...]:
@@ -24,7 +24,7 @@ def alembic_version() -> tuple[int, ...]:
 
 
 def plugin_is_installed() -> bool:
-    """Whether Alembic can find the plugin by itself."""
+    """Whether Alembic can find the plugin."""
     return any(one.name == NAME for one in importlib.metadata.entry_points(group="alembic.plugins"))
 
 
@@ -32,19 +32,19 @@ def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fin
     """Whether a revision finds ``op.apply_datafix``.
 
     Args:
-        env: what was read of env.py.
+        env: the parsed env.py.
         version: Alembic's, two numbers.
-        installed: whether the entry point is there.
+        installed: whether the entry point is installed.
     """
     check, shown = "operations", ".".join(map(str, version))
     if imports_the_operations(env):
         return good(check, "env.py imports them.")
     if version >= _PLUGINS_SINCE and installed:
-        return good(check, f"Alembic {shown} loads them by itself.")
+        return good(check, f"Alembic {shown} loads them.")
     why = (
         "the entry point of datafixes is missing"
         if version >= _PLUGINS_SINCE
-        else "it knows no plugins, and env.py does not import them"
+        else "it has no plugins, and env.py does not import them"
     )
     return bad(
         check, f"Alembic {shown} does not load them: {why}.", "Add import datafixes.operations to env.py."
@@ -55,24 +55,22 @@ def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) 
     """Whether autogenerate would drop audit tables and ledgers.
 
     Args:
-        env: what was read of env.py.
+        env: the parsed env.py.
         version: Alembic's, two numbers.
-        installed: whether the entry point is there.
+        installed: whether the entry point is installed.
     """
     check = "env.py: autogenerate"
     if _HOOK in env.words or (env.ours and env.option("include_object") is None):
-        return good(check, "Autogenerate leaves audit tables and ledgers alone.")
+        return good(check, "Autogenerate ignores audit tables and ledgers.")
     if _has_no_metadata(env):
-        return good(check, "It has no metadata, so autogenerate drops nothing.")
+        return good(check, "env.py has no metadata, so autogenerate drops nothing.")
     asked = _is_asked(env, version, installed)
     if asked:
-        return good(
-            check, "Autogenerate leaves audit tables and ledgers alone, by the hook that Alembic has."
-        )
+        return good(check, "Autogenerate ignores audit tables and ledgers, through Alembic's own hook.")
     if asked is None or env.option("include_object") is not None or env.passes_on:
         return attention(
             check,
-            f"It does not mention {_HOOK}: whether autogenerate would drop audit tables cannot be told.",
+            f"env.py does not mention {_HOOK}, so autogenerate may drop audit tables.",
             f"Call datafixes.environment.{_HOOK} in its include_object, with the same arguments.",
         )
     remedy = _REMEDY if version >= _PLUGINS_SINCE else _OLD_REMEDY
@@ -80,7 +78,7 @@ def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) 
 
 
 def warning_of(folder: Path) -> str:
-    """What is said about autogenerate when a fix is written, checked or planned; empty where all is good.
+    """The warning about autogenerate when a fix is written, checked or planned; empty if all is good.
 
     Args:
         folder: the directory of env.py.
@@ -94,7 +92,7 @@ def warning_of(folder: Path) -> str:
 
 
 def _is_asked(env: EnvFile, version: tuple[int, ...], installed: bool) -> bool | None:
-    """Whether autogenerate asks the hook; None: it cannot be told."""
+    """Whether autogenerate calls the hook; None: unknown."""
     if version < _PLUGINS_SINCE:
         return imports_the_operations(env)
     given = env.option("autogenerate_plugins")

@@ -1,4 +1,4 @@
-"""What can go wrong in a project's files: looked at without a database."""
+"""Checks of a project's files, without a database."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ _LONGEST_ID = 32
 
 
 def check_folder(*folders: Path) -> Finding:
-    """Whether something called alembic replaces the library.
+    """Whether a package of the project called alembic hides the library.
 
     Args:
-        folders: from where commands are run.
+        folders: the directories from which commands are run.
     """
     check = "alembic package"
     for folder in folders:
@@ -23,54 +23,60 @@ def check_folder(*folders: Path) -> Finding:
             if path.exists():
                 return bad(
                     check,
-                    f"{path} replaces the library: import alembic finds it first.",
+                    f"{path} hides the library: import alembic finds it first.",
                     "Remove it; a directory of migrations needs no __init__.py."
                     if path.name == "__init__.py"
                     else "Rename it.",
                 )
-    return good(check, "No package of the project's own replaces the library.")
+    return good(check, "No package of the project hides the library.")
 
 
 def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
-    """What ``env.py`` gets wrong, and what was read of it."""
+    """Findings about ``env.py``, and the parsed file."""
     path = folder / "env.py"
     try:
         env = read_env(path.read_text(encoding="utf-8"))
     except OSError as error:
         return [
-            bad("env.py", f"{path} cannot be read: {error.strerror or error}.", "Make one: alembic init")
+            bad("env.py", f"{path} cannot be read: {error.strerror or error}.", "Create it: alembic init")
         ], None
     except (SyntaxError, ValueError) as error:
-        return [bad("env.py", f"{path} is no Python: {error}.", "Correct it.")], None
+        return [bad("env.py", f"{path} is not Python: {error}.", "Correct it.")], None
     loads = alembic_version(), plugin_is_installed()
     found = [*check_env(env), check_plugin(env, *loads)]
     return [*found, *([check_autogenerate(env, *loads)] if env.calls else [])], env
 
 
 def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:
-    """Whether there is one head, and whether every id fits into Alembic's table.
+    """Whether there is one head, and whether every id fits into Alembic's version table.
 
     Args:
         scripts: Alembic's ScriptDirectory.
-        width: how many characters Alembic's table keeps.
+        width: the length of the version table's column.
     """
     heads = list(scripts.get_heads())
     ids = [script.revision for script in scripts.walk_revisions()]
     if len(heads) > 1:
         found = [
-            bad("heads", f"There are {len(heads)}: {', '.join(heads)}.", 'alembic merge -m "merge" heads')
+            bad(
+                "heads",
+                f"The project has {len(heads)}: {', '.join(heads)}.",
+                'alembic merge -m "merge" heads',
+            )
         ]
     elif not heads:
         found = [
-            attention("heads", "There is no revision yet.", 'datafixes new, or alembic revision -m "..."')
+            attention(
+                "heads", "The project has no revision yet.", 'datafixes new, or alembic revision -m "..."'
+            )
         ]
     else:
-        found = [good("heads", f"There is one: {heads[0]}.")]
+        found = [good("heads", f"The project has one: {heads[0]}.")]
     long = [one for one in ids if len(one) > width]
     found.append(
         bad(
             "revision ids",
-            f"Alembic's table keeps {width} characters, and longer are: {', '.join(long)}.",
+            f"Alembic's version table holds {width} characters; longer are: {', '.join(long)}.",
             "Shorten them before they are applied anywhere.",
         )
         if long
@@ -80,11 +86,11 @@ def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:
 
 
 def check_fixes(fixes: list[FixOfRevision]) -> Finding:
-    """How many fixes are declared, and whether each name belongs to one."""
+    """The number of fixes, and whether each name is unique."""
     fingerprints: dict[str, set[str]] = {}
     for one in fixes:
         fingerprints.setdefault(one.fix.name, set()).add(one.fix.fingerprint)
     twice = sorted(name for name, found in fingerprints.items() if len(found) > 1)
     if twice:
-        return bad("fixes", f"Several are called {', '.join(twice)}.", "Give each a name of its own.")
-    return good("fixes", f"{len(fingerprints)} declared, each with a name of its own.")
+        return bad("fixes", f"Several are called {', '.join(twice)}.", "Give each a unique name.")
+    return good("fixes", f"{len(fingerprints)} declared, each with a unique name.")

@@ -1,4 +1,4 @@
-"""What can go wrong with privileges and with audit tables."""
+"""Checks of privileges and of audit tables."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from datafixes.doctor.finding import Finding, attention, bad, good
 from datafixes.script.literal import text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 
-# Audit tables know their target by their comment.
+# The comment of an audit table names its target.
 _AUDITS = """
 SELECT n.nspname, c.relname, t.nspname AS target_schema, t.relname AS target,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
@@ -56,13 +56,13 @@ SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(
 
 @dataclass(frozen=True)
 class Need:
-    """What a run of a fix needs of a table.
+    """The privileges that a run of a fix needs on a table.
 
     Attributes:
         schema: its schema.
         table: its name.
-        privileges: what the role must be allowed to.
-        owner: whether it must be the table's owner.
+        privileges: the privileges that the role needs.
+        owner: whether the role must own the table.
         fix: the fix that needs it.
     """
 
@@ -74,7 +74,7 @@ class Need:
 
 
 def needs_of(fix: Fix) -> list[Need]:
-    """What a run of a fix, and of its revert, needs."""
+    """The needs of a run of a fix, and of its revert."""
     changes = {
         "update": ("SELECT", "UPDATE"),
         "delete": ("SELECT", "UPDATE", "DELETE", "INSERT"),
@@ -91,7 +91,7 @@ def needs_of(fix: Fix) -> list[Need]:
 
 
 def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
-    """Whether this role may do what the fixes of the project need; of tables that are there."""
+    """Whether this role has the privileges that the project's fixes need, on tables that exist."""
     [(role, temporary, database)] = ask(
         connection,
         "SELECT current_user::text, pg_catalog.has_database_privilege(current_database(), 'TEMP'),"
@@ -102,12 +102,12 @@ def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
         findings.append(
             bad(
                 "temporary objects",
-                f"{role} may not make them, and fixes keep their functions there.",
+                f"{role} may not create them, and fixes need temporary functions.",
                 f'GRANT TEMPORARY ON DATABASE {database} TO "{role}"',
             )
         )
     else:
-        findings.append(good("temporary objects", f"{role} may make them."))
+        findings.append(good("temporary objects", f"{role} may create them."))
     lacking: dict[str, Finding] = {}
     for need in (need for fix in fixes for need in needs_of(fix)):
         finding = _lack(connection, role, need)
@@ -115,7 +115,10 @@ def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
             lacking.setdefault(finding.evidence, finding)
     return [
         *findings,
-        *(lacking.values() or [good("privileges", f"{role} may do what the fixes here need.")]),
+        *(
+            lacking.values()
+            or [good("privileges", f"{role} has the privileges that the project's fixes need.")]
+        ),
     ]
 
 
@@ -130,35 +133,35 @@ def _lack(connection: Connection, role: str, need: Need) -> Finding | None:
         if need.owner and not is_owner:
             return bad(
                 "privileges",
-                f"The fix {need.fix} is recorded, and only {owner}, who owns {label}, can record it; this is {role}.",
+                f"The fix {need.fix} is recorded, which only {owner}, the owner of {label}, can run; this is {role}.",
                 f"Run migrations as {owner}, or declare the fix (DataFix).",
             )
         if lacks:
             grants = ", ".join(lacks)
             return bad(
                 "privileges",
-                f"{role} has no right to {grants} on {label}, and the fix {need.fix} needs it.",
+                f"{role} lacks {grants} on {label}, which the fix {need.fix} needs.",
                 f'GRANT {grants} ON {label} TO "{role}"',
             )
     return None
 
 
 def check_audit_tables(connection: Connection) -> list[Finding]:
-    """Whether audit tables have the shape of their targets, and who else may read or change what is in them."""
+    """Whether audit tables match their targets, and which other roles may read or change them."""
     audits = ask(connection, _AUDITS.replace("{is_audit}", _IS_AUDIT))
     if not audits:
-        return [good("audit tables", "There is none yet.")]
+        return [good("audit tables", "None exists yet.")]
     findings = [
         bad(
             "audit tables",
-            f"{schema}.{audit} lacks columns of {target_schema}.{target}: {', '.join(missing)}; fixes will refuse.",
+            f"{schema}.{audit} lacks columns of {target_schema}.{target}: {', '.join(missing)}; fixes will be refused.",
             f"In a migration: {_update(target_schema, target, schema, audit)}",
         )
         for schema, audit, target_schema, target, missing in audits
         if missing
     ]
     if not findings:
-        findings = [good("audit tables", f"{len(audits)} looked at: all columns of the target are there.")]
+        findings = [good("audit tables", f"{len(audits)} checked: each has all columns of its target.")]
     return [*findings, *_grants(connection)]
 
 
@@ -174,7 +177,7 @@ def _grants(connection: Connection) -> list[Finding]:
     findings = []
     for table, grantee, privileges in ask(connection, query):
         writes = [one for one in privileges if one in ("UPDATE", "DELETE", "TRUNCATE")]
-        # A role that applies fixes and does not own the copies adds to them, and closes its lines in the ledger.
+        # A role that applies fixes without owning the copies inserts them, and updates its own lines in the ledger.
         if (
             table.rpartition(".")[2] in (LEDGER, LEDGER_TABLES)
             and "UPDATE" in writes
@@ -186,7 +189,7 @@ def _grants(connection: Connection) -> list[Finding]:
             findings.append(
                 bad(
                     "copies",
-                    f"{grantee} may change what is in {table}: {', '.join(writes)}.",
+                    f"{grantee} may change {table}: {', '.join(writes)}.",
                     f"REVOKE {', '.join(writes)} ON {table} FROM {quoted}",
                 )
             )
@@ -195,7 +198,7 @@ def _grants(connection: Connection) -> list[Finding]:
                 attention(
                     "copies",
                     f"{grantee} may read {table}.",
-                    f"If that is not meant: REVOKE SELECT ON {table} FROM {quoted}",
+                    f"If that is not intended: REVOKE SELECT ON {table} FROM {quoted}",
                 )
             )
-    return findings or [good("copies", "Nobody but their owner may read or change them.")]
+    return findings or [good("copies", "Only their owner may read or change them.")]

@@ -1,4 +1,4 @@
-"""What can go wrong with sequences: a switchover, a restore of data alone, an insert that brings its own ids."""
+"""Checks of sequences: after a switchover, a restore of data alone, an insert with its own ids."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from datafixes.doctor.finding import Finding, bad, good
 from datafixes.script.literal import text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER
 
-# Ledgers and audit tables, and whichever others are named; of schemas that this role may use.
+# Ledgers, audit tables and the named tables, in schemas that this role may use.
 _NUMBERED = f"""
 SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), o.is_ours
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -26,10 +26,10 @@ SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), o.is_ours
 
 
 def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
-    """Whether sequences stand where they hand out new numbers: of ledgers, of audit tables, and of the tables of fixes.
+    """Whether sequences will hand out new numbers: those of ledgers, of audit tables, and of the tables of fixes.
 
     Args:
-        connection: in a transaction that reads.
+        connection: in a read-only transaction.
         fixes: the fixes of the project.
     """
     named = {f"({text(table.schema)}, {text(table.table)})" for fix in fixes for table in fix.tables}
@@ -38,9 +38,9 @@ def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Findin
         for table, is_ours in ask(
             connection, _NUMBERED.replace("{named}", ", ".join(sorted(named)) or "('', '')")
         ):
-            follows = "fixes will refuse" if is_ours else "its next inserts will fail with duplicate keys"
+            follows = "fixes will be refused" if is_ours else "its next inserts will fail with duplicate keys"
             for one in behind_of_table(connection, table):
                 column = one.sequence.column
                 evidence = f"{one.stands}, and {table} has {column} {one.numbers[0]} already: {follows}."
                 findings.append(bad("sequences", evidence, one.remedy))
-    return findings or [good("sequences", "None stands behind its table.")]
+    return findings or [good("sequences", "None is behind its table.")]

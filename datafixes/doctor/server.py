@@ -1,4 +1,4 @@
-"""What can go wrong with the server and with Alembic's own table in it."""
+"""Checks of the server and of Alembic's version table."""
 
 import ast
 import datetime as dt
@@ -24,7 +24,7 @@ SELECT n.nspname, pg_catalog.pg_table_is_visible(c.oid)
 
 
 def check_server(connection: Connection) -> list[Finding]:
-    """The version, the counters that fixes rely on, and the clock."""
+    """The version, the counters that fixes need, and the clock."""
     [(number, counts)] = ask(
         connection,
         "SELECT current_setting('server_version_num')::int / 10000, current_setting('track_counts')::boolean",
@@ -36,15 +36,15 @@ def check_server(connection: Connection) -> list[Finding]:
 
 
 def check_version(number: int) -> Finding:
-    """Whether this PostgreSQL is one that fixes are made for."""
+    """Whether this version of PostgreSQL is supported."""
     check = "PostgreSQL"
     if number < _OLDEST:
-        return bad(check, f"It is version {number}.", f"Fixes need {_OLDEST} to {_NEWEST}.")
+        return bad(check, f"It is version {number}.", f"Use version {_OLDEST} to {_NEWEST}.")
     if number > _NEWEST:
         return attention(
             check,
-            f"It is version {number}; known are {_OLDEST} to {_NEWEST}.",
-            "Try each fix elsewhere first.",
+            f"It is version {number}; tested are {_OLDEST} to {_NEWEST}.",
+            "Try each fix on another database first.",
         )
     return good(check, f"It is version {number}.")
 
@@ -55,7 +55,7 @@ def check_counts(on: bool) -> Finding:
         return good("track_counts", "It is on.")
     return bad(
         "track_counts",
-        "It is off, so nobody can tell what changes besides the rows of a fix, and each fix refuses.",
+        "It is off, so changes to other rows than those of a fix could not be found, and each fix is refused.",
         "ALTER DATABASE ... SET track_counts = on",
     )
 
@@ -65,27 +65,27 @@ def check_clock(theirs: dt.datetime, before: dt.datetime, after: dt.datetime) ->
 
     Args:
         theirs: the server's time.
-        before: the time here when it was asked.
-        after: the time here when it had answered.
+        before: the local time before the query.
+        after: the local time after the answer.
     """
     apart = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0)
     if apart < _SECONDS_APART:
         return good("clock", "This machine and the server agree.")
     return attention(
         "clock",
-        f"This machine's clock and the server's are {apart:.0f} s apart; the ledger's times are the server's.",
-        "Set the clock that is wrong.",
+        f"This machine's clock and the server's differ by {apart:.0f} s; the ledger's times are the server's.",
+        "Correct the clock that is wrong.",
     )
 
 
 @dataclass(frozen=True)
 class VersionTable:
-    """Alembic's table.
+    """Alembic's version table.
 
     Attributes:
         table: its name.
-        schema: the schema that env.py names, or an empty string: as the search_path finds it.
-        unsure: whether env.py may name another one that cannot be read from it.
+        schema: the schema that env.py names, or an empty string: the search_path decides.
+        unsure: whether env.py may name another table in a way that cannot be analysed.
     """
 
     table: str = "alembic_version"
@@ -94,7 +94,7 @@ class VersionTable:
 
 
 def version_table_of(env: EnvFile | None) -> VersionTable:
-    """Alembic's table, as far as env.py says which one it is."""
+    """Alembic's version table, according to env.py."""
     if env is None:
         return VersionTable(unsure=True)
     table, schema = env.option("version_table"), env.option("version_table_schema")
@@ -106,16 +106,16 @@ def version_table_of(env: EnvFile | None) -> VersionTable:
 def check_version_table(
     connection: Connection, wanted: VersionTable, known: Collection[str], heads: Collection[str]
 ) -> tuple[list[Finding], int | None]:
-    """Which version table this is, and whether its revision is one of the project.
+    """Which version table is used, and whether its revision is one of the project.
 
     Args:
-        connection: in a transaction that reads.
-        wanted: what env.py says.
+        connection: in a read-only transaction.
+        wanted: the version table according to env.py.
         known: the revisions of the project.
         heads: its heads.
 
     Returns:
-        the findings, and how many characters the table keeps, if there is one.
+        the findings, and the length of the version column, if the table exists.
     """
     [(path,)] = ask(connection, "SELECT current_setting('search_path')")
     schemas = dict(tuple(row) for row in ask(connection, _STANDS.format(table=text(wanted.table))))
@@ -137,7 +137,7 @@ def check_version_table(
 
 
 def _path(wanted: VersionTable, path: str, schemas: dict[str, bool]) -> Finding:
-    """Which version table the search_path finds; of each schema that has one, whether it can be seen."""
+    """Which version table the search_path finds, among all schemas that have one."""
     check, table = "search_path", wanted.table
     mend = 'Name the schema in env.py: version_table_schema="public", or wherever it is.'
     if wanted.schema:
@@ -145,18 +145,19 @@ def _path(wanted: VersionTable, path: str, schemas: dict[str, bool]) -> Finding:
     if len(schemas) > 1:
         return bad(
             check,
-            f"There are tables {table} in {', '.join(schemas)}; the search_path ({path}) decides which one counts.",
+            f"{', '.join(schemas)} each have a table {table}; the search_path ({path}) decides which one counts.",
             mend,
         )
     if schemas and not any(schemas.values()) and not wanted.unsure:
         return bad(
             check,
-            f"{table} stands in {', '.join(schemas)}; the search_path ({path}) does not find it: Alembic starts anew.",
+            f"{table} is in {', '.join(schemas)}, where the search_path ({path}) does not find it: "
+            "Alembic would start from base.",
             mend,
         )
     if path not in _USUAL_PATHS:
         return attention(
-            check, f"It is {path} for this role and database: another one finds another {table}.", mend
+            check, f"It is {path} for this role and database: other roles may find another {table}.", mend
         )
     return good(check, f"It is {path}, as usual.")
 
@@ -165,7 +166,7 @@ def check_at(versions: list[str], known: Collection[str], heads: Collection[str]
     """Whether the revision of the database is one of the project.
 
     Args:
-        versions: what the version table holds.
+        versions: the rows of the version table.
         known: the revisions of the project.
         heads: its heads.
     """
@@ -174,11 +175,13 @@ def check_at(versions: list[str], known: Collection[str], heads: Collection[str]
     if strange:
         return bad(
             check,
-            f"The database is at {', '.join(strange)}, which no revision here is.",
-            "Deploy the code that has it, or check which database this is: datafixes where",
+            f"The database is at {', '.join(strange)}, which is not a revision of this project.",
+            "Deploy the code that has it, or check which database is used: datafixes where",
         )
     if len(versions) != len(set(versions)):
-        return bad(check, f"The version table holds a revision twice: {shown}.", "Remove the duplicate row.")
+        return bad(
+            check, f"The version table contains a revision twice: {shown}.", "Remove the duplicate row."
+        )
     if set(versions) == set(heads):
         return good(check, f"The database is at {shown}, the head.")
     return good(check, f"The database is at {shown}; the head is {', '.join(sorted(heads))}.")

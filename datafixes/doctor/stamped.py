@@ -1,4 +1,4 @@
-"""Whether every fix that the version table counts as run did run."""
+"""Whether every fix at or below the database's revision did run."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -19,35 +19,36 @@ from datafixes.script.literal import name, qualified, text
 
 
 def versions(connection: Connection, wanted: VersionTable) -> list[str]:
-    """What the version table holds; nothing where there is none."""
+    """The rows of the version table, if it exists."""
     at = qualified(wanted.schema, wanted.table) if wanted.schema else name(wanted.table)
     [(there,)] = ask(connection, f"SELECT pg_catalog.to_regclass({text(at)}) IS NOT NULL")
     return [version for (version,) in ask(connection, f"SELECT version_num FROM {at}")] if there else []
 
 
 def check_known(project: Project, connection: Connection) -> None:
-    """Refuse to write a revision where the database is at one that no file declares: Alembic would not find the way.
+    """Refuse to write a revision if the database is at one without a file: Alembic could not upgrade from there.
 
     Raises:
-        DatafixError: it is; the message names the revision, and the ways on.
+        DatafixError: it is; the message names the revision, and the hint how to continue.
     """
     env = read_env(Path(project.scripts.dir, "env.py").read_text(encoding="utf-8"))
     with connection.begin_nested() as savepoint:
         see_as_a_run(connection)
         at = versions(connection, version_table_of(env))
-        savepoint.rollback()  # the settings of a question come back with it
+        savepoint.rollback()  # also resets the settings of the query
     known = {one.revision for one in project.scripts.walk_revisions()}
     if strange := sorted(set(at) - known):
         heads = " ".join(project.scripts.get_heads()) or "base"
         raise DatafixError(
-            f"The database is at {', '.join(strange)}, which no revision here is, so a new revision could not run.",
-            hint="Bring that file back, or set the version to one that is here, if its changes are all there: "
+            f"The database is at {', '.join(strange)}, which is not a revision of this project, so a new "
+            "revision could not run.",
+            hint="Restore that file, or, if the database has all changes up to the head, set the version: "
             f"alembic stamp --purge {heads}",
         )
 
 
 def find_stamped(project: Project, connection: Connection) -> list[StampedPast]:
-    """The fixes of a project that were stamped past; none where there is no project, or it cannot be read."""
+    """The fixes of a project that were stamped past; empty without a readable project."""
     try:
         fixes, scripts = project.fixes(), project.scripts
         env = read_env(Path(scripts.dir, "env.py").read_text(encoding="utf-8"))
@@ -55,10 +56,10 @@ def find_stamped(project: Project, connection: Connection) -> list[StampedPast]:
         return []
     try:
         with connection.begin_nested():
-            see_as_a_run(connection)  # Alembic's table stands where the role's own search_path finds it
+            see_as_a_run(connection)  # the role's own search_path finds Alembic's table
             below = revisions_below(scripts, versions(connection, version_table_of(env)))
             return stamped_past(connection, fixes, below)
-    except (DatafixError, DBAPIError):  # an auditor need not be able to read Alembic's table
+    except (DatafixError, DBAPIError):  # an auditor may lack the right to read Alembic's table
         return []
 
 
@@ -68,8 +69,8 @@ def check_stamped(
     """Whether a fix was stamped past.
 
     Args:
-        connection: in a transaction that reads.
-        fixes: what the project declares.
+        connection: in a read-only transaction.
+        fixes: the project's fixes.
         below: the revisions at or below the database's.
     """
     check = "stamped past"
@@ -82,5 +83,5 @@ def check_stamped(
         return good(check, "Every fix up to the database's revision has run, or was declined.")
     told = "; ".join(f"{one.fix} (revision {one.revision}): {one.why}" for one in found)
     return bad(
-        check, f"The database's revision says that these ran, and they did not: {told}.", found[0].remedy
+        check, f"The database's revision is past these fixes, but they did not run: {told}.", found[0].remedy
     )

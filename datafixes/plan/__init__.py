@@ -1,1 +1,1 @@
-"""What an upgrade or downgrade will do to which rows, found by doing it and keeping nothing."""
+"""Finds what an upgrade or downgrade will do to which rows, by running it in a transaction that is rolled back."""

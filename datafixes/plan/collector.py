@@ -1,4 +1,4 @@
-"""Collects what the runs of a plan do, while their transaction is open."""
+"""Collects the runs of a plan while their transaction is open."""
 
 import time
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from datafixes.plan.planned import PlannedRun, PlannedTable
 
 @dataclass
 class Collector:
-    """Collects what the runs did, while they do it."""
+    """Collects each run as it ends."""
 
     view: View
     runs: list[PlannedRun] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Collector:
     proving: list[int] | None = None
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
-        """A run has ended well."""
+        """A run has succeeded."""
         seconds, schema = time.monotonic() - started, fix.schema_of_audit
         last = last_run(connection, schema, fix.name)
         if last is None:
@@ -47,7 +47,7 @@ class Collector:
         )
 
     def new_locks(self, connection: Connection) -> tuple[str, ...]:
-        """The locks that were not held before."""
+        """The locks that are new since the last run."""
         with read_images(connection):
             held = tuple(lock for lock in locks_held(connection) if lock not in self.locks)
         self.locks.update(held)
@@ -68,7 +68,7 @@ class Collector:
 
 
 def _expected(fix: Fix, number: int) -> str:
-    """What a fix expects of one of its tables."""
+    """The rows that a fix expects in one of its tables, in words."""
     if isinstance(fix, DataFix):
         rows = fix.rows
         named = "" if isinstance(rows.expect, int) else ", named one by one"

@@ -1,7 +1,7 @@
-"""Runs the very scripts of an upgrade or downgrade, in one transaction that is rolled back and cannot be committed.
+"""Runs the scripts of an upgrade or downgrade in one transaction that is rolled back and cannot be committed.
 
-The project's own env.py runs them, as ever. What it calls of Alembic is taken over: the transaction is begun before
-Alembic can begin one, so Alembic takes it for somebody else's and commits nothing; and all steps share it.
+The project's own env.py runs them, as always. The Alembic functions that it calls are replaced: the transaction is
+begun before Alembic can begin one, so Alembic treats it as the caller's and commits nothing; and all steps share it.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _DROPS_COPIES = (
-    "If autogenerate wrote it, remove what the revision does to {}, which holds what fixes need to be taken back. "
-    "Then look why it did: datafixes doctor"
+    "If autogenerate wrote it, remove the operations on {} from the revision: reverts of fixes need that table. "
+    "To find why autogenerate wrote it: datafixes doctor"
 )
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be planned.
+    """What to plan.
 
     Attributes:
-        revision: to which revision, as Alembic takes it: ``head``, ``+1``, ``015``.
-        downgrade: go down instead of up.
-        view: how much of the rows is kept for showing.
+        revision: the target, in Alembic's notation: ``head``, ``+1``, ``015``.
+        downgrade: downgrade instead of upgrade.
+        view: how much of the rows to keep for the report.
         limits: how long any statement may wait for a lock, and how long it may take.
-        flags: what the operator said of single fixes, as a command takes it.
+        flags: the operator's choices for single fixes, as options of a command.
     """
 
     revision: str = "head"
@@ -64,12 +64,12 @@ class Wish:
 
 
 class _Ended(BaseException):
-    """Leads out of env.py when the plan is made; no ``except Exception`` on the way can keep it."""
+    """Leaves env.py when the plan is made; ``except Exception`` does not catch it."""
 
 
 @dataclass
 class _Making:
-    """Stands between env.py and Alembic while a plan is made."""
+    """Intercepts env.py's calls of Alembic while a plan is made."""
 
     wish: Wish
     scripts: ScriptDirectory
@@ -86,12 +86,12 @@ class _Making:
     copies: frozenset[str] = frozenset((LEDGER, LEDGER_TABLES))
 
     def stand_between(self, environment: EnvironmentContext) -> None:
-        """Take over what env.py calls."""
+        """Replace the functions that env.py calls."""
         configure, run_migrations = environment.configure, environment.run_migrations
 
         def begin_and_configure(connection: Connection | None = None, **options: Any) -> None:
             if connection is None:
-                raise DatafixError("env.py gives Alembic no connection, so there is nothing to plan on.")
+                raise DatafixError("env.py gives Alembic no connection, so a plan cannot run.")
             self.ends.enter_context(rollback_only(connection, self.wish.limits))
             applied = options.pop("on_version_apply", None)
             theirs = applied if isinstance(applied, list | tuple) else [applied] if applied else []
@@ -107,7 +107,7 @@ class _Making:
         environment.run_migrations = run_and_undo  # type: ignore[method-assign]
 
     def run(self, run_migrations: Callable[..., None], options: dict[str, Any]) -> None:
-        """Run all steps, and note where they would stop."""
+        """Run all steps, and note where they fail."""
         try:
             run_migrations(**options)
         except DatafixFailed as failed:
@@ -122,7 +122,7 @@ class _Making:
             self.refusal = self._refused(_raised(error, f"revision {self.running}"))
 
     def _failure(self, error: DBAPIError, label: str) -> DatafixError:
-        """What a statement ran into; PostgreSQL's own advice for a copy would be DROP ... CASCADE."""
+        """The error of a statement; for a copy, PostgreSQL's own hint would be DROP ... CASCADE."""
         failed = failure(error, label, masked=bool(self.wish.view.masks))
         words = (error.statement or "").split()
         name = words[-1].rpartition(".")[2].strip('"') if words[:2] == ["DROP", "TABLE"] else ""
@@ -134,11 +134,11 @@ class _Making:
         return Refusal(self.running, error.message, error.hint, error.detail, getattr(error, "sqlstate", ""))
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
-        """The steps that lead from the database's revision to the one that was asked for."""
+        """The steps from the database's revision to the target."""
         self.start, self.database = tuple(heads or ()), _database(context.connection)
         if context.connection is not None:
             below = revisions_below(self.scripts, self.start)
-            # Who may not read the ledger learns that from the fix itself.
+            # A role that may not read the ledger gets the fix's own error.
             with suppress(DatafixError, DBAPIError), context.connection.begin_nested():
                 self.stamped_past = tuple(stamped_past(context.connection, fixes_of(self.scripts), below))
         find = self.scripts._downgrade_revs if self.wish.downgrade else self.scripts._upgrade_revs
@@ -151,13 +151,13 @@ class _Making:
             yield step
 
     def load_again(self, revisions: set[str | None]) -> None:
-        """Begin to load the files of revisions once more, while the plan is made."""
+        """Start loading the revision files a second time, while the plan is made."""
         declared = fixes_of(self.scripts)
         paths = dict.fromkeys(str(one.path) for one in declared if one.revision in revisions)
         self.reloading = Reloading.begin(paths)
 
     def compare_loads(self) -> tuple[PlannedStep, ...]:
-        """The steps, with what is another declaration at its next load."""
+        """The steps, with the declarations that differ at the second load."""
         again = self.reloading.fingerprints()
 
         def compared(revision: str, run: PlannedRun) -> PlannedRun:
@@ -181,8 +181,8 @@ class _Making:
         self.steps.append(PlannedStep(self.running, title, tuple(runs), locks))
 
     def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
-        """Run the downgrade of the same revision, compare what it gave back, and undo that again."""
-        self.tell(f"Reverting {', '.join(run.run.fix for run in runs)} again, as a proof ...")
+        """Run the downgrade of the same revision, compare the restored rows, and roll that back."""
+        self.tell(f"Reverting {', '.join(run.run.fix for run in runs)}, as a proof ...")
         self.collector.proving = []
         connection.exec_driver_sql("SAVEPOINT datafixes_proof")
         refused: DatafixError | None = None
@@ -207,7 +207,7 @@ class _Making:
     def _reversal(self, connection: Connection, planned: PlannedRun) -> Reversal:
         fix = self.collector.fixes[planned.run.run_id]
         if planned.run.outcome not in ("applied", "reverted"):
-            return Reversal(True, "nothing was changed, so there is nothing to take back")
+            return Reversal(True, "nothing was changed, so there is nothing to revert")
         return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
 
 
@@ -217,17 +217,17 @@ def _raised(error: BaseException, what: str) -> DatafixError:
     if isinstance(error, CommandError):
         return DatafixError(" ".join(str(error).split()))
     if isinstance(error, AssertionError) and not str(error):
-        # Alembic's autocommit_block(), in a transaction that it did not begin.
+        # Alembic's autocommit_block() in a transaction that Alembic did not begin.
         return DatafixError(
             f"{what} commits by itself (autocommit_block?), so nothing after it can be planned",
-            hint="Upgrade to the revision before it, or to it, and plan from there.",
+            hint="Plan up to the revision before it; after upgrading to it, plan the rest.",
         )
     return DatafixError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """What Alembic logs of each step is told here; what migrations print is for people, and stdout is for the plan."""
+    """Silence Alembic's log of each step, which the plan reports; send what migrations print to stderr."""
     disabled = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
@@ -238,16 +238,16 @@ def _quietly() -> Iterator[None]:
 
 
 def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _: None) -> Plan:
-    """Run an upgrade or downgrade, keep nothing, and return what it did.
+    """Run an upgrade or downgrade, roll it back, and return what it did.
 
     Args:
         config: Alembic's configuration; the project's own env.py finds the database.
-        wish: what is to be planned.
-        tell: is called with a line for each step, for whoever waits.
+        wish: what to plan.
+        tell: is called with a progress line for each step.
 
     Raises:
-        DatafixError: the database was not found.
-        CommandError: Alembic's own: an unknown revision, several heads, ...
+        DatafixError: no database is configured.
+        CommandError: from Alembic: an unknown revision, several heads, ...
     """
     scripts = ScriptDirectory.from_config(config)
     making = _Making(wish, scripts, Collector(wish.view), tell)

@@ -1,4 +1,4 @@
-"""What a plan says: steps, runs, tables, rows; whether each run can be taken back; where it would stop."""
+"""The contents of a plan: steps, runs, tables, rows; whether each run can be reverted; where it would fail."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from datafixes.audit.stamped import StampedPast
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """What happens to a table.
+    """The changes of a table.
 
     Attributes:
         of_run: the table and its counts.
         expected: how many rows the fix expects, in words.
         changes: its rows.
-        acting: triggers and foreign keys that act, in words.
-        names: what people call the rows: by key, the identity that the fix expects.
-        sequences: those that stand behind numbers which the fix brings.
+        acting: triggers and foreign keys that take effect, in words.
+        names: readable names of the rows: by key, the identity that the fix expects.
+        sequences: those that are behind the numbers that the fix inserts.
     """
 
     of_run: TableOfRun
@@ -33,12 +33,12 @@ class PlannedTable:
 
 @dataclass(frozen=True)
 class Reversal:
-    """Whether a run can be taken back: proven by doing it.
+    """Whether a run can be reverted, found by reverting it.
 
     Attributes:
-        proven: the downgrade gave every row back, bit for bit.
-        words: what was compared, or what stands in the way.
-        detail: the evidence, where it needs more than a line.
+        proven: the downgrade restored every row, bit for bit.
+        words: what was compared, or why it failed.
+        detail: the evidence, if it needs more than a line.
     """
 
     proven: bool
@@ -51,13 +51,13 @@ class PlannedRun:
     """A run of a fix.
 
     Attributes:
-        run: as the ledger had it.
-        tables: what happens to each.
-        locks: what it took.
+        run: the run, from the ledger.
+        tables: the changes of each table.
+        locks: the locks that it took.
         seconds: how long it ran.
-        digest: what an upgrade that names it must have too.
-        reversal: whether it can be taken back; None where that was not tried.
-        reloaded: the fingerprint of the declaration at its next load, where it is another one.
+        digest: the digest that the upgrade must have too.
+        reversal: whether it can be reverted; None if that was not tried.
+        reloaded: the fingerprint of the declaration at the second load, if it differs.
     """
 
     run: Run
@@ -70,13 +70,13 @@ class PlannedRun:
 
     @property
     def is_fine(self) -> bool:
-        """Whether it can be taken back, and will be the same in the upgrade."""
+        """Whether it can be reverted, and will be the same in the upgrade."""
         return not self.reloaded and (self.reversal is None or self.reversal.proven)
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A revision: what it is, the runs that it has, and the locks that its other statements took."""
+    """A revision, its runs, and the locks of its other statements."""
 
     revision: str
     title: str
@@ -86,7 +86,7 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Where the upgrade or downgrade would stop, and why."""
+    """Where the upgrade or downgrade would fail, and why."""
 
     revision: str
     message: str
@@ -97,17 +97,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of it.
+    """A plan.
 
     Attributes:
         direction: ``upgrade`` or ``downgrade``.
         database: host and name.
-        start: where the database is.
-        target: the revision that was asked for.
-        steps: what runs, in order.
-        refusal: where it would stop, if it would.
-        stamped_past: the fixes below that never ran here.
-        flags: what the operator said of single fixes, as a command takes it.
+        start: the database's revisions.
+        target: the requested revision.
+        steps: the revisions that run, in order.
+        refusal: where it would fail, or None.
+        stamped_past: fixes at or below the database's revision that never ran.
+        flags: the operator's choices for single fixes, as options of a command.
     """
 
     direction: str
@@ -121,7 +121,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """What ``alembic -x plan=`` takes: the digests of all runs; empty where there is none, or none can be met."""
+        """The value of ``alembic -x plan=``: the digests of all runs; empty without runs, or if they cannot be met."""
         return "" if any(run.reloaded for run in self.runs) else "-".join(run.digest for run in self.runs)
 
     @property

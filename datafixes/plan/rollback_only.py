@@ -1,9 +1,9 @@
-"""A transaction in which anything may be tried, and nothing can be kept.
+"""A transaction in which anything can be tried, and which cannot be committed.
 
-A cursor WITH HOLD is declared first. PostgreSQL has to run its query when the transaction commits, and the query fails:
-whatever sends a COMMIT, by whichever way, the server answers with an error and rolls back. On the client, statements
-that end a transaction, or that would close the cursor, are refused before they are sent; and the driver begins every
-later transaction as one that can only read. In the session nothing is set: behind a pooler, it is somebody else's next.
+A cursor WITH HOLD is declared first. PostgreSQL must run its query when the transaction commits, and the query fails:
+however a COMMIT is sent, the server answers with an error and rolls back. On the client, statements that end a
+transaction or would close the cursor are refused before they are sent, and the driver begins every later transaction as
+read-only. Nothing is set in the session: behind a pooler, it serves another client next.
 """
 
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ from datafixes.script.frame import Limits
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
 
-# The text is put together when the query runs: PostgreSQL would try a constant at once.
+# The text is built when the query runs: PostgreSQL would evaluate a constant at once.
 FUSE = """
 DECLARE "datafixes rollback only" NO SCROLL CURSOR WITH HOLD FOR
 SELECT CAST(pg_catalog.concat('this transaction is rolled back, and cannot be committed',
                               pg_catalog.left(pg_catalog.current_setting('datafixes.finished', true), 0)) AS integer)
 """
 
-# Sequences are not rolled back, unless they were restarted in the same transaction. A number that is missing in the
-# ledger means that nothing was kept under it, so what is only tried must not use any up.
+# Sequences are not rolled back, unless they were restarted in the same transaction. A number missing in the ledger
+# means a run that was rolled back, so a trial must not use any up.
 _KEEP_NUMBERS = """
 DO $keep$
 DECLARE
@@ -54,11 +54,11 @@ $keep$
 
 @contextmanager
 def rollback_only(connection: Connection, limits: Limits) -> Iterator[None]:
-    """Begin a transaction that cannot be committed, and roll it back in the end.
+    """Begin a transaction that cannot be committed, and roll it back at the end.
 
     Args:
-        connection: a connection; a transaction that it has begun already is rolled back in the end like one of its own.
-        limits: how long a statement may wait for a lock, and how long it may take, whatever the role has set.
+        connection: a connection; a transaction that it has already begun is rolled back too.
+        limits: how long a statement may wait for a lock, and how long it may take; they override the role's settings.
     """
     try:
         _begin(connection)
@@ -68,7 +68,7 @@ def rollback_only(connection: Connection, limits: Limits) -> Iterator[None]:
         words = " ".join(str(error.orig).split())
         raise DatafixError(
             f"Nothing can be tried on this connection: {words}",
-            hint="A plan needs a database that can be written to, though it keeps nothing: not a replica.",
+            hint="A plan needs a writable database, not a replica, although it is rolled back.",
         ) from None
     event.listen(connection, "before_cursor_execute", _refuse_end)
     event.listen(connection, "commit", _refuse_commit)
@@ -81,11 +81,11 @@ def rollback_only(connection: Connection, limits: Limits) -> Iterator[None]:
 
 
 def _begin(connection: Connection) -> None:
-    """Begin; whatever transaction somebody begins after this one on the connection can only read."""
+    """Begin; every later transaction on the connection is read-only."""
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         raise DatafixError(
-            "The connection commits every statement by itself (AUTOCOMMIT), so nothing can be tried on it.",
-            hint="Leave isolation_level='AUTOCOMMIT' out of env.py.",
+            "The connection is in autocommit mode, so nothing can be tried on it.",
+            hint="Remove isolation_level='AUTOCOMMIT' from env.py.",
         )
     if not connection.in_transaction():
         connection.execution_options(postgresql_readonly=True)
@@ -94,7 +94,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _timeouts(connection: Connection, limits: Limits) -> Iterator[str]:
-    """A plan is one transaction that thinks in between: no time-out that an upgrade survives may end it."""
+    """Settings of a plan, which is one transaction with pauses: no time-out that an upgrade survives may end it."""
     yield f"SET LOCAL lock_timeout = {text(limits.lock_timeout)}"
     yield f"SET LOCAL statement_timeout = {text(limits.statement_timeout)}"
     yield "SET LOCAL idle_in_transaction_session_timeout = 0"
@@ -107,4 +107,4 @@ def _refuse_end(_: Any, __: Any, statement: str, *___: Any) -> None:
 
 
 def _refuse_commit(_: Any) -> NoReturn:
-    raise DatafixError("What is only tried is never committed.")
+    raise DatafixError("A trial is never committed.")

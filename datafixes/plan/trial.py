@@ -1,4 +1,4 @@
-"""Tries a revert, and keeps nothing: what would stand in its way."""
+"""Tries a revert and rolls it back, to find conflicts."""
 
 from sqlalchemy.engine import Connection
 
@@ -18,11 +18,11 @@ def try_revert(connection: Connection, fix: Fix, how: Revert, settings: Settings
     Args:
         connection: a connection with no transaction begun; it has none afterwards.
         fix: its declaration, or what the ledger keeps of it.
-        how: which run of it, which rows, and what is done about conflicts.
+        how: which run, which rows, and what to do with conflicts.
         settings: the time-outs.
 
     Returns:
-        what stands in the way, or None.
+        the error that prevents the revert, or None.
     """
     context = Context(
         on_conflict=how.on_conflict,

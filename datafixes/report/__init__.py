@@ -1,1 +1,1 @@
-"""What a command has found, and the forms in which it can be read: terminal, JSON, Markdown, HTML."""
+"""The results of commands as documents, and their formats: terminal, JSON, Markdown, HTML."""

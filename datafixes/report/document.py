@@ -1,4 +1,4 @@
-"""What is to be read, before anybody decides how it looks: one neutral form for terminal, Markdown and HTML."""
+"""A document independent of its format: the source for terminal, Markdown and HTML."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,18 +10,18 @@ from datafixes.audit.changes import Row as Row
 from datafixes.audit.changes import Value as Value
 
 State = Literal["", "good", "bad", "attention", "unknown"]
-"""How a fact is to be taken. Never told by colour alone."""
+"""Whether a fact is good or bad. Never shown by colour alone."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something with a name, in a line.
+    """A line with a name.
 
     Attributes:
-        name: what it is.
-        text: what there is to say.
-        state: how it is to be taken.
-        exact: the text is to be copied as it is, such as a command: it is never wrapped.
+        name: the name.
+        text: the text.
+        state: whether it is good or bad.
+        exact: the text is meant for copying, such as a command, and is never wrapped.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of texts; None is an empty cell. ``empty`` is what is said where there is no row."""
+    """A table of texts; None is an empty cell. ``empty`` is shown if there are no rows."""
 
     title: str
     columns: tuple[str, ...]
@@ -46,10 +46,10 @@ class Section:
 
     Attributes:
         title: the heading.
-        state: how the whole part is to be taken.
+        state: whether the part is good or bad.
         facts: lines with a name.
         notes: paragraphs.
-        block: text whose spaces and line breaks count, such as a table of conflicts.
+        block: preformatted text, such as a table of conflicts.
         grids: tables of texts.
         changes: rows, before and after.
     """
@@ -65,12 +65,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """All of it.
+    """A document.
 
     Attributes:
-        title: what this is, ``"Plan: upgrade to 015"``.
-        summary: the one line that counts, with the counts.
-        state: how the whole is to be taken.
+        title: the title, ``"Plan: upgrade to 015"``.
+        summary: the most important line, with the counts.
+        state: whether the whole is good or bad.
         facts: lines with a name, at the top.
         sections: the parts.
     """

@@ -1,4 +1,4 @@
-"""A document as a page: one file that loads nothing, runs no script but its own, and can be read without it."""
+"""A document as a page: one file that loads nothing and runs only its own script; it is readable without scripts."""
 
 import base64
 import hashlib
@@ -16,14 +16,14 @@ SIGNS: dict[State, tuple[str, str]] = {
     "": ("", ""), "good": ("✓", "Good: "), "bad": ("✗", "Bad: "), "attention": ("!", "Attention: "),
     "unknown": ("?", "Unknown: "),
 }  # fmt: skip
-"""The sign of a state, and what is read aloud for it."""
+"""The sign of a state, and its text for screen readers."""
 
 _AT_ONCE = 200
-"""Rows that a page shows at once; page.js takes the rest from where they wait."""
+"""Rows that a page shows at first; page.js adds the rest."""
 
 
 def to_html(document: Document) -> str:
-    """The page, with its style and script in it, and a policy that lets nothing else run or load."""
+    """The page with its style and script, and a policy that allows nothing else to run or load."""
     style, script = _file("page.css"), _file("page.js")
     page = _environment().get_template("page.html")
     return page.render(

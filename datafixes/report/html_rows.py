@@ -1,4 +1,4 @@
-"""Rows before and after as rows of a page's table: two cells for a column that changed, one for any other."""
+"""Rows before and after, as rows of an HTML table: two cells for a column that changed, one for any other."""
 
 from html import escape
 
@@ -7,7 +7,7 @@ from datafixes.report.text import is_plain, one_line, same_ends, shown
 
 SIGN = {"updated": "~", "inserted": "+", "deleted": "−"}
 _LONGEST, _LONG = 20_000, 240
-# A mark helps where most is the same; elsewhere it would only be noise.
+# A mark helps if most of the text is the same; otherwise it is noise.
 _SHARED = 16
 
 
@@ -17,7 +17,7 @@ def names_of(changes: Changes) -> list[str]:
 
 
 def rows_of(changes: Changes) -> list[str]:
-    """A ``<tr>`` for each row, with everything in it escaped."""
+    """A ``<tr>`` for each row, with all values escaped."""
     names = {name: escape(one_line(name)) for name in names_of(changes)}
     return [_row(row, names) for row in changes.rows]
 
@@ -68,5 +68,5 @@ def _value(value: Value, text: str, ends: tuple[int, int]) -> str:
 
 
 def _broken(text: str) -> str:
-    r"""Escaped; a line break, which is written as \n, breaks the line as well."""
+    r"""The text, escaped; a line break is shown as \n and also breaks the line."""
     return escape(text).replace("\\n", "\\n\n")

@@ -1,4 +1,4 @@
-"""A document for a pull request's comment: the counts first, rows below, never longer than such a comment may be."""
+"""A document for a pull request's comment: counts first, rows below, within the length limit of a comment."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -8,7 +8,7 @@ from datafixes.report.markdown_text import code, fenced, paragraph, sentence, va
 from datafixes.report.text import arrow, counts_of
 
 LIMIT = 65_000
-"""How long it may be, in UTF-16's units. GitHub refuses a comment of more than 65,536."""
+"""The maximum length, in UTF-16 units. GitHub refuses a comment of more than 65,536."""
 
 SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
 _FOLDED, _COLUMNS, _FACTS = 20, 8, 40
@@ -16,7 +16,7 @@ _CUTS = (2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
 
 
 def to_markdown(document: Document) -> str:
-    """The text. Where it would be too long, each list has fewer rows, and says how many are left out."""
+    """The text. If it would be too long, each list has fewer rows and says how many are omitted."""
     for rows in _CUTS:
         text = "\n\n".join(_document(document, rows)) + "\n"
         if _length(text) <= LIMIT:
@@ -37,7 +37,7 @@ def _beginning(parts: list[str]) -> str:
         kept.append(part)
     left = len(parts) - len(kept)
     return (
-        "\n\n".join([*kept, f"**! The rest does not fit into a comment: {left:,} parts are left out.**"])
+        "\n\n".join([*kept, f"**! The rest does not fit into a comment: {left:,} parts are omitted.**"])
         + "\n"
     )
 
@@ -66,7 +66,7 @@ def _section(section: Section, rows: int) -> Iterator[str]:
 def _facts(facts: tuple[Fact, ...]) -> Iterator[str]:
     told = [f"- {_name(fact)}{SIGNS[fact.state]}{_text(fact)}" for fact in facts[:_FACTS]]
     if left := len(facts) - len(told):
-        told.append(f"- ({left:,} more lines are left out)")
+        told.append(f"- ({left:,} more lines are omitted)")
     if told:
         yield "\n".join(told)
 
@@ -114,9 +114,7 @@ def _line(cells: list[str]) -> str:
 def _changes(changes: Changes, rows: int) -> Iterator[str]:
     kinds = counts_of([row.kind for row in changes.rows])
     whole = len(changes.rows) == changes.total
-    told = (
-        (kinds or "no row changes") if whole else f"{changes.total:,} rows, of which here: {kinds or 'none'}"
-    )
+    told = (kinds or "no row changes") if whole else f"{changes.total:,} rows, shown here: {kinds or 'none'}"
     yield f"**{code(changes.table)}: {told}**"
     room = rows
     for kind, found in groupby(sorted(changes.rows, key=_order), lambda row: row.kind):
@@ -146,7 +144,7 @@ def _wide(rows: list[Row], names: list[str]) -> tuple[list[str], list[list[str]]
 
 
 def _long(rows: list[Row], names: list[str]) -> tuple[list[str], list[list[str]]]:
-    """A line for each changed column, where they are many."""
+    """A line for each changed column, if there are many."""
     body = [
         [_key(row), row.kind, code(cell.column), _change(cell)]
         for row in rows

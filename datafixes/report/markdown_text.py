@@ -1,4 +1,4 @@
-"""Text in GitHub's Markdown that stays text: no link, mention, emoji, formula, tag or end of a table's cell."""
+"""Text escaped for GitHub's Markdown: no link, mention, emoji, formula, tag or end of a table cell arises."""
 
 import re
 
@@ -6,8 +6,8 @@ from datafixes.report.document import Value
 from datafixes.report.text import is_plain, lines, one_line, shown
 
 _LONGEST_SENTENCE, _LONGEST_VALUE, _LONGEST_LINE, _MOST_LINES = 1000, 200, 500, 60
-# Mentions, issues, links and emoji are looked for in the rendered text, where a backslash does not help: a blank of no
-# width comes between.
+# GitHub finds mentions, issues, links and emoji in the rendered text, where a backslash does not help: a zero-width
+# space is inserted.
 _BLANK = "&#8203;"
 _BROKEN_UP = re.compile(
     r"@(?=\w)|#(?=\d)|:(?=//)|:(?=(?!\d{1,2}:)[\w+-]+:)|(?<=\bGH)-(?=\d)|(?<=\bww)w(?=\.)|(?<=\bmailto):|(?<=\bxmpp):",
@@ -18,7 +18,7 @@ _AT_START = re.compile(r"(?:[-+#>=]|\d+(?=[.)]))")
 
 
 def sentence(text: str) -> str:
-    """A sentence or name in one line, for people to read."""
+    """A sentence or name on one line, in prose."""
     text = one_line(_beginning(text)).strip()
     started = _AT_START.match(text)
     text = _MARKUP.sub(lambda found: "\\" + found.group(), text)
@@ -30,17 +30,17 @@ def sentence(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A name or a command, in fixed width."""
+    """A name or a command, as code."""
     return _span(one_line(_beginning(text)))
 
 
 def paragraph(text: str) -> str:
-    """A text that may have several lines."""
+    """A text of one or more lines."""
     return "<br>".join(sentence(line) for line in lines(_beginning(text)))
 
 
 def value(given: Value) -> str:
-    """A value in fixed width; NULL and what is masked, which are none, in italics."""
+    """A value as code; NULL and masked values in italics."""
     text = shown(given, _LONGEST_VALUE)
     return _span(text) if is_plain(given) else f"_{text}_"
 
@@ -52,7 +52,7 @@ def _beginning(text: str) -> str:
 
 
 def _span(text: str) -> str:
-    # Markdown's readers do not agree on what a backslash before a bar is, not even within code.
+    # Markdown renderers differ on a backslash before a bar, even within code.
     text = text.replace("\\|", "\\\\x7c" if text.startswith("E'") else "\\x7c").replace("|", "\\|")
     ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     blank = " " if text.startswith(("`", " ")) or text.endswith(("`", " ")) or not text.strip() else ""
@@ -60,7 +60,7 @@ def _span(text: str) -> str:
 
 
 def fenced(text: str) -> tuple[str, int]:
-    """Lines whose spaces count, and how many of them there are."""
+    """A preformatted block, and the number of its lines."""
     text = text.rstrip("\n")
     count = text.count("\n") + 1
     told = lines("\n".join(text[: _LONGEST_LINE * _MOST_LINES].split("\n")[:_MOST_LINES]))

@@ -1,4 +1,4 @@
-"""How wide a text is in a terminal, and what of it fits."""
+"""The width of a text in a terminal: wrapping, cutting and padding."""
 
 from rich.cells import cell_len
 
@@ -6,7 +6,7 @@ ELLIPSIS = "…"
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A sentence in lines. A word that is too long stays whole: it can be a path, a digest, something to copy."""
+    """A sentence wrapped into lines. A word that is too long stays whole: it can be a path or digest to copy."""
     found = [""]
     for word in text.split(" "):
         longer = f"{found[-1]} {word}" if found[-1] else word
@@ -18,7 +18,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def fitting(text: str, width: int) -> str:
-    """A text, or its beginning and an ellipsis where it is wider."""
+    """A text, or its beginning and an ellipsis if it is too wide."""
     if len(text) <= width * 4 and cell_len(text) <= width:
         return text
     cut = text[: max(width, 1) * 4]
@@ -28,5 +28,5 @@ def fitting(text: str, width: int) -> str:
 
 
 def padded(text: str, width: int) -> str:
-    """A text with blanks up to a width."""
+    """A text padded to a width."""
     return text + " " * (width - cell_len(text))

@@ -18,7 +18,7 @@ from datafixes.report.runs import (
 
 
 def document_of_plan(plan: Plan) -> Document:
-    """What a reviewer reads."""
+    """The plan as a document."""
     sections = [section for step in plan.steps for section in _sections(step)]
     if plan.refusal is not None:
         sections.append(_refused(plan.refusal))
@@ -30,8 +30,8 @@ def document_of_plan(plan: Plan) -> Document:
         facts.append(Fact("Digest", plan.digest))
     if plan.digest and plan.refusal is None:
         how = " ".join(["alembic", *plan.flags, f"-x plan={plan.digest}", plan.direction, plan.target])
-        facts.append(Fact("To run it and no other", how, exact=True))
-    facts.append(Fact("Kept", "nothing: all was rolled back, and a COMMIT would have failed"))
+        facts.append(Fact("To run exactly this plan", how, exact=True))
+    facts.append(Fact("Committed", "nothing: all was rolled back, and a COMMIT would have failed"))
     return Document(
         title=f"Plan: {plan.direction} to {plan.target}",
         summary=_summary(plan),
@@ -42,7 +42,7 @@ def document_of_plan(plan: Plan) -> Document:
 
 
 def is_fine(plan: Plan) -> bool:
-    """Whether nothing would be refused, and every fix can be taken back and is the same at its next load."""
+    """Whether nothing would be refused, and every fix can be reverted and is the same at its next load."""
     return plan.refusal is None and all(run.is_fine for run in plan.runs)
 
 
@@ -60,11 +60,11 @@ def _summary(plan: Plan) -> str:
     if plan.refusal is not None:
         words.append(f"{'Then ' if plan.steps else ''}{plan.refusal.revision} would be refused.")
     elif any(run.reloaded for run in plan.runs):
-        words.append("The upgrade will do something else: a declaration is another one at each load.")
+        words.append("The upgrade will differ: a declaration changes at each load.")
     elif any(run.reversal is not None and not run.reversal.proven for run in plan.runs):
-        words.append("Not all of it can be taken back.")
+        words.append("Not all of it can be reverted.")
     elif any(run.reversal is not None for run in plan.runs):
-        words.append("All of it can be taken back: that was tried.")
+        words.append("All of it can be reverted: that was tried.")
     return " ".join(words)
 
 
@@ -72,7 +72,7 @@ def _sections(step: PlannedStep) -> list[Section]:
     title = " ".join(part for part in (step.revision, step.title) if part)
     if not step.runs:
         locks = (Fact("Locks", "; ".join(step.locks)),) if step.locks else ()
-        return [Section(title, facts=locks, notes=("No data fix. What else it does ran without an error.",))]
+        return [Section(title, facts=locks, notes=("No data fix. The revision ran without an error.",))]
     return [_section(title, run) for run in step.runs]
 
 
@@ -91,7 +91,7 @@ def _section(title: str, planned: PlannedRun) -> Section:
     if planned.reversal is not None:
         proven = planned.reversal.proven
         words = f"{'yes' if proven else 'no'}: {planned.reversal.words}"
-        facts.append(Fact("Can be taken back", words, "good" if proven else "bad"))
+        facts.append(Fact("Can be reverted", words, "good" if proven else "bad"))
     facts += [Fact("Sequence", one.words, "attention") for table in planned.tables for one in table.sequences]
     facts += [Fact("Acting", line) for table in planned.tables for line in table.acting]
     facts.append(
@@ -111,14 +111,14 @@ def _section(title: str, planned: PlannedRun) -> Section:
 
 def _reloaded(planned: PlannedRun) -> str:
     return (
-        f"another one at each load (fingerprint {(planned.run.fingerprint or '')[:12]}, then {planned.reloaded[:12]}):"
-        " it reads a clock, chance or the process, so the upgrade will do something else than is shown here, and"
-        " cannot be bound to this plan. Where: datafixes check"
+        f"differs at each load (fingerprint {(planned.run.fingerprint or '')[:12]}, then {planned.reloaded[:12]}):"
+        " it reads the clock, random values or its process, so the upgrade will differ from this plan and cannot be"
+        " bound to it. To find where: datafixes check"
     )
 
 
 def _named(table: PlannedTable) -> Changes:
-    """The rows, with what people call them beside their keys."""
+    """The rows, with readable names beside their keys."""
     changes = only_changed(table.changes)
     rows = tuple(
         replace(row, key=f"{row.key} {table.names.get(row.key, '')}".strip()) for row in changes.rows
@@ -131,9 +131,9 @@ def _outcome(planned: PlannedRun) -> str:
     if run.outcome == "declined":
         return f"declined, so nothing changes: {run.declined_because}"
     if run.outcome == "not_applicable" and run.direction == "revert":
-        return "not_applicable: what it takes back changed nothing, so there is nothing to give back"
+        return "not_applicable: the run that it reverts changed nothing, so there is nothing to restore"
     if run.outcome == "not_applicable":
-        return "not_applicable: nothing that the fix was written for is here, so nothing changes"
+        return "not_applicable: the database has none of the rows that the fix was written for, so nothing changes"
     told = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,
             "skipped": run.rows_skipped or None, "overwritten": run.rows_overwritten or None}  # fmt: skip
     return f"{run.outcome}: " + ", ".join(f"{n} {word}" for word, n in told.items() if n is not None)
@@ -145,7 +145,7 @@ def _rows(table: PlannedTable) -> str:
     if table.expected:
         told = f"expected {table.expected}; {told}"
     if not of_run.key:
-        told += "; it has no key: its rows are told apart by their whole image"
+        told += "; it has no key: its rows are identified by their whole image"
     return told
 
 
@@ -159,7 +159,7 @@ def _refused(refusal: Refusal) -> Section:
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
-    """What a program reads: the schema of kind ``plan``."""
+    """The plan as JSON of the kind ``plan``."""
     return {
         "version": 1,
         "kind": "plan",

@@ -1,4 +1,4 @@
-"""What the ledger and the images tell, for people and for programs."""
+"""Runs from the ledger and their images, for people and for programs."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def counted(number: int, what: str) -> str:
 
 
 def counts(inserted: int, updated: int, deleted: int) -> str:
-    """``7 updated, 1 deleted``; ``nothing`` where all are zero."""
+    """``7 updated, 1 deleted``; ``nothing`` if all are zero."""
     named = {"inserted": inserted, "updated": updated, "deleted": deleted}
     return ", ".join(f"{number} {name}" for name, number in named.items() if number) or "nothing"
 
@@ -45,20 +45,20 @@ def only_changed(changes: Changes) -> Changes:
 
 
 def _says_something(cell: Any) -> bool:
-    """Of a row that came or went, NULLs say nothing."""
+    """NULLs of an inserted or deleted row are left out."""
     return any(
         side is not None and (side.text is not None or side.masked) for side in (cell.before, cell.after)
     )
 
 
 def section_of_stamped(stamped: Sequence[StampedPast]) -> Section:
-    """The fixes that the version table counts as run, and that did not run."""
+    """The fixes that did not run, although the version table is past them."""
     rows = tuple((one.fix, one.revision, one.why) for one in stamped)
     return Section(
         "Stamped past",
         state="bad",
         grids=(Grid("", ("fix", "rev", "why"), rows, ""),),
-        notes=("The database's revision says that these ran. " + stamped[0].remedy,),
+        notes=("The database's revision is past these fixes, but they did not run. " + stamped[0].remedy,),
     )
 
 
@@ -75,9 +75,9 @@ def document_of_history(runs: Sequence[Run], limit: int, stamped: Sequence[Stamp
     told = counted(len(runs), "run")
     return Document(
         "History",
-        f"The newest {told}, as many as --limit allows." if len(runs) == limit else f"{told}, newest first.",
+        f"The newest {told} (--limit shows more)." if len(runs) == limit else f"{told}, newest first.",
         sections=(
-            Section("Runs", grids=(Grid("", columns, rows, "no fix has run here"),)),
+            Section("Runs", grids=(Grid("", columns, rows, "no fix has run in this database"),)),
             *((section_of_stamped(stamped),) if stamped else ()),
         ),
     )
@@ -91,7 +91,7 @@ def _became(run: Run) -> str:
 
 
 def _who(run: Run | ChangeOfRow) -> str:
-    """The role, who logged in where that was somebody else, and what ran it."""
+    """The role, the login role if it differs, and the application."""
     login = getattr(run, "logged_in_as", None)
     role = run.applied_by if login in (None, run.applied_by) else f"{login} as {run.applied_by}"
     return f"{role} ({run.application})" if run.application else role
@@ -140,7 +140,7 @@ def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]]) -> D
 
 
 def document_of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Document:
-    """Everything that ever happened to a row."""
+    """Every change to a row."""
     runs = [list(of_run) for _, of_run in groupby(changes, lambda one: one.run_id)]
     sections = tuple(_of_row(table, key, of_run) for of_run in runs)
     return Document(
@@ -149,7 +149,7 @@ def document_of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Doc
 
 
 def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
-    """What one run did to the row."""
+    """The change of the row by one run."""
     one = changes[0]
     facts = (
         Fact("Finished", moment(one.finished_at) or ""),
@@ -183,7 +183,7 @@ def _text(text: str | None, characters: int | None) -> Value:
 
 
 def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Document:
-    """The fixes in force; of each, whether it can still be reverted (None: not tried) and why not."""
+    """The fixes in force; for each, whether it can still be reverted (None: not tried) and why not."""
     columns = ("fix", "run", "rev", "finished (UTC)", "rows", "revertible")
     rows = tuple(
         (
@@ -201,7 +201,7 @@ def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Docum
     told = "1 fix is in force" if len(fixes) == 1 else f"{len(fixes)} fixes are in force"
     return Document(
         "Open fixes",
-        f"{told}; {stuck} of them cannot be reverted as they stand." if stuck else f"{told}.",
+        f"{told}; {stuck} of them cannot be reverted at present." if stuck else f"{told}.",
         "bad" if stuck else "good",
         sections=(Section("In force", grids=(Grid("", columns, rows, "none"),)), *why),
     )
@@ -220,7 +220,7 @@ def run_as_json(run: Run | OpenFix | ChangeOfRow) -> dict[str, Any]:
 
 
 def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
-    """The rows of a table: of each, the columns that changed."""
+    """The rows of a table, each with the columns that changed."""
     return {
         "table": table.target,
         "audit_table": table.audit,
@@ -245,7 +245,7 @@ def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
 
 
 def _value(value: Value | None) -> Any:
-    """None where the row is not there; text null is NULL."""
+    """None if the row does not exist; text null is NULL."""
     if value is None:
         return None
     if value.masked:

@@ -1,4 +1,4 @@
-"""A document in a terminal or a plain file: aligned, as wide as the terminal, coloured only where a person looks."""
+"""A document for a terminal or a plain file: aligned, as wide as the terminal, coloured only in a terminal."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from datafixes.report.text import lines, one_line
 
 SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
 STYLES: dict[State, str] = {"": "", "good": "green", "bad": "red", "attention": "yellow", "unknown": "yellow"}
-# What stands in for characters that the stream's encoding does not have.
+# Replacements for characters that the stream's encoding lacks.
 _PLAIN = {"→": "->", "✓": "+", "✗": "x", "…": "...", "·": "-", "\u200e": ""}
 _NARROWEST, _LONGEST_NAME = 40, 30
 
@@ -26,9 +26,9 @@ def to_terminal(document: Document, stream: TextIO | None) -> str:
     """The text for a stream.
 
     Args:
-        document: what is to be read.
-        stream: where it is going, or None for a file. Only a terminal gets colours and its own width; ``COLUMNS``,
-            ``NO_COLOR`` and ``TERM=dumb`` are heeded.
+        document: the document.
+        stream: its destination, or None for a file. Only a terminal gets colours and its own width; ``COLUMNS``,
+            ``NO_COLOR`` and ``TERM=dumb`` are respected.
     """
     terminal = stream is not None and stream.isatty()
     colours = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -87,7 +87,7 @@ def _parts(section: Section, width: int) -> Iterator[Iterable[Text]]:
     for note in section.notes:
         yield (Text(f"  {part}") for line in lines(note) for part in wrapped(line, width - 2))
     if section.block:
-        # Not cut, whatever its width: it is the evidence.
+        # Never cut, because it is evidence.
         yield (Text(f"  {line}") for line in lines(section.block.rstrip("\n")))
     for grid in section.grids:
         yield _indented(_grid(grid, width - 2))
@@ -151,7 +151,7 @@ def _as_table(names: list[str], rows: list[list[str | None]], widths: list[int])
 
 
 def _as_cards(names: list[str], rows: list[list[str | None]], width: int) -> Iterator[Text]:
-    """One below the other, where they do not fit side by side: the whole texts, and no empty ones."""
+    """The cells of rows one below the other, if they do not fit side by side: whole texts, without empty ones."""
     for row in rows:
         told = [f"{name}: {text}" for name, text in zip(names, row, strict=True) if text is not None]
         first, *others = told or ["(nothing)"]
@@ -160,7 +160,7 @@ def _as_cards(names: list[str], rows: list[list[str | None]], width: int) -> Ite
 
 
 def _flowing(parts: list[str], width: int) -> Iterator[str]:
-    """Parts side by side while they fit; one that is too long for a line is wrapped."""
+    """Parts side by side as far as they fit; a part longer than a line is wrapped."""
     line = ""
     for part in parts:
         longer = f"{line} · {part}" if line else part

@@ -1,4 +1,4 @@
-"""Rows before and after in a terminal: a line for each row where they fit, else a line for each changed column."""
+"""Rows before and after in a terminal: a line for each row if they fit, else a line for each changed column."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def changes_lines(changes: Changes, width: int) -> Iterator[Text]:
 
 
 def _as_table(rows: tuple[Row, ...], width: int) -> list[Text] | None:
-    """A line for each row, or None where they do not fit."""
+    """A line for each row, or None if they do not fit."""
     names = list(dict.fromkeys(cell.column for row in rows for cell in row.cells if cell.changed))
     lines = [["", "key", "", *(one_line(name) for name in names)]]
     for row in rows:
@@ -92,7 +92,7 @@ def _as_list(rows: tuple[Row, ...], width: int) -> Iterator[Text]:
 
 
 def _cell_lines(cell: Cell, room: int) -> list[Text]:
-    """Before → after in one line where both fit, else in two."""
+    """Before → after on one line if both fit, else on two."""
     before, after = _texts(cell)
     if cell.before is None or cell.after is None:
         return [_value(cell.before or cell.after, before or after, room)]
@@ -108,7 +108,7 @@ def _cell_lines(cell: Cell, room: int) -> list[Text]:
 
 
 def _without_what_is_the_same(before: str, after: str, room: int) -> tuple[str, str]:
-    """Where the difference would be cut off: both from a little before it."""
+    """Both values from shortly before their difference, if it would be cut off otherwise."""
     start, _ = same_ends(before, after)
     longer = max(len(before), len(after))
     if longer <= room or start < room - _CONTEXT or start == longer:

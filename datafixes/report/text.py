@@ -1,18 +1,18 @@
-"""Values and sentences as harmless text: nothing invisible, nothing that a screen obeys, no two that look the same."""
+"""Values and sentences as safe text: nothing invisible, no control characters, no two values that look the same."""
 
 import re
 
 from datafixes.report.document import Value
 
-# Controls, blanks that are not the space, and characters that nobody sees or that turn the direction of others.
-# Written by their numbers; a test compares them with Unicode's own lists.
+# Control characters, spaces other than U+0020, and characters that are invisible or change the text direction.
+# Written as code points; a test compares them with Unicode's own lists.
 _UNSEEN = (
     "\\x00-\\x1f\\x7f-\\xa0\\xad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028-\\u202f"
     "\\u205f-\\u206f\\u2800\\u3000\\u3164\\ud800-\\udfff\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb"
     "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff"
 )
 _COMBINING = "[\\u0300-\\u036f\\u0483-\\u0489\\u1ab0-\\u1aff\\u1dc0-\\u1dff\\u20d0-\\u20ff\\ufe20-\\ufe2f]"
-# More than four marks on a letter cover their neighbours.
+# More than four combining marks on a letter cover its neighbours.
 _PILED = f"(?<={_COMBINING}{{4}}){_COMBINING}"
 _HARMFUL = re.compile(f"[{_UNSEEN}]|{_PILED}")
 _HARMFUL_IN_LINES = re.compile(f"(?!\\n)[{_UNSEEN}]|{_PILED}")
@@ -38,20 +38,20 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """A sentence or a name in one line; what nobody would see is shown as an escape."""
+    """A sentence or a name on one line; invisible characters are shown as escapes."""
     return _HARMFUL.sub(_escape, text)
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text that has some; within them, what nobody would see is shown as an escape."""
+    """The lines of a text; invisible characters within them are shown as escapes."""
     return _HARMFUL_IN_LINES.sub(_escape, text.replace("\r\n", "\n").expandtabs(4)).split("\n")
 
 
 def literal(text: str) -> str:
-    """A value so that two different values are two different texts.
+    """A value as text, such that different values have different texts.
 
-    It stands as it is where nothing can be mistaken. Otherwise it is written as in SQL: ``'NULL'`` is a text and NULL
-    is none, ``''`` is the empty text, and ``E'...'`` has escapes for what nobody would see.
+    An unambiguous value is shown as it is. Any other is written as in SQL: ``'NULL'`` is a text and NULL is not, ``''``
+    is the empty text, and ``E'...'`` has escapes for invisible characters.
     """
     if _HARMFUL.search(text):
         inner = _HARMFUL.sub(_escape, text.replace("\\", "\\\\")).replace("'", "''")
@@ -67,11 +67,11 @@ def literal(text: str) -> str:
 
 
 def shown(value: Value, limit: int) -> str:
-    """A value as people read it.
+    """A value for people.
 
     Args:
         value: the value.
-        limit: how many characters of it at most; of a longer one the beginning, and how many it has.
+        limit: the maximum number of characters; a longer value is cut, and its length is added.
     """
     if value.masked:
         return MASKED
@@ -84,12 +84,12 @@ def shown(value: Value, limit: int) -> str:
 
 
 def is_plain(value: Value) -> bool:
-    """Whether a value is a text, and not NULL or masked."""
+    """Whether a value is neither NULL nor masked."""
     return value.text is not None and not value.masked
 
 
 def same_ends(one: str, other: str) -> tuple[int, int]:
-    """How many characters two texts share at their beginnings and, after those, at their ends."""
+    """The number of characters that two texts share at the beginning and, after that, at the end."""
     shorter = min(len(one), len(other))
     start = next((at for at in range(shorter) if one[at] != other[at]), shorter)
     rest = shorter - start
@@ -98,7 +98,7 @@ def same_ends(one: str, other: str) -> tuple[int, int]:
 
 
 def arrow(before: str, after: str) -> str:
-    """The sign between before and after; texts that run from right to left must not make them change places."""
+    """The sign between before and after; right-to-left texts must not swap them."""
     turned = _RIGHT_TO_LEFT.search(before) or _RIGHT_TO_LEFT.search(after)
     return f" {LEFT_TO_RIGHT}→{LEFT_TO_RIGHT} " if turned else " → "
 

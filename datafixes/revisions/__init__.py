@@ -1,1 +1,1 @@
-"""Writes revisions: where a new one goes, and how an author would write it."""
+"""Writes revisions: their place in the chain, and their text."""

@@ -1,4 +1,4 @@
-"""Revisions of an author's own: one that applies a fix, one that makes audit tables."""
+"""Revisions of ``datafixes new``: one that applies a fix, one that creates audit tables."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,10 +12,10 @@ def revision_of_fix(place: Place, title: str, fix: Declared, *, statements: str 
     """A revision that applies a fix, and whose downgrade reverts it.
 
     Args:
-        place: its id and what it stands on.
-        title: what it is, for its first line.
+        place: its id and its parent.
+        title: its first line.
         fix: the declaration.
-        statements: of a recorded fix, its SQL: it stands there as it is.
+        statements: the SQL of a recorded fix, verbatim.
     """
     if isinstance(fix, RecordedFix):
         up = f"    with op.record_datafix(fix) as body:\n{_execute(statements)}"
@@ -31,14 +31,14 @@ def revision_of_audit_tables(
     *,
     update: bool = False,
 ) -> str:
-    """A revision that makes audit tables, or brings them to the shape of their targets.
+    """A revision that creates audit tables, or updates them.
 
     Args:
-        place: its id and what it stands on.
-        title: what it is, for its first line.
-        made: the arguments of ``op.create_audit_table``: ``target``, ``name``, and where needed ``schema`` and
+        place: its id and its parent.
+        title: its first line.
+        made: the arguments of ``op.create_audit_table``: ``target``, ``name``, and if needed ``schema`` and
             ``audit_schema``.
-        update: the audit tables are there.
+        update: the audit tables exist already.
     """
     up, down = [], []
     for given in made:
@@ -62,7 +62,7 @@ def _statements(calls: Iterable[Source]) -> str:
 
 
 def _execute(statements: str) -> str:
-    """``body.execute`` with SQL as it is, in the form of literal that shows it best."""
+    """``body.execute`` with verbatim SQL, in the most readable form of literal."""
     indent = " " * 8
     line = f"{indent}body.execute({quoted(statements)})"
     if "\n" not in statements and len(line) <= WIDTH:

@@ -1,4 +1,4 @@
-"""Where a new revision goes: on top of which one, under which id, in which file. Written whole or not at all."""
+"""The place of a new revision: its parent, its id, its file. The file is written whole or not at all."""
 
 import datetime as dt
 import os
@@ -15,7 +15,7 @@ from alembic.script import write_hooks
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 
-_LONGEST_ID = 32  # what Alembic's version table keeps
+_LONGEST_ID = 32  # the width of Alembic's version table
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Place:
 
     Attributes:
         revision: its id.
-        down_revision: the one it stands on; None for the first.
+        down_revision: its parent; None for the first.
         path: its file.
-        created: when.
+        created: its time of creation.
     """
 
     revision: str
@@ -69,16 +69,16 @@ def place_for(scripts: Any, title: str, wanted: Wanted = Wanted()) -> Place:
     if len(heads) > 1:
         raise DatafixError(
             f"This project has several heads: {', '.join(heads)}.",
-            hint=f"Choose the parent of the new revision: --head {heads[0]}",
+            hint=f"Choose the parent revision: --head {heads[0]}",
         )
     head = heads[0] if heads else None
     known = {script.revision for script in scripts.walk_revisions()}
     chosen = wanted.revision or _next_id(head, known)
     if chosen in known:
-        raise DatafixError(f"There is a revision {chosen} already.", hint="Choose another one: --rev-id ID")
+        raise DatafixError(f"Revision {chosen} already exists.", hint="Choose another id: --rev-id ID")
     if len(chosen) > _LONGEST_ID or not re.fullmatch(r"[\w.]+", chosen):
         raise DatafixError(
-            f"{chosen} is no id for a revision: 1 to {_LONGEST_ID} letters, digits, underscores and dots."
+            f"{chosen} is not a valid revision id: use 1 to {_LONGEST_ID} letters, digits, underscores and dots."
         )
     created = dt.datetime.now().astimezone()
     folder = _folder(scripts, head, wanted.folder)
@@ -107,7 +107,7 @@ def _folder(scripts: Any, head: str | None, wanted: str | None) -> Path:
 
 
 def _next_id(head: str | None, known: set[str]) -> str:
-    """``015`` follows ``014``; where heads are no numbers, twelve random hexadecimal digits, as Alembic does."""
+    """``015`` follows ``014``; if heads are not numbers, twelve random hexadecimal digits, as in Alembic."""
     if head is not None and head.isascii() and head.isdigit():
         following = str(int(head) + 1).zfill(len(head))
         if following not in known:
@@ -116,16 +116,16 @@ def _next_id(head: str | None, known: set[str]) -> str:
 
 
 def write_revision(scripts: Any, place: Place, text: str) -> None:
-    """Write the file and run the project's post-write hooks on it, as ``alembic revision`` does; never over another.
+    """Write the file and run the project's post-write hooks on it, as ``alembic revision`` does; overwrite nothing.
 
     Args:
         scripts: Alembic's ScriptDirectory.
         place: its file.
-        text: what is in it.
+        text: its contents.
 
     Raises:
-        DatafixError: the file is there, or its folder cannot be written.
-        CommandError: a hook cannot be run. The file is not kept.
+        DatafixError: the file exists, or its folder cannot be written.
+        CommandError: a hook cannot be run. The file is removed.
     """
     side = place.path.with_name(f".{place.path.name}.new")
     try:
@@ -133,7 +133,7 @@ def write_revision(scripts: Any, place: Place, text: str) -> None:
         side.write_text(text, encoding="utf-8")
         os.link(side, place.path)
     except FileExistsError:
-        raise DatafixError(f"{place.path} is there already.", hint="Choose another id: --rev-id ID") from None
+        raise DatafixError(f"{place.path} already exists.", hint="Choose another id: --rev-id ID") from None
     except OSError as error:
         raise DatafixError(f"{place.path} cannot be written: {error.strerror or error}") from None
     finally:
@@ -150,7 +150,7 @@ def write_revision(scripts: Any, place: Place, text: str) -> None:
 
 @contextmanager
 def _stdout_is_stderr() -> Iterator[None]:
-    """Whatever hooks and their processes print is no result of the command."""
+    """Send the output of hooks and their processes to stderr: it is not the command's result."""
     sys.stdout.flush()
     stdout = os.dup(1)
     os.dup2(2, 1)

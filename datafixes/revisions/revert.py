@@ -1,4 +1,4 @@
-"""The text of a revision that undoes an earlier fix, and the rows that somebody named for it."""
+"""The text of a revision that undoes an earlier fix, and the rows chosen for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datafixes.running.reverting import Revert
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some rows of a fix: as values for the revision, and as the auditor's views write their keys."""
+    """Chosen rows of a fix: as values for the revision, and as the auditor's views write their keys."""
 
     values: dict[str, list[tuple[str, ...]]]
     texts: list[str]
@@ -23,7 +23,7 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
     """Read ``16,24``, ``a/b,c/d`` or ``orders:1,2;lines:7``.
 
     Raises:
-        DatafixError: it does not say which rows of which table.
+        DatafixError: it does not identify rows of a table.
     """
     tables = {table.table: table for table in fix.tables}
     values: dict[str, list[tuple[str, ...]]] = {}
@@ -33,7 +33,7 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
         table, keys = (name.strip(), keys) if colon and name.strip() in tables else ("", part)
         if not table and len(tables) > 1:
             raise DatafixError(
-                f"The fix {fix.name} has several tables, so say of which the rows are.",
+                f"The fix {fix.name} has several tables, so name the table of the rows.",
                 hint=f"For example --rows {next(iter(tables))}:1,2",
             )
         table = table or next(iter(tables))
@@ -50,9 +50,9 @@ def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
     """The text of the revision.
 
     Args:
-        place: its id and what it stands on.
+        place: its id and its parent.
         fix: the fix that it undoes.
-        how: the revision whose run is undone, which rows, and what is done about conflicts.
+        how: the revision whose run is undone, which rows, and what to do with conflicts.
     """
     ledger = f", audit_schema={quoted(how.audit_schema)}" if how.audit_schema else ""
     which, what = f"revision={quoted(how.undoes)}", f"revision {how.undoes}"
@@ -79,7 +79,7 @@ def _rows(fix: Fix, chosen: dict[str, list[tuple[str, ...]]]) -> str:
 
 
 def _key(key: tuple[str, ...], keys: Sequence[tuple[str, ...]]) -> str:
-    # Numbers where all are: PostgreSQL reads a list by one type.
+    # Numbers only if all keys are: PostgreSQL gives a list one type.
     parts = [
         part if all(str(one[n]).isdecimal() and str(int(one[n])) == one[n] for one in keys) else quoted(part)
         for n, part in enumerate(key)

@@ -1,6 +1,6 @@
-"""Python expressions for a revision: on one line where they fit, otherwise one argument a line.
+"""Python expressions for a revision: on one line if they fit, otherwise one argument per line.
 
-What else a project's formatter wants, the project's own post-write hooks do.
+The project's own post-write hooks do any further formatting.
 """
 
 import datetime as dt
@@ -21,10 +21,10 @@ class Source:
     """An expression: a literal, or parts in brackets.
 
     Attributes:
-        opening: what stands before the parts, ``"Rows("`` or ``"{"``; of a literal, all of it.
-        parts: each with what stands right before it, such as ``key=``.
-        closing: the bracket at the end.
-        needs: the modules and names that have to be imported for it: ``dt``, ``Decimal``, ``Rows``.
+        opening: the text before the parts, ``"Rows("`` or ``"{"``; for a literal, all of it.
+        parts: each with its prefix, such as ``key=``.
+        closing: the closing bracket.
+        needs: the modules and names to import: ``dt``, ``Decimal``, ``Rows``.
     """
 
     opening: str
@@ -39,12 +39,12 @@ class Source:
 
     @property
     def imports(self) -> frozenset[str]:
-        """What it needs, with all its parts."""
+        """The imports that it and all its parts need."""
         return self.needs.union(*(part.imports for _, part in self.parts))
 
 
 def call(function: str, /, *arguments: Source, **named: Source | None) -> Source:
-    """A call; named arguments that are None are left out."""
+    """A call; named arguments that are None are omitted."""
     parts = [("", argument) for argument in arguments]
     parts += [(f"{word}=", part) for word, part in named.items() if part is not None]
     return Source(f"{function}(", tuple(parts), ")", frozenset({function}))
@@ -54,7 +54,7 @@ def source_of(value: Any) -> Source:
     """A value of a declaration as an expression.
 
     Args:
-        value: what may stand in a declaration, and tuples, lists and mappings of it.
+        value: a value of a declaration, or a tuple, list or mapping of values.
     """
     match value:
         case sql():
@@ -62,7 +62,7 @@ def source_of(value: Any) -> Source:
         case str():
             return Source(quoted(value))
         case float():
-            # Formatters write no plus in an exponent.
+            # Formatters omit the plus in an exponent.
             return Source(repr(value).replace("e+", "e") if math.isfinite(value) else f'float("{value}")')
         case decimal.Decimal():
             return Source(f"Decimal({quoted(str(value))})", needs=frozenset({"Decimal"}))
@@ -81,12 +81,12 @@ def source_of(value: Any) -> Source:
 
 
 def laid_out(source: Source, indent: str = "", taken: int = 0) -> str:
-    """An expression on one line, or one part a line.
+    """An expression on one line, or one part per line.
 
     Args:
         source: the expression.
-        indent: how far the line that it stands on is indented.
-        taken: how much of that line is taken already, before and after it.
+        indent: the indentation of its line.
+        taken: the width of the other text on that line.
     """
     if not source.parts or len(indent) + taken + len(source.line) <= WIDTH:
         return source.line
@@ -96,7 +96,7 @@ def laid_out(source: Source, indent: str = "", taken: int = 0) -> str:
 
 
 def _moment(value: dt.date | dt.time) -> str:
-    """The shortest call that makes a date or a time; a zone is UTC."""
+    """The shortest call that creates a date or a time; a zone is UTC."""
     if isinstance(value, dt.datetime):
         if value.tzinfo is not None:
             value = value.astimezone(dt.UTC)
@@ -121,7 +121,7 @@ def _moment(value: dt.date | dt.time) -> str:
 
 
 def quoted(text: str) -> str:
-    """A string literal on one line, with the quotes that need fewer backslashes; double ones by preference."""
+    """A string literal on one line, with the quotes that need fewer backslashes, preferably double ones."""
     quote = "'" if text.count('"') > text.count("'") else '"'
     return quote + "".join(_escaped(mark, quote) for mark in text) + quote
 

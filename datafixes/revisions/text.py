@@ -1,4 +1,4 @@
-"""The text of a revision's file, the way an author would write it: its frame, its imports, and its declarations."""
+"""The text of a revision's file: its frame, its imports, and its declarations."""
 
 import textwrap
 from dataclasses import dataclass
@@ -40,12 +40,12 @@ def downgrade() -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """A fix as it stands in a revision.
+    """A fix in a revision.
 
     Attributes:
         name: its variable.
         fix: the declaration.
-        comment: what stands above it, in comments.
+        comment: the comment above it.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Written:
 
 @dataclass(frozen=True)
 class Parts:
-    """What is particular about a revision.
+    """The parts of a revision.
 
     Attributes:
-        title: what it is, for its first line.
+        title: its first line.
         up: the lines of its upgrade, indented.
         down: the lines of its downgrade, indented.
         fixes: its declarations, in this order.
-        about: more about it, each line wrapped by itself.
+        about: further paragraphs of its docstring, each line wrapped by itself.
     """
 
     title: str
@@ -76,8 +76,8 @@ def revision_text(place: Place, parts: Parts) -> str:
     """The file of a revision.
 
     Args:
-        place: its id and what it stands on.
-        parts: what it does.
+        place: its id and its parent.
+        parts: its contents.
     """
     sources = [_declaration(one.fix) for one in parts.fixes]
     blocks = [_block(one, source) for one, source in zip(parts.fixes, sources, strict=True)]
@@ -105,12 +105,12 @@ def _block(one: Written, source: Source) -> str:
 
 
 def plain(text: str) -> str:
-    """Any text as it may stand in a file for review: on one line, without passwords."""
+    """A text for a file under review: on one line, without passwords."""
     return masked(parse_text(text))
 
 
 def _prose(line: str, indent: str = "") -> str:
-    """A line for a docstring, without what would have to be escaped."""
+    """A line for a docstring, without characters that need escaping."""
     shown = plain(line).replace("\\", "/").replace('"', "'")
     return "\n".join(
         textwrap.wrap(
@@ -129,7 +129,7 @@ def _imports(needs: frozenset[str]) -> str:
 
 
 def _declaration(fix: Declared) -> Source:
-    """A declaration with what is not as it is by default."""
+    """A declaration, without arguments that have their default."""
     if isinstance(fix, RecordedFix):
         return call(
             "RecordedFix",

@@ -1,1 +1,1 @@
-"""Runs what a migration asks for, and leaves its traces: in the log, in the ledger, in errors that are one line."""
+"""Runs the operations of a migration, and records them: in the log, in the ledger, in one-line errors."""

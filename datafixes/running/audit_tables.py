@@ -1,4 +1,4 @@
-"""Makes, follows and drops audit tables and ledgers, in Alembic's transaction."""
+"""Creates, updates and drops audit tables and ledgers, in Alembic's transaction."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 def create(alembic: MigrationContext, table: AuditTable) -> None:
-    """Make an audit table."""
+    """Create an audit table."""
     operation = Operation.on_table(alembic, table.name)
     hand_over(operation, create_script(table, operation.limits))
 
 
 def update(alembic: MigrationContext, table: AuditTable) -> None:
-    """Bring an audit table to the shape of its target."""
+    """Add the columns of its target to an audit table."""
     operation = Operation.on_table(alembic, table.name)
     hand_over(operation, update_script(table, operation.limits))
 
 
 def update_ledger(alembic: MigrationContext, audit_schema: str) -> None:
-    """Bring a ledger to the version of this package."""
+    """Upgrade a ledger to the version of this package."""
     operation = Operation.on_table(alembic, LEDGER)
     hand_over(operation, ledger_script(audit_schema, operation.limits))
 
 
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:
-    """Drop an audit table; the operator may tell to discard what is in it."""
+    """Drop an audit table; ``-x discard=NAME`` discards its copies."""
     operation = Operation.on_table(alembic, name)
     discard = discard or name in operation.settings.discard
     hand_over(operation, drop_script(name, audit_schema, operation.limits, discard=discard))

@@ -1,4 +1,4 @@
-"""Sees who holds a lock, while somebody waits for it: afterwards nobody can tell."""
+"""Finds the sessions that hold a lock while a statement waits for it: afterwards they cannot be found."""
 
 import logging
 import threading
@@ -12,10 +12,10 @@ from datafixes.database.second_connection import SecondConnection
 
 _logger = logging.getLogger("alembic.datafixes")
 
-# In seconds. A fix of a few rows is done before anybody looks. It holds its locks while the observer takes its leave.
+# In seconds. A short fix ends before the first look. A fix holds its locks until the observer has ended.
 _PATIENCE, _INTERVAL, _LEAVE = 0.1, 0.1, 0.25
 
-# The text of the other session's statement is left out: it may hold what must not stand in a log.
+# The other session's statement is left out: it may contain values that must not be logged.
 _HOLDERS = """
 SELECT DISTINCT format('pid %s, role %s, application %s%s', a.pid, a.usename,
                        coalesce(nullif(a.application_name, ''), '(unnamed)'),
@@ -28,13 +28,13 @@ SELECT DISTINCT format('pid %s, role %s, application %s%s', a.pid, a.usename,
 
 
 class BlockerPoller:
-    """Asks, over a connection of its own, who blocks the watched connection.
+    """Finds, over a second connection, the sessions that block the watched connection.
 
-    The second connection is opened only once a statement takes its time. Where it cannot be had, nothing is
-    seen, and nothing else changes.
+    The second connection is opened only when a statement takes long. If none is available, no session is found, and
+    nothing else changes.
 
     Attributes:
-        seen: one line for each session that was last seen in the way.
+        seen: one line for each session that was blocking at the last look.
     """
 
     def __init__(self, connection: Connection, label: str) -> None:
@@ -74,8 +74,8 @@ class BlockerPoller:
 
     def _look(self, observer: Connection) -> None:
         found = tuple(observer.exec_driver_sql(_HOLDERS.replace("%", "%%").format(pid=self._pid)).scalars())
-        observer.rollback()  # the next look sees what is new, and a pooler's connection is free meanwhile
+        observer.rollback()  # the next look takes a new snapshot, and a pooler's connection is free meanwhile
         if found and found != self.seen:
-            _logger.info("%s: waiting for a lock; in the way: %s", self._label, "; ".join(found))
+            _logger.info("%s: waiting for a lock; blocked by: %s", self._label, "; ".join(found))
         if found:
             self.seen = found

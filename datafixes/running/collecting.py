@@ -1,4 +1,4 @@
-"""Stands for the connection while statements are collected instead of sent."""
+"""Replaces the connection while statements are collected instead of sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def collecting(alembic: MigrationContext, collect: Callable[[str], None], label: str) -> Iterator[None]:
-    """What Alembic's operations would print, and what is executed on the connection, goes to ``collect``."""
+    """Pass to ``collect`` what Alembic's operations would print, and what is executed on the connection."""
     impl: Any = alembic.impl
 
     def execute(construct: Any, *_: Any, multiparams: Any = None, params: Any = None, **__: Any) -> None:
@@ -27,7 +27,7 @@ def collecting(alembic: MigrationContext, collect: Callable[[str], None], label:
         collect(_as_sql(construct, impl.dialect, label))
 
     connection = impl.connection
-    # On the instance, for the time being: what Alembic prints has no tabs and twice the percent signs.
+    # Patched on the instance, temporarily: Alembic's own printing replaces tabs and doubles percent signs.
     impl._exec, impl.static_output = execute, collect
     impl.connection = alembic.connection = _ScriptConnection(execute, impl.dialect, label)  # type: ignore[assignment]
     try:
@@ -50,7 +50,7 @@ def _as_sql(construct: Any, dialect: Any, label: str) -> str:
 
 
 class _ScriptConnection:
-    """Stands for the connection in a body that is to become a script: it takes statements, and knows no answers."""
+    """Replaces the connection in a body that becomes a script: it takes statements, and returns no results."""
 
     def __init__(self, execute: Callable[..., None], dialect: Any, label: str) -> None:
         self.dialect = dialect
@@ -63,7 +63,7 @@ class _ScriptConnection:
         return _NoResult(self._label)
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, **_: Any) -> _NoResult:
-        """Take a statement in the words of the driver."""
+        """Take a statement in the driver's own form."""
         doubled = self.dialect.paramstyle in ("format", "pyformat")
         self._execute(
             text((statement.replace("%%", "%") if doubled else statement).replace(":", r"\:")),
@@ -72,7 +72,7 @@ class _ScriptConnection:
         return _NoResult(self._label)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise no_script(self._label, f"it uses {name} of the connection")
+        raise no_script(self._label, f"it uses the connection's {name}")
 
 
 class _NoResult:
@@ -80,15 +80,15 @@ class _NoResult:
         self._label = label
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise no_script(self._label, f"it reads what the database answers ({name})")
+        raise no_script(self._label, f"it reads results from the database ({name})")
 
     def __iter__(self) -> NoReturn:
-        raise no_script(self._label, "it reads what the database answers")
+        raise no_script(self._label, "it reads results from the database")
 
 
 def no_script(label: str, why: str) -> UnsafeTransaction:
-    """What is said of a body that cannot become a script."""
+    """The error for a body that cannot become a script."""
     return UnsafeTransaction(
         f"{label}: its body cannot become a script: {' '.join(why.split())}",
-        hint="Apply it online, or write what it does in SQL.",
+        hint="Apply it online, or write the body in SQL.",
     )

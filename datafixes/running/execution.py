@@ -1,4 +1,4 @@
-"""Runs a script on a connection: bounded waiting, a few attempts, and errors that come out as one line."""
+"""Runs a script on a connection: bounded waiting, a few attempts, and one-line errors."""
 
 import logging
 import re
@@ -17,31 +17,31 @@ from datafixes.settings import Settings
 
 _logger = logging.getLogger("alembic.datafixes")
 
-# lock_not_available, deadlock_detected, serialization_failure: another attempt may find the way free.
+# lock_not_available, deadlock_detected, serialization_failure: another attempt may succeed.
 _TRY_AGAIN = frozenset({"55P03", "40P01", "40001"})
 _QUERY_CANCELED = "57014"  # statement_timeout, or somebody
 _DUPLICATE = "23505"
 _BEHIND = (
-    "Its sequence stands behind, as after a switchover by logical replication or a restore of data alone. "
-    "Ask the table's owner for: datafixes doctor"
+    "Its sequence is behind its table, as after a switchover by logical replication or a restore of data alone. "
+    "The table's owner can run: datafixes doctor"
 )
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often a lock is tried for, and the pause in between, in seconds."""
+    """The number of attempts to get a lock, and the pause between them, in seconds."""
 
     count: int
     pause: float
 
     @classmethod
     def of(cls, settings: Settings) -> "Attempts":
-        """As the settings say."""
+        """From the settings."""
         return cls(settings.lock_attempts, settings.lock_pause.seconds)
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The time-outs of a script, as the settings say."""
+    """The time-outs of a script, from the settings."""
     return Limits(str(settings.lock_timeout), str(settings.statement_timeout))
 
 
@@ -49,13 +49,13 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
     """Run a script in the connection's transaction.
 
     Args:
-        connection: where; its transaction is committed by whoever began it.
-        script: what.
-        label: how messages call it, ``"datafix NAME"``.
-        attempts: how often, where a lock is not to be had.
+        connection: the connection; the caller commits its transaction.
+        script: the script.
+        label: the subject of messages, ``"datafix NAME"``.
+        attempts: how many, if a lock is not available.
 
     Raises:
-        Refused: the database said no. Nothing of the script has effect, and its fuse keeps the transaction from being
+        Refused: the database refused the script. It has no effect, and its fuse prevents the transaction from being
             committed.
     """
     with BlockerPoller(connection, label) as watch:
@@ -72,7 +72,7 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
 
 def _try(connection: Connection, run: str, label: str, attempts: Attempts, watch: BlockerPoller) -> None:
     for number in range(1, attempts.count + 1):
-        # The engine and the fuse stand outside: only the line that runs the fix is tried again.
+        # Engine and fuse are outside of the savepoint: only the line that runs the fix is tried again.
         savepoint = connection.begin_nested()
         try:
             with watch.watching():
@@ -103,20 +103,21 @@ def failure(
     hint: str = "Nothing was changed.",
     masked: bool = False,
 ) -> DatafixError:
-    """What went wrong, in one line, without the text of the script.
+    """A driver's error in one line, without the text of the script.
 
     Args:
-        error: what the driver says.
-        label: whose statement it was.
-        holders: who stood in the way of a lock.
-        hint: what to do, where PostgreSQL does not say.
-        masked: columns are masked, and the statement may be one of which the engine takes no values out.
+        error: the driver's error.
+        label: the subject of the message.
+        holders: the sessions that held the lock.
+        hint: what to do, if PostgreSQL has no hint.
+        masked: columns are masked, and the engine may not have removed values from the statement's errors.
     """
     code = sqlstate(error)
     if error.connection_invalidated or not code:
         return ConnectionLost(
             f"{label}: the connection to the database was lost: {_primary(error)}",
-            hint="The server undoes what was not committed. Look at the ledger, then run the migration again.",
+            hint="The server rolls back the open transaction. Check the ledger (datafixes history), then "
+            "run the migration again.",
         )
     diagnosis = getattr(error.orig, "diag", None)
     detail = getattr(diagnosis, "message_detail", None) or ""
@@ -128,7 +129,7 @@ def failure(
             f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders
         )
     if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):
-        words = f"{_kind(error)}; what PostgreSQL says may hold values of masked columns"
+        words = f"{_kind(error)}; the message of PostgreSQL is left out: it may hold values of masked columns"
         return Refused(f"{label}: {words} [SQLSTATE {code}]", sqlstate=code)
     evidence = f" ({' '.join(detail.split())})" if detail else ""
     evidence += _held_by(holders) if code == _QUERY_CANCELED else ""
@@ -151,7 +152,7 @@ def _kind(error: DBAPIError) -> str:
 
 
 def _held_by(holders: tuple[str, ...]) -> str:
-    return f"; in the way: {'; '.join(holders)}" if holders else ""
+    return f"; blocked by: {'; '.join(holders)}" if holders else ""
 
 
 def _look(holders: tuple[str, ...]) -> str:

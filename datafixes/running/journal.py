@@ -1,4 +1,4 @@
-"""What a run leaves for people: lines in the pipeline's log, and a line in the ledger even where it failed."""
+"""Records a run for people: lines in the pipeline's log, and a line in the ledger even if it failed."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ from datafixes.script.tables import LEDGER
 
 _logger = logging.getLogger("alembic.datafixes")
 
-# The run that was to bring a ledger of 0.1 forward was undone, so it may lack what is new. A line under an old number
-# would read as an old run. Who may not see the sequence does not learn where it stands.
+# The run that would have upgraded a ledger of 0.1 was rolled back, so the ledger may lack new columns. A line under an
+# old number would look like an old run. A role without rights on the sequence cannot compare its numbers.
 _WRITE = """
 DECLARE
     ledger   pg_catalog.regclass := pg_catalog.format('%I.%I', {schema}, {table});
@@ -35,7 +35,7 @@ BEGIN
         EXECUTE pg_catalog.format('SELECT last_value + CAST(is_called AS pg_catalog.int4) FROM %s', sequence) INTO next;
         IF EXISTS (SELECT FROM {ledger} AS r WHERE r.run_id >= next) THEN
             RAISE EXCEPTION USING ERRCODE = 'DF020', MESSAGE = pg_catalog.format(
-                'it would get an old number: %s would hand out %s next. Look: datafixes doctor', sequence, next);
+                'it would get an old number: %s would hand out %s next. See: datafixes doctor', sequence, next);
         END IF;
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = ledger
@@ -48,7 +48,7 @@ END
 """
 _SHOWN_ROWS = 20
 _SHOWN_TEXT = 60
-_WAIT_FOR_LEDGER = 2.0  # in seconds: the failed transaction may hold its locks so long
+_WAIT_FOR_LEDGER = 2.0  # in seconds: the failed transaction may still hold its locks
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Attempt:
 
 
 def tell(connection: Connection, fix: Fix, masks: tuple[str, ...] = ()) -> None:
-    """Log what the run that has just ended did: counts, up to twenty rows of each table, sequences left behind."""
+    """Log the run that has just ended: counts, up to twenty rows of each table, sequences that are behind."""
     if _logger.isEnabledFor(logging.INFO):
         _tell_rows(connection, fix, masks)
     if _logger.isEnabledFor(logging.WARNING):
@@ -80,14 +80,14 @@ def _tell_sequences(connection: Connection, fix: Fix, masks: tuple[str, ...]) ->
                 for one in behind_of_run(connection, fix, run.run_id, table, View(masks=masks))
             ]
     except (SQLAlchemyError, DatafixError):
-        return  # whoever may not look is told nothing; what was done stays done
+        return  # without the right to read there is nothing to log; the run itself is unaffected
     for one in behind:
         _logger.warning("datafix %s: %s", fix.name, one.words)
 
 
 def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None:
     try:
-        # What cannot be shown (no right to read the view, a time-out) must not undo what was done.
+        # An error in showing the run (no right to read the view, a time-out) must not undo the run.
         with connection.begin_nested():
             run = last_run(connection, fix.schema_of_audit, fix.name)
             if run is None:
@@ -99,7 +99,7 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
                 for table in tables
             ]
     except (SQLAlchemyError, DatafixError) as error:
-        _logger.warning("datafix %s: done, and what it did cannot be shown: %s", fix.name, _words(error))
+        _logger.warning("datafix %s: done, but its changes cannot be shown: %s", fix.name, _words(error))
         return
     _say(run, fix)
     for table, counted, changed in zip(fix.tables[: len(tables)], tables, rows, strict=True):
@@ -109,7 +109,7 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
             indent = "    "
         if not counted.key and counted.changed:
             _logger.info(
-                "%s%s has no key: its rows are told apart by their whole image", indent, counted.target
+                "%s%s has no key: its rows are identified by their whole image", indent, counted.target
             )
         for line in row_lines(changed, fix, table, masks):
             _logger.info("%s%s", indent, line)
@@ -121,7 +121,7 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
 def _say(run: Run, fix: Fix) -> None:
     _logger.info("datafix %s: %s", fix.name, _counts(run))
     if run.already:
-        _logger.info("  already as wanted, and left alone: %s", run.already)
+        _logger.info("  already as wanted, left alone: %s", run.already)
 
 
 def _counts(run: Run) -> str:
@@ -129,9 +129,9 @@ def _counts(run: Run) -> str:
     if run.outcome == "declined":
         return f"declined, so nothing was changed (run {run.run_id}): {run.declined_because}"
     if run.outcome == "not_applicable" and run.direction == "revert":
-        return f"nothing to give back: what it takes back changed nothing (run {run.run_id})"
+        return f"nothing to restore: the run that it reverts changed nothing (run {run.run_id})"
     if run.outcome == "not_applicable":
-        return f"not applicable here, nothing was changed (run {run.run_id})"
+        return f"not applicable in this database, nothing was changed (run {run.run_id})"
     named = {
         "found": run.rows_found,
         "changed": run.rows_changed,
@@ -146,7 +146,7 @@ def _counts(run: Run) -> str:
 def row_lines(rows: Sequence[Row], fix: Fix, table: Table, masks: tuple[str, ...] = ()) -> Iterator[str]:
     """One line for each changed row: ``16 QCOM: status open → closed, exit_price NULL → 148.0000``."""
     called = names_of_rows(fix, table, View(masks=masks))
-    # What the author set comes first, in the author's order; then what triggers did.
+    # The columns that the author set come first, in the author's order; then those that triggers set.
     written = fix.change.set if isinstance(fix, DataFix) and isinstance(fix.change, Update) else {}
     order = {name: place for place, name in enumerate(written)}
     for row in rows:
@@ -158,7 +158,7 @@ def row_lines(rows: Sequence[Row], fix: Fix, table: Table, masks: tuple[str, ...
 
 
 def _says_something(cell: Cell) -> bool:
-    """Of a row that was inserted, NULLs say nothing."""
+    """NULLs of an inserted row are left out."""
     return cell.before is not None or cell.after is None or cell.after.text is not None or cell.after.masked
 
 
@@ -172,17 +172,17 @@ def _short(value: Value | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """A log line is one line, and a terminal obeys control characters."""
+    """A text as one line, without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def record_failure(
     connection: Connection, fix: Fix, attempt: Attempt, error: DatafixError, *, is_free: bool
 ) -> None:
-    """Write a run that failed into the ledger, in a transaction of its own: the failed one left nothing.
+    """Write a failed run into the ledger, in a transaction of its own: the failed one was rolled back.
 
-    Where that cannot be done (read-only, unreachable, no ledger), the log alone tells, and the gap in the ledger's
-    numbers. A second connection is taken only where the transaction on the first is not ours to end.
+    If that is impossible (read-only, unreachable, no ledger), only the log and the gap in the ledger's numbers show
+    it. A second connection is used only if the caller owns the transaction on the first.
     """
     if not fix.schema_of_audit:  # a revert whose ledger was not found
         return
@@ -197,7 +197,7 @@ def record_failure(
             is_written = second.wait(_WAIT_FOR_LEDGER)
             second.end(0)
             if not is_written:
-                raise second.error or DatafixError("no second connection was to be had at once")
+                raise second.error or DatafixError("no second connection was available at once")
     except Exception as unrecorded:
         _logger.warning(
             "datafix %s: the failure is not in the ledger %s: %s", fix.name, ledger, _words(unrecorded)
@@ -230,7 +230,7 @@ def _line(ledger: str, fix: Fix, attempt: Attempt, error: DatafixError) -> str:
 
 
 def _commit(connection: Connection, statement: str) -> None:
-    """On the driver's own connection: what stands guard over SQLAlchemy's lets nothing pass after a refusal."""
+    """On the driver's own connection: SQLAlchemy's refuses every statement after a refusal."""
     driver = connection.connection
     try:
         cursor = driver.cursor()

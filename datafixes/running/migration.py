@@ -1,4 +1,4 @@
-"""Where in the chain of revisions an operation runs, and what collects the runs of a plan."""
+"""The place of an operation in the chain of revisions, and the collector of a plan's runs."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class RunCollector(Protocol):
     """Collects the runs of a plan, in its transaction, which is never committed.
 
     Attributes:
-        view: how much of the rows is to be seen.
+        view: how much of the rows to show.
     """
 
     view: View
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
-        """A run has ended well; it began at ``started``, by the monotonic clock."""
+        """A run has succeeded; it began at ``started``, by the monotonic clock."""
 
 
 def collector_of(alembic: MigrationContext) -> RunCollector | None:
-    """What collects the runs of this command of Alembic, if it is a plan."""
+    """The collector of this Alembic command, if it is a plan."""
     environment = alembic.environment_context
     return environment.config.attributes.get(COLLECTOR) if environment is not None else None
 
 
 def context_of(alembic: MigrationContext, settings: Settings) -> Context:
-    """Where and by whom a script of this migration runs."""
+    """The context of a script of this migration: where, and by whom."""
     revision, parents, upgrading = revision_running()
-    # An upgrade may revert an earlier fix as well as apply one.
+    # An upgrade may also revert an earlier fix.
     before = parents if upgrading else (revision or "",)
     return Context(
         revision=revision,
@@ -54,9 +54,9 @@ def context_of(alembic: MigrationContext, settings: Settings) -> Context:
 
 
 def revision_running() -> tuple[str | None, tuple[str, ...], bool]:
-    """The revision file that is running, the ones before it, and whether it is upgrading.
+    """The running revision, the ones before it, and whether it is upgrading.
 
-    Alembic does not tell an operation; the file does.
+    Alembic does not pass this to an operation, so it is read from the revision file's frame.
     """
     frame, module, function = sys._getframe(), None, ""
     while frame := frame.f_back:  # type: ignore[assignment]
@@ -73,7 +73,7 @@ def revision_running() -> tuple[str | None, tuple[str, ...], bool]:
 
 
 def _is_branch_point(alembic: MigrationContext, revision: str) -> bool:
-    """Behind a branch point the version table names the branches, and not the point itself."""
+    """After a branch point, the version table holds the branches and not the point itself."""
     script = alembic.script.get_revision(revision) if alembic.script is not None else None
-    # With those that depend on it: they too take its place in the version table.
+    # Including those that depend on it: they replace it in the version table too.
     return script is not None and len(script._all_nextrev) > 1

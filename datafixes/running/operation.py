@@ -1,4 +1,4 @@
-"""An operation of a migration in progress: what runs, where, and with which settings."""
+"""An operation of a migration in progress: its fix, its migration and its settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class DatafixFailed(CommandError):
-    """What Alembic shows as one line, exit code not 0.
+    """Shown by Alembic as one line, with a non-zero exit code.
 
     Attributes:
-        error: the refusal, with its facts.
+        error: the refusal.
     """
 
     def __init__(self, error: DatafixError) -> None:
@@ -41,10 +41,10 @@ class Operation:
     """One operation, on a fix or on an audit table.
 
     Attributes:
-        alembic: the migration that it is part of.
-        settings: how long it may wait, who runs it, what is masked.
-        label: how messages call it, ``"datafix NAME"``.
-        fix: what it applies or reverts; None for an audit table or a ledger.
+        alembic: the migration.
+        settings: time-outs, who runs it, masked columns.
+        label: the subject of messages, ``"datafix NAME"``.
+        fix: the fix that it applies or reverts; None for an audit table or a ledger.
     """
 
     alembic: MigrationContext
@@ -75,7 +75,7 @@ class Operation:
 
     @property
     def context(self) -> Context:
-        """Where and by whom its script runs."""
+        """The context of its script: where, and by whom."""
         return context_of(self.alembic, self.settings)
 
     @property
@@ -85,7 +85,7 @@ class Operation:
 
     @property
     def collector(self) -> RunCollector | None:
-        """What collects its runs, if they are only planned."""
+        """The collector of its runs, in a plan."""
         return collector_of(self.alembic)
 
 
@@ -94,10 +94,10 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
 
     Args:
         config: Alembic's, with the section ``[datafixes]`` and ``sqlalchemy.url``.
-        flags: what ``-x name=value`` gave.
+        flags: the ``-x name=value`` options.
 
     Raises:
-        SettingError: a value means nothing.
+        SettingError: a value is invalid.
     """
     ini = dict(config.get_section("datafixes", {}) or {})
     ini[URL_OPTION] = config.get_main_option(URL_OPTION) or ""
@@ -105,10 +105,12 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
 
 
 def settings_for(alembic: MigrationContext) -> Settings:
-    """The settings of the run that a migration is part of; a plan may mask more than they do."""
+    """The settings of the current run; a plan may mask more columns."""
     environment = alembic.environment_context
     try:
-        if environment is None:  # a MigrationContext without Alembic's commands: only the environment counts
+        if (
+            environment is None
+        ):  # a MigrationContext without Alembic's commands: only environment variables count
             return Settings.resolve({}, os.environ, {})
         settings = settings_of(environment.config, environment.get_x_argument(as_dictionary=True))
     except DatafixError as error:

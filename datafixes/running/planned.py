@@ -1,4 +1,4 @@
-"""Whether a run that has just ended is one that was planned, and if it is not, why."""
+"""Whether the run that has just ended is as planned, and if not, why."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def check_plan(alembic: MigrationContext, connection: Connection, fix: Fix, planned: frozenset[str]) -> None:
-    """Compare the run that has just ended with a plan.
+    """Compare the run that has just ended with the plan.
 
     Raises:
-        NotAsPlanned: it is none of the runs that were planned.
+        NotAsPlanned: it is not one of the planned runs.
     """
     run = last_run(connection, fix.schema_of_audit, fix.name)
     found = digest_of_run(connection, fix, run.run_id) if run is not None else "(no run)"
@@ -32,13 +32,13 @@ def check_plan(alembic: MigrationContext, connection: Connection, fix: Fix, plan
     if mark_of(fix.fingerprint) not in {mark_of(one) for one in planned} and _others(alembic, planned):
         raise _another_declaration(alembic, fix, words)
     raise NotAsPlanned(
-        f"datafix {fix.name}: the rows are not the ones that were planned: {words}",
-        hint="Nothing was changed. Look again: datafixes plan",
+        f"datafix {fix.name}: the rows are not those that were planned: {words}",
+        hint="Nothing was changed. Plan again: datafixes plan",
     )
 
 
 def _others(alembic: MigrationContext, planned: frozenset[str]) -> set[str]:
-    """The runs of a plan that are of no declaration which is here."""
+    """The runs of a plan that no present declaration accounts for."""
     declared = [] if alembic.script is None else fixes_of(alembic.script)
     return {mark_of(one) for one in planned} - {mark_of(one.fix.fingerprint) for one in declared}
 
@@ -47,14 +47,14 @@ def _another_declaration(alembic: MigrationContext, fix: Fix, words: str) -> Not
     again = _at_the_next_load(alembic, fix)
     if again not in ("", fix.fingerprint):
         return NotAsPlanned(
-            f"datafix {fix.name}: the declaration is another one at each load (fingerprint {fix.fingerprint[:12]}, "
-            f"then {again[:12]}), so no run of it can be the one that was planned: {words}",
-            hint="Nothing was changed. Write into the file what it reads while it is loaded: datafixes check",
+            f"datafix {fix.name}: the declaration differs at each load (fingerprint {fix.fingerprint[:12]}, "
+            f"then {again[:12]}), so no run of it can match the plan: {words}",
+            hint="Nothing was changed. Write the values that it reads at load time into the file: datafixes check",
         )
     return NotAsPlanned(
         f"datafix {fix.name}: the declaration (fingerprint {fix.fingerprint[:12]}) is not the one that was planned: "
-        f"the revision was edited since, or reads what has changed (the date, the environment, another file): {words}",
-        hint="Nothing was changed. Look again: datafixes plan",
+        f"the revision was edited, or what it reads has changed (the date, the environment, another file): {words}",
+        hint="Nothing was changed. Plan again: datafixes plan",
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes scripts into the one that ``alembic upgrade --sql`` prints."""
+"""Writes the scripts of operations into the output of ``alembic upgrade --sql``."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def print_script(operation: Operation, script: Script) -> None:
     """Write the script of an operation into Alembic's own.
 
     Raises:
-        DatafixFailed: a plan was named: a script could not compare its rows with those that were planned.
+        DatafixFailed: a plan was given, which a script cannot be compared with.
     """
     settings = operation.settings
     if settings.plan:
         told = f"A script cannot be compared with a plan ({settings.origins['plan']})."
-        raise DatafixFailed(DatafixError(told, hint="Apply it online, or leave the plan out."))
+        raise DatafixFailed(DatafixError(told, hint="Apply it online, or omit the plan."))
     sent = _sent_in_transaction(operation.alembic)
     for statement in script.statements(sent):
-        # Not through execute(): that would turn tabs into spaces and double every percent sign.
+        # Not through execute(), which would turn tabs into spaces and double every percent sign.
         operation.alembic.impl.static_output(f"{statement};")
     sent |= set(script.engine.functions)
 
 
 def _sent_in_transaction(alembic: MigrationContext) -> set[str]:
-    """The engine's functions that the printed transaction has by now. PostgreSQL drops them when it commits."""
+    """The engine's functions that the printed transaction has so far. PostgreSQL drops them at commit."""
     if (known := _sent.get(alembic)) is not None:
         return known
     sent = _sent[alembic] = set()

@@ -1,4 +1,4 @@
-"""Runs a recorded fix: what its statements do on the migration's connection, or the script that they become offline."""
+"""Runs a recorded fix: its statements on the migration's connection, or the script that they become offline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
 
-# What is no statement of its own: literals, quoted names, comments.
+# Literals, quoted names and comments, in which no statement begins.
 _QUOTED = re.compile(
     r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*|/\*.*?\*/",
     re.DOTALL,
@@ -51,23 +51,23 @@ class Body:
         self._execute = execute
 
     def execute(self, sql: str) -> None:
-        """Run SQL exactly as it is written, online and in a script: no parameters, no ``:name``, no ``%%``.
+        """Run SQL verbatim, online and in a script: no parameters, no ``:name``, no ``%%``.
 
         Args:
-            sql: one statement, or several with semicolons between them.
+            sql: one statement, or several separated by semicolons.
         """
         self._execute(sql)
 
 
 @contextmanager
 def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
-    """Record what the statements inside the block change in the tables of a fix, and prove the result.
+    """Record what the statements inside the block change in the tables of a fix, and verify the result.
 
     Raises:
-        DatafixFailed: a statement failed, or the result is not the one expected; nothing is kept.
+        DatafixFailed: a statement failed, or the result is not as expected; everything is rolled back.
     """
     if not isinstance(fix, RecordedFix):
-        raise CommandError(f"datafix {fix.name}: it is declared: op.apply_datafix(fix).")
+        raise CommandError(f"datafix {fix.name}: it is a DataFix. Use op.apply_datafix(fix).")
     operation = Operation.on_fix(alembic, fix)
     refuse_inside_another(operation)
     if is_declined(operation, fix):
@@ -82,10 +82,10 @@ def record(alembic: MigrationContext, fix: RecordedFix) -> Iterator[Body]:
 
 
 def _unheard(operation: Operation) -> Iterator[Body]:
-    """Let the block of a declined fix run, and let nothing of it reach the server, whichever way it takes."""
+    """Run the block of a declined fix without letting any of its statements reach the server."""
     alembic, label = operation.alembic, operation.label
     connection = None if alembic.as_sql else alembic.connection
-    # What it reads from the database, nobody answers: where that stops it, nothing is lost.
+    # Its queries get no results; if the block fails on that, nothing is lost.
     with (
         nullcontext() if connection is None else _deaf(connection, label),
         suppress(Exception),
@@ -96,15 +96,15 @@ def _unheard(operation: Operation) -> Iterator[Body]:
 
 @contextmanager
 def _deaf(connection: Connection, label: str) -> Iterator[None]:
-    """Send no statement of SQLAlchemy's, and take back what a cursor of the driver sends past it.
+    """Refuse SQLAlchemy's statements, and roll back those of the driver's own cursors.
 
     Raises:
-        DatafixFailed: something ended the transaction, with what this migration did before.
+        DatafixFailed: the block ended the transaction, with what this migration did before.
     """
     ended: list[str] = []
 
     def before_cursor_execute(*_: Any) -> NoReturn:
-        raise UnsafeTransaction(f"{label}: it was declined, so its statements are not sent.")
+        raise UnsafeTransaction(f"{label}: the fix was declined, so its statements are not sent.")
 
     def commit(_: Any) -> NoReturn:
         ended.append("commit()")
@@ -114,7 +114,7 @@ def _deaf(connection: Connection, label: str) -> Iterator[None]:
         ended.append("rollback()")
         _refuse_end(label, "rollback()")
 
-    # On the driver's own cursor: SQLAlchemy does not know of this savepoint, so nothing in the block can end it.
+    # On the driver's own cursor: SQLAlchemy does not know this savepoint, so the block cannot end it by accident.
     driver = connection.connection
     driver.cursor().execute("SAVEPOINT datafixes_declined")
     listeners = (before_cursor_execute, commit, rollback)
@@ -130,8 +130,8 @@ def _deaf(connection: Connection, label: str) -> Iterator[None]:
             driver.cursor().execute("RELEASE SAVEPOINT datafixes_declined")
     if ended:
         error = UnsafeTransaction(
-            f"{label}: it was declined, and its block says {ended[0]}, which would end the transaction.",
-            hint="Nothing was changed. Take that out of the revision, or the block with it.",
+            f"{label}: the fix was declined, but its block runs {ended[0]}, which would end the transaction.",
+            hint="Nothing was changed. Remove that statement, or the whole block, from the revision.",
         )
         driver.rollback()
         raise DatafixFailed(error)
@@ -149,19 +149,19 @@ def _run(operation: Operation, fix: RecordedFix) -> Iterator[Body]:
     except DatafixError as error:
         raise failed(operation, "apply", error) from error
     except BaseException as error:
-        # The error itself is what Alembic shows; whoever swallows it does not get past the refusal.
+        # Alembic shows the error itself; code that catches it meets the refusal again.
         words = "" if masks else f": {error}"
         failed(
             operation, "apply", Refused(f"{operation.label}: its body failed: {type(error).__name__}{words}")
         )
         raise
-    # Not tried again: the statements would have to run again too.
+    # No further attempt: the statements would have to run again too.
     send(operation, scripts.closing, Attempts(1, 0))
     ended_well(operation, "apply", started)
 
 
 def _send(connection: Connection, sql: str, masks: tuple[str, ...]) -> None:
-    # A savepoint must be the client's own; whatever else fails, fails without values.
+    # A savepoint must be the client's own; other errors carry no values.
     if masks and not _SAVEPOINT.search(_bare(sql)):
         check_statement(sql, "body.execute")
         sql = sent_without_values(sql, masks)
@@ -170,7 +170,7 @@ def _send(connection: Connection, sql: str, masks: tuple[str, ...]) -> None:
 
 @contextmanager
 def _no_end_of_transaction(connection: Connection, label: str) -> Iterator[None]:
-    """Refuse what would end the transaction, before it reaches the server: what follows would not be recorded."""
+    """Refuse, before they reach the server, statements that end the transaction: later ones would not be recorded."""
 
     def before_cursor_execute(_: Any, __: Any, statement: str, *___: Any) -> None:
         check_statement(statement, label)
@@ -209,8 +209,8 @@ def _bare(statement: str) -> str:
 
 def _refuse_end(label: str, what: str) -> NoReturn:
     raise UnsafeTransaction(
-        f"{label}: its body says {what}, which would begin or end the transaction, or what keeps watch over it.",
-        hint="Nothing was changed. Leave that to Alembic; a savepoint will do for a part that may fail.",
+        f"{label}: its body runs {what}, which would begin or end the transaction, or remove its safeguard.",
+        hint="Nothing was changed. Leave that to Alembic; use a savepoint for a part that may fail.",
     )
 
 
@@ -221,7 +221,7 @@ def _script(operation: Operation, fix: RecordedFix) -> Iterator[Body]:
     def collect(sql: str) -> None:
         check_statement(sql, label)
         if found := _SAVEPOINT.search(_bare(sql)):
-            raise no_script(label, f"it says {found[1].upper()}; a DO block with EXCEPTION does the same")
+            raise no_script(label, f"it runs {found[1].upper()}; use a DO block with EXCEPTION instead")
         statements.append(sql.strip().removesuffix(";"))
 
     try:

@@ -1,7 +1,7 @@
-"""A refusal stands: whoever swallows it meets it again at the next statement, and cannot commit past it.
+"""Makes a refusal final: code that catches it meets it again at the next statement, and cannot commit.
 
-The fuse in the database is not enough. A migration that catches the error can roll back to a savepoint from before the
-fuse was lit, or the client begins another transaction by itself; `alembic_version` would then move without the fix.
+The fuse in the database is not enough. A migration that catches the error can roll back to a savepoint older than the
+fuse, or the client begins another transaction; `alembic_version` would then move without the fix.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def stands(connection: Connection, error: Exception, over: Callable[[], bool] | 
     Args:
         connection: where the error happened.
         error: what to raise again.
-        over: says when the refusal has done its work; by default, when the transaction has been rolled back.
+        over: whether the refusal may end; by default, when the transaction has been rolled back.
     """
     rolled_back: list[bool] = []
 

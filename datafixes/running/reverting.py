@@ -1,4 +1,4 @@
-"""How a fix is taken back: as a whole or some of its rows, and what happens to rows that somebody changed since."""
+"""How a fix is reverted: all or some of its rows, and what happens to rows that somebody changed since."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _logger = logging.getLogger("alembic.datafixes")
 
 @dataclass(frozen=True)
 class Revert:
-    """How a fix is taken back.
+    """How a fix is reverted.
 
     Attributes:
-        on_conflict: what the author says of rows that somebody changed since.
-        undoes: the revision whose run is taken back, or an empty string.
-        rows: the keys of some of the rows, by table where there are several; None: all.
-        run: the number of the run that is taken back, instead of the fix and the revision.
-        audit_schema: where its ledger stands, where that is not known from a declaration.
+        on_conflict: the author's choice for rows that somebody changed since.
+        undoes: the revision whose run is reverted, or an empty string.
+        rows: the keys of the rows to revert, by table if there are several; None: all.
+        run: the number of the run to revert, instead of the fix and the revision.
+        audit_schema: the schema of its ledger, if no declaration gives it.
     """
 
     on_conflict: str = "refuse"
@@ -43,15 +43,15 @@ class Revert:
 
 
 def known_fix(given: Fix | str | None, how: Revert, scripts: Any, connection: Connection | None) -> Fix:
-    """What is known of the fix that a revert is for: its declaration, or what the ledger keeps of it.
+    """The fix to revert: its declaration, or what the ledger keeps of it.
 
-    The ledger decides: a declaration that is another one than it was when the fix ran is left aside, with a warning.
+    The ledger decides: a declaration that has changed since the fix ran is ignored, with a warning.
 
     Args:
-        given: its declaration, or its name, or None where a run is meant.
+        given: its declaration, or its name, or None if the run is given by number.
         how: which run.
         scripts: Alembic's ScriptDirectory, or None.
-        connection: where the ledger is, or None where a script is printed.
+        connection: the ledger's database, or None for a printed script.
     """
     declared = _declared(scripts, given) if isinstance(given, str) else given
     is_another = declared is not None and how.audit_schema not in ("", declared.schema_of_audit)
@@ -67,8 +67,8 @@ def known_fix(given: Fix | str | None, how: Revert, scripts: Any, connection: Co
     if kept.fingerprint in ("", declared.fingerprint):
         return declared
     _logger.warning(
-        "datafix %s: its declaration is another one than when it ran: fingerprint %s then, %s in the file now. "
-        "What is reverted is what the ledger keeps.",
+        "datafix %s: its declaration has changed since it ran: fingerprint %s then, %s in the file now. "
+        "The revert follows the ledger.",
         declared.name, kept.fingerprint[:12], declared.fingerprint[:12],
     )  # fmt: skip
     return kept
@@ -86,15 +86,15 @@ def _kept(connection: Connection, declared: Fix) -> RecalledFix:
     try:
         with connection.begin_nested():
             return recall(connection, wanted)
-    except (DatafixError, DBAPIError):  # nothing ran, or may be read: the engine says so in its own words
+    except (DatafixError, DBAPIError):  # no run, or no right to read: the engine reports it
         return wanted
 
 
 def chosen_rows(fix: Fix, rows: Any) -> dict[str, list[tuple[Value, ...]]] | None:
-    """The keys of the rows that a revert is for, by table; under an empty name where the fix has one.
+    """The keys of the rows to revert, by table; under an empty name if the fix has one table.
 
     Raises:
-        DeclarationError: they do not say which rows of which table.
+        DeclarationError: they do not identify rows of a table.
     """
     if rows is None:
         return None
@@ -102,16 +102,16 @@ def chosen_rows(fix: Fix, rows: Any) -> dict[str, list[tuple[Value, ...]]] | Non
     by_table = rows if isinstance(rows, Mapping) else {"": rows}
     if not isinstance(rows, Mapping) and len(tables) > 1:
         raise DeclarationError(
-            f"datafix {fix.name}: it has several tables, so say of which the rows are.",
+            f"datafix {fix.name}: it has several tables, so name the table of the rows.",
             hint=f"rows={{{tables[0]!r}: [...]}}",
         )
     for table, keys in by_table.items():
         if tables and table.rpartition(".")[2] not in ("", *tables):
             raise DeclarationError(
-                f"datafix {fix.name}: {table} is none of its tables.{nearest(table, tables)}"
+                f"datafix {fix.name}: {table} is not one of its tables.{nearest(table, tables)}"
             )
         if isinstance(keys, str) or not keys:
-            raise DeclarationError(f"datafix {fix.name}: rows={keys!r}: give a list of keys.")
+            raise DeclarationError(f"datafix {fix.name}: rows={keys!r}: must be a list of keys.")
     return {
         table: [key if isinstance(key, tuple) else (key,) for key in keys] for table, keys in by_table.items()
     }

@@ -1,4 +1,4 @@
-"""Runs the operations on fixes: what a fix compiles to goes to the server, or into the offline script."""
+"""Runs the operations on fixes: the script of a fix goes to the server, or into the offline script."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 DECLINED = "datafixes.declined"
-"""Where Alembic's configuration keeps the names of the fixes that were declined."""
+"""The key under which Alembic's configuration keeps the names of declined fixes."""
 
 
 def apply(alembic: MigrationContext, fix: DataFix) -> None:
     """Apply a fix in Alembic's transaction."""
     if isinstance(fix, RecordedFix):
-        raise CommandError(f"datafix {fix.name}: it is recorded: with op.record_datafix(fix): ...")
+        raise CommandError(f"datafix {fix.name}: it is a RecordedFix. Use with op.record_datafix(fix): ...")
     operation = Operation.on_fix(alembic, fix)
     if is_declined(operation, fix):
         decline(operation, fix)
@@ -37,10 +37,10 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
 
 
 def is_declined(operation: Operation, fix: Declared) -> bool:
-    """Whether the operator said that a fix is not to run in this database.
+    """Whether the operator declined the fix for this database.
 
     Raises:
-        DatafixFailed: a fix is declined that no revision declares; it would run under its real name.
+        DatafixFailed: no revision declares a declined fix, which would then run under its real name.
     """
     settings, scripts = operation.settings, operation.alembic.script
     if settings.decline and scripts is not None:
@@ -53,7 +53,7 @@ def is_declined(operation: Operation, fix: Declared) -> bool:
 
 
 def decline(operation: Operation, fix: Declared) -> None:
-    """Write down that a fix is not to run here; the version moves as if it had."""
+    """Record that a fix was declined in this database; the version moves as if it had run."""
     if operation.alembic.environment_context is not None:
         attributes = operation.alembic.environment_context.config.attributes
         attributes.setdefault(DECLINED, set()).add(fix.name)
@@ -62,7 +62,7 @@ def decline(operation: Operation, fix: Declared) -> None:
 
 
 def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> None:
-    """Revert a fix in Alembic's transaction; what the operator said of conflicts overrules the author."""
+    """Revert a fix in Alembic's transaction; the operator's choice for conflicts takes precedence."""
     try:
         connection = None if alembic.as_sql else alembic.connection
         known = known_fix(fix, how, alembic.script, connection)

@@ -1,4 +1,4 @@
-"""Hands the script of an operation to the server, and ends what went wrong so that nothing of it can be committed."""
+"""Sends the script of an operation to the server; after a failure, ends the transaction so it cannot be committed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("alembic.datafixes")
 
 recording: WeakSet[MigrationContext] = WeakSet()
-"""Where a fix is being recorded: another one inside it would be copied twice."""
+"""Marks a connection on which a fix is being recorded: a second one inside it would be copied twice."""
 
 
 def hand_over(operation: Operation, script: Script) -> None:
-    """The one text goes to the printed script (``--sql``) or to the server, verbatim.
+    """Send the same text to the printed script (``--sql``) or to the server, verbatim.
 
     Raises:
-        DatafixFailed: the database said no; the transaction has been rolled back.
+        DatafixFailed: the database refused it; the transaction has been rolled back.
     """
     refuse_inside_another(operation)
     if operation.alembic.as_sql:
@@ -42,13 +42,15 @@ def hand_over(operation: Operation, script: Script) -> None:
 
 
 def refuse_inside_another(operation: Operation) -> None:
-    """Refuse what begins while a fix is being recorded.
+    """Refuse an operation inside of a recorded fix.
 
     Raises:
-        DatafixFailed: one is.
+        DatafixFailed: a fix is being recorded.
     """
     if operation.alembic in recording:
-        told = f"{operation.label}: another fix is being recorded; a fix inside a fix would be copied twice."
+        told = (
+            f"{operation.label}: another fix is being recorded, and a fix inside a fix would be copied twice."
+        )
         raise DatafixFailed(UnsafeTransaction(told, hint="Run one after the other."))
 
 
@@ -56,7 +58,7 @@ def send(operation: Operation, script: Script, attempts: Attempts) -> None:
     """Send a script to the server.
 
     Raises:
-        DatafixFailed: the database said no; the transaction has been rolled back.
+        DatafixFailed: the database refused it; the transaction has been rolled back.
     """
     try:
         _check_transaction(operation)
@@ -66,10 +68,10 @@ def send(operation: Operation, script: Script, attempts: Attempts) -> None:
 
 
 def ended_well(operation: Operation, direction: str, started: float) -> None:
-    """Tell what a run did; of a run that was planned, only after it did what the plan showed.
+    """Report a run, after comparing it with the plan if one is given.
 
     Raises:
-        DatafixFailed: the rows are no longer the ones planned; the transaction has been rolled back.
+        DatafixFailed: the rows are no longer those planned; the transaction has been rolled back.
     """
     fix, connection, settings = operation.fix, operation.connection, operation.settings
     if fix is None:
@@ -86,18 +88,18 @@ def ended_well(operation: Operation, direction: str, started: float) -> None:
 
 
 def failed(operation: Operation, direction: str, error: DatafixError) -> DatafixFailed:
-    """End the transaction of an operation that failed, write the failure down, and return what Alembic shows of it."""
+    """End the transaction of a failed operation, record the failure, and return the error that Alembic shows."""
     alembic, connection, shown = operation.alembic, operation.connection, DatafixFailed(error)
     if operation.collector is not None:
-        return shown  # nothing is kept anyway, and the plan shows what went wrong
+        return shown  # a plan is rolled back anyway, and shows the error itself
     begun = not _is_external(alembic) and alembic._transaction is not None
-    # Whoever swallows this error must not be able to commit what is left: the transaction ends here, and Alembic does
-    # not get past it.
+    # Code that catches this error must not be able to commit what is left: the transaction ends here, and Alembic stops
+    # at the next statement.
     if begun:
         connection.rollback()
     refusal.stands(connection, shown, (lambda: alembic._transaction is None) if begun else None)
     if error.detail:
-        # The message itself follows in Alembic's own line.
+        # The message itself follows in Alembic's line.
         _logger.error("%s: refused, in detail:\n%s", operation.label, error.detail)
     if operation.fix is not None:
         attempt = Attempt(revision_running()[0], direction, operation.settings.application)
@@ -106,23 +108,22 @@ def failed(operation: Operation, direction: str, error: DatafixError) -> Datafix
 
 
 def _check_transaction(operation: Operation) -> None:
-    """A fix is all or nothing only in a transaction that Alembic, or the caller, commits as a whole."""
+    """Refuse a connection without a transaction of Alembic's or the caller's: a fix would not be atomic."""
     if getattr(operation.connection.connection.dbapi_connection, "autocommit", False):
         raise UnsafeTransaction(
-            f"{operation.label}: the connection commits every statement by itself.",
+            f"{operation.label}: the connection is in autocommit mode.",
             hint="Move the fix out of autocommit_block(), or into a migration of its own.",
         )
     begun = getattr(operation.alembic, "_transaction", None)
     if begun is not None and not begun.is_active:
         raise UnsafeTransaction(
-            f"{operation.label}: the transaction that Alembic began has ended: something in this migration commits or "
-            "rolls back.",
-            hint="Remove the commit() or rollback(): what follows it, and the new version, would be lost.",
+            f"{operation.label}: the transaction that Alembic began has ended: this migration commits or rolls back.",
+            hint="Remove the commit() or rollback(): later changes, and the new version, would be lost.",
         )
     if _is_external(operation.alembic) and operation.collector is None:
         _logger.warning(
-            "%s: Alembic did not begin this transaction, and will not commit it. If nobody does, nothing is kept: "
-            "does env.py run a statement before context.configure()?",
+            "%s: Alembic did not begin this transaction, and will not commit it. Unless the caller does, "
+            "nothing is kept: does env.py run a statement before context.configure()?",
             operation.label,
         )
 

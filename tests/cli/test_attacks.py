@@ -69,15 +69,15 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path, database
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
         assert datafixes(project, "history", "--output", str(pipe)).code == 0
-        assert b"no fix has run here" in os.read(reader, 65536)
+        assert b"no fix has run in this database" in os.read(reader, 65536)
     finally:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     link.symlink_to(file)
     assert datafixes(project, "history", "--output", str(link)).code == 0
     assert link.is_symlink()
-    assert "no fix has run here" in file.read_text()
-    assert "no fix has run here" in datafixes(project, "history", "--output", "-").out
+    assert "no fix has run in this database" in file.read_text()
+    assert "no fix has run in this database" in datafixes(project, "history", "--output", "-").out
 
 
 SECRET = """

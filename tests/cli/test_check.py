@@ -64,7 +64,7 @@ def test_notes_do_not_stand_in_the_way(project: Path) -> None:
     b.write_text(BAD.replace('"DELETE FROM orders"', "open('x.sql').read()"), "utf-8")
     ran = run()
     assert ran.code == 0
-    assert "b.py:6:5: FIX205 (note) What this executes stands in another file.\n" in ran.out
+    assert "b.py:6:5: FIX205 (note) The SQL that this executes is in another file.\n" in ran.out
     assert run("--format", "github").out.startswith(
         "::notice file=migrations/versions/b.py,line=6,col=5,title=FIX205::"
     )
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_there_and_one_that_is_no_python(project: Path) -> No
     (project / "migrations/versions/b.py").write_text("def (", "utf-8")
     ran = run("nowhere.py", "migrations/versions/b.py")
     assert ran.code == 3
-    assert "nowhere.py:1:1: FIX101 There is no such file.\n" in ran.out
+    assert "nowhere.py:1:1: FIX101 The file does not exist.\n" in ran.out
     assert "migrations/versions/b.py:1:5: FIX101 The file is not Python: " in ran.out
     assert "Traceback" not in ran.out + ran.err
 
@@ -143,7 +143,7 @@ def test_without_a_project_files_are_needed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     ran = run()
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith("FAILED: There is no Alembic project here")
+    assert ran.err.startswith("FAILED: No Alembic project found")
     (tmp_path / "b.py").write_text(BAD, "utf-8")
     assert run("b.py").code == 3
 

@@ -293,7 +293,7 @@ def test_b30_another_search_path_finds_another_version_table(tmp_path: Path, dat
 def test_b31_a_revision_that_nobody_knows(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     database.execute("UPDATE alembic_version SET version_num = 'zz'")
-    assert "at zz, which no revision here is" in doctor(project).of("revision")["evidence"]
+    assert "at zz, which is not a revision of this project" in doctor(project).of("revision")["evidence"]
     database.execute(
         "ALTER TABLE alembic_version DROP CONSTRAINT alembic_version_pkc", "DELETE FROM alembic_version",
         "INSERT INTO alembic_version VALUES ('a'), ('a')",

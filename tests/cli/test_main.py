@@ -64,7 +64,7 @@ def test_without_a_project_and_without_a_database_it_says_so(
     assert "No database is named anywhere. These places were looked at:" in capsys.readouterr().err
     assert run(["plan"]) == 1
     assert run(["-c", "nowhere.ini", "plan"]) == 1
-    assert "There is no file nowhere.ini." in capsys.readouterr().err
+    assert "nowhere.ini does not exist." in capsys.readouterr().err
     assert run(["-x", "lock_timeout=5", "history"]) == 2
 
 

@@ -209,7 +209,7 @@ def test_rows_that_are_no_longer_the_ones_planned_are_refused(
     before = database.dump("public.datafix_run")
     refused = project.alembic("-x", f"plan={digest}", "upgrade", "head")
     assert refused.code == 255
-    assert "the rows are not the ones that were planned" in refused.last_line
+    assert "the rows are not those that were planned" in refused.last_line
     assert digest in refused.last_line
     assert database.dump("public.datafix_run") == before
     assert project.outcomes == ["failed"]
@@ -239,7 +239,7 @@ def test_a_plan_of_several_fixes_has_a_digest_for_each(tmp_path: Path, database:
     assert len(digest.split("-")) == 2
     refused = project.alembic("-x", f"plan={digest.split('-')[0]}", "upgrade", "head")
     assert refused.code == 255
-    assert "datafix one_more: the rows are not the ones that were planned" in refused.last_line
+    assert "datafix one_more: the rows are not those that were planned" in refused.last_line
     assert project.alembic("-x", f"plan={digest}", "upgrade", "head").code == 0
 
 
@@ -377,5 +377,5 @@ def test_b32_a_revision_that_autogenerate_wrote_is_not_told_to_cascade(
     project.revision("c", "b", f"op.drop_table({name!r})", top="fix = None")
     ran = datafixes(project, "plan")
     assert ran.code == 3
-    assert f"remove what the revision does to {name}" in " ".join(ran.out.split())
+    assert f"remove the operations on {name} from the revision" in " ".join(ran.out.split())
     assert "CASCADE" not in ran.out

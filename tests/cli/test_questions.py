@@ -81,10 +81,13 @@ def test_open_tries_each_fix_and_says_why_not(tmp_path: Path, database: Database
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["history", "--fix", "close_itms"], "The ledger knows no fix close_itms. Did you mean close_items?"),
+        (
+            ["history", "--fix", "close_itms"],
+            "The ledger has no run of a fix close_itms. Did you mean close_items?",
+        ),
         (["show", "7"], "There is no run 7 in the ledger public.datafix_run. The nearest are 1."),
-        (["row", "itm", "1"], "No run ever changed a table itm. Did you mean item"),
-        (["row", "item", "11"], "No run ever changed the row 11 of public.item. Did you mean 1?"),
+        (["row", "itm", "1"], "No run has changed a table itm. Did you mean item"),
+        (["row", "item", "11"], "No run has changed row 11 of public.item. Did you mean 1?"),
         (["history", "--schema", "pubic"], "There is no ledger in the schema pubic. Did you mean public?"),
     ],
 )

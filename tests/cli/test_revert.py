@@ -160,12 +160,12 @@ def test_a_row_that_somebody_changed_refuses_and_shows_it(tmp_path: Path, databa
         (["close_item"], "The fix close_item has not changed anything here. Did you mean close_items?"),
         (
             ["close_items", "--of", "z"],
-            "Nothing that revision z did with close_items is in force. In force: b.",
+            "No run of close_items by revision z is in force. In force: b.",
         ),
         (["close_items", "--rows", "7"], "run 1 did not change these rows of public.item: 7"),
         (["close_items", "--rows", "x"], "invalid input syntax for type integer"),
         (["close_items", "--rows", ","], "names no row of item"),
-        (["close_items", "--rev-id", "b"], "There is a revision b already."),
+        (["close_items", "--rev-id", "b"], "Revision b already exists."),
         (["close_items", "--rev-id", "x" * 33], "is no id for a revision"),
         (["close_items", "--head", "a"], "a is not a head of this project."),
     ],
@@ -311,7 +311,7 @@ def test_a_database_at_a_revision_that_no_file_is_gets_no_revision_that_could_no
         path.unlink()
     ran = datafixes(project, "revert", "1")
     assert ran.code == 1
-    assert "The database is at b, which no revision here is" in ran.err
+    assert "The database is at b, which is not a revision of this project" in ran.err
     assert "alembic stamp --purge base" in ran.err
     assert list((project.directory / "migrations/versions").glob("*.py")) == []
     # What it says is a way on.

@@ -66,7 +66,7 @@ def test_the_log_names_what_is_already_as_wanted(tmp_path: Path, database: Datab
     lines = told(project, "upgrade", "head")
     assert lines == [
         "datafix close_items: applied: 1 found, 1 changed, 1 already as wanted (run 1)",
-        "  already as wanted, and left alone: 1",
+        "  already as wanted, left alone: 1",
         "  2 NOW: status open → closed",
     ]
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_shown_does_not_undo_what_was_done(
     monkeypatch.setattr("datafixes.running.journal.changes_of_run", fails)
     ran = project.alembic("upgrade", "head")
     assert ran.code == 0
-    assert "done, and what it did cannot be shown: division by zero" in ran.err
+    assert "done, but its changes cannot be shown: division by zero" in ran.err
     assert project.outcomes == ["applied"]
     assert project.versions == {"b"}
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_shown_does_not_undo_what_was_done(
 def test_nothing_to_do_is_told(project: Project) -> None:
     project.database.execute("DELETE FROM item")
     assert told(project, "upgrade", "head") == [
-        "datafix close_items: not applicable here, nothing was changed (run 1)"
+        "datafix close_items: not applicable in this database, nothing was changed (run 1)"
     ]
 
 

@@ -178,7 +178,7 @@ def test_a_lock_that_is_released_between_two_attempts_is_enough(project: Project
             "-x", "lock_timeout=100ms", "-x", "lock_attempts=40", "-x", "lock_pause=50ms", "upgrade", "head"
         )
     assert ran.code == 0, ran.err
-    assert "in the way: pid" in ran.err
+    assert "blocked by: pid" in ran.err
     assert project.versions == {"b"}
     assert project.outcomes == ["applied"]
     assert project.database.value("SELECT count(*) FROM item_audit") == 4
@@ -254,7 +254,7 @@ def test_b22_one_fix_at_a_time_in_a_database(database: Database) -> None:
     engine = create_engine(database.url, poolclass=NullPool)
     with engine.connect() as one, engine.connect() as two:
         execute(one, first, "datafix first", Attempts(1, 0))
-        with pytest.raises(LockNotAvailable, match="in the way: pid"):  # other rows, and waits all the same
+        with pytest.raises(LockNotAvailable, match="blocked by: pid"):  # other rows, and waits all the same
             execute(two, second, "datafix second", Attempts(1, 0))
         one.commit()
         two.rollback()

@@ -159,7 +159,7 @@ def test_promise_6_a_body_does_not_write_to_copies_and_ledger(
 
 @pytest.mark.parametrize("statement", ["CLOSE ALL", "discard all", "UPDATE item SET v = 1; close all"])
 def test_a_body_does_not_put_out_the_commit_fuse(statement: str) -> None:
-    with pytest.raises(UnsafeTransaction, match="its body says"):
+    with pytest.raises(UnsafeTransaction, match="its body runs"):
         check_statement(statement, "datafix x")
 
 

@@ -67,7 +67,7 @@ def test_a_newcomer_comes_through_with_the_tutorial_alone(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Can be taken back" in done.stdout
+    assert "Can be reverted" in done.stdout
     assert "applied: 2 found, 2 changed, 0 already as wanted (run 1)" in done.stderr
     # 11 was given back, 12 is as the fix made it.
     assert database.rows("SELECT id, total::text, tax_class FROM orders ORDER BY id") == [

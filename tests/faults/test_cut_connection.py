@@ -29,7 +29,7 @@ from tests.servers import Database
 
 LOST = "the connection to the database was lost"
 COMMIT = b"COMMIT\x00"  # the whole message: the block itself says ON COMMIT DROP
-UNKNOWN = "Look at the ledger, then run the migration again"
+UNKNOWN = "Check the ledger (datafixes history), then run the migration again"
 
 
 @pytest.mark.parametrize(

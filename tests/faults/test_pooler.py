@@ -307,7 +307,7 @@ def test_who_blocks_is_seen_where_a_second_connection_is_to_be_had(
         with closing(database.connect()) as holder:
             holder.cursor().execute("SELECT FROM item WHERE id = 2 FOR UPDATE")
             ran = did(project.alembic("-x", "lock_timeout=1s", "-x", "lock_attempts=1", "upgrade", "b"), 255)
-            assert f"in the way: pid {holder.info.backend_pid}, role postgres" in ran.last_line
+            assert f"blocked by: pid {holder.info.backend_pid}, role postgres" in ran.last_line
         assert pooled.is_clean
 
 

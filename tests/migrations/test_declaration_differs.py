@@ -60,8 +60,8 @@ def test_a_plan_says_it_and_is_not_fine(
     for form in ("terminal", "markdown", "html"):
         ran = datafixes(of, "plan", "--format", form)
         assert ran.code == 3
-        assert "another one at each load" in " ".join(ran.out.split())
-        assert "All of it can be taken back" not in ran.out
+        assert "differs at each load" in " ".join(ran.out.split())
+        assert "All of it can be reverted" not in ran.out
         assert "-x plan=" not in ran.out
     assert database.dump() == before
 
@@ -129,14 +129,14 @@ def test_rows_that_changed_are_called_rows(tmp_path: Path, database: Database) -
     of = project(tmp_path, database, UPDATE.format(value="'n1'"))
     digest = answer(of, "plan")["digest"]
     database.execute("UPDATE item SET note = 'other' WHERE id = 1")
-    assert "the rows are not the ones that were planned" in bound(of, digest)
+    assert "the rows are not those that were planned" in bound(of, digest)
 
 
 def test_a_declaration_that_differs_at_each_load_is_called_so(tmp_path: Path, database: Database) -> None:
     of = project(tmp_path, database, DIFFERS["clock"])
     digest = answer(of, "plan", code=3)["steps"][0]["runs"][0]["digest"]
     line = bound(of, digest)
-    assert "datafix f1: the declaration is another one at each load (fingerprint " in line
+    assert "datafix f1: the declaration differs at each load (fingerprint " in line
     assert "datafixes check" in line
     assert "the rows are not" not in line
 
@@ -164,7 +164,7 @@ def test_a_declaration_that_is_another_one_since_the_plan_is_called_so(
     if applied:
         of.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=applied)
     line = bound(of, digest)
-    assert "is not the one that was planned: the revision was edited since" in line
+    assert "is not the one that was planned: the revision was edited" in line
     assert digest in line
 
 

@@ -195,7 +195,9 @@ def test_a_decline_that_met_no_fix_is_told(project: Project) -> None:
 def test_the_downgrade_of_a_declined_fix_says_that_there_is_nothing_to_give_back(project: Project) -> None:
     project.alembic("-x", f"decline={NEVER}", "upgrade", "head")
     ran = project.alembic("downgrade", "a")
-    assert "datafix close_items: nothing to give back: what it takes back changed nothing (run 2)" in ran.err
+    assert (
+        "datafix close_items: nothing to restore: the run that it reverts changed nothing (run 2)" in ran.err
+    )
 
 
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
@@ -210,6 +212,6 @@ def test_a_declined_block_that_ends_the_transaction_is_refused(
     )
     refused = project.alembic("-x", f"decline={NEVER}", "upgrade", "head")
     assert refused.code == 255
-    assert f"it was declined, and its block says {ends}()" in refused.last_line
+    assert f"the fix was declined, but its block runs {ends}()" in refused.last_line
     assert database.value("SELECT to_regclass('before_it')") is None
     assert (project.versions, project.outcomes) == ({"a"}, [])

@@ -246,7 +246,7 @@ def test_doctor_says_which_version_a_ledger_is(project: Project) -> None:
     database = project.database
     assert of_doctor(project) == (
         "good",
-        "public.datafix_run is of version 1, and this package writes version 2: the next run of a fix brings it forward.",
+        "public.datafix_run has version 1, and this package writes version 2: the next run of a fix upgrades it.",
     )
     ran(project, "upgrade", "head")
     assert of_doctor(project) == ("good", "public.datafix_run is of version 2.")

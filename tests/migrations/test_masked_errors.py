@@ -355,7 +355,7 @@ def test_locks_are_tried_for_again_as_ever(tmp_path: Path, database: Database) -
     finally:
         other.close()
     assert "canceling statement due to lock timeout (attempt 1 of 2)" in ran.err
-    assert "in the way: pid" in ran.err
+    assert "blocked by: pid" in ran.err
     assert ran.code != 0
 
 

@@ -167,7 +167,7 @@ def test_b24_a_body_that_ends_the_transaction_is_refused(
     tmp_path: Path, database: Database, line: str, words: str
 ) -> None:
     first = "body.execute('DELETE FROM item WHERE id = 2')"
-    refused(recorded(tmp_path, database, inside(first, line)), f"its body says {words}")
+    refused(recorded(tmp_path, database, inside(first, line)), f"its body runs {words}")
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_a_fix_inside_a_fix_is_refused(tmp_path: Path, database: Database) -> No
     refused(project, "datafix second: another fix is being recorded")
     refused(project, "datafix second: another fix is being recorded", script=True)
     project.revision("b", "a", "op.apply_datafix(fix)", top=top)
-    refused(project, "datafix repair_items: it is recorded: with op.record_datafix(fix)")
+    refused(project, "datafix repair_items: it is a RecordedFix. Use with op.record_datafix(fix)")
     project.revision("b", "a", "with op.record_datafix(inner): pass", top=top)
-    refused(project, "datafix inner: it is declared: op.apply_datafix(fix)")
+    refused(project, "datafix inner: it is a DataFix. Use op.apply_datafix(fix)")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_some_rows_without_a_file(tmp_path: Path, database: Database) -> None:
     assert ran.code == 0, ran.err
     assert [row[1] for row in database.rows(ITEMS)] == ["closed", "open", "open"]
     project.revision("d", "c", 'op.revert_datafix(run=1, rows={"itme": [1]})', top="# No fix.")
-    assert "itme is none of its tables" in project.alembic("upgrade", "head").last_line
+    assert "itme is not one of its tables" in project.alembic("upgrade", "head").last_line
 
 
 def test_what_the_operator_says_of_conflicts_counts_without_a_file(
@@ -173,10 +173,10 @@ def test_the_ledgers_of_two_schemas_are_told_apart(tmp_path: Path, database: Dat
     [
         ("op.revert_datafix(run=99)", "There is no run 99 that ended in the ledger of public"),
         ('op.revert_datafix("close_item")', "no ledger knows it. Did you mean close_items?"),
-        ("op.revert_datafix()", "takes a fix, by declaration or name, or the run=NUMBER of one"),
+        ("op.revert_datafix()", "needs a fix (its declaration or name), or run=NUMBER"),
         (
             'op.revert_datafix("close_items", run=1, revision="b")',
-            "takes a fix, by declaration or name, or the run=NUMBER of one",
+            "needs a fix (its declaration or name), or run=NUMBER",
         ),
         ('op.revert_datafix(run="1")', "run='1' is no number of a run"),
         ("op.revert_datafix(run=True)", "run=True is no number of a run"),

@@ -101,7 +101,7 @@ def test_ids_that_a_fix_brings_are_told_by_plan_log_and_doctor(
     assert f"{sequence} would hand out {following} next" in line
     if kind == "cyclic":
         assert told["mend"]
-        assert "None stands behind" in datafixes(project, "doctor").out
+        assert "None is behind" in datafixes(project, "doctor").out
         return
     assert f"{told['mend']};" in line
     found = datafixes(project, "doctor")
@@ -111,7 +111,7 @@ def test_ids_that_a_fix_brings_are_told_by_plan_log_and_doctor(
     for _ in range(2):
         database.execute(told["mend"])
         database.execute("INSERT INTO coder (name) VALUES ('from the application')")
-    assert "None stands behind" in datafixes(project, "doctor").out
+    assert "None is behind" in datafixes(project, "doctor").out
     assert "hand out" not in datafixes(project, "plan").out
 
 
@@ -137,7 +137,7 @@ def test_what_no_sequence_will_hand_out_is_not_told(tmp_path: Path, database: Da
     project = project_that_inserts(tmp_path, database, [row], key=key)
     assert answer(project, "plan")["steps"][0]["runs"][0]["changes"][0]["sequences"] == []
     assert "hand out" not in project.alembic("upgrade", "head").err
-    assert "None stands behind" in datafixes(project, "doctor").out
+    assert "None is behind" in datafixes(project, "doctor").out
 
 
 def test_a_uuid_has_no_sequence(tmp_path: Path, database: Database) -> None:

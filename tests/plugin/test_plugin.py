@@ -172,7 +172,7 @@ def test_who_has_no_alembic_project_notices_nothing(tmp_path: Path) -> None:
     loaded = {name.partition(".")[0] for name in json.loads((tmp_path / "loaded.json").read_text("utf-8"))}
     assert not loaded & {"alembic", "sqlalchemy", "psycopg2", "boto3", "click", "rich"}
     asked = run_pytest(tmp_path, "-k", "asks").stdout
-    assert "There is no Alembic project here: no alembic.ini in" in asked
+    assert "No Alembic project found: no alembic.ini in" in asked
     assert "hint: Say where it is, in pytest's configuration: datafix_config" in asked
 
 

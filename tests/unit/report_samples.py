@@ -44,7 +44,7 @@ def plan() -> Document:
     )
     return Document(
         title="Plan: upgrade to 015",
-        summary="1 revision, 1 run of data fixes: 1 inserted, 7 updated, 1 deleted. All of it can be taken back: that was tried.",
+        summary="1 revision, 1 run of data fixes: 1 inserted, 7 updated, 1 deleted. All of it can be reverted: that was tried.",
         state="good",
         facts=(
             Fact("Database", "db.internal:5432/ops"),
@@ -63,7 +63,7 @@ def plan() -> Document:
                     Fact("Outcome", "applied: 9 found, 9 changed, 0 already as wanted"),
                     Fact("public.active_positions", "expected 7 updated, named one by one; found 7 updated"),
                     Fact("public.event_log", "expected 1 inserted, 1 deleted; found 1 inserted, 1 deleted"),
-                    Fact("Can be taken back", "yes: the downgrade gave 9 rows back, bit for bit", "good"),
+                    Fact("Can be reverted", "yes: the downgrade gave 9 rows back, bit for bit", "good"),
                     Fact("Acting", "trigger note_change BEFORE UPDATE on active_positions", "attention"),
                     Fact("Locks", "active_positions: ROW EXCLUSIVE; held for 0.01 s and until the commit"),
                 ),
@@ -107,7 +107,7 @@ def history(*rows: tuple[str | None, ...]) -> Document:
     return Document(
         "History",
         f"{len(rows)} runs, newest first.",
-        sections=(Section("Runs", grids=(Grid("", columns, rows, "no fix has run here"),)),),
+        sections=(Section("Runs", grids=(Grid("", columns, rows, "no fix has run in this database"),)),),
     )
 
 

@@ -90,7 +90,7 @@ MOVING = {
 def test_each_kind_is_found_once(tmp_path: Path, kind: str) -> None:
     [found] = findings(tmp_path, value=MOVING[kind])
     assert (found.code, found.severity, found.line) == ("FIX305", "note", TOP.count("\n") + 3)
-    assert "the declaration may be another one when it is loaded again" in found.message
+    assert "the declaration may differ when it is loaded again" in found.message
 
 
 WAYS_IN = {

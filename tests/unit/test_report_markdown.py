@@ -53,7 +53,7 @@ def test_it_reads_as_reviewed(name: str) -> None:
 def test_the_counts_come_first() -> None:
     assert to_markdown(samples.plan()).split("\n\n")[:2] == [
         "## Plan: upgrade to 015",
-        "**✓ 1 revision, 1 run of data fixes: 1 inserted, 7 updated, 1 deleted. All of it can be taken back: that was tried.**",
+        "**✓ 1 revision, 1 run of data fixes: 1 inserted, 7 updated, 1 deleted. All of it can be reverted: that was tried.**",
     ]
 
 

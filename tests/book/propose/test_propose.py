@@ -390,7 +390,7 @@ def test_all_kinds_at_once_go_up_and_come_back(book: Trader) -> None:
         f"op.apply_datafix({n})" for n in names
     ]
     plan = datafixes(book.project, "plan")
-    assert (plan.code, "All of it can be taken back" in " ".join(plan.out.split())) == (0, True), plan.out
+    assert (plan.code, "All of it can be reverted" in " ".join(plan.out.split())) == (0, True), plan.out
     upgraded(book)
     found = datafixes(book.project, *book.broker, "-x", "grace=0", "reconcile", "--format", "json")
     assert (found.code, json.loads(found.out)["equal"]) == (0, 9)
