@@ -1,1 +1,1 @@
-"""Reading back what the runs wrote."""
+"""Reads runs and images back from the database."""

@@ -1,6 +1,6 @@
-"""What autogenerate must leave alone: audit tables and ledgers. No model declares them, so it would drop them.
+"""Makes autogenerate ignore audit tables and ledgers, which it would drop, because no model declares them.
 
-Alembic loads this with every command and in the midst of its own import, so nothing of Alembic is imported at the top.
+Alembic loads this with every command, during its own import, so nothing of Alembic is imported at the top.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 MARK = "datafixes: "
-"""How the comment of everything begins that datafixes makes in a database."""
+"""The beginning of the comment of every table and view that datafixes creates."""
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -17,10 +17,10 @@ _logger = logging.getLogger("alembic.datafixes")
 def is_ours(table: Any) -> bool:
     """Whether a reflected table is an audit table or belongs to a ledger.
 
-    The comment with which it was made says so. Where comments were lost (pg_dump --no-comments), its columns do.
+    Its comment says so. If comments were lost (pg_dump --no-comments), its columns do.
 
     Args:
-        table: SQLAlchemy's, as it is in the database.
+        table: SQLAlchemy's, reflected from the database.
     """
     return (table.comment or "").startswith(MARK) or _looks_like_ours(table)
 
@@ -36,22 +36,22 @@ def leave_audit_tables_alone(
 
 
 def leave_alone(context: Any, upgrade_ops: Any, schemas: Any) -> None:
-    """For Alembic's own hook: take out whatever a comparison would do to audit tables, ledgers and their views.
+    """For Alembic's own hook: remove operations on audit tables, ledgers and their views.
 
-    It comes after the comparisons and asks nothing where there are no differences: a project without data fixes is
-    compared as ever, and as fast.
+    It runs after the comparisons and makes no query without differences, so it does not slow down projects without
+    data fixes.
 
     Args:
         context: Alembic's AutogenContext.
-        upgrade_ops: what was found so far.
-        schemas: which schemas were compared.
+        upgrade_ops: the operations so far.
+        schemas: the schemas that were compared.
     """
     if context.dialect.name != "postgresql":
         return
     ours = _places_of_ours(context, upgrade_ops.ops)
     if ours:
         named = ", ".join(sorted(".".join(filter(None, place)) for place in ours))
-        _logger.info("Autogenerate leaves alone what belongs to datafixes: %s", named)
+        _logger.info("Autogenerate ignores the tables and views of datafixes: %s", named)
         upgrade_ops.ops[:] = [one for one in upgrade_ops.ops if _place(one) not in ours]
 
 
@@ -63,18 +63,18 @@ def _places_of_ours(context: Any, operations: Any) -> set[tuple[str | None, str]
     views = {_place(one) for one in operations if hasattr(one, "target")} - {None}
     return {
         *(place for place, one in dropped.items() if place and is_ours(one.to_table())),
-        *(place for place in altered if place and _is_marked(context, *place)),  # some model describes it
+        *(place for place in altered if place and _is_marked(context, *place)),  # a model declares it
         *(place for place in views if place and _is_our_view(context, *place)),
     }
 
 
 def _place(operation: Any) -> tuple[str | None, str] | None:
-    """Schema and name of what an operation drops or alters; None: it does something else."""
+    """Schema and name of the table or view that an operation drops or alters; None for any other operation."""
     from alembic.operations.ops import DropTableOp, ModifyTableOps
 
     if isinstance(operation, DropTableOp | ModifyTableOps):
         return operation.schema, operation.table_name
-    # alembic_utils has operations of its own, and drops every view that is not registered with it
+    # alembic_utils has its own operations, and drops every view that is not registered with it
     target: Any = getattr(operation, "target", None)
     if type(operation).__name__ == "DropOp" and hasattr(target, "signature"):
         return target.schema, target.signature
@@ -86,13 +86,13 @@ def _is_marked(context: Any, schema: str | None, name: str) -> bool:
 
     try:
         comment = context.inspector.get_table_comment(name, schema=schema)["text"]
-    except NoSuchTableError:  # it is to be created
+    except NoSuchTableError:  # it does not exist yet
         return False
     return (comment or "").startswith(MARK)
 
 
 def _is_our_view(context: Any, schema: str | None, name: str) -> bool:
-    """Its comment says so; the view beside an audit table has none, and is known by its columns."""
+    """Whether its comment marks it; the view beside an audit table has none, and is identified by its columns."""
     from sqlalchemy import text
 
     found = context.connection.scalar(

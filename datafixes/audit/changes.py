@@ -1,11 +1,11 @@
-"""Rows before and after, as text for people; and which columns nobody is to see."""
+"""Rows before and after, as text for people; and which columns are masked."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
 Kind = Literal["updated", "inserted", "deleted"]
-"""What happened to a row."""
+"""How a row changed."""
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Value:
 
     Attributes:
         text: the value, or its beginning; None is NULL.
-        characters: how many characters the whole value has, where ``text`` is only its beginning.
-        masked: nobody is to see it; ``text`` is then None.
+        characters: the length of the whole value, if ``text`` is only its beginning.
+        masked: the value is hidden, and ``text`` is None.
     """
 
     text: str | None
@@ -29,8 +29,8 @@ class Cell:
 
     Attributes:
         column: its name.
-        before: the value before, or None where the row was not there.
-        after: the value after, or None where the row is not there any more.
+        before: the value before, or None if the row did not exist.
+        after: the value after, or None if the row no longer exists.
         changed: whether the two differ, bit for bit.
     """
 
@@ -45,8 +45,8 @@ class Row:
     """One row.
 
     Attributes:
-        key: its key as text, ``a/b`` where it has several columns; empty where the table has none.
-        kind: what happened to it.
+        key: its key as text, ``a/b`` for several columns; empty if the table has none.
+        kind: how it changed.
         cells: its columns, in the order of the table.
     """
 
@@ -61,8 +61,8 @@ class Changes:
 
     Attributes:
         table: the table.
-        rows: the rows that are shown.
-        total: how many there are.
+        rows: the rows to show.
+        total: the number of all rows.
     """
 
     table: str
@@ -72,12 +72,12 @@ class Changes:
 
 @dataclass(frozen=True)
 class View:
-    """How much of the rows is to be seen.
+    """How much of the rows to show.
 
     Attributes:
-        rows: how many of each table at most.
-        characters: how many of each value at most: a value may have a gigabyte.
-        masks: patterns for columns that nobody is to see: ``email``, ``users.*``, ``public.users.pass*``.
+        rows: the maximum for each table.
+        characters: the maximum for each value, which may have a gigabyte.
+        masks: patterns for masked columns: ``email``, ``users.*``, ``public.users.pass*``.
     """
 
     rows: int = 20
@@ -85,7 +85,7 @@ class View:
     masks: tuple[str, ...] = ()
 
     def hides(self, table: str, column: str) -> bool:
-        """Whether a column of a table, named with its schema, is masked; case makes no difference."""
+        """Whether a column of a table, named with its schema, is masked; case does not matter."""
         names = [f"{table}.{column}".replace('"', "").lower()]
         while "." in names[-1]:
             names.append(names[-1].split(".", 1)[1])

@@ -15,13 +15,13 @@ _MARK = 6
 
 
 def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
-    """Sixteen hexadecimal digits over the fix and the rows that a run changed; the first six are of the fix alone.
+    """Sixteen hexadecimal digits over the fix and the rows that a run changed; the first six depend on the fix alone.
 
-    The values afterwards are left out: many are a time. They follow from the fix, whose fingerprint is part of it.
-    Housekeeping columns, which others write all the time, are left out too; of inserted rows, only their number counts.
+    The new values are left out, because many are a time. They follow from the fix, whose fingerprint is included.
+    Housekeeping columns, which others write all the time, are left out too; of inserted rows, only the number counts.
 
     Args:
-        connection: where the run was.
+        connection: the run's database.
         fix: its declaration.
         run: its number in the ledger.
     """
@@ -30,15 +30,15 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
 
 
 def mark_of(digest: str) -> str:
-    """What a digest has of the fingerprint; of a fingerprint, the same."""
+    """The part of a digest, or of a fingerprint, that identifies the declaration."""
     return digest[:_MARK]
 
 
 def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
-    """The digest as the plans of version 0.1 have it: sixteen digits over all of it."""
+    """The digest of plans of version 0.1: sixteen digits over everything."""
     schema = fix.schema_of_audit
     told, tables = run_of(connection, schema, run), tables_of_run(connection, schema, run)
-    # A run that was declined has no tables.
+    # A declined run has no tables.
     housekeeping = [set(table.housekeeping) for table in fix.tables[: len(tables)]]
     with read_images(connection):
         parts = [
@@ -56,7 +56,7 @@ def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
 
 
 def _cells(connection: Connection, run: int, table: TableOfRun, left_out: Iterable[str]) -> str:
-    """A number that depends on every row, which of its columns change, and from what; not on the order of the rows."""
+    """A number that depends on every row, its changed columns and their old values, but not on the order of rows."""
     columns = [literal.name(name) for name in table.columns if name not in set(left_out)]
     was, has = (
         f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"

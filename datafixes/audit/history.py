@@ -1,4 +1,4 @@
-"""What the ledger tells: all runs, the fixes in force, and what ever happened to a row."""
+"""Queries of the ledger: all runs, the fixes in force, and the history of a row."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c
 MASKED = "(masked)"
 _DENIED = "42501"
 _OF_THE_VIEW = ("tables", "reverted_by_run")
-# Of views that do not say when a run started; no two runs that changed rows overlap.
+# For views without the start of a run; no two runs that changed rows overlap.
 _NEWEST_FINISHED = "finished_at DESC, run_id DESC"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as the ledger and the view ``datafix_history`` have it. Counts are None where they mean nothing.
+    """One run from the ledger or the view ``datafix_history``. Counts that do not apply are None.
 
-    What other runs and tables tell of it (``reverted_by_run``, ``tables``), only the view has.
+    Only the view has ``reverted_by_run`` and ``tables``, which come from other rows.
     """
 
     run_id: int
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True)
 class OpenFix:
-    """A fix that is in force, as the view ``datafix_open`` has it."""
+    """A fix in force, from the view ``datafix_open``."""
 
     fix: str
     run_id: int
@@ -85,7 +85,7 @@ class OpenFix:
 
 @dataclass(frozen=True)
 class ChangeOfRow:
-    """One column that a run changed in a row, as the view ``datafix_row`` has it."""
+    """One column that a run changed in a row, from the view ``datafix_row``."""
 
     run_id: int
     finished_at: dt.datetime | None
@@ -104,7 +104,7 @@ class ChangeOfRow:
 
 
 def ledger_schemas(connection: Connection) -> list[str]:
-    """The schemas that have a ledger which this role can see."""
+    """The schemas with a ledger that this role can see."""
     rows = ask(
         connection,
         "SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
@@ -115,25 +115,25 @@ def ledger_schemas(connection: Connection) -> list[str]:
 
 
 def the_schema(connection: Connection, wanted: str | None) -> str:
-    """The schema of the ledger: the one that was named, or the only one.
+    """The schema of the ledger: the given one, or the only one.
 
     Raises:
-        DatafixError: there is none, or there are several and none was named.
+        DatafixError: there is none, or there are several and none was given.
     """
     schemas = ledger_schemas(connection)
     if wanted is not None and wanted in schemas:
         return wanted
     if not schemas:
         raise DatafixError(
-            "There is no ledger (datafix_run) in this database: no audit table was ever made here.",
-            hint="Check which database this is: datafixes where",
+            "This database has no ledger (datafix_run): no audit table was created in it.",
+            hint="Check which database is used: datafixes where",
         )
     if wanted is not None:
-        raise DatafixError(f"There is no ledger in the schema {wanted}.{nearest(wanted, schemas)}")
+        raise DatafixError(f"The schema {wanted} has no ledger.{nearest(wanted, schemas)}")
     if len(schemas) > 1:
         raise DatafixError(
-            f"There are ledgers in several schemas: {', '.join(schemas)}.",
-            hint=f"Name one: --schema {schemas[0]}",
+            f"Several schemas have a ledger: {', '.join(schemas)}.",
+            hint=f"Choose one: --schema {schemas[0]}",
         )
     return schemas[0]
 
@@ -142,9 +142,9 @@ def history(connection: Connection, schema: str, *, limit: int, fix: str | None 
     """The runs, newest first.
 
     Args:
-        connection: where to ask.
+        connection: the ledger's database.
         schema: the schema of the ledger.
-        limit: how many at most.
+        limit: the maximum number.
         fix: only those of one fix.
     """
     where = f" WHERE fix = {text(fix)}" if fix is not None else ""
@@ -158,7 +158,7 @@ def run_of(connection: Connection, schema: str, run: int) -> Run:
     """One run.
 
     Raises:
-        DatafixError: there is none of that number; the message names the nearest.
+        DatafixError: the ledger has no run of that number; the message names the nearest.
     """
     rows = _select(connection, Run, schema, HISTORY, f" WHERE run_id = {run}")
     if rows:
@@ -170,11 +170,11 @@ def run_of(connection: Connection, schema: str, run: int) -> Run:
     words = (
         f" The nearest are {', '.join(str(n) for (n,) in sorted(near))}." if near else " The ledger is empty."
     )
-    raise DatafixError(f"There is no run {run} in the ledger {schema}.{LEDGER}.{words}")
+    raise DatafixError(f"The ledger {schema}.{LEDGER} has no run {run}.{words}")
 
 
 def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
-    """The newest run of a fix, from the ledger itself: whoever runs fixes can read that."""
+    """The newest run of a fix, from the ledger itself, which every role that runs fixes can read."""
     columns = ("NULL" if one.name in _OF_THE_VIEW else name(one.name) for one in fields(Run))
     rows = ask(
         connection,
@@ -192,14 +192,14 @@ def open_fixes(connection: Connection, schema: str) -> list[OpenFix]:
 
 
 def row_history(connection: Connection, schema: str, table: str, key: str, view: View) -> list[ChangeOfRow]:
-    """What ever happened to a row, newest first.
+    """The changes of a row by all runs, newest first.
 
     Args:
-        connection: where to ask.
+        connection: the ledger's database.
         schema: the schema of the ledger.
-        table: the table, as the ledger calls it.
-        key: the key as text; ``a/b`` where it has several columns.
-        view: how much of each value is to be seen.
+        table: the table's name in the ledger.
+        key: the key as text; ``a/b`` for several columns.
+        view: how much of each value to show.
     """
     columns = [one.name for one in fields(ChangeOfRow)]
     for side in ("before", "after"):
@@ -247,13 +247,13 @@ def key_as_kept(connection: Connection, schema: str, table: str, key: str) -> st
 
 
 def near_keys(connection: Connection, schema: str, table: str, key: str) -> str:
-    """The keys most like one that no run changed, in words."""
+    """The changed keys nearest to an unknown one, in words."""
     query = f"SELECT DISTINCT key FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} LIMIT 1000"
     return nearest(key, [known for (known,) in ask(connection, query)]).strip()
 
 
 def known_tables(connection: Connection, schema: str) -> list[str]:
-    """The tables whose rows any run changed."""
+    """The tables whose rows were changed by runs."""
     return [
         table
         for (table,) in ask(
@@ -264,7 +264,7 @@ def known_tables(connection: Connection, schema: str) -> list[str]:
 
 
 def known_fixes(connection: Connection, schema: str) -> list[str]:
-    """The fixes that the ledger knows."""
+    """The fixes in the ledger."""
     return [
         fix
         for (fix,) in ask(connection, f"SELECT DISTINCT fix FROM {qualified(schema, LEDGER)} ORDER BY fix")
@@ -273,16 +273,16 @@ def known_fixes(connection: Connection, schema: str) -> list[str]:
 
 def _select(connection: Connection, kind: type, schema: str, view: str, rest: str) -> list[Any]:
     known = {column for (column,) in ask(connection, _COLUMNS.format(schema=text(schema), view=text(view)))}
-    # A ledger that no run has brought forward yet has fewer columns.
+    # A ledger that has not been upgraded yet has fewer columns.
     columns = (name(one.name) if one.name in known else "NULL" for one in fields(kind))
     return ask(connection, f"SELECT {', '.join(columns)} FROM {qualified(schema, view)}{rest}")
 
 
 def ask(connection: Connection, query: str) -> list[Any]:
-    """The rows of a query, in the words of people where it is denied.
+    """The rows of a query.
 
     Raises:
-        DatafixError: this role may not read what it asks for.
+        DatafixError: this role lacks the right to read them.
     """
     try:
         return list(connection.exec_driver_sql(verbatim(connection, query)).all())
@@ -291,6 +291,6 @@ def ask(connection: Connection, query: str) -> list[Any]:
             raise
         words = " ".join(str(error.orig).split())
         raise DatafixError(
-            f"This role may not read that: {words}.",
+            f"This role lacks the right to read: {words}.",
             hint="Copies and ledgers are private to their owner; ask the owner of that table for SELECT on it.",
         ) from None

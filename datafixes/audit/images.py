@@ -12,7 +12,7 @@ from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER_TABLES
 
-# Texts are the same whoever reads them, numbers lose nothing, and functions are PostgreSQL's own.
+# Text forms do not depend on the session, numbers are exact, and functions are PostgreSQL's own.
 PINNED = (
     "SET LOCAL search_path = pg_catalog, pg_temp",
     "SET LOCAL datestyle = 'ISO, YMD'", "SET LOCAL intervalstyle = 'postgres'", "SET LOCAL timezone = 'UTC'",
@@ -22,12 +22,12 @@ PINNED = (
 
 @dataclass(frozen=True)
 class TableOfRun:
-    """A table of a run, as the ledger has it.
+    """A table of a run, from the ledger.
 
     Attributes:
-        target: the table, as SQL names it.
-        audit: the audit table, as SQL names it.
-        key: the columns of its key; empty where its rows are told apart by their whole image.
+        target: the table's name in SQL.
+        audit: the audit table's name in SQL.
+        key: the columns of its key; empty if its rows are identified by their whole image.
         columns: its columns when the run copied them.
         inserted: how many rows were inserted.
         updated: how many rows were updated.
@@ -44,7 +44,7 @@ class TableOfRun:
 
     @property
     def changed(self) -> int:
-        """How many rows changed."""
+        """The number of changed rows."""
         return self.inserted + self.updated + self.deleted
 
     def counts(self) -> str:
@@ -65,7 +65,7 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
 
 
 def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: View) -> Changes:
-    """The rows of a table that a run changed, every column of them, in the order in which they were copied."""
+    """The rows of a table that a run changed, with every column, in the order in which they were copied."""
     columns = [(name, view.hides(table.target, name)) for name in table.columns]
     rows: list[Row] = []
     with read_images(connection):
@@ -78,10 +78,10 @@ def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: Vi
 
 @contextmanager
 def read_images(connection: Connection) -> Iterator[None]:
-    """Settings for reading images, taken back afterwards.
+    """Settings for reading images, reset afterwards.
 
-    Images that were written in the same transaction have no statistics yet: PostgreSQL takes them for a few, and would go
-    through all of them for each of them.
+    Images written in the same transaction have no statistics yet: PostgreSQL would assume few rows, and choose nested
+    loops.
     """
     with connection.begin_nested() as savepoint:
         for statement in (*PINNED, "SET LOCAL enable_nestloop = off"):
@@ -91,7 +91,7 @@ def read_images(connection: Connection) -> Iterator[None]:
 
 
 def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str, bool]]) -> list[str]:
-    """What finds the rows that were there before, and those that were not."""
+    """Queries for the rows that existed before, and for those that did not."""
     one, other = (
         f"SELECT x.* FROM {table.audit} AS x WHERE x.audit_run_id = {run} AND x.audit_image = '{image}'"
         for image in ("before", "after")
@@ -128,7 +128,7 @@ def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str
 
 
 def key_text(key: tuple[str, ...], alias: str) -> str:
-    """The key as text, in the words of the index and of the views."""
+    """The key as text, in the same expression as in the index and the views."""
     return " || '/' || ".join(f"{alias}.{literal.name(column)}::text" for column in key)
 
 

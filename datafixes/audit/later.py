@@ -1,4 +1,4 @@
-"""Which fixes changed the same rows later: they stand on what an earlier one left, and are reverted first."""
+"""Finds later fixes that changed the same rows: they must be reverted first."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from datafixes.script.literal import qualified
 
 @dataclass(frozen=True)
 class LaterFix:
-    """A fix that changed rows after another one did, and is in force."""
+    """A fix in force that changed the same rows after another one."""
 
     fix: str
     revision: str | None
@@ -20,10 +20,10 @@ class LaterFix:
 
 
 def later_fixes(connection: Connection, schema: str, run: Run, keys: list[str] | None) -> list[LaterFix]:
-    """The fixes in force that changed the same rows after a run did, newest first.
+    """The fixes in force that changed the same rows after a run, newest first.
 
     Args:
-        connection: where to ask.
+        connection: the ledger's database.
         schema: the schema of the ledger.
         run: the run.
         keys: only these rows, by their keys as text; None: all that the run changed.

@@ -1,4 +1,4 @@
-"""What people call the rows that a fix names, as far as it may be seen."""
+"""Readable names of the rows of a fix, unless masked."""
 
 import re
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from datafixes.declaration.table import Table
 
 
 def names_of_rows(fix: Fix, table: Table, view: View) -> dict[str, str]:
-    """What people call the rows that a fix names: by key as text, the identity that it expects.
+    """Readable names of the rows that a fix names: by key as text, the identity that it expects.
 
     Args:
         fix: the fix.
         table: one of its tables.
-        view: what may be seen; where an identity or a key reads what may not, there are no names.
+        view: which columns are masked; if an identity or a key reads one, there are no names.
     """
     if not table.identity or hidden_identities(table, view) or _reads_hidden(table, table.key_columns, view):
         return {}
@@ -27,7 +27,7 @@ def names_of_rows(fix: Fix, table: Table, view: View) -> dict[str, str]:
 
 
 def hidden_identities(table: Table, view: View) -> list[str]:
-    """The names of those identities that are called like a masked column, or read one."""
+    """The identities that have the name of a masked column, or read one."""
     return [name for name, text in table.identity.items() if _reads_hidden(table, (name, text), view)]
 
 

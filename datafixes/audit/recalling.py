@@ -1,4 +1,4 @@
-"""A fix as the ledger keeps it, for whoever has no file that declares it."""
+"""Reads a fix from the ledger, without a file that declares it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,17 +15,17 @@ from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST
 
 
 def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
-    """Fill in what the ledger knows of a fix.
+    """Add the facts from the ledger to a fix.
 
     Args:
-        connection: where to ask.
-        wanted: its name or the number of its run, and the schema of its ledger, as far as it is known.
+        connection: the ledger's database.
+        wanted: its name or the number of its run, and the schema of its ledger, if known.
 
     Returns:
-        the same with its tables; or as it was, where more than one ledger knows it.
+        the same with its tables; unchanged if several ledgers have runs of it.
 
     Raises:
-        NothingToRevert: no ledger knows it.
+        NothingToRevert: no ledger has a run of it.
     """
     schemas = [wanted.schema_of_audit] if wanted.schema_of_audit else ledger_schemas(connection)
     found = [(schema, run) for schema in schemas for run in _newest(connection, schema, wanted)]
@@ -35,7 +35,7 @@ def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
         return wanted
     [(schema, run)] = found
     if wanted.run is not None and wanted.is_named and run["fix"] != wanted.name:
-        return wanted  # the engine says so
+        return wanted  # the engine refuses
     declaration = run.get("declaration") or {}
     return RecalledFix(
         run["fix"],
@@ -64,17 +64,17 @@ def _unknown(connection: Connection, wanted: RecalledFix, schemas: list[str]) ->
     if not schemas:
         return NothingToRevert(
             f"datafix {wanted.name}: this database has no ledger ({LEDGER}), so there is nothing to revert.",
-            hint="Check which database this is: datafixes where",
+            hint="Check which database is used: datafixes where",
         )
     if wanted.run is not None:
         return NothingToRevert(
-            f"There is no run {wanted.run} that ended in the ledger of {', '.join(schemas)}.",
-            hint="Look: datafixes history",
+            f"The ledger of {', '.join(schemas)} has no completed run {wanted.run}.",
+            hint="List the runs: datafixes history",
         )
     known = [name for schema in schemas for name in known_fixes(connection, schema)]
     return NothingToRevert(
         f"No revision declares a fix {wanted.name}, and no ledger knows it.{nearest(wanted.name, known)}",
-        hint="Look: datafixes history",
+        hint="List the runs: datafixes history",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a revert gave back what a run had changed: the images of both are compared."""
+"""Compares the images of a run and of its revert, to find whether every row was restored."""
 
 from sqlalchemy.engine import Connection
 
@@ -10,39 +10,39 @@ from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
 
 def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[bool, str]:
-    """Compare what a run found with what its revert left.
+    """Compare the rows before a run with those after its revert.
 
     Args:
-        connection: where both ran.
+        connection: the database of both.
         fix: the declaration.
-        run: the run that was taken back.
+        run: the reverted run.
 
     Returns:
-        whether every row is back, bit for bit, and that in words.
+        whether every row was restored, bit for bit, and the result in words.
     """
     schema = fix.schema_of_audit
     if ask(connection, f"SELECT to_regclass({literal.text(literal.qualified(schema, LEDGER))}) IS NULL")[0][
         0
     ]:
-        return False, "its downgrade() drops the ledger, so what it gave back cannot be compared"
+        return False, "its downgrade() drops the ledger, so the restored rows cannot be compared"
     reverts = ask(
         connection,
         f"SELECT run_id FROM {literal.qualified(schema, LEDGER)} WHERE reverts_run = {run} ORDER BY {NEWEST_FIRST} LIMIT 1",
     )
     if not reverts:
-        return False, f"its downgrade() does not take back what {fix.name} did"
+        return False, f"its downgrade() does not revert {fix.name}"
     [(revert,)] = reverts
     rows = 0
     for table, declared in zip(tables_of_run(connection, schema, run), fix.tables, strict=True):
         kept = [name for name in table.columns if name not in declared.housekeeping]
         if different := _different(connection, table, kept, (run, revert)):
-            return False, f"its downgrade() does not give {table.target} back: {different} images differ"
+            return False, f"its downgrade() does not restore {table.target}: {different} images differ"
         rows += table.changed
-    return True, f"its downgrade() was run, and gave {rows} row{'' if rows == 1 else 's'} back, bit for bit"
+    return True, f"its downgrade() was run and restored {rows} row{'' if rows == 1 else 's'}, bit for bit"
 
 
 def _different(connection: Connection, table: TableOfRun, columns: list[str], runs: tuple[int, int]) -> int:
-    """How many rows were not given back: images that only one of the two has."""
+    """The number of images that only one of the two has."""
     sides = [
         f"SELECT ROW({', '.join(f'i.{literal.name(column)}' for column in columns)})::text FROM {table.audit} AS i"
         f" WHERE i.audit_run_id = {run} AND i.audit_image = '{image}'"

@@ -1,4 +1,4 @@
-"""Sequences that stand behind the rows they number, as after an insert that brought its own ids."""
+"""Finds sequences that are behind their table, as after an insert with its own ids."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from datafixes.script.literal import name, text
 
 _SHOWN = 10
 
-# The whole-number columns that a sequence numbers, by identity or by default: of an identity, the sequence belongs to the
-# root of a partitioned table; a default may name any sequence. Only unique columns: elsewhere a number that comes twice is
-# no error. Then: whether an index finds the largest number at once; whether the column holds numbers beyond the sequence's.
+# The integer columns with a sequence, by identity or by default: an identity's sequence belongs to the root of a
+# partitioned table; a default may name any sequence. Only unique columns, because elsewhere a repeated number is no error.
+# Then: whether an index finds the largest number quickly; whether the column can hold numbers beyond the sequence's range.
 _SEQUENCES = r"""
 WITH target AS (SELECT CAST(to_regclass({table}) AS oid) AS relid),
      family AS (SELECT relid FROM target UNION SELECT a.relid FROM target, LATERAL pg_partition_ancestors(target.relid) AS a),
@@ -53,16 +53,16 @@ class Sequence:
     """A sequence, and a column that takes its numbers.
 
     Attributes:
-        table: the table, as SQL names it.
+        table: the table's name in SQL.
         column: the column.
-        name: the sequence, as SQL names it.
-        increment: from one number to the next.
+        name: the sequence's name in SQL.
+        increment: the step between two numbers.
         lowest: its smallest number.
         highest: its largest number.
-        cycles: whether it begins anew at its end.
-        led: whether an index finds the largest number of the column, and this role may look.
+        cycles: whether it starts again at its end.
+        led: whether an index finds the largest number of the column, and this role may read it.
         narrow: whether the column can hold numbers beyond the last one.
-        next: the number that it hands out next; beyond its end, none is.
+        next: the number that it hands out next, if it is within its range.
     """
 
     table: str
@@ -77,12 +77,12 @@ class Sequence:
     next: int
 
     def to_come(self, number: str) -> str:
-        """The SQL condition that a number is one that the sequence is still to hand out."""
+        """The SQL condition that the sequence will still hand out a number."""
         order = ">=" if self.increment > 0 else "<="
         return " AND ".join([f"{number} {order} {self.next}", *self._its_own(number)])
 
     def _its_own(self, number: str) -> list[str]:
-        """The SQL conditions that a number is one of its own, where the column holds others too."""
+        """The SQL conditions that a number is one of the sequence's, if the column can hold others."""
         conditions = []
         if self.narrow:
             conditions.append(
@@ -93,7 +93,7 @@ class Sequence:
         return conditions
 
     def mend(self, furthest: int) -> str:
-        """What brings it forward, and never back, whenever it is run; empty where that would bring it to its end.
+        """The SQL that advances it, and never sets it back; empty if that would reach its end.
 
         Args:
             furthest: the number that it must pass.
@@ -110,13 +110,13 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Behind:
-    """A sequence that is still to hand out numbers which rows have already.
+    """A sequence that will hand out numbers that rows already have.
 
     Attributes:
         sequence: the sequence.
-        numbers: the first of those numbers; none where they are not to be seen.
-        count: how many there are; of a table that was not counted, 0.
-        mend: the SQL that brings it forward; empty where nothing can.
+        numbers: the first of those numbers; empty if they are masked.
+        count: how many there are; 0 if they were not counted.
+        mend: the SQL that advances it; empty if that is impossible.
     """
 
     sequence: Sequence
@@ -126,17 +126,17 @@ class Behind:
 
     @property
     def stands(self) -> str:
-        """``public.coder_id_seq would hand out 3 next``; without the number where that is not to be seen."""
+        """``public.coder_id_seq would hand out 3 next``; without the number if it is masked."""
         return self.sequence.name + (f" would hand out {self.sequence.next} next" if self.numbers else "")
 
     @property
     def words(self) -> str:
-        """Of a run: what it brought, and what follows."""
+        """The warning about a run's own numbers."""
         shown = ", ".join(map(str, self.numbers)) or f"{self.count} of them, masked"
         if 0 < len(self.numbers) < self.count:
             shown += f" and {self.count - len(self.numbers)} more"
         return (
-            f"{self.stands}, and the fix brings its own {self.sequence.column} to {self.sequence.table}: {shown};"
+            f"{self.stands}, and the fix inserts its own {self.sequence.column} into {self.sequence.table}: {shown};"
             f" later inserts would fail with duplicate keys. {self.remedy}"
         )
 
@@ -144,21 +144,21 @@ class Behind:
     def remedy(self) -> str:
         """What to do, in a sentence."""
         if self.mend:
-            return f"Bring it forward when the rows are there: {self.mend};"
-        return "It would be at its end there: such numbers cannot be passed."
+            return f"Advance it after the insert: {self.mend};"
+        return "It cannot be advanced: these numbers are at the end of its range."
 
 
 def behind_of_run(
     connection: Connection, fix: Fix, run: int, table: TableOfRun, view: View
 ) -> tuple[Behind, ...]:
-    """The sequences that stand behind numbers which a run brought to a table.
+    """The sequences that are behind numbers which a run inserted into a table.
 
     Args:
-        connection: where the run was.
+        connection: the run's database.
         fix: its declaration.
         run: its number in the ledger.
         table: the table.
-        view: which columns may be seen.
+        view: which columns are masked.
     """
     if not (table.inserted or table.updated):
         return ()
@@ -184,13 +184,13 @@ def behind_of_run(
 
 
 def behind_of_table(connection: Connection, table: str) -> list[Behind]:
-    """The sequences that stand behind the rows of a table; those whose columns have no index are not looked at.
+    """The sequences that are behind the rows of a table; those of columns without an index are not checked.
 
-    A sequence that cycles is meant to come by old numbers again.
+    A sequence that cycles repeats old numbers on purpose.
 
     Args:
-        connection: where to ask.
-        table: the table, as SQL names it.
+        connection: the table's database.
+        table: the table's name in SQL.
     """
     found = []
     for sequence in sequences_of(connection, table):
@@ -205,11 +205,11 @@ def behind_of_table(connection: Connection, table: str) -> list[Behind]:
 
 
 def sequences_of(connection: Connection, table: str) -> list[Sequence]:
-    """The sequences that number unique columns of a table, and that this role may read.
+    """The sequences of unique columns of a table that this role may read.
 
     Args:
-        connection: where to ask.
-        table: the table, as SQL names it.
+        connection: the table's database.
+        table: the table's name in SQL.
     """
     found = []
     for column, sequence, increment, lowest, highest, cycles, led, narrow in ask(

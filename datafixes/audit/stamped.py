@@ -1,4 +1,4 @@
-"""Fixes that the version table counts as run and the ledger does not know: somebody stamped past them."""
+"""Finds fixes at or below the database's revision that did not run: somebody stamped past them."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
 @dataclass(frozen=True)
 class StampedPast:
-    """A fix at or below the database's revision that is not in force, and that nobody declined.
+    """A fix at or below the database's revision that is neither in force nor declined.
 
     Attributes:
         fix: its name.
         revision: the revision that declares it.
-        why: what the ledger has of it, in words.
+        why: its state in the ledger, in words.
         remedy: what to do.
     """
 
@@ -34,9 +34,9 @@ def stamped_past(
     """The fixes that were stamped past.
 
     Args:
-        connection: where the ledger is.
-        fixes: what the project's revisions declare.
-        below: the revisions at or below the one at which the database is.
+        connection: the ledger's database.
+        fixes: the project's fixes.
+        below: the revisions at or below the database's.
     """
     ledgers = ledger_schemas(connection)
     found: dict[str, StampedPast] = {}
@@ -53,15 +53,15 @@ def stamped_past(
 
 def _remedy(one: FixOfRevision, *, has_ledger: bool) -> str:
     below = " ".join(one.below) or "base"
-    if not has_ledger:  # it was stamped past too: nothing can be written down before it is there
+    if not has_ledger:  # its creation was stamped past too, and nothing can be recorded without it
         return (
             f"The schema {one.fix.schema_of_audit} has no ledger: if no later revision has run, alembic stamp the "
-            f"revision below the one that makes the audit table {one.fix.tables[0].audit}; then alembic upgrade "
-            f"{one.revision}. Otherwise make the table and apply the fix in new revisions on top."
+            f"parent of the revision that creates the audit table {one.fix.tables[0].audit}; then alembic upgrade "
+            f"{one.revision}. Otherwise create the table and apply the fix in new revisions."
         )
     return (
         f"If no later revision has run: alembic stamp {below}; then alembic upgrade {one.revision}, or decline it: "
-        f"alembic -x decline='{one.fix.name}: WHY' upgrade {one.revision}. Otherwise apply it in a new revision on top."
+        f"alembic -x decline='{one.fix.name}: WHY' upgrade {one.revision}. Otherwise apply it in a new revision."
     )
 
 
@@ -80,8 +80,8 @@ def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
         return "the ledger has no run of it"
     [(run, direction, revision, outcome)] = last
     if outcome in ("started", "failed"):
-        return f"run {run} of it failed, and none ended well"
-    # Taken back by a revision on top, it is as it should be; by its own downgrade, the version would have moved.
+        return f"run {run} of it failed, and none succeeded"
+    # A later revision may have reverted it on purpose; its own downgrade would have moved the version.
     if direction == "revert" and revision == one.revision:
-        return f"run {run}, its downgrade, took it back"
+        return f"run {run}, its downgrade, reverted it"
     return ""

@@ -1,4 +1,4 @@
-"""What acts besides a fix: triggers, foreign keys, and the locks that its transaction holds."""
+"""Triggers and foreign keys that act on a fix's changes, and the locks that its transaction holds."""
 
 from sqlalchemy.engine import Connection
 
@@ -35,16 +35,16 @@ SELECT format('%s: %s', held.relation, (ARRAY['ROW SHARE', 'ROW EXCLUSIVE', 'SHA
                                                           'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'], l.mode) AS strength
           FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid = l.relation JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
          WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_') AS held
- WHERE held.strength IS NOT NULL       -- reading alone keeps nobody from anything but DDL
+ WHERE held.strength IS NOT NULL       -- locks of reads block only DDL
  GROUP BY held.relation ORDER BY 1
 """
 
 
 def acting_on(connection: Connection, table: TableOfRun, *, fires: bool) -> tuple[str, ...]:
-    """The triggers and foreign keys of a table that what a run did to it sets going, in words.
+    """The triggers and foreign keys that a run's changes of a table activate, in words.
 
     Args:
-        connection: where the run was.
+        connection: the run's database.
         table: the table, with the counts of the run.
         fires: whether the fix lets the table's own triggers fire.
     """

@@ -1,4 +1,4 @@
-"""Where the database is, and how it is reached: what an env.py needs."""
+"""Finds the database and connects to it, for an env.py."""
 
 from datafixes.database.connection import open_connection
 from datafixes.database.location import Location, locate

@@ -1,4 +1,4 @@
-"""The database as AWS knows it: host, port and name in SSM parameters, the credentials in a secret."""
+"""Finds the database through AWS: host, port and name in SSM parameters, the credentials in a secret."""
 
 import json
 import re
@@ -11,19 +11,19 @@ from sqlalchemy.engine import URL
 
 from datafixes.settings import Settings
 
-# The number stands for the code where something between here and AWS answers in another form.
+# A proxy between here and AWS may answer with a status number instead of AWS's code.
 _DENIED = ("AccessDenied", "AccessDeniedException", "403")
 _MISSING = ("ParameterNotFound", "ResourceNotFoundException")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What AWS said.
+    """The answer of AWS.
 
     Attributes:
         url: the database, or None.
-        origin: where in AWS it stands.
-        problems: when there is no URL, each place and what is wrong there; never a secret value.
+        origin: its place in AWS.
+        problems: if there is no URL, each place and what is wrong there; never a secret value.
     """
 
     url: URL | None
@@ -32,7 +32,7 @@ class Answer:
 
 
 def look_up(settings: Settings) -> Answer:
-    """Ask SSM and Secrets Manager where the database is; seconds at most when AWS does not answer."""
+    """Ask SSM and Secrets Manager for the database; takes seconds at most if AWS does not answer."""
     region = f"AWS {settings.aws_region}" if settings.aws_region else "AWS"
     origin = f"{region}, SSM {settings.aws_parameters}db_*, secret {settings.aws_secret}"
     enquiry = _Enquiry(settings)
@@ -50,14 +50,14 @@ def look_up(settings: Settings) -> Answer:
 
 
 class _NothingMoreError(Exception):
-    """Whatever is asked next will get the same answer."""
+    """Further requests would fail in the same way."""
 
 
 class _Enquiry:
-    """One round of questions, and what went wrong in it so far."""
+    """A series of requests, and its problems so far."""
 
     def __init__(self, settings: Settings) -> None:
-        # Here and not above: boto3 takes longer to load than all the rest, and most runs do without.
+        # Imported here, because boto3 is slow to load and most runs do not need it.
         import boto3
         from botocore.config import Config
 
@@ -67,12 +67,12 @@ class _Enquiry:
         self._config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 1})
 
     def check_credentials(self, place: str) -> None:
-        """Stop here when there are none: each question would take its time to say so again."""
+        """Stop if there are no credentials: each request would fail slowly."""
         if self._ask(place, lambda: self._aws.get_credentials() or "") == "":
             self.problems.append(
                 (
                     place,
-                    "no credentials (looked at the environment, the profile, and the role of this machine)",
+                    "no credentials (searched: the environment, the profile, and the role of this machine)",
                 )
             )
             raise _NothingMoreError
@@ -81,7 +81,7 @@ class _Enquiry:
         """The value of one SSM parameter; an empty string after a problem."""
         full_name = self.settings.aws_parameters + name
         place = f"SSM parameter {full_name}"
-        # One by one: a role that may read them need not have the right to GetParameters.
+        # One by one: a role that may read them may lack the right to GetParameters.
         found = self._ask(
             place, lambda: self._client("ssm").get_parameter(Name=full_name, WithDecryption=True)
         )
@@ -89,7 +89,7 @@ class _Enquiry:
             return ""
         value = str(found["Parameter"]["Value"]).strip()
         if name == "db_port" and not (value.isdecimal() and 0 < int(value) < 65536):
-            self.problems.append((place, "is not the number of a port"))
+            self.problems.append((place, "is not a port number"))
         return value
 
     def secret(self) -> tuple[str, str]:
@@ -112,7 +112,7 @@ class _Enquiry:
         return self._aws.client(service, config=self._config)
 
     def _ask(self, place: str, question: Callable[[], Any]) -> Any:
-        """The answer, or None after writing down what was wrong."""
+        """The answer, or None after noting the problem."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -120,27 +120,27 @@ class _Enquiry:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code in _MISSING:
-                self.problems.append((place, f"there is none{self._identity}"))
+                self.problems.append((place, f"does not exist{self._identity}"))
                 return None
             words = _one_line(error.response.get("Error", {}).get("Message", ""))
             if code in _DENIED:
                 self.problems.append((place, f"access denied{self._identity}: {words}"))
                 return None
             self.problems.append((place, f"{code}: {words}"))
-        # SecondConnection its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+        # Besides its own errors: an endpoint that is not a URL, a helper that is missing or fails.
         except (BotoCoreError, ValueError, OSError) as error:
             self.problems.append((place, _one_line(error)))
         raise _NothingMoreError
 
     @cached_property
     def _identity(self) -> str:
-        """Whose credentials these are: a wrong account is the usual reason for a missing parameter."""
+        """The identity of the credentials: a wrong account is the usual reason for a missing parameter."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             caller = self._client("sts").get_caller_identity()
         except (BotoCoreError, ClientError, ValueError, OSError):
-            return " (whose credentials these are, AWS does not say)"
+            return " (AWS does not say whose credentials these are)"
         return f" (asked as {caller['Arn']} of account {caller['Account']})"
 
 
@@ -149,7 +149,7 @@ def _one_line(words: object) -> str:
 
 
 def _credentials(content: str | bytes) -> tuple[str, str, str]:
-    """User name, password, and what is wrong: as text, because an exception would carry the secret."""
+    """User name, password, and the problem: as text, because an exception would carry the secret."""
     try:
         value = json.loads(content)
     except ValueError:

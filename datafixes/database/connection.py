@@ -1,4 +1,4 @@
-"""Connections that a deploy can rely on."""
+"""Connections with time limits and keepalives, for deploys."""
 
 import math
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from datafixes.errors import DatabaseUnreachable, DatafixError
 from datafixes.settings import Settings
 from datafixes.settings.values import masked
 
-# What client libraries say when packets are dropped or sent back on the way.
+# Error messages of client libraries if a firewall drops or rejects packets.
 _FILTERED = ("timeout expired", "timed out", "refused", "no route to host", "unreachable")
 
 
 @contextmanager
 def open_connection(location: Location, settings: Settings) -> Iterator[Connection]:
-    """Connect to the database, READ COMMITTED whatever the role prefers, with no transaction begun.
+    """Connect to the database in READ COMMITTED, whatever the role's default, with no transaction begun.
 
-    An embedded server is started before and stopped afterwards.
+    An embedded server is started first and stopped afterwards.
 
     Raises:
         DatabaseUnreachable: no connection; the message names host, port, database and the origin.
@@ -39,13 +39,13 @@ def open_connection(location: Location, settings: Settings) -> Iterator[Connecti
 def _engine(url: URL, settings: Settings) -> Engine:
     wishes: dict[str, str | int] = {
         "fallback_application_name": "datafixes",
-        # Shorter than the idle times after which firewalls and load balancers forget a connection.
+        # Shorter than the idle time-outs of firewalls and load balancers.
         "keepalives_idle": 60,
         "connect_timeout": math.ceil(settings.connect_timeout.seconds),
     }
     options: dict[str, str | int | None] = {n: wish for n, wish in wishes.items() if n not in url.query}
     if url.get_driver_name() == "psycopg":
-        # A pooler that gives each transaction another session does not know prepared statements.
+        # Prepared statements fail behind a pooler in transaction mode.
         options["prepare_threshold"] = None
     try:
         return create_engine(url, poolclass=NullPool, isolation_level="READ COMMITTED", connect_args=options)
@@ -60,7 +60,7 @@ def _connect(engine: Engine, origin: str) -> Iterator[Connection]:
     try:
         connection = engine.connect()
     except DBAPIError as error:
-        # The chain would repeat the same words in three wrappings.
+        # The chain would repeat the same message three times.
         raise _unreachable(engine.url, origin, error) from None
     with connection:
         yield connection
@@ -80,7 +80,7 @@ def _unreachable(url: URL, origin: str, error: DBAPIError) -> DatabaseUnreachabl
 
 
 def _host_and_port(url: URL) -> tuple[str, str]:
-    """What the URL says; libpq also takes both from the query, several of them with commas between."""
+    """Host and port of the URL; libpq also takes both from the query, several separated by commas."""
     said = {"host": url.host, "port": str(url.port) if url.port else None}
     for name, value in said.items():
         asked = url.query.get(name, ())
@@ -89,7 +89,7 @@ def _host_and_port(url: URL) -> tuple[str, str]:
 
 
 def _words(error: DBAPIError, url: URL) -> str:
-    """What the server or the driver said, on one line and without the password."""
+    """The message of the server or the driver, on one line and without the password."""
     words = " ".join(str(error.orig).split())
     if isinstance(url.password, str) and url.password:
         words = words.replace(url.password, "***")

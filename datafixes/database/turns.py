@@ -1,8 +1,8 @@
-"""The lock that lets one run at a time at a database: in the run's own transactions, on its own connection.
+"""The lock that allows one run at a time on a database: in the run's own transactions, on its own connection.
 
-It is a lock of the transaction, because one of the session would stay on a pooler's connection, and a second connection
-may not be to be had. So it ends with each commit, and another run may come in between two migrations: then the version
-is another one than Alembic remembers, and the run begins again with what is left.
+It is a transaction-level lock, because a session-level lock would stay on a pooler's connection, and there may be no
+second connection. So it ends with each commit, and another run may intervene between two migrations: then the version
+has changed, and the run starts again with what is left.
 """
 
 import logging
@@ -51,9 +51,9 @@ class Turn:
     Attributes:
         connection: the run's own.
         settings: how long to wait for others.
-        version: reads the version in the transaction that has begun; None until Alembic can.
-        in_a_migration: whether a migration is half done.
-        is_over: others may have their turn.
+        version: reads the version in the current transaction; None until Alembic can.
+        in_a_migration: whether a migration is in progress.
+        is_over: whether other runs may start.
         expected: the version that the last transaction of this run left.
     """
 
@@ -66,21 +66,21 @@ class Turn:
     _bridge: "_Bridge | None" = None
 
     def reached(self, heads: Any) -> None:
-        """A migration is done, and the version stands there when its transaction is committed."""
+        """Note the version that the database will have when the migration's transaction is committed."""
         self.expected = frozenset(heads)
 
     def begins_again(self) -> None:
-        """Forget what was expected, and begin the transaction in which Alembic reads the version once more."""
+        """Forget the expected version, and begin the transaction in which Alembic reads the version again."""
         self.expected = None
-        # Not left to the first statement: after an error in its event, SQLAlchemy does not begin by itself (autobegin).
+        # Begun explicitly: after an error in its event, SQLAlchemy's autobegin does not work.
         self.connection.begin()
 
     def begin(self, connection: Connection) -> None:
-        """A transaction has begun: wait for the lock, and see that nobody moved the version meanwhile.
+        """A transaction has begun: wait for the lock, and check that the version has not changed.
 
         Raises:
-            VersionMoved: somebody did, between two migrations.
-            DatafixError: another run did not end in time, or moved the version while a migration was half done here.
+            VersionMoved: another run changed it between two migrations.
+            DatafixError: another run did not end in time, or changed the version during a migration of this run.
         """
         if self.is_over or _commits_by_itself(connection):
             return
@@ -88,14 +88,14 @@ class Turn:
             self._wait()
             self._look()
         except BaseException:
-            # To SQLAlchemy, the transaction has not begun yet.
+            # For SQLAlchemy, the transaction has not begun yet.
             connection.connection.rollback()
             raise
-        if not self.in_a_migration():  # one that commits a thousand times has one bridge for all
+        if not self.in_a_migration():  # one bridge serves all commits of a migration
             self._end_bridge()
 
     def commit(self, connection: Connection) -> None:
-        """A transaction ends: where in the midst of a migration, a second connection keeps others out."""
+        """A transaction ends: during a migration, a second connection then holds the lock."""
         if self.is_over or self._bridge or self._is_a_plan or _commits_by_itself(connection):
             return
         if not self.in_a_migration():
@@ -103,12 +103,12 @@ class Turn:
         self._bridge = _Bridge(connection)
         if not self._bridge.stands:
             _logger.warning(
-                "This migration commits by itself, and a second connection is not to be had at once: until it has "
-                "ended, another run may begin it too."
+                "This migration commits by itself, and no second connection is available at once: until it has "
+                "ended, another run may start it too."
             )
 
     def end(self) -> None:
-        """Let others have their turn."""
+        """Let other runs start."""
         self.is_over = True
         self._end_bridge()
 
@@ -126,13 +126,13 @@ class Turn:
         pause, told = _FIRST_PAUSE, False
         while not self._has_lock():
             holder, pid = self._holder()
-            # Whoever waits holds nothing: no lock, no transaction, and no connection of a pooler.
+            # Hold no lock, no transaction and no connection of a pooler while waiting.
             self.connection.connection.rollback()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DatafixError(
-                    f"Another run works on this database, and did not end within {self.settings.run_wait}: {holder}.",
-                    hint=f"Look at it with SELECT * FROM pg_stat_activity WHERE pid = {pid}, or wait longer with "
+                    f"Another run on this database did not end within {self.settings.run_wait}: {holder}.",
+                    hint=f"Inspect it: SELECT * FROM pg_stat_activity WHERE pid = {pid}; or wait longer: "
                     "alembic -x run_wait=30min.",
                 )
             if not told:
@@ -145,13 +145,13 @@ class Turn:
 
     def _has_lock(self) -> bool:
         if self._is_a_plan:
-            # All its transactions but this one can only read, and nothing can come before this.
+            # All other transactions of the connection are read-only; this must be the first statement.
             self.connection.exec_driver_sql("SET TRANSACTION READ WRITE")
         lock = _TRY_AGAIN if self._bridge is not None and self._bridge.stands else _TRY
         return bool(self.connection.exec_driver_sql(lock).scalar_one())
 
     def _holder(self) -> tuple[str, str]:
-        """Who holds the lock, in words, and the process id."""
+        """The holder of the lock, in words, and its process id."""
         row = self.connection.exec_driver_sql(_OTHERS).first()
         if row is None:
             return "it has just ended", "NULL"
@@ -167,17 +167,17 @@ class Turn:
         moved = f"Another run moved the version from {_named(expected)} to {_named(found)}"
         if self.in_a_migration():
             raise DatafixError(
-                f"{moved} while a migration that commits by itself was half done here.",
-                hint="What it committed stays. See whether all of it happened, and once; then run this again.",
+                f"{moved} during a migration of this run that commits by itself.",
+                hint="Its committed changes remain. Check that each of them happened once; then run this again.",
             )
-        raise VersionMoved(f"{moved} between two migrations of this one.")
+        raise VersionMoved(f"{moved} between two migrations of this run.")
 
 
 class _Bridge:
-    """Keeps other runs out while a migration commits by itself: the lock of a second connection.
+    """Keeps other runs out while a migration commits by itself: a lock held by a second connection.
 
     Attributes:
-        stands: whether it could be had at once.
+        stands: whether it was available at once.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -190,7 +190,7 @@ class _Bridge:
             self._second.end(0)
 
     def end(self) -> None:
-        """Let it go."""
+        """Release it."""
         self._second.end()
 
     def _hold(self, connection: Connection) -> None:
@@ -209,7 +209,7 @@ class _Bridge:
 def one_run_at_a_time(connection: Connection, settings: Settings) -> Iterator[Turn]:
     """Begin every transaction on a connection with this database's lock for runs, waiting up to `settings.run_wait`.
 
-    Nothing is sent before a transaction begins, so the connection stays as Alembic needs it.
+    No statement is sent before a transaction begins, as Alembic requires.
     """
     turn = Turn(connection, settings)
     event.listen(connection, "begin", turn.begin)

@@ -1,1 +1,1 @@
-"""A fix that is written from what an author wants and what the database holds; there, everything only reads."""
+"""Drafts a fix from the author's wishes and the contents of the database, which is only read."""

@@ -1,4 +1,4 @@
-"""Where the copies of a table's rows go: an audit table in the database, or one that a revision is to make."""
+"""The audit table of a table: one in the database, or one that a revision will create."""
 
 import ast
 import re
@@ -20,13 +20,13 @@ _LONGEST_NAME = 63
 
 @dataclass(frozen=True)
 class Copies:
-    """Where copies go.
+    """An audit table, existing or not.
 
     Attributes:
         schema: the schema of the audit table.
         name: the audit table.
         state: ``there``; ``planned`` by a revision that has not run; ``missing`` in both; or ``outgrown``: its target
-            has gained columns.
+            has new columns.
         missing: the columns that it lacks.
     """
 
@@ -52,16 +52,16 @@ SELECT n.nspname, c.relname, ARRAY(
 
 
 def copies_of(connection: Connection, scripts: Any, table: TableSeen, wanted: str | None) -> Copies:
-    """Where the copies of a table go.
+    """The audit table for a table.
 
     Args:
-        connection: in a transaction that reads.
+        connection: in a read-only transaction.
         scripts: Alembic's ScriptDirectory.
         table: the table.
-        wanted: the name of the audit table, where the author has one in mind.
+        wanted: the name of the audit table, if the author chose one.
 
     Raises:
-        DatafixError: something else is called so.
+        DatafixError: another relation has that name.
     """
     planned = [
         copies
@@ -73,7 +73,9 @@ def copies_of(connection: Connection, scripts: Any, table: TableSeen, wanted: st
     if planned:
         return planned[-1]
     if wanted is not None and is_taken(connection, table.schema, wanted):
-        raise DatafixError(f"{table.schema}.{wanted} is no audit table.", hint="Name another: --audit NAME")
+        raise DatafixError(
+            f"{table.schema}.{wanted} is not an audit table.", hint="Choose another name: --audit NAME"
+        )
     return Copies(table.schema, wanted or _free_name(connection, scripts, table), "missing")
 
 
@@ -103,7 +105,7 @@ def _audits(connection: Connection, table: TableSeen, which: str) -> list[Copies
 
 
 def is_taken(connection: Connection, schema: str, name: str) -> bool:
-    """Whether something in a schema is called so already."""
+    """Whether a relation of that name exists in a schema."""
     query = (
         "SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
         f" WHERE n.nspname = {text(schema)} AND c.relname = {text(name)}"
@@ -117,7 +119,7 @@ def _free_name(connection: Connection, scripts: Any, table: TableSeen) -> str:
     number = 1
     while True:
         suffix = "_audit" if number == 1 else f"_audit_{number}"
-        # The view of the changes beside it has the longest name.
+        # The name of the view beside it is longer.
         longest = _LONGEST_NAME - len(suffix) - len(CHANGES_SUFFIX)
         name = plain.encode()[:longest].decode(errors="ignore") + suffix
         if name not in promised and not is_taken(connection, table.schema, name):
@@ -126,7 +128,7 @@ def _free_name(connection: Connection, scripts: Any, table: TableSeen) -> str:
 
 
 def planned_audit_tables(scripts: Any) -> Iterator[tuple[tuple[str, str], Copies]]:
-    """The audit tables that the revisions of a project make, from base to head: target, and where its copies go.
+    """The audit tables that the revisions of a project create, from base to head: target and audit table.
 
     Args:
         scripts: Alembic's ScriptDirectory.
@@ -140,7 +142,7 @@ def planned_audit_tables(scripts: Any) -> Iterator[tuple[tuple[str, str], Copies
 
 
 def _calls(path: Path, module: Any) -> Iterator[dict[str, str]]:
-    """The arguments of each ``op.create_audit_table`` in ``upgrade``, as far as they are plain text."""
+    """The arguments of each ``op.create_audit_table`` in ``upgrade``, as far as they are literals."""
     tree = ast.parse(path.read_bytes())
     upgrade = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "upgrade"]
     for node in (inner for function in upgrade for inner in ast.walk(function)):

@@ -34,10 +34,10 @@ _DENIED = "42501"
 
 
 def declared_draft(project: Project, wish: Wish) -> Draft:
-    """Look at a table and at the rows that a condition finds.
+    """Draft a fix from a table and the rows that a condition finds.
 
     Raises:
-        DatafixError: no such table, column or row; or the change is none that PostgreSQL understands.
+        DatafixError: no such table, column or row; or PostgreSQL does not accept the change.
     """
     check_statement(wish.where, "the condition")
     hides = View(masks=project.settings.mask).hides
@@ -77,8 +77,8 @@ def declared_draft(project: Project, wish: Wish) -> Draft:
 
 def _no_row(table: TableSeen, where: str) -> DatafixError:
     return DatafixError(
-        f"No row of {table.schema}.{table.name} matches {where!r} here, so nothing was written.",
-        hint="A fix names the rows that it was written for. With --force it expects one row, for you to name.",
+        f"No row of {table.schema}.{table.name} matches {where!r}, so nothing was written.",
+        hint="A fix names the rows that it was written for. With --force it expects one row, for you to fill in.",
     )
 
 
@@ -106,18 +106,18 @@ def _told(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> str:
     if rows.identity is not None:
         words.append(f"identity {rows.identity.name}")
     elif rows.keys:
-        words.append("no column says which row is meant: add an identity if you know one")
+        words.append("no column identifies the rows to people: add an identity if you know one")
     elif rows.count > MOST_NAMED:
-        words.append(f"more than {MOST_NAMED}, so only their number is written down")
+        words.append(f"more than {MOST_NAMED}, so only their number is written")
     elif not rows.count:
-        words.append("say which ones are meant: expect={key: identity}")
+        words.append("fill in which ones: expect={key: identity}")
     return "; ".join(words)
 
 
 def _check_change(
     connection: Connection, table: TableSeen, values: dict[str, Value | sql], where: str
 ) -> None:
-    """Ask PostgreSQL whether it understands the change, without running it."""
+    """Let PostgreSQL check the change without running it."""
     if not values:
         return
     pairs = ", ".join(f"{table.column(name).sql} = {literal.value(value)}" for name, value in values.items())
@@ -127,7 +127,7 @@ def _check_change(
     try:
         connection.exec_driver_sql(verbatim(connection, f"EXPLAIN {statement}"))
     except DBAPIError as error:
-        # Who only reads may still write a fix for others to run.
+        # A role that may only read can still draft a fix for others to run.
         if sqlstate(error) != _DENIED:
             raise failure(error, "the change") from None
     finally:

@@ -1,4 +1,4 @@
-"""A fix from what an author wants and what the database holds, so that it starts with something true."""
+"""Drafts a fix from the author's wishes and the contents of the database."""
 
 import re
 import unicodedata
@@ -15,14 +15,14 @@ _LONGEST_SLUG = 60
 
 
 def draft(project: Project, wish: Wish) -> Draft:
-    """Look at the database, and make a fix of what is there.
+    """Draft a fix from the contents of the database.
 
     Raises:
-        DatafixError: the wish cannot be met; the message says what is in the way.
+        DatafixError: that is impossible; the message says why.
     """
     known = {one.fix.name for one in project.fixes()}
     if wish.name in known:
-        raise DatafixError(f"There is a fix {wish.name} already.", hint="Choose another name: --name NAME")
+        raise DatafixError(f"A fix {wish.name} already exists.", hint="Choose another name: --name NAME")
     named = replace(
         wish, name=wish.name or _free_name(wish.message, known), reason=wish.reason or _reason(wish)
     )

@@ -1,4 +1,4 @@
-"""What an author gives for a column on the command line, as the value that stands in a declaration."""
+"""Converts values from the command line into values of a declaration."""
 
 import re
 from typing import Any
@@ -24,13 +24,13 @@ def values_given(
     """Read ``column=value`` and ``column=expression``.
 
     Args:
-        connection: in a transaction that reads, with PostgreSQL's texts pinned.
+        connection: in a read-only transaction, with pinned output settings.
         table: the table.
-        plain: values as people write them; NULL is null.
+        plain: values as text; NULL is null.
         expressions: expressions over the row.
 
     Raises:
-        DatafixError: no such column, or the column cannot hold that value as it is.
+        DatafixError: no such column, or the column cannot hold exactly that value.
     """
     found: dict[str, Value | sql] = {}
     for pair in (*plain, *expressions):
@@ -38,7 +38,7 @@ def values_given(
         name = name.strip()
         if not equals:
             raise DatafixError(
-                f"{pair!r} sets nothing.", hint="Write COLUMN=VALUE, for example --set status=closed"
+                f"{pair!r} sets no column.", hint="Write COLUMN=VALUE, for example --set status=closed"
             )
         column = table.column(name)
         if column.made:
@@ -63,11 +63,11 @@ def _value(connection: Connection, column: Column, given: str) -> Any:
         diagnosis: Any = getattr(error.orig, "diag", None)
         words = getattr(diagnosis, "message_primary", None) or str(error.orig)
         raise DatafixError(
-            f"{given!r} is no value for {column.name} ({column.type}): {' '.join(words.split())}.",
-            hint=f'An expression is given as --set-sql "{column.name}=..."',
+            f"{given!r} is not a value of {column.name} ({column.type}): {' '.join(words.split())}.",
+            hint=f'For an expression: --set-sql "{column.name}=..."',
         ) from None
     if not same:
-        raise DatafixError(f"{column.name} is {column.type} and would keep {given!r} as {arrived!r}.")
+        raise DatafixError(f"{column.name} is {column.type} and would store {given!r} as {arrived!r}.")
     if column.kind in ("text", "other"):
         return given
     plain = column.kind in ("int", "numeric") and _PLAIN_NUMBER.fullmatch(given.strip())
@@ -75,7 +75,7 @@ def _value(connection: Connection, column: Column, given: str) -> Any:
 
 
 def _same(column: Column, cast: str, literal: str) -> str:
-    """Whether the column keeps a value as it was given."""
+    """Whether the column stores a value unchanged."""
     if column.kind in ("int", "numeric", "float"):
         return f"CAST(CAST({cast} AS text) AS numeric) = CAST({literal} AS numeric)"
     if column.kind in ("timestamp", "timestamptz", "time"):
@@ -86,17 +86,17 @@ def _same(column: Column, cast: str, literal: str) -> str:
 
 
 def _check_time(column: Column, given: str) -> None:
-    """Refuse what means another moment tomorrow, or in another session."""
+    """Refuse a time that depends on the day or on the session."""
     if column.kind not in ("date", "timestamp", "timestamptz", "time") or "infinity" in given:
         return
     if not re.search(r"\d", given):
         raise DatafixError(
-            f"{given!r} is another value at another time.", hint=f'--set-sql "{column.name}=now()"'
+            f"{given!r} depends on the time of the run.", hint=f'--set-sql "{column.name}=now()"'
         )
     if column.kind == "timestamptz" and (lacks_zone(given) or not _ZONE.search(given.strip())):
         raise DatafixError(
-            f"{given!r} for {column.name} has no zone, so it is another moment in another session.",
+            f"{given!r} for {column.name} has no zone, so its meaning would depend on the session's time zone.",
             hint=f'--set "{column.name}={given}+00"',
         )
     if column.kind == "timestamp" and _TIME_WITH_ZONE.search(given.strip()):
-        raise DatafixError(f"{given!r} has a zone, and {column.name} ({column.type}) keeps none.")
+        raise DatafixError(f"{given!r} has a zone, which {column.name} ({column.type}) does not store.")

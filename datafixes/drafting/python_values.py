@@ -1,4 +1,4 @@
-"""Values of columns as Python writes them, from the text that PostgreSQL gives of them."""
+"""Converts values of columns from PostgreSQL's text form to Python."""
 
 import datetime as dt
 import decimal
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 Kind = Literal["bool", "int", "numeric", "float", "date", "timestamp", "timestamptz", "time", "text", "other"]
-"""What the values of a column are in Python; ``other`` is text that is not for people."""
+"""The Python type of a column's values; ``other`` is text that is not readable."""
 
 _KINDS: dict[str, Kind] = {
     "bool": "bool", "int2": "int", "int4": "int", "int8": "int", "numeric": "numeric", "float4": "float",
@@ -16,7 +16,7 @@ _KINDS: dict[str, Kind] = {
 
 
 def kind_of(type_: str, category: str) -> Kind:
-    """What the values of a type are.
+    """The Python type of a type's values.
 
     Args:
         type_: its name in the catalog, without domains: ``int4``.
@@ -26,11 +26,11 @@ def kind_of(type_: str, category: str) -> Kind:
 
 
 def value_of(kind: Kind, text: str | None) -> Any:
-    """A value, exactly; as text where Python has no such value, ``infinity`` for example.
+    """An exact value; text if Python has no such value, for example ``infinity``.
 
     Args:
-        kind: what the values of its column are.
-        text: as PostgreSQL writes it with datestyle ISO and in UTC; None is NULL.
+        kind: the Python type of the column's values.
+        text: PostgreSQL's text form with datestyle ISO and in UTC; None is NULL.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""The draft of a recorded fix: statements, and the tables that they change."""
+"""Drafts a recorded fix: statements, and the tables that they change."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from datafixes.project import Project
 from datafixes.running.recording import check_statement
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 
-_COUNTED = "Only the owner of a table can record it: this is what PostgreSQL counted, statement by statement."
+_COUNTED = "Only the owner of a table can record it: these are PostgreSQL's counts per statement."
 
 
 def recorded_draft(project: Project, wish: Wish) -> Draft:
-    """Run statements in a transaction that is rolled back, and see what they change.
+    """Run statements in a transaction that is rolled back, to find what they change.
 
     Raises:
         DatafixError: they fail, change nothing, or would be refused as a fix.
@@ -31,8 +31,8 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
         counts = count_changes(connection, project.settings, wish.statements)
     if not counts:
         raise DatafixError(
-            "The statements change no row here, so nothing was written.",
-            hint="A fix changes rows: TRUNCATE and DDL do not count.",
+            "The statements change no row, so nothing was written.",
+            hint="A fix changes rows; TRUNCATE and DDL do not count.",
         )
     with project.reading() as connection:
         see_as_a_run(connection)
@@ -54,12 +54,12 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
 
 
 def _targets(connection: Connection, project: Project, wish: Wish, counts: Sequence[Counts]) -> list[Target]:
-    """The tables, with all copies in one schema, and no two in one table."""
+    """The tables, with all copies in one schema, and each in an audit table of its own."""
     targets = []
     for one in counts:
         if not is_taken(connection, one.schema, one.table):
             raise DatafixError(
-                f"The statements make the table {one.schema}.{one.table}; a fix changes rows only."
+                f"The statements create the table {one.schema}.{one.table}; a fix only changes rows."
             )
         table = table_seen(connection, one.schema, one.table)
         _check_is_users(table)
@@ -91,7 +91,7 @@ def _counts(table: Table) -> str:
 
 
 def _check_is_users(table: TableSeen) -> None:
-    """Refuse statements that write where only Alembic and fixes do."""
+    """Refuse statements that write to tables of Alembic or of the engine."""
     names = {column.name for column in table.columns}
     if table.name in (LEDGER, LEDGER_TABLES, "alembic_version") or names.issuperset(AUDIT_COLUMNS):
-        raise DatafixError(f"The statements change {table.schema}.{table.name}, which no fix does.")
+        raise DatafixError(f"The statements change {table.schema}.{table.name}, which a fix must not change.")

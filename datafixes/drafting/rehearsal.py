@@ -1,4 +1,4 @@
-"""What SQL changes, found by running it once in a transaction that is rolled back and cannot be committed."""
+"""Finds what SQL changes, by running it in a transaction that is rolled back and cannot be committed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SELECT bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) FROM pg_catalog.pg_
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows statements inserted, updated and deleted in a table, each statement counted by itself."""
+    """The rows that statements inserted, updated and deleted in a table, counted per statement."""
 
     schema: str
     table: str
@@ -64,7 +64,7 @@ class Counts:
 
 
 def count_changes(connection: Connection, settings: Settings, statements: str) -> list[Counts]:
-    """Run SQL once, keep nothing, and return which tables it changed, as PostgreSQL counts it.
+    """Run SQL, roll it back, and return which tables it changed, by PostgreSQL's counts.
 
     Raises:
         DatafixError: it fails, or ends the transaction.
@@ -77,7 +77,7 @@ def count_changes(connection: Connection, settings: Settings, statements: str) -
 def _run(connection: Connection, statements: str, *, masked: bool) -> None:
     try:
         connection.exec_driver_sql(verbatim(connection, statements))
-        # What is deferred to the commit belongs to it.
+        # Effects deferred to the commit count too.
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
     except DBAPIError as error:
         raise failure(error, "the statements", masked=masked) from None
@@ -85,7 +85,7 @@ def _run(connection: Connection, statements: str, *, masked: bool) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """A table that statements change: what is known of it, and where its copies go."""
+    """A table that statements change, and its audit table."""
 
     seen: TableSeen
     copies: Copies
@@ -111,17 +111,17 @@ def recorded_changes(
     targets: Sequence[Target],
     hidden: Callable[[TableSeen, str], bool],
 ) -> list[Table] | None:
-    """Record what SQL changes as a fix would, keep nothing, and return the tables as a fix declares them.
+    """Record what SQL changes as a fix would, roll it back, and return the tables as a fix declares them.
 
     Args:
         connection: a connection with no transaction begun; it has none afterwards.
         settings: the time-outs.
         statements: the SQL.
         targets: the tables that it changes.
-        hidden: whether nobody is to see a column of a table.
+        hidden: whether a column of a table is masked.
 
     Returns:
-        the tables, or None where this role may not record them.
+        the tables, or None if this role may not record them.
 
     Raises:
         DatafixError: such a fix would be refused.
@@ -134,7 +134,7 @@ def recorded_changes(
         try:
             return _recorded(connection, settings, statements, _Rehearsed(fix, targets, hidden))
         except Refused as error:
-            if error.sqlstate == _DENIED:  # no right to make audit tables, for example
+            if error.sqlstate == _DENIED:  # no right to create audit tables, for example
                 return None
             raise DatafixError(
                 f"As a recorded fix it would be refused: {_without_name(error)}", hint=error.hint
@@ -142,7 +142,7 @@ def recorded_changes(
 
 
 def _any_change(targets: Sequence[Target]) -> RecordedFix:
-    """A fix that is content with whatever changes in these tables."""
+    """A fix that accepts any change in these tables."""
     schemas, audit_schema = {target.seen.schema for target in targets}, audit_schema_of(targets)
     return RecordedFix(
         name=_NAME,
@@ -156,16 +156,16 @@ def _any_change(targets: Sequence[Target]) -> RecordedFix:
 
 
 def audit_schema_of(targets: Sequence[Target]) -> str:
-    """Where the copies of several tables stand: all must be in one schema.
+    """The schema of the audit tables, which must be the same for all.
 
     Raises:
-        DatafixError: they are not.
+        DatafixError: it differs.
     """
     found = sorted({target.copies.schema for target in targets if target.copies.state != "missing"})
     if len(found) > 1:
         raise DatafixError(
-            f"The audit tables of these tables stand in several schemas, {', '.join(found)}, and a fix has one ledger.",
-            hint="Divide the statements into several fixes.",
+            f"The audit tables of these tables are in several schemas, {', '.join(found)}, but a fix has one ledger.",
+            hint="Split the statements into several fixes.",
         )
     return found[0] if found else targets[0].seen.schema
 
@@ -176,7 +176,7 @@ def _without_name(error: DatafixError) -> str:
 
 @dataclass(frozen=True)
 class _Rehearsed:
-    """What is run for a rehearsal: the fix, its tables as they are, and which columns of them are not to be named."""
+    """A rehearsal: the fix, its tables, and which of their columns must not be named."""
 
     fix: RecordedFix
     targets: Sequence[Target]
@@ -203,7 +203,7 @@ def _recorded(connection: Connection, settings: Settings, statements: str, what:
         connection.exec_driver_sql(statement)
     run = last_run(connection, schema, fix.name)
     if run is None or run.outcome != "applied":
-        raise DatafixError("The statements change no row in the end: what one does, another takes back.")
+        raise DatafixError("The statements change no row in total: they undo each other's changes.")
     noted = tables_of_run(connection, schema, run.run_id)
     return [
         _table(connection, run.run_id, target, of_run, hidden)
@@ -219,7 +219,7 @@ def _table(
     noted: TableOfRun,
     hidden: Callable[[TableSeen, str], bool],
 ) -> Table:
-    """A table as a fix declares it: rows that were there before are named where there are few."""
+    """A table as a fix declares it: rows that existed before are named if there are few."""
     seen, named = target.seen, noted.updated + noted.deleted
     table = Table(
         seen.name, target.copies.name, seen.schema, (), noted.inserted, noted.updated, noted.deleted

@@ -1,7 +1,4 @@
-"""What a database says about a table, for whoever writes a fix: its columns, its keys and its rows.
-
-Everything here only reads.
-"""
+"""Reads a table for the author of a fix: its columns, its keys and its rows."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from datafixes.drafting.python_values import Kind, kind_of
 from datafixes.errors import DatafixError
 from datafixes.script.literal import qualified
 
-# What people call a row by, the best first.
+# Names of columns that identify a row to people, the best first.
 _HUMAN = (
     "symbol", "ticker", "isin", "sku", "number", "code", "username", "login", "slug", "name", "title", "label",
     "reference", "email",
@@ -30,13 +27,13 @@ class Column:
     """A column.
 
     Attributes:
-        name: exactly as it is in the catalog.
-        sql: its name as SQL writes it.
-        type: its type as SQL writes it, with its length or scale.
-        base: the type below it without domains, length and scale: ``pg_catalog."numeric"``.
-        kind: what its values are in Python.
-        not_null: whether no NULL can be written to it.
-        made: the database makes its values: generated, or an identity that is always generated.
+        name: its name in the catalog.
+        sql: its name in SQL.
+        type: its type in SQL, with length or scale.
+        base: the base type without domains, length and scale: ``pg_catalog."numeric"``.
+        kind: the Python type of its values.
+        not_null: whether it is NOT NULL.
+        made: whether the database always generates its values.
     """
 
     name: str
@@ -50,15 +47,15 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSeen:
-    """A table as the catalog has it.
+    """A table from the catalog.
 
     Attributes:
         schema: its schema.
         name: its name.
-        oid: its number.
+        oid: its OID.
         columns: its columns, in order.
         keys: its unique keys that are never null, the primary key first.
-        unique: columns that are unique by themselves.
+        unique: columns with a unique index of their own.
     """
 
     schema: str
@@ -70,14 +67,14 @@ class TableSeen:
 
     @property
     def sql(self) -> str:
-        """Its name as SQL writes it."""
+        """Its name in SQL."""
         return qualified(self.schema, self.name)
 
     def column(self, name: str) -> Column:
-        """The column of a name.
+        """The column with a name.
 
         Raises:
-            DatafixError: there is none; the message has the nearest.
+            DatafixError: there is none; the message names the nearest.
         """
         for column in self.columns:
             if column.name == name:
@@ -91,10 +88,10 @@ class RowsSeen:
     """The rows that a condition finds.
 
     Attributes:
-        count: how many there are.
-        keys: their keys as text; empty where there are more than were asked for.
-        identities: what people call them, beside each key; None is NULL.
-        identity: the column that says so, if there is one.
+        count: the number of rows.
+        keys: their keys as text; empty if there are more than requested.
+        identities: the readable name for each key; None is NULL.
+        identity: the column of these names, if there is one.
     """
 
     count: int
@@ -126,14 +123,14 @@ SELECT a.attname, pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.at
  WHERE a.attrelid = {oid} ORDER BY a.attnum
 """
 
-# What a key is, as datafix_unique_keys says it.
+# The same definition of a key as in datafix_unique_keys.
 _KEYS = """
 SELECT ARRAY(SELECT a.attname::text FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS n
                JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n] ORDER BY n),
        NOT EXISTS (SELECT FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS n
                      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n]
                     WHERE NOT a.attnotnull
-                       -- NOT VALID: there may be nulls all the same
+                       -- NOT VALID: older nulls may remain
                        OR EXISTS (SELECT FROM pg_catalog.pg_constraint AS c
                                    WHERE c.conrelid = i.indrelid AND c.contype = 'n' AND c.conkey[1] = a.attnum
                                      AND NOT c.convalidated))
@@ -145,18 +142,18 @@ SELECT ARRAY(SELECT a.attname::text FROM pg_catalog.generate_series(0, i.indnkey
 
 
 def see_as_a_run(connection: Connection) -> None:
-    """Give a reading transaction the session's own ``search_path`` and zone, as a run has them."""
+    """Give a read-only transaction the session's own ``search_path`` and time zone, as in a run."""
     for setting in ("search_path", "timezone"):
         connection.exec_driver_sql(f"SET LOCAL {setting} TO DEFAULT")
 
 
 def table_seen(connection: Connection, schema: str | None, name: str) -> TableSeen:
-    """A table by its name, or by its schema and name with a dot in between.
+    """A table by its name, or by ``schema.name``.
 
     Args:
-        connection: where to ask.
-        schema: its schema; where None, ``public`` or what stands before the dot.
-        name: its name, as it is in the catalog.
+        connection: the table's database.
+        schema: its schema; if None, the part before the dot, or ``public``.
+        name: its name in the catalog.
 
     Raises:
         DatafixError: there is no such table, or it is a view; the message names the nearest.
@@ -175,11 +172,11 @@ def table_seen(connection: Connection, schema: str | None, name: str) -> TableSe
     elsewhere = [one[0] for one in known if one[1] == name and one[3] in ("r", "p")]
     if elsewhere:
         raise DatafixError(
-            f"There is no table {wanted[0][0]}.{name}; there is one in {', '.join(elsewhere)}.",
+            f"Table {wanted[0][0]}.{name} does not exist; there is one in {', '.join(elsewhere)}.",
             hint=f"--schema {elsewhere[0]}",
         )
     near = nearest(name, [one[1] for one in known if one[3] in ("r", "p")])
-    raise DatafixError(f"There is no table {wanted[0][0]}.{name}.{near}")
+    raise DatafixError(f"Table {wanted[0][0]}.{name} does not exist.{near}")
 
 
 def _described(connection: Connection, schema: str, name: str, oid: int) -> TableSeen:
@@ -199,7 +196,7 @@ def _described(connection: Connection, schema: str, name: str, oid: int) -> Tabl
 
 
 def key_of(table: TableSeen, wanted: Sequence[str], changed: Collection[str]) -> tuple[str, ...]:
-    """The key by which a fix names rows: the one that is wanted, or the first that the fix does not change.
+    """The key by which a fix names rows: the given one, or the first that the fix does not change.
 
     Raises:
         DatafixError: there is none.
@@ -212,11 +209,11 @@ def key_of(table: TableSeen, wanted: Sequence[str], changed: Collection[str]) ->
         return found[0]
     there = "; ".join(", ".join(key) for key in table.keys) or "none"
     if wanted:
-        why = f"{', '.join(wanted)} is no unique key of {table.schema}.{table.name} that is never null and not set"
-    else:
         why = (
-            f"{table.schema}.{table.name} has no unique key that is never null and that the fix does not set"
+            f"{', '.join(wanted)} is not a unique key of {table.schema}.{table.name}, never null and not set"
         )
+    else:
+        why = f"{table.schema}.{table.name} has no unique key that is never null and not set by the fix"
     raise DatafixError(
         f"{why}. Its keys: {there}.",
         hint="Without a key, record the statements instead: datafixes new MESSAGE --sql FILE",
@@ -224,11 +221,11 @@ def key_of(table: TableSeen, wanted: Sequence[str], changed: Collection[str]) ->
 
 
 def identities_of(table: TableSeen, besides: Collection[str]) -> list[Column]:
-    """The columns that tell people which row is meant, the best first.
+    """The columns that identify a row to people, the best first.
 
     Args:
         table: the table.
-        besides: columns that will not do: the key, what the fix sets, what nobody is to see.
+        besides: excluded columns: the key, columns that the fix sets, masked columns.
     """
     ranked = []
     for column in table.columns:
@@ -245,23 +242,23 @@ def identities_of(table: TableSeen, besides: Collection[str]) -> list[Column]:
 def rows_seen(
     connection: Connection, table: TableSeen, key: Sequence[str], where: str, identities: Sequence[Column]
 ) -> RowsSeen:
-    """The rows that a condition finds: named where there are few.
+    """The rows that a condition finds, named if there are few.
 
     Args:
-        connection: in a transaction that reads.
+        connection: in a read-only transaction.
         table: the table.
         key: the columns of the key.
         where: the condition.
-        identities: columns that may tell people which row is meant, the best first.
+        identities: columns that may identify a row to people, the best first.
 
     Raises:
-        DatafixError: the condition is no condition over the table.
+        DatafixError: the condition is not valid for the table.
     """
     wanted = [table.column(name) for name in key]
     columns = ", ".join(f"CAST(t.{c.sql} AS text)" for c in wanted)
     tried = "".join(f", CAST(t.{c.sql} AS text)" for c in identities)
     order = ", ".join(f"t.{c.sql}" for c in wanted)
-    # The condition speaks of the table by its own name, as the fix does.
+    # The condition uses the table's own name, as in the fix.
     found = f"(SELECT * FROM {table.sql} WHERE ({where}\n)) AS t"
     try:
         count = int(ask(connection, f"SELECT count(*) FROM {found}")[0][0])
@@ -280,7 +277,7 @@ def rows_seen(
 
 
 MOST_NAMED = 50
-"""Of more rows than these, only the number is written down."""
+"""If there are more rows, only their number is written."""
 
 
 def _tells(values: Sequence[str | None], *, nulls: bool) -> bool:
@@ -291,6 +288,4 @@ def _tells(values: Sequence[str | None], *, nulls: bool) -> bool:
 def _no_condition(where: str, error: DBAPIError) -> DatafixError:
     diagnosis: Any = getattr(error.orig, "diag", None)
     words = getattr(diagnosis, "message_primary", None) or str(error.orig)
-    return DatafixError(
-        f"The condition {' '.join(where.split())!r} cannot be asked: {' '.join(words.split())}"
-    )
+    return DatafixError(f"The condition {' '.join(where.split())!r} is not valid: {' '.join(words.split())}")

@@ -1,4 +1,4 @@
-"""What an author wants, and the draft that comes of it."""
+"""The wishes of an author, and the draft made from them."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from datafixes.settings.values import masked
 
 @dataclass(frozen=True)
 class Wish:
-    """What an author wants.
+    """The wishes of an author.
 
     Attributes:
         message: what the revision does, in a few words.
@@ -22,14 +22,14 @@ class Wish:
         schema: its schema.
         sets: ``column=value``, each.
         expressions: ``column=expression``, each.
-        where: which rows.
-        delete: whether the rows go.
+        where: the condition for the rows.
+        delete: whether to delete the rows.
         statements: the SQL of a recorded fix.
         reason: why.
         name: the name of the fix.
         audit: the name of the audit table.
-        key: the columns of the key, with commas in between.
-        force: write a declared fix although no row matches.
+        key: the columns of the key, separated by commas.
+        force: write a declared fix even if no row matches.
     """
 
     message: str
@@ -49,12 +49,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Draft:
-    """A fix that is not written yet.
+    """A draft of a fix.
 
     Attributes:
         fix: the declaration.
-        copies: its tables, each with where its copies go.
-        told: what was found, in lines for the author.
+        copies: its tables, each with its audit table.
+        told: the findings, in lines for the author.
     """
 
     fix: Declared
@@ -63,14 +63,14 @@ class Draft:
 
 
 def looked_at(connection: Connection, project: Project) -> list[str]:
-    """Which database it was; and where it is not at the head, because then the rows may be others by then."""
-    lines = [f"Looked at {masked(connection.engine.url.render_as_string(hide_password=True))}"]
+    """The database; and a warning if it is not at the head, because later revisions may change the rows."""
+    lines = [f"Database: {masked(connection.engine.url.render_as_string(hide_password=True))}"]
     [(table,)] = ask(connection, "SELECT CAST(pg_catalog.to_regclass('alembic_version') AS text)")
     at = {version for (version,) in ask(connection, f"SELECT version_num FROM {table}")} if table else set()
     heads = set(project.scripts.get_heads())
     if at != heads:
         shown = [", ".join(sorted(one)) or "the base" for one in (at, heads)]
         lines.append(
-            f"It is at {shown[0]}, and the project's head is {shown[1]}: rows may change in between."
+            f"It is at {shown[0]}, and the project's head is {shown[1]}: revisions in between may change the rows."
         )
     return lines

@@ -232,7 +232,7 @@ BEGIN
         END IF;
         IF arrived IS NOT NULL THEN
             PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
-                format('%I is %s and would keep %s',
+                format('%I is %s and would store %s',
                        one.attname, one.exact,
                        CASE WHEN pg_temp.datafix_hides(fix, one.attname) THEN 'another value than (masked)'
                             ELSE format('%L as %s', one.written, arrived) END),

@@ -66,7 +66,7 @@ DECLARE
 BEGIN
     IF target IS NULL OR audit IS NULL THEN
         PERFORM pg_temp.datafix_refuse('DF004',
-            format('audit table %s: there is no table %s',
+            format('audit table %s: table %s does not exist',
                    label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
     END IF;
     EXECUTE format('LOCK TABLE %s', label);

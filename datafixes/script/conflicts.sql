@@ -104,7 +104,7 @@ BEGIN
         total := ARRAY[total[1] + part.rows, total[2] + part.forced, total[3] + part.standing, total[4] + part.back];
         IF part.standing > 0 THEN
             places := concat_ws(' and ', places, one ->> 'target');
-            -- nobody can tell which row this was before: the row that would be inserted again may exist already
+            -- it is unknown which row this was before: the row that would be inserted again may exist already
             by_image := by_image OR one -> 'key' = '[]';
         END IF;
     END LOOP;
@@ -112,10 +112,10 @@ BEGIN
         PERFORM pg_temp.datafix_list_conflicts(fix);
         SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
-            format('%s of %s rows of %s cannot be given back: %s', total[3], total[1], places, left(which, 300)),
+            format('%s of %s rows of %s cannot be restored: %s', total[3], total[1], places, left(which, 300)),
             detail => E'\n' || pg_temp.datafix_conflict_table(total[3]),
             hint => CASE WHEN by_image
-                THEN 'Nothing was changed. Rows without a key cannot be skipped: nobody can tell which row they were '
+                THEN 'Nothing was changed. Rows without a key cannot be skipped: it is unknown which row they were '
                      'before. Set them to what the fix left, and revert again.'
                 ELSE format('Nothing was changed. Look at these rows. Then set their values back by hand, or choose: '
                             'alembic -x on_conflict=%1$s:skip downgrade ... leaves them alone%2$s',

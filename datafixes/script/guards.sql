@@ -157,7 +157,7 @@ BEGIN
           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.relname = fix ->> 'target_table' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_';
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
-            format('there is no table %s', label),
+            format('table %s does not exist', label),
             hint => coalesce('It is called ' || (fix ->> 'renamed') || ' now. Rename it back for the revert: a fix is '
                              || 'reverted under the name under which it was applied.',
                              'There is ' || elsewhere || ': name it with schema="...".'));
@@ -261,7 +261,7 @@ DECLARE
 BEGIN
     IF audit IS NULL OR ledger IS NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
-            format('there is no table %s to copy rows into',
+            format('audit table %s does not exist',
                    CASE WHEN audit IS NULL THEN label ELSE format('%I.datafix_run', fix ->> 'audit_schema') END),
             hint => format('An earlier migration makes it: op.create_audit_table(%s, name=%s).',
                            quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));

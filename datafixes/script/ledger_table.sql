@@ -83,7 +83,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NULL THEN
         PERFORM pg_temp.datafix_refuse('DF006',
-            format('there is no ledger %I.datafix_run', audit_schema),
+            format('ledger %I.datafix_run does not exist', audit_schema),
             hint => 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);

@@ -11,7 +11,7 @@ BEGIN
                                                    pg_temp.datafix_find_ledger(fix)));
     IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run') IS NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
-            format('there is nothing to revert: there is no ledger %s', fix ->> 'ledger'),
+            format('there is nothing to revert: ledger %s does not exist', fix ->> 'ledger'),
             hint => 'Check which database this is.');
     END IF;
     last := pg_temp.datafix_run_to_revert(fix);

@@ -23,7 +23,7 @@ BEGIN
                         WHEN fix ? 'of_run'
                         THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
                         ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END),
-            hint => format('Look: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, '
+            hint => format('See: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, '
                            'set it back with alembic stamp.',
                            fix ->> 'ledger'));
     END IF;
@@ -127,7 +127,7 @@ BEGIN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
             format('run %s did not change these rows of %s: %s',
                    fix ->> 'from_run', fix ->> 'target', left(unknown, 300)),
-            hint => format('Nothing was changed. Look: datafixes show %s', fix ->> 'from_run'));
+            hint => format('Nothing was changed. See: datafixes show %s', fix ->> 'from_run'));
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         DELETE FROM pg_temp.datafix_pair_{{n}} AS p
@@ -447,7 +447,7 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix,
         'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_after IS NULL)') INTO gone;
     IF gone OR pg_temp.datafix_has_triggers(fix)
-       -- a unique value that the fix changed may have to be given back by way of a delete and an insert
+       -- restoring a unique value that the fix changed may take a delete and an insert
        OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
                    WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text)
        -- what makes a value unique may read any column
@@ -563,7 +563,7 @@ BEGIN
                  THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
         CONTINUE WHEN amiss.rows = 0;
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
-            format('%s rows of %s cannot be given back: %s would be NULL, and is NOT NULL now%s',
+            format('%s rows of %s cannot be restored: %s would be NULL, but is NOT NULL now%s',
                    amiss.rows, one ->> 'target', array_to_string(amiss.columns, ', '),
                    ': ' || CASE WHEN length(amiss.keys) > 300 THEN left(amiss.keys, 300) || ' ...' ELSE amiss.keys END),
             hint => 'Nothing was changed. Downgrade the migration that made it NOT NULL first, or let it take NULL '

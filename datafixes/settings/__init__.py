@@ -1,4 +1,4 @@
-"""What can be set: resolved once, the first place that has a value wins, and each value knows its origin."""
+"""Settings: resolved once, the first place with a value wins, and each value has an origin."""
 
 from datafixes.settings.engine import SETTINGS, Settings
 from datafixes.settings.setting import URL_OPTION, Setting, Sources

@@ -38,29 +38,29 @@ def _sorted(value: Iterable[str]) -> str:
 _row = Setting.everywhere
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("url", "where the database is", parse_url, "", ("DATABASE_URL",), URL_OPTION),
-    _row("lock_timeout", "how long a statement waits for a lock; 0 is for ever", Duration.parse, "5s"),
-    _row("statement_timeout", "how long a statement may run; 0 is for ever", Duration.parse, "10min"),
+    Setting("url", "the database's URL", parse_url, "", ("DATABASE_URL",), URL_OPTION),
+    _row("lock_timeout", "how long a statement waits for a lock; 0: no limit", Duration.parse, "5s"),
+    _row("statement_timeout", "how long a statement may run; 0: no limit", Duration.parse, "10min"),
     _row("lock_attempts", "how often a fix tries to get its locks", parse_attempts, "5"),
-    _row("lock_pause", "the pause between two of these attempts", Duration.parse, "2s"),
-    _row("run_wait", "how long a run waits until another run ends; 0 is not at all", Duration.parse, "5min"),
-    _row("connect_timeout", "how long a connection may take; 0 is for ever", Duration.parse, "10s"),
-    _row("application", "who and what ran a fix, as the ledger keeps it", parse_application, derive=pipeline_of),
+    _row("lock_pause", "the pause between two attempts", Duration.parse, "2s"),
+    _row("run_wait", "how long a run waits for another run to end; 0: not at all", Duration.parse, "5min"),
+    _row("connect_timeout", "how long connecting may take; 0: no limit", Duration.parse, "10s"),
+    _row("application", "who and what runs a fix, for the ledger", parse_application, derive=pipeline_of),
     _row("aws_region", "the AWS region; by default that of the AWS profile", parse_region,
          environment=("AWS_REGION", "AWS_DEFAULT_REGION")),
     _row("aws_parameters", "the prefix of the SSM parameters db_host, db_port and db_name", parse_prefix),
     _row("aws_secret", "the secret with the database's username and password", parse_text),
-    _row("embedded_version", "the PostgreSQL of embedded:, 16 or 18", parse_version, "18"),
+    _row("embedded_version", "the PostgreSQL version of embedded:, 16 or 18", parse_version, "18"),
     Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
             parse_policies, "", ("DATAFIXES_ON_CONFLICT",), show=_pairs(":", ",")),
-    Setting("decline", "a fix that is not to run in this database, and why: 'FIX: reason'", parse_declined,
+    Setting("decline", "a fix that must not run in this database, and why: 'FIX: reason'", parse_declined,
             show=_pairs(": ", "; ")),
-    Setting("plan", "the digest of a plan: refuse when the rows are no longer the ones planned", parse_digests, "",
+    Setting("plan", "the digest of a plan: refuse if the rows have changed since", parse_digests, "",
             ("DATAFIXES_PLAN",), show=_sorted),
     _row("mask", "columns that no plan, report or error shows: email, users.*, ...", parse_patterns, show=",".join),
-    Setting("discard", "tables with copies that this one run may drop: NAME[,NAME]", parse_tables, show=_sorted),
+    Setting("discard", "tables with copies that this run may drop: NAME[,NAME]", parse_tables, show=_sorted),
 )  # fmt: skip
-"""Every setting of the engine, in the order in which they are shown."""
+"""Every setting of the engine, in display order."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,25 +68,25 @@ class Settings:
     """Every setting with its value and its origin. Its text form shows no password.
 
     Attributes:
-        url: where the database is, or an empty string.
+        url: the database's URL, or an empty string.
         lock_timeout: how long a statement waits for a lock.
         statement_timeout: how long a statement may run.
         lock_attempts: how often a fix tries to get its locks.
         lock_pause: the pause between two attempts.
-        run_wait: how long a run waits for another run on the same database; zero is not at all.
-        connect_timeout: how long a connection may take.
+        run_wait: how long a run waits for another run on the same database; zero: not at all.
+        connect_timeout: how long connecting may take.
         application: who and what runs (commit and pipeline), or an empty string.
         aws_region: the region of parameters and secret.
         aws_parameters: the prefix of the SSM parameters, with a slash at its end.
         aws_secret: the name of the secret.
         embedded_version: the PostgreSQL version of `embedded:`.
         on_conflict: by name of a fix, what its revert does with rows that changed since.
-        decline: by name of a fix that is not to run in this database, why.
-        plan: the digests of a plan, one for each run; empty: nothing was planned.
+        decline: by name of a fix that must not run in this database, why.
+        plan: the digests of a plan, one for each run; empty without a plan.
         mask: patterns for columns whose values no plan, report or error shows.
-        discard: names of tables that may be dropped although they hold copies.
-        origins: by name of a setting, the place that its value comes from.
-        sources: all that was given to this run, for settings that are not the engine's.
+        discard: names of tables that may be dropped even if they hold copies.
+        origins: by name of a setting, the origin of its value.
+        sources: all places of this run, for settings that are not the engine's.
     """
 
     url: str
@@ -116,12 +116,12 @@ class Settings:
         """Take each setting from the first place that has it: flag, environment, alembic.ini, default.
 
         Args:
-            flags: what `alembic -x name=value` gave; names that are not settings belong to the user.
+            flags: the `alembic -x name=value` options; other names belong to the user.
             environment: usually `os.environ`; an empty variable counts as missing.
             ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
 
         Raises:
-            SettingError: a value that means nothing, or an unknown option in [datafixes].
+            SettingError: an invalid value, or an unknown option in [datafixes].
         """
         sources = Sources(flags, dict(environment), ini)
         _check_options(ini)
@@ -129,7 +129,7 @@ class Settings:
         return cls(**values, origins=origins, sources=sources)
 
     def shown(self, name: str) -> str:
-        """The value of one setting as text that may be printed."""
+        """The value of one setting as text, without passwords."""
         return next(one.shown(getattr(self, name)) for one in SETTINGS if one.name == name)
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class Settings:
 
 
 def _check_options(ini: Mapping[str, str]) -> None:
-    """Refuse an option that no setting has; those of other groups are looked up only where it is not the engine's."""
+    """Refuse an unknown option; settings of other groups are loaded only if it is not the engine's."""
     known = list(SETTINGS)
     # Alembic puts "here", the directory of alembic.ini, into every section.
     unknown = [option for option in ini if option != "here" and option not in _options(known)]
@@ -159,10 +159,10 @@ def _options(table: Iterable[Setting]) -> list[str]:
 def _refuse(option: str, table: list[Setting]) -> NoReturn:
     if any(option == setting.name and not setting.ini for setting in table):
         raise SettingError(
-            f"alembic.ini [datafixes] {option}: this is decided anew for each run.",
+            f"alembic.ini [datafixes] {option}: this must be given for each run.",
             hint=f"alembic -x {option}=…",
         )
     near = difflib.get_close_matches(option, _options(table), n=1)
     known = ", ".join(setting.ini for setting in SETTINGS[1:] if setting.ini)
     guess = f" Did you mean {near[0]}?" if near else f" Known are: {known}."
-    raise SettingError(f"alembic.ini [datafixes] {option}: there is no such setting.{guess}")
+    raise SettingError(f"alembic.ini [datafixes] {option}: unknown setting.{guess}")

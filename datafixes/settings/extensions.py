@@ -1,4 +1,4 @@
-"""What other packages add through entry points, each found by its name and loaded when somebody asks for it."""
+"""Entry points of other packages, found by name and loaded on use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Extension:
     """An entry point of an installed package.
 
     Attributes:
-        name: what the package calls it.
+        name: its name.
         distribution: the package.
-        entry: where it is.
+        entry: the entry point.
     """
 
     name: str
@@ -29,18 +29,18 @@ class Extension:
         """Import it.
 
         Args:
-            kind: what it has to be.
+            kind: its expected type.
 
         Raises:
-            DatafixError: it cannot be imported, or is something else; the message names the package.
+            DatafixError: it cannot be imported, or has another type; the message names the package.
         """
         try:
             found = self.entry.load()
-        # A package may do anything while it is imported, and none of that is a reason to end another command.
+        # A package may fail in any way while it is imported; that must not end another command.
         except (Exception, SystemExit) as error:
             raise self._broken(" ".join(f"{type(error).__name__}: {error}".split())) from error
         if not isinstance(found, kind):
-            raise self._broken(f"{self.entry.value} is no {kind.__module__}.{kind.__qualname__}")
+            raise self._broken(f"{self.entry.value} is not a {kind.__module__}.{kind.__qualname__}")
         return found
 
     def _broken(self, why: str) -> DatafixError:
@@ -52,7 +52,7 @@ class Extension:
 
 @cache
 def extensions(group: str) -> tuple[Extension, ...]:
-    """The entry points of a group, the first of each name, in the order of ``sys.path``; none is loaded."""
+    """The entry points of a group, the first of each name, in the order of ``sys.path``; not loaded."""
     found: dict[str, Extension] = {}
     for distribution in distributions():
         for entry in _entries(distribution, group):
@@ -62,8 +62,8 @@ def extensions(group: str) -> tuple[Extension, ...]:
 
 def _entries(distribution: Distribution, group: str) -> Iterator[EntryPoint]:
     try:
-        # Most packages have none, and to parse what all of them say takes its time.
+        # Most packages have none, and parsing all metadata is slow.
         if f"[{group}]" in (distribution.read_text("entry_points.txt") or ""):
             yield from (entry for entry in distribution.entry_points if entry.group == group)
-    except Exception:  # a damaged installation: whatever it says is not for us
+    except Exception:  # a damaged installation
         return

@@ -1,4 +1,4 @@
-"""Groups of settings and commands beside the engine's own: an application that is built on it, such as the book."""
+"""Settings and commands of applications that are built on the engine, such as the book."""
 
 import logging
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ class Group:
     """An application's settings and commands.
 
     Attributes:
-        title: what the application is about, as a heading goes on: "the trading book".
-        settings: its settings, in the order in which they are shown.
-        switch: the setting that says whether a project uses it: it does where some place has a value.
-        commands: what each of its commands does, in the order in which they are used.
+        title: the subject of the application, for headings: "the trading book".
+        settings: its settings, in display order.
+        switch: a project uses the application if this setting has a value.
+        commands: the description of each command, in the order in which they are used.
     """
 
     title: str
@@ -31,12 +31,12 @@ class Group:
     commands: Mapping[str, str]
 
     def is_used(self, sources: Sources) -> bool:
-        """Whether a project uses it, as its settings say."""
+        """Whether a project uses it, according to its settings."""
         return any(setting.name == self.switch and sources.first(setting)[0] for setting in self.settings)
 
 
 def groups() -> tuple[list[Group], list[DatafixError]]:
-    """The groups of all installed packages, and why others cannot be had."""
+    """The groups of all installed packages, and why others cannot be loaded."""
     found: list[Group] = []
     failures: list[DatafixError] = []
     for extension in extensions(ENTRY_POINTS):
@@ -48,7 +48,7 @@ def groups() -> tuple[list[Group], list[DatafixError]]:
 
 
 def options_of_groups(unknown: str) -> list[Setting] | None:
-    """The settings of all groups; None: one of them cannot be had, and nobody knows whether the option is its own."""
+    """The settings of all groups; None: a group cannot be loaded, so an unknown option may be its own."""
     found, failures = groups()
     for failure in failures:
         _logger.warning("alembic.ini [datafixes] %s was not checked: %s", unknown, failure.message)

@@ -1,4 +1,4 @@
-"""Which pipeline runs us, as its environment says: the commit and a link, for the ledger."""
+"""Finds the CI pipeline in the environment: the commit and a link, for the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The variables that one CI service sets.
+    """The variables of one CI service.
 
     Attributes:
         name: the service.
@@ -52,7 +52,7 @@ PIPELINES = (
 
 
 def pipeline_of(environment: Mapping[str, str]) -> tuple[str, str]:
-    """`commit …; pipeline https://…` and where that stands; an empty text when no pipeline is known."""
+    """`commit …; pipeline https://…` and its origin; empty without a known pipeline."""
     for pipeline in PIPELINES:
         commit = environment.get(pipeline.commit, "").strip()
         link = next(filter(None, (_filled(form, environment) for form in pipeline.links)), "")
@@ -68,5 +68,5 @@ def _filled(form: str, environment: Mapping[str, str]) -> str:
     values = {name: environment.get(name, "").strip() for name in names}
     if not all(values.values()):
         return ""
-    # A project's name may hold a space; what is a link already stays as it is.
+    # A project's name may contain a space; a value that is already a link is left unchanged.
     return form.format(**{name: quote(value, safe=":/?#[]@!$&'()*+,;=%~") for name, value in values.items()})

@@ -1,4 +1,4 @@
-"""One thing that can be set, and the places from which its value is taken."""
+"""A setting, and the places from which its value is taken."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ URL_OPTION = "sqlalchemy.url"
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that can be set: a row of a table of settings.
+    """A row of a table of settings.
 
     Attributes:
         name: the field of the settings' class, and the name after `alembic -x`.
-        meaning: one line for a reader of the settings.
-        parse: turns text into the value; raises ValueError with what is wrong.
-        default: the text that counts when no place has a value.
-        environment: the variables that may hold it, the first one that is not empty wins.
-        ini: the option in the section [datafixes] of alembic.ini; an empty string when there is none.
+        meaning: its description, in one line.
+        parse: turns text into the value; raises ValueError with the problem.
+        default: the text that is used if no place has a value.
+        environment: its variables, of which the first non-empty one wins.
+        ini: the option in the section [datafixes] of alembic.ini, or an empty string.
         show: turns the value into text; passwords in URLs are masked afterwards.
-        is_secret: whether a text that cannot be parsed may be a secret, so that no error shows it.
-        derive: where no place has it, what the environment as a whole says, and where; an empty text is nothing.
+        is_secret: whether an unparsable text may be a secret, which no error may show.
+        derive: computes a value and its origin from the whole environment, if no place has one; may be empty.
     """
 
     name: str
@@ -45,25 +45,25 @@ class Setting:
 
         Args:
             name: its name; the variable is ``DATAFIXES_NAME``.
-            meaning: one line for a reader of the settings.
+            meaning: its description, in one line.
             parse: turns text into the value.
-            default: the text that counts when no place has a value.
+            default: the text that is used if no place has a value.
             more: further attributes; ``environment`` names further variables.
         """
         variables = (f"DATAFIXES_{name.upper()}", *more.pop("environment", ()))
         return cls(name, meaning, parse, default, variables, name, **more)
 
     def shown(self, value: Any) -> str:
-        """A value as text that may be printed."""
+        """A value as text, without passwords."""
         return masked(self.show(value))
 
 
 @dataclass(frozen=True, repr=False)
 class Sources:
-    """The places of one run, in the order in which they are asked; their text form is that of any object.
+    """The places of one run, in the order of precedence; their repr shows no values.
 
     Attributes:
-        flags: what `alembic -x name=value` gave.
+        flags: the `alembic -x name=value` options.
         environment: usually `os.environ`; an empty variable counts as missing.
         ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
     """
@@ -73,15 +73,15 @@ class Sources:
     ini: Mapping[str, str]
 
     def first(self, setting: Setting) -> tuple[str, str]:
-        """The text of a setting, and where it stands.
+        """The text of a setting, and its origin.
 
         Raises:
-            SettingError: it was given after ``-x`` without a value.
+            SettingError: it is given after ``-x`` without a value.
         """
         if setting.name in self.flags:
             # `-x url=$URL` with an unset variable must not quietly run on another database.
             if not self.flags[setting.name].strip():
-                raise SettingError(f"-x {setting.name}= is given without a value.")
+                raise SettingError(f"-x {setting.name}= has no value.")
             return self.flags[setting.name].strip(), f"-x {setting.name}"
         for variable in setting.environment:
             if self.environment.get(variable, "").strip():
@@ -100,7 +100,7 @@ class Sources:
             table: the settings.
 
         Raises:
-            SettingError: a value means nothing.
+            SettingError: a value is invalid.
         """
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -109,7 +109,7 @@ class Sources:
             try:
                 values[setting.name] = setting.parse(text)
             except ValueError as error:
-                # Who writes the keys themselves where their name belongs must not find them in a log.
+                # A secret may be given by mistake where its name is expected, and must not get into a log.
                 given = "not readable" if setting.is_secret else repr(masked(text))
                 raise SettingError(f"{setting.name} is {given} ({origin}): {error}") from None
             origins[setting.name] = origin

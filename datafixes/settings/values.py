@@ -1,4 +1,4 @@
-"""The values of settings: each parser takes text, and says in a ValueError what is wrong with it."""
+"""Parsers of settings: each takes text, and raises a ValueError that says what is wrong."""
 
 import re
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import Literal
 
 Policy = Literal["skip", "overwrite"]
-"""What a revert does with a row that somebody changed since: leave it, or take the old values back."""
+"""How a revert treats a row that somebody changed since: leave it, or restore the old values."""
 
 _UNITS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000),
           "h": Decimal(3_600_000), "d": Decimal(86_400_000)}  # fmt: skip
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 _LONGEST = 2_147_483_647
 
-# Greedy only as far as needed: an @ in a password that nobody escaped still belongs to the password.
+# Greedy up to the last @: an unescaped @ still belongs to the password.
 USER_INFO = re.compile(
     r"(?P<before>\b[a-z][a-z0-9+.-]*://)(?P<user>[^:/?#@\s]*)(?::(?P<password>\S*?))?@"
     r"(?=[^@/?#\s]*(?:/[^@?\s]*)?(?:\?[\w.%-]+=\S*|#\S*)?(?:\s|$))",
@@ -30,24 +30,24 @@ _SECRET_PARAMETER = re.compile(
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of time, written as PostgreSQL writes it; its text form can stand in `SET lock_timeout`.
+    """A length of time in PostgreSQL's notation; its text form is valid in `SET lock_timeout`.
 
     Attributes:
-        milliseconds: zero where PostgreSQL means "no limit".
+        milliseconds: zero is PostgreSQL's "no limit".
     """
 
     milliseconds: int
 
     @classmethod
     def parse(cls, text: str) -> "Duration":
-        """Read `5s`, `500ms`, `1.5min` or `0`. The unit is a must: a bare 5 would be 5 ms to PostgreSQL."""
+        """Read `5s`, `500ms`, `1.5min` or `0`. The unit is required: PostgreSQL would read a bare 5 as 5 ms."""
         form = "write a number and a unit (us, ms, s, min, h, d) such as 5s, or 0"
         match = _DURATION.fullmatch(text)
         if not match or (match[2] not in _UNITS and (match[2] or Decimal(match[1]))):
             raise ValueError(form)
         exact = Decimal(match[1]) * _UNITS.get(match[2], Decimal(1))
         if exact > _LONGEST:
-            raise ValueError("PostgreSQL knows no more than 2147483647ms, about 24 days")
+            raise ValueError("the maximum is 2147483647ms, about 24 days")
         if exact and exact < 1:
             raise ValueError("less than a millisecond would mean no limit")
         return cls(int(exact))
@@ -66,13 +66,13 @@ class Duration:
 
 
 def masked(text: str) -> str:
-    """The text with `***` for every password or token in the URLs that it holds."""
+    """The text with `***` for every password or token in its URLs."""
     return _SECRET_PARAMETER.sub(r"\g<name>***", USER_INFO.sub(_without_password, text))
 
 
 def _without_password(match: re.Match[str]) -> str:
     before, user = match["before"], match["user"]
-    # In the web's URLs a name without a password is a token as often as not.
+    # In http URLs, a user name without a password is often a token.
     if before.lower().startswith("http"):
         return f"{before}***@"
     return f"{before}{user}@" if match["password"] is None else f"{before}{user}:***@"
@@ -84,19 +84,19 @@ def parse_text(text: str) -> str:
 
 
 def parse_url(text: str) -> str:
-    """A URL, which is looked at where it is used; white space in a password nobody escaped is kept."""
+    """A URL, which is parsed where it is used; unescaped white space in a password is kept."""
     return re.sub(r"\s", lambda space: f"%{ord(space[0]):02X}", text) if "://" in text else text
 
 
 def parse_application(text: str) -> str:
-    """Text for the ledger, which keeps it for ever: on one line, without passwords and tokens."""
+    """Text for the ledger: on one line, without passwords and tokens."""
     return masked(parse_text(text))
 
 
 def parse_attempts(text: str) -> int:
-    """A whole number from 1 on."""
+    """A positive integer."""
     if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) < 1:
-        raise ValueError("write a whole number from 1 to 9999")
+        raise ValueError("write an integer from 1 to 9999")
     return int(text)
 
 
@@ -115,7 +115,7 @@ def parse_region(text: str) -> str:
 
 
 def parse_prefix(text: str) -> str:
-    """The path of parameters, with one slash at its end."""
+    """The path of parameters, with one slash at the end."""
     return text and text.rstrip("/") + "/"
 
 
@@ -128,13 +128,13 @@ def parse_policies(text: str) -> Mapping[str, Policy]:
         if not fix or policy not in ("skip", "overwrite"):
             raise ValueError(form)
         if fix in policies:
-            raise ValueError(f"{fix} is there twice; {form}")
+            raise ValueError(f"{fix} is given twice; {form}")
         policies[fix] = "skip" if policy == "skip" else "overwrite"
     return MappingProxyType(policies)
 
 
 def parse_declined(text: str) -> Mapping[str, str]:
-    """`FIX: reason`; of several fixes with semicolons between them, each fix once."""
+    """`FIX: reason`; several are separated by semicolons, each fix once."""
     form = "write 'FIX: reason', with semicolons between several"
     declined: dict[str, str] = {}
     for part in re.split(r";\s*(?=[\w.-]+\s*:)", parse_text(text)) if text.strip() else ():
@@ -142,7 +142,7 @@ def parse_declined(text: str) -> Mapping[str, str]:
         if not re.fullmatch(r"[\w.-]+", fix) or not reason or fix in declined:
             raise ValueError(form)
         if reason.strip(".") in ("WHY", "REASON"):
-            raise ValueError(f"{form}; the ledger keeps the reason for good, so say what it is")
+            raise ValueError(f"{form}; the reason is required, because the ledger keeps it")
         declined[fix] = masked(reason)
     return MappingProxyType(declined)
 
@@ -156,7 +156,7 @@ def parse_tables(text: str) -> frozenset[str]:
 
 
 def parse_digests(text: str) -> frozenset[str]:
-    """Read the digest of a plan: sixteen hexadecimal digits for each run, with hyphens in between."""
+    """Read the digest of a plan: sixteen hexadecimal digits for each run, separated by hyphens."""
     digests = [part for part in text.strip().lower().split("-") if part]
     if any(not re.fullmatch(r"[0-9a-f]{16}", digest) for digest in digests):
         raise ValueError("give the digest that datafixes plan showed, such as 0f3c9a5b7d2e4811")

@@ -126,5 +126,5 @@ def test_case(project: Project, database: Database, case: Case, way: str) -> Non
         now = contents.dump()
         ran = project.alembic("downgrade", "a")
         assert ran.code == 255
-        assert re.search(r"cannot be given back: .*(changed since|taken|gone)", ran.out), ran.out
+        assert re.search(r"cannot be restored: .*(changed since|taken|gone)", ran.out), ran.out
         assert contents.dump() == now

@@ -61,7 +61,7 @@ def test_it_can_be_read(tmp_path: Path, database: Database, form: str) -> None:
     ran = datafixes(project, "doctor", "--format", form)
     assert ran.code == 3
     assert "op.update_audit_table" in ran.out
-    assert "1 to mend, 0 to look at" in ran.out
+    assert "1 to fix, 0 to review" in ran.out
 
 
 def test_without_a_database_the_project_is_looked_at_all_the_same(

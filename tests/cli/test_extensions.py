@@ -124,8 +124,8 @@ def test_a_broken_package_breaks_nothing_else(tmp_path: Path, how: str) -> None:
     assert "datafixes plan" in shown.out
     told = shown.err.splitlines()
     assert [line.partition(" cannot be loaded: ")[0] for line in told] == [
-        "Left out: broken (datafixes.settings) of the package brokenware",
-        "Left out: break (datafixes.commands) of the package brokenware",
+        "Omitted: broken (datafixes.settings) of the package brokenware",
+        "Omitted: break (datafixes.commands) of the package brokenware",
     ]
     # Whether the option in alembic.ini is one of the broken package's, nobody can know.
     where = run(tmp_path, "-x", "url=postgresql://me@127.0.0.1:1/x", "where")

@@ -35,7 +35,7 @@ def test_every_help_fits_a_screen_and_has_an_example(
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pan"]) == 2
-    assert "There is no command pan. Did you mean plan" in capsys.readouterr().err
+    assert "Unknown command pan. Did you mean plan" in capsys.readouterr().err
 
 
 def test_python_m_datafixes_and_the_version() -> None:
@@ -61,7 +61,7 @@ def test_without_a_project_and_without_a_database_it_says_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["history"]) == 1
-    assert "No database is named anywhere. These places were looked at:" in capsys.readouterr().err
+    assert "No database is configured. These places were searched:" in capsys.readouterr().err
     assert run(["plan"]) == 1
     assert run(["-c", "nowhere.ini", "plan"]) == 1
     assert "nowhere.ini does not exist." in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_what_it_shows_is_what_the_upgrade_does(tmp_path: Path, database: Databa
     )
     assert "public.item: ROW EXCLUSIVE" in run["locks"]
     assert run["reversal"]["proven"]
-    assert "gave 2 rows back, bit for bit" in run["reversal"]["words"]
+    assert "restored 2 rows, bit for bit" in run["reversal"]["words"]
     assert project.alembic("upgrade", "head").code == 0
     shown = {
         (row["key"], column["name"], column["before"]["text"], column["after"]["text"])
@@ -97,7 +97,7 @@ def test_rows_that_are_not_as_expected_are_a_refusal_with_its_line(
 @pytest.mark.parametrize(
     ("downgrade", "words"),
     [
-        ("pass", "does not take back what close_items did"),
+        ("pass", "does not revert close_items"),
         ("raise NotImplementedError", "its downgrade(): NotImplementedError"),
         ('op.execute("SELECT 1/0")', "division by zero"),
     ],
@@ -118,7 +118,7 @@ def test_a_downgrade_that_gives_back_something_else_is_found(tmp_path: Path, dat
     project = project_with_fix(tmp_path, database)
     project.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix, rows=[1])")
     [run] = answer(project, "plan", code=3)["steps"][0]["runs"]
-    assert "does not give public.item back: 1 images differ" in run["reversal"]["words"]
+    assert "does not restore public.item: 1 images differ" in run["reversal"]["words"]
 
 
 COMMITS = {

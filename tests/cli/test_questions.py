@@ -85,10 +85,10 @@ def test_open_tries_each_fix_and_says_why_not(tmp_path: Path, database: Database
             ["history", "--fix", "close_itms"],
             "The ledger has no run of a fix close_itms. Did you mean close_items?",
         ),
-        (["show", "7"], "There is no run 7 in the ledger public.datafix_run. The nearest are 1."),
+        (["show", "7"], "The ledger public.datafix_run has no run 7. The nearest are 1."),
         (["row", "itm", "1"], "No run has changed a table itm. Did you mean item"),
         (["row", "item", "11"], "No run has changed row 11 of public.item. Did you mean 1?"),
-        (["history", "--schema", "pubic"], "There is no ledger in the schema pubic. Did you mean public?"),
+        (["history", "--schema", "pubic"], "The schema pubic has no ledger. Did you mean public?"),
     ],
 )
 def test_what_is_not_there_is_one_line_with_the_nearest(
@@ -108,7 +108,7 @@ def test_without_a_ledger_it_says_where_to_look(tmp_path: Path, database: Databa
     project = project_with_fix(tmp_path, database)
     project.alembic("downgrade", "base")
     ran = datafixes(project, "history")
-    assert (ran.code, "There is no ledger (datafix_run) in this database" in ran.err) == (1, True)
+    assert (ran.code, "This database has no ledger (datafix_run)" in ran.err) == (1, True)
 
 
 def test_a_role_that_may_not_read_the_copies_is_told_so(tmp_path: Path, database: Database) -> None:
@@ -119,7 +119,7 @@ def test_a_role_that_may_not_read_the_copies_is_told_so(tmp_path: Path, database
         for command in (("history",), ("show", "1"), ("open",)):
             ran = datafixes(None, "-x", f"url={database.url_for(role)}", *command)
             assert ran.code == 1
-            assert "This role may not read that: permission denied for" in ran.err
+            assert "This role lacks the right to read: permission denied for" in ran.err
             assert len(ran.err.splitlines()) == 1
         database.execute(f"GRANT SELECT ON datafix_history TO {role}")
         assert datafixes(None, "-x", f"url={database.url_for(role)}", "history").code == 0
@@ -138,7 +138,7 @@ def test_ledgers_in_several_schemas_are_told_apart(tmp_path: Path, database: Dat
     ran = datafixes(project, "history")
     assert (
         ran.code,
-        "There are ledgers in several schemas: ops, public. Name one: --schema ops" in ran.err,
+        "Several schemas have a ledger: ops, public. Choose one: --schema ops" in ran.err,
     ) == (1, True)
     assert len(answer(project, "history", "--schema", "public")["runs"]) == 1
     assert answer(project, "history", "--schema", "ops")["runs"] == []

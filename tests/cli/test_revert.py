@@ -147,7 +147,7 @@ def test_a_row_that_somebody_changed_refuses_and_shows_it(tmp_path: Path, databa
         "closed",
         "lost",
     ]
-    assert "1 of 2 rows of public.item cannot be given back: 2 changed since" in refused.err
+    assert "1 of 2 rows of public.item cannot be restored: 2 changed since" in refused.err
     path = written(project, "close_items", "--on-conflict", "skip")
     assert 'on_conflict="skip")' in path.read_text()
     up(project)
@@ -157,7 +157,7 @@ def test_a_row_that_somebody_changed_refuses_and_shows_it(tmp_path: Path, databa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["close_item"], "The fix close_item has not changed anything here. Did you mean close_items?"),
+        (["close_item"], "The fix close_item has not run in this database. Did you mean close_items?"),
         (
             ["close_items", "--of", "z"],
             "No run of close_items by revision z is in force. In force: b.",
@@ -185,7 +185,7 @@ def test_what_makes_no_sense_is_one_line_and_writes_nothing(
 def test_a_fix_that_never_ran_here_is_told(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     refused = datafixes(project, "revert", "close_items")
-    assert (refused.code, "has not changed anything here" in refused.err) == (1, True)
+    assert (refused.code, "has not run in this database" in refused.err) == (1, True)
 
 
 def test_keys_of_two_columns_and_text(tmp_path: Path, database: Database) -> None:
@@ -286,9 +286,9 @@ def test_a_run_that_its_revision_does_not_lead_to_is_named_by_its_number(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("9",), "There is no run 9 in the ledger public.datafix_run. The nearest are 1."),
-        (("1", "--of", "b"), "Run 1 is one run; --of b is for the name of a fix."),
-        (("close_item",), "The fix close_item has not changed anything here. Did you mean close_items?"),
+        (("9",), "The ledger public.datafix_run has no run 9. The nearest are 1."),
+        (("1", "--of", "b"), "--of b goes with the name of a fix, not with run 1."),
+        (("close_item",), "The fix close_item has not run in this database. Did you mean close_items?"),
     ],
 )
 def test_what_names_no_run(

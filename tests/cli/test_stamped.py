@@ -64,7 +64,7 @@ def test_a_fix_that_its_downgrade_took_back_and_a_stamp_made_good(project: Proje
     project.alembic("downgrade", "a")
     assert named(project) == [[], []]
     project.alembic("stamp", "c")
-    expected = [("close_items", "run 2, its downgrade, took it back")]
+    expected = [("close_items", "run 2, its downgrade, reverted it")]
     assert named(project) == [expected, expected]
 
 
@@ -79,7 +79,7 @@ def test_a_fix_that_failed_and_was_stamped_past(project: Project) -> None:
     assert project.alembic("upgrade", "c").code == 255
     assert project.outcomes == ["failed"]
     project.alembic("stamp", "c")
-    assert named(project)[0] == [("close_items", "run 2 of it failed, and none ended well")]
+    assert named(project)[0] == [("close_items", "run 2 of it failed, and none succeeded")]
 
 
 def test_without_a_ledger(project: Project) -> None:
@@ -88,7 +88,7 @@ def test_without_a_ledger(project: Project) -> None:
     for command in ("plan", "history"):
         [one] = answer(project, command)["stamped_past"]
         assert one["fix"] == "close_items"
-        assert "below the one that makes the audit table item_audit" in one["remedy"]
+        assert "parent of the revision that creates the audit table item_audit" in one["remedy"]
     # What it says is a way on.
     project.alembic("stamp", "--purge", "base")
     project.database.execute("DROP TABLE item_audit CASCADE")

@@ -67,7 +67,7 @@ def test_where_nothing_names_one_every_place_is_listed(
     monkeypatch.chdir(tmp_path)
     ran = datafixes(None, "where")
     assert ran.code == 1
-    assert "No database is named anywhere" in ran.out
+    assert "No database is configured" in ran.out
     for place in ("-x url: not given", "environment DATABASE_URL: not set", "AWS: not asked", "lock_timeout"):
         assert place in ran.out
     assert json.loads(datafixes(None, "where", "--format", "json").out)["database"]["url"] is None

@@ -252,7 +252,7 @@ def judge(shape: Shape, plan: Plan, states: tuple[State, State, State]) -> Verdi
 
 
 def _back(shape: Shape, plan: Plan, images: tuple[Row | None, Row | None, Row | None]) -> Row | str | None:
-    """What a row must be after a revert (None: gone), or why it cannot be given back."""
+    """What a row must be after a revert (None: gone), or why it cannot be restored."""
     was, left, now = images
     if was is None or left is None:  # inserted or deleted by the fix
         return was if now in (was, left) else "changed since"

@@ -79,7 +79,9 @@ def test_missing_parameter_is_named_and_so_is_the_account(cloud: Cloud) -> None:
     put_secret(cloud, json.dumps(SECRET))
     lines = refusal().splitlines()
     assert len(lines) == 5
-    assert lines[4].startswith("  SSM parameter /ops-pipeline/db_port: there is none (asked as arn:aws:sts::")
+    assert lines[4].startswith(
+        "  SSM parameter /ops-pipeline/db_port: does not exist (asked as arn:aws:sts::"
+    )
     assert "of account 123456789012)" in lines[4]
 
 
@@ -89,10 +91,10 @@ def test_empty_account_lists_everything_that_is_missing(cloud: Cloud) -> None:
         "-x url: not given",
         "environment DATABASE_URL: not set",
         "alembic.ini sqlalchemy.url: not set",
-        "SSM parameter /ops-pipeline/db_host: there is none",
-        "SSM parameter /ops-pipeline/db_port: there is none",
-        "SSM parameter /ops-pipeline/db_name: there is none",
-        "secret ops-pipeline/db: there is none",
+        "SSM parameter /ops-pipeline/db_host: does not exist",
+        "SSM parameter /ops-pipeline/db_port: does not exist",
+        "SSM parameter /ops-pipeline/db_name: does not exist",
+        "secret ops-pipeline/db: does not exist",
     ):
         assert f"  {place}" in text
 
@@ -116,16 +118,14 @@ def test_bad_secret(cloud: Cloud, content: str, wrong: str) -> None:
 @pytest.mark.parametrize("port", ["HIDDEN", "0", "65536", "-1"])
 def test_bad_port(cloud: Cloud, port: str) -> None:
     fill(cloud, port=port)
-    assert refusal().splitlines()[4:] == [
-        "  SSM parameter /ops-pipeline/db_port: is not the number of a port"
-    ]
+    assert refusal().splitlines()[4:] == ["  SSM parameter /ops-pipeline/db_port: is not a port number"]
 
 
 def test_no_credentials(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(cloud)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "secret ops-pipeline/db: no credentials (looked at the environment" in refusal()
+    assert "secret ops-pipeline/db: no credentials (searched: the environment" in refusal()
 
 
 def test_unknown_profile(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_credentials_that_aws_does_not_know(cloud: Cloud) -> None:
         lines = refusal().splitlines()
     finally:
         cloud.post("/moto-api/reset-auth", b"inf")
-    assert "SSM parameter /ops-pipeline/db_host: access denied (whose credentials these are, AWS" in lines[4]
+    assert "SSM parameter /ops-pipeline/db_host: access denied (AWS does not say whose" in lines[4]
     assert "security token included in the request is invalid" in lines[4]
 
 

@@ -243,7 +243,7 @@ def test_b22_a_run_in_between_two_transactions_is_noticed(database: Database, dr
         database.execute("UPDATE version SET v = 'e'")
         taken.in_a_migration = lambda: True
         with pytest.raises(
-            DatafixError, match="while a migration that commits by itself was half done"
+            DatafixError, match="during a migration of this run that commits by itself"
         ) as caught:
             connection.begin()
         assert not isinstance(caught.value, VersionMoved)

@@ -227,7 +227,7 @@ def test_rows_without_a_key_that_somebody_changed_since_are_conflicts(database: 
     )
     now = contents(database)
     with pytest.raises(
-        Conflicts, match=r"1 of 4 rows of public\.note cannot be given back: \(2,\"never calls\"\) gone"
+        Conflicts, match=r"1 of 4 rows of public\.note cannot be restored: \(2,\"never calls\"\) gone"
     ):
         fixes.revert(database, changed)
     assert contents(database) == now

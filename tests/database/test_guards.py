@@ -323,7 +323,7 @@ def test_c31_a_row_deleted_since_refuses_the_revert_of_all(database: Database) -
     fixes.apply(database, close())
     database.execute("DELETE FROM positions WHERE id = 2")
     before = database.dump()
-    with pytest.raises(Refused, match=r"1 of 3 rows of public\.positions cannot be given back: 2 gone"):
+    with pytest.raises(Refused, match=r"1 of 3 rows of public\.positions cannot be restored: 2 gone"):
         fixes.revert(database, close())
     assert database.dump() == before
 

@@ -165,9 +165,7 @@ def test_promise_2_rows_whose_key_is_null_all_count(
             assert not_valid.dump() == before
         else:
             record(not_valid, fix, statement)
-    with pytest.raises(
-        NotRestorable, match=r"2 rows of public\.item cannot be given back: code would be NULL"
-    ):
+    with pytest.raises(NotRestorable, match=r"2 rows of public\.item cannot be restored: code would be NULL"):
         revert(not_valid, fix)
     not_valid.execute("ALTER TABLE item ALTER COLUMN code DROP NOT NULL")
     revert(not_valid, fix)
@@ -222,7 +220,7 @@ def test_promise_5_a_null_that_the_table_takes_no_more_is_refused_with_its_rows(
     before = database.dump()
     for policy in ("refuse", "skip", "overwrite"):
         with pytest.raises(
-            NotRestorable, match=r"2 rows of public\.item cannot be given back: code would be NULL, and is NOT NULL now: 2, 3$"
+            NotRestorable, match=r"2 rows of public\.item cannot be restored: code would be NULL, but is NOT NULL now: 2, 3$"
         ) as failed:  # fmt: skip
             revert(database, filled(), policy)
         assert str(failed.value.hint).endswith("ALTER TABLE public.item ALTER COLUMN code DROP NOT NULL")
@@ -250,7 +248,7 @@ def test_promise_5_a_row_that_keeps_a_null_cannot_be_written_where_not_null_is_n
     )  # fmt: skip
     apply(database, fix)
     database.execute("ALTER TABLE item ADD CONSTRAINT c NOT NULL code NOT VALID")
-    with pytest.raises(NotRestorable, match=r"code would be NULL, and is NOT NULL now: 2$"):
+    with pytest.raises(NotRestorable, match=r"code would be NULL, but is NOT NULL now: 2$"):
         revert(database, fix)
     database.execute("ALTER TABLE item ALTER COLUMN code DROP NOT NULL")
     revert(database, fix)

@@ -257,7 +257,7 @@ def test_c5_children_of_a_row_without_a_key_do_not_go_with_it(database: Database
     )  # fmt: skip
     noted = fix(Table("p", "p_audit", deleted=1, inserted=1), may_differ=["c"])
     fixes.record(database, noted, "UPDATE p SET note = 'm'")
-    with pytest.raises(DatafixError, match="cannot be given back"):
+    with pytest.raises(DatafixError, match="cannot be restored"):
         fixes.revert(database, noted)
     assert database.value("SELECT count(*) FROM c") == 1
 

@@ -183,7 +183,7 @@ class Told:
             "/".join(map(str, (self.key_values(k),) if len(k) == 1 else self.key_values(k))): k
             for k in self.keys()
         }
-        lines = message.partition(" cannot be given back: ")[2].split(", ")
+        lines = message.partition(" cannot be restored: ")[2].split(", ")
         kinds = (" changed since", " gone", " taken")
         return {shown[line.removesuffix(kind)] for line in lines for kind in kinds if line.endswith(kind)}
 

@@ -78,7 +78,7 @@ def test_c30_a_table_that_was_made_anew_is_another_one(applied: Database) -> Non
     with pytest.raises(NotRestorable, match="the table was dropped and made again"):
         revert(applied, close())
     applied.execute("DROP TABLE positions")
-    with pytest.raises(WrongTarget, match=r"there is no table public.positions"):
+    with pytest.raises(WrongTarget, match=r"table public.positions does not exist"):
         revert(applied, close())
 
 

@@ -285,7 +285,7 @@ def test_c8_a_partition_detached_since_is_rows_that_are_gone(database: Database)
     fixes.apply(database, close())
     database.execute("ALTER TABLE positions DETACH PARTITION positions_high")
     before = database.dump()
-    with pytest.raises(Refused, match=r"1 of 3 rows of public\.positions cannot be given back: 3 gone"):
+    with pytest.raises(Refused, match=r"1 of 3 rows of public\.positions cannot be restored: 3 gone"):
         fixes.revert(database, close())
     assert database.dump() == before
 

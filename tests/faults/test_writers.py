@@ -111,7 +111,7 @@ def test_c39_a_revert_under_fire_refuses_or_skips_what_changed_and_loses_nothing
             writers.go_on()
         ran = run(project, "downgrade", "a")
         skipped = run(project, "-x", "on_conflict=close_items:skip", "downgrade", "a")
-    one_clear_line(ran, f"of {FIXED} rows of public.item cannot be given back", "changed since")
+    one_clear_line(ran, f"of {FIXED} rows of public.item cannot be restored", "changed since")
     assert skipped.code == 0, skipped.out + skipped.err
     now = nothing_else_is_lost(writers, database)
     back, after = images(database, "reverted")

@@ -137,16 +137,16 @@ def test_rows_that_are_not_as_expected(
         (fix(set="{'amount': True}"), ("amount", "boolean")),
         (fix(set="{'amount': sql('now()')}"), ("amount", "timestamp")),
         (fix(set="{'amount': 123456789012}"), ("numeric field overflow",)),
-        (fix(set="{'amount': 1.234}"), ("amount is numeric(12,2) and would keep '1.234' as 1.23",)),
+        (fix(set="{'amount': 1.234}"), ("amount is numeric(12,2) and would store '1.234' as 1.23",)),
         (fix(set="{'id': 7}"), ("set changes id, which identifies the row",)),
         (fix(set="{'amount': [1]}"), ("amount is a list",)),
         (fix(set="{}"), ("set is empty",)),
         (fix(rows="key='id', expect=['one']"), ("invalid input syntax for type integer",)),
-        (fix(table="itme"), ("there is no table public.itme",)),
-        (fix(table="Item"), ('there is no table public."Item"',)),
+        (fix(table="itme"), ("table public.itme does not exist",)),
+        (fix(table="Item"), ('table public."Item" does not exist',)),
         (
             fix(audit="itme_audit"),
-            ("there is no table public.itme_audit to copy rows into", "op.create_audit_table"),
+            ("audit table public.itme_audit does not exist", "op.create_audit_table"),
         ),
         (fix(name="close items"), ("the name 'close items' is not usable",)),
     ],
@@ -204,7 +204,7 @@ def test_a_target_that_cannot_be_fixed(
 
 
 @pytest.mark.parametrize(
-    ("schema", "words"), [("public", "there is no table public.odd"), ("pg_temp", "pg_temp.odd")]
+    ("schema", "words"), [("public", "table public.odd does not exist"), ("pg_temp", "pg_temp.odd")]
 )
 def test_a_temporary_table(tmp_path: Path, database: Database, schema: str, words: str) -> None:
     up = 'op.execute("CREATE TEMP TABLE odd (LIKE item INCLUDING ALL)")\nop.apply_datafix(fix)'
@@ -260,7 +260,7 @@ def test_a_revert_without_an_apply(tmp_path: Path, database: Database, before: s
 def test_an_audit_table_that_is_missing(tmp_path: Path, database: Database, table: str) -> None:
     project = project_with_fix(tmp_path, database)
     database.execute(f"DROP TABLE {table} CASCADE")
-    refused(project, f"there is no table public.{table} to copy rows into")
+    refused(project, f"audit table public.{table} does not exist")
 
 
 @pytest.mark.parametrize(

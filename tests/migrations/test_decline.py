@@ -102,7 +102,10 @@ def test_without_a_ledger_there_is_nowhere_to_write_it(project: Project) -> None
     project.database.execute("DROP TABLE datafix_run, datafix_run_table CASCADE")
     refused = project.alembic("-x", f"decline={NEVER}", "upgrade", "head")
     assert refused.code == 255
-    assert "there is no ledger public.datafix_run to record that it was declined" in refused.last_line
+    assert (
+        "ledger public.datafix_run does not exist, so declining the fix cannot be recorded"
+        in refused.last_line
+    )
 
 
 def test_what_is_in_force_is_not_declined(tmp_path: Path, database: Database) -> None:
@@ -158,7 +161,7 @@ def test_a_declined_recorded_fix_in_a_script(tmp_path: Path, database: Database)
         ("close_item: why", "-x decline: no revision declares a fix close_item. Did you mean close_items?"),
         ("close_items", "write 'FIX: reason', with semicolons between several"),
         ("close_items:", "write 'FIX: reason', with semicolons between several"),
-        ("close_items: WHY", "the ledger keeps the reason for good, so say what it is"),
+        ("close_items: WHY", "the reason is required, because the ledger keeps it"),
         ("close_items: a; close_items: b", "write 'FIX: reason', with semicolons between several"),
     ],
 )

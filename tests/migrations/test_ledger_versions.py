@@ -108,7 +108,7 @@ def test_an_old_run_without_a_file_gives_back_only_rows_that_are_as_it_left_them
     project.revision("a3", "a2", "op.revert_datafix(run=1)")
     refused = project.alembic("upgrade", "head")
     assert refused.code == 255
-    assert "1 of 2 rows of public.orders cannot be given back: 2 changed since" in refused.last_line
+    assert "1 of 2 rows of public.orders cannot be restored: 2 changed since" in refused.last_line
     assert project.database.rows(ORDERS) == CLOSED
     project.database.execute("UPDATE orders SET updated_at = NULL WHERE id = 2")
     ran(project, "upgrade", "head")
@@ -259,7 +259,7 @@ def test_update_ledger_without_a_ledger(tmp_path: Path, database: Database) -> N
     project.revision("a", None, "op.update_ledger()")
     refused = project.alembic("upgrade", "head")
     assert refused.code == 255
-    assert "there is no ledger public.datafix_run" in refused.last_line
+    assert "ledger public.datafix_run does not exist" in refused.last_line
 
 
 def test_who_logged_in_is_kept_beside_the_role_that_was_set(project: Project) -> None:

@@ -94,7 +94,7 @@ def test_keys_identities_and_housekeeping_are_the_ledgers(tmp_path: Path, databa
     squashed(project).revision("c", "base2", 'op.revert_datafix("merge")', top="# No fix.")
     database.execute("UPDATE item SET symbol = 'NOW' WHERE id = 1")  # somebody else's row under the same key
     refused = project.alembic("upgrade", "head")
-    assert "cannot be given back: public.item 1 taken" in refused.last_line
+    assert "cannot be restored: public.item 1 taken" in refused.last_line
     database.execute("UPDATE item SET symbol = 'qcom', note = 'theirs' WHERE id = 1")
     ran = project.alembic("upgrade", "head")
     assert ran.code == 0, ran.err
@@ -171,7 +171,7 @@ def test_the_ledgers_of_two_schemas_are_told_apart(tmp_path: Path, database: Dat
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ("op.revert_datafix(run=99)", "There is no run 99 that ended in the ledger of public"),
+        ("op.revert_datafix(run=99)", "The ledger of public has no completed run 99"),
         ('op.revert_datafix("close_item")', "no ledger knows it. Did you mean close_items?"),
         ("op.revert_datafix()", "needs a fix (its declaration or name), or run=NUMBER"),
         (

@@ -107,7 +107,7 @@ def test_an_audit_table_does_not_follow_a_column_of_another_type(tmp_path: Path,
     line = refused(project, "upgrade", "head")
     assert "have other types now: amount is text, and numeric(12,2) there" in line
     project.revision("b", "a", 'op.update_audit_table("item", name="no_audit")')
-    assert "there is no table public.no_audit" in refused(project, "upgrade", "head")
+    assert "audit table public.no_audit does not exist" in refused(project, "upgrade", "head")
 
 
 @both
@@ -119,9 +119,9 @@ def test_an_audit_table_does_not_follow_a_column_of_another_type(tmp_path: Path,
         ("ALTER TABLE item ALTER COLUMN amount TYPE numeric(20,1)", "amount was numeric(12,2) and is numeric(20,1)"),
         ("ALTER TABLE item ALTER COLUMN symbol TYPE varchar(9)", "symbol was text and is character varying(9)"),
         ("ALTER TABLE item DROP COLUMN note, ADD COLUMN note text", "note is another column than it was"),
-        ("ALTER TABLE item RENAME TO thing", "there is no table public.item"),
+        ("ALTER TABLE item RENAME TO thing", "table public.item does not exist"),
         ("CREATE TABLE new (LIKE item INCLUDING ALL); INSERT INTO new TABLE item; DROP TABLE item; ALTER TABLE new RENAME TO item", "the table was dropped and made again"),
-        ("DROP TABLE item", "there is no table public.item"),
+        ("DROP TABLE item", "table public.item does not exist"),
         ("ALTER TABLE item DROP CONSTRAINT item_pkey", "has no unique index over (id)"),
         ("ALTER TYPE kind RENAME VALUE 'x' TO 'z'", "the type public.kind of kind has no label 'x' any more"),
     ],

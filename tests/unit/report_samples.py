@@ -63,7 +63,7 @@ def plan() -> Document:
                     Fact("Outcome", "applied: 9 found, 9 changed, 0 already as wanted"),
                     Fact("public.active_positions", "expected 7 updated, named one by one; found 7 updated"),
                     Fact("public.event_log", "expected 1 inserted, 1 deleted; found 1 inserted, 1 deleted"),
-                    Fact("Can be reverted", "yes: the downgrade gave 9 rows back, bit for bit", "good"),
+                    Fact("Can be reverted", "yes: its downgrade() was run and restored 9 rows, bit for bit", "good"),
                     Fact("Acting", "trigger note_change BEFORE UPDATE on active_positions", "attention"),
                     Fact("Locks", "active_positions: ROW EXCLUSIVE; held for 0.01 s and until the commit"),
                 ),
@@ -87,7 +87,7 @@ def refusal() -> Document:
                 facts=(
                     Fact(
                         "Why",
-                        "datafix close_phantom_positions: 1 of 7 rows of public.active_positions cannot be given back: 16 changed since.",
+                        "datafix close_phantom_positions: 1 of 7 rows of public.active_positions cannot be restored: 16 changed since.",
                         "bad",
                     ),
                     Fact("What to do", "Look at row 16. To leave it as it is and give back the other 6:"),

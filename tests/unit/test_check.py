@@ -277,7 +277,7 @@ def test_no_downgrade_at_all_and_a_revert_that_cannot_be_undone(folder: Folder) 
     path.write_text(path.read_text("utf-8").partition("def downgrade")[0], "utf-8")
     folder.write("b", "op.revert_datafix('close')", after="a")
     assert folder.told() == [
-        "FIX303 The upgrade applies the fix close, and there is no downgrade().",
+        "FIX303 The upgrade applies the fix close, and the revision has no downgrade().",
         "FIX303 The upgrade reverts the fix close, and downgrade() is empty.",
     ]
 
@@ -290,14 +290,14 @@ def test_two_fixes_of_one_name(folder: Folder) -> None:
     folder.write("c", BACK, BACK, top=FIX, after="b")
     [finding] = folder.check().findings
     assert (Path(finding.file).name, finding.code) == ("b.py", "FIX304")
-    assert finding.message == "The name close belongs to another fix of revision z."
+    assert finding.message == "The name close is used by another fix of revision z."
 
 
 def test_two_fixes_of_one_name_in_one_revision(folder: Folder) -> None:
     both = "op.apply_datafix(fix)\nop.apply_datafix(other)"
     down = "op.revert_datafix(other)\nop.revert_datafix(fix)"
     folder.write("a", both, down, top=FIX + FIX.replace("fix =", "other ="))
-    assert folder.told() == ["FIX304 The name close belongs to another fix of this revision."]
+    assert folder.told() == ["FIX304 The name close is used by another fix of this revision."]
 
 
 def test_ids_that_alembic_cannot_keep_or_find(folder: Folder) -> None:
@@ -345,8 +345,8 @@ SHAPES = [
     ('op.drop_column("orders", "note")', "FIX502 {} orders.note is dropped."),
     ('op.execute("ALTER TABLE orders DROP COLUMN note")', "FIX502 {} orders.note is dropped."),
     ('with op.batch_alter_table("orders") as b:\n    b.drop_column("note")', "FIX502 {} orders.note is dropped."),
-    ('op.alter_column("orders", "note", type_=sa.Text())', "FIX503 {} orders.note gets another type."),
-    ('op.execute("ALTER TABLE orders ALTER note SET DATA TYPE text")', "FIX503 {} orders.note gets another type."),
+    ('op.alter_column("orders", "note", type_=sa.Text())', "FIX503 {} the type of orders.note is changed."),
+    ('op.execute("ALTER TABLE orders ALTER note SET DATA TYPE text")', "FIX503 {} the type of orders.note is changed."),
     ('op.alter_column("orders", "note", new_column_name="n")', "FIX504 {} orders.note is renamed."),
     ('op.execute("ALTER TABLE orders RENAME note TO n")', "FIX504 {} orders.note is renamed."),
     ('op.rename_table("orders", "bills")', "FIX504 {} orders is renamed."),
@@ -464,7 +464,7 @@ HOSTILE = {
     "latin": (b"x = 1\ny = '\xe4'\n", "The file is not utf-8: byte 0xe4."),
     "nul": (b"x = 1\0\n", "The file is not Python: "),
     "coding": (b"# -*- coding: nonsense -*-\n", "The file is not Python: "),
-    "huge": (b"x = 1\n" * 2_000_000, "The file has 12,000,000 bytes; up to 2,000,000 are read."),
+    "huge": (b"x = 1\n" * 2_000_000, "The file has 12,000,000 bytes; the maximum is 2,000,000."),
     "deep": (b"x = " + b"(" * 5_000 + b")" * 5_000, "The file"),
     "deeper": (b"x = " + b"-" * 100_000 + b"1", "The file"),
     "longer": (b"x = " + b"a." * 100_000 + b"b", "The file"),

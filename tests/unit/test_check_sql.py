@@ -155,7 +155,7 @@ def test_statements_of_a_recorded_body_are_looked_at(tmp_path: Path) -> None:
     assert sorted(revision(tmp_path, 'Update("t", set={"a": 1})', body=body)) == [
         "FIX402 The time '2026-01-02 10:00' has no zone.",
         "FIX403 b = NULL is never true, for any row.",
-        "FIX404 c NOT IN (SELECT d FROM e) is never true once the subquery returns a NULL.",
+        "FIX404 c NOT IN (SELECT d FROM e) is never true if the subquery returns a NULL.",
     ]
     [told] = revision(tmp_path, 'Update("t", set={"a": 1})', body="UPDATE t SET a = 1 WHERE CURRENT OF c")
     assert told.startswith("FIX408 This SQL cannot be checked: ")

@@ -113,7 +113,7 @@ def test_decisions_of_one_run() -> None:
 
 @pytest.mark.parametrize("option", ["on_conflict", "discard"])
 def test_decisions_of_one_run_cannot_stand_in_a_file(option: str) -> None:
-    with pytest.raises(SettingError, match=rf"\[datafixes\] {option}: this is decided anew"):
+    with pytest.raises(SettingError, match=rf"\[datafixes\] {option}: this must be given for each run"):
         Settings.resolve({}, {}, {option: "a:skip"})
 
 

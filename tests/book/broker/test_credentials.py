@@ -55,20 +55,20 @@ def test_keys_are_not_shown() -> None:
 
 
 def test_no_secret(manager: Any) -> None:
-    assert refusal().startswith("secret ops-pipeline/alpaca: there is none (asked as arn:aws:sts::")
+    assert refusal().startswith("secret ops-pipeline/alpaca: does not exist (asked as arn:aws:sts::")
 
 
 def test_an_account_without_keys_is_unknown(manager: Any) -> None:
     broker = AlpacaBroker(book_settings())
     answer = broker.positions("large", since=SINCE)
     assert isinstance(answer, Unknown)
-    assert answer.why.startswith("secret ops-pipeline/alpaca: there is none (asked as arn:aws:sts::")
+    assert answer.why.startswith("secret ops-pipeline/alpaca: does not exist (asked as arn:aws:sts::")
 
 
 def test_no_credentials(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "secret ops-pipeline/alpaca: no credentials (looked at the environment" in refusal()
+    assert "secret ops-pipeline/alpaca: no credentials (searched: the environment" in refusal()
 
 
 def test_aws_does_not_answer(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,7 @@ GIVEN_BACK = replace(
 PARTLY = Entry([replace(OPEN, rows_reverted="16, 17")], [GIVEN_BACK, RUN])
 # One of the two is in force again.
 TAKEN_BACK = replace(GIVEN_BACK, run_id=6, rows_changed=1, reverts_run=5, rows_chosen="16")
-FAILED = replace(
-    RUN, run_id=3, direction="revert", outcome="failed", error="1 of 7 rows\ncannot be given back"
-)
+FAILED = replace(RUN, run_id=3, direction="revert", outcome="failed", error="1 of 7 rows\ncannot be restored")
 
 
 @pytest.mark.parametrize(
