@@ -1,1 +1,1 @@
-"""The trading book against its broker: compare, propose, verify after a deploy, watch, alert."""
+"""The trading book and its broker: compare, propose corrections, verify after a deploy, watch, alert."""

@@ -16,54 +16,54 @@ def _pairs(between: str) -> Callable[[Iterable[tuple[str, str]]], str]:
 
 
 def _host_alone(url: str) -> str:
-    """The host of a webhook alone: the path is as good as a password."""
+    """Only the host of a webhook, because its path is a secret."""
     return re.sub(r"(?<=://)([^/?#@]*@)?([^/?#]*).*", r"\2/***", url)
 
 
 _row = Setting.everywhere
 
 SETTINGS: tuple[Setting, ...] = (
-    _row("book_table", "the table that is the book: SCHEMA.TABLE", parse_text),
+    _row("book_table", "the table of the book: SCHEMA.TABLE", parse_text),
     _row("book", "how the book is read: postgres, or lambda:NAME", parse_text, "postgres"),
     _row("grace", "how long a position that was just opened or closed is unsettled", Duration.parse, "5min"),
-    _row("broker", "who knows which positions are held: alpaca, or file:PATH", parse_broker, "alpaca"),
-    _row("broker_accounts", "which secret has the keys of which account: NAME=SECRET[,NAME=SECRET]", parse_accounts,
+    _row("broker", "the broker: alpaca, or file:PATH", parse_broker, "alpaca"),
+    _row("broker_accounts", "the accounts and their secrets: NAME=SECRET[,NAME=SECRET]", parse_accounts,
          show=lambda value: ",".join(f"{account}={secret}" for account, secret in value.items()), is_secret=True),
     _row("broker_url", "paper, live, or a URL", parse_text, "paper"),
     _row("broker_timeout", "how long one answer of the broker may take", Duration.parse, "10s"),
-    _row("broker_file_age", "how old a file of positions may be; 0 is no limit", Duration.parse, "1d"),
+    _row("broker_file_age", "how old a file of positions may be; 0: no limit", Duration.parse, "1d"),
     _row("broker_ignore", "instruments that are not compared: ACCOUNT:INSTRUMENT[,ACCOUNT:INSTRUMENT]",
          parse_ignored, show=_pairs(":")),
-    _row("log_group", "the log of whoever works with the book", parse_text),
+    _row("log_group", "the log group of the service that uses the book", parse_text),
     _row("log_window", "how far back that log is read", Duration.parse, "10min"),
-    _row("log_streams", "which of its streams are of which account: ACCOUNT=PATTERN[,ACCOUNT=PATTERN]",
+    _row("log_streams", "the log streams of each account: ACCOUNT=PATTERN[,ACCOUNT=PATTERN]",
          parse_streams, show=_pairs("=")),
-    _row("ecs_cluster", "where its service runs", parse_text),
-    _row("ecs_service", "its service", parse_text),
-    _row("task_revision", "the oldest revision of its task definition that will do: 8, or FAMILY:8",
+    _row("ecs_cluster", "the ECS cluster of that service", parse_text),
+    _row("ecs_service", "the ECS service", parse_text),
+    _row("task_revision", "the oldest acceptable revision of its task definition: 8, or FAMILY:8",
          parse_definition),
     _row("alert_topic", "the SNS topic for alerts", parse_text),
-    _row("alert_webhook", "a URL that takes alerts as JSON", parse_text, show=_host_alone, is_secret=True),
-    _row("unknown_limit", "how long an account may be unknown, or a position not settled", Duration.parse, "15min"),
-    _row("watch_every", "how often the watch looks", Duration.parse, "5min"),
+    _row("alert_webhook", "a URL that receives alerts as JSON", parse_text, show=_host_alone, is_secret=True),
+    _row("unknown_limit", "how long an account may be unknown, or a position unsettled", Duration.parse, "15min"),
+    _row("watch_every", "the interval of the watch", Duration.parse, "5min"),
 )  # fmt: skip
-"""Every setting of the book, in the order in which they are shown."""
+"""Every setting of the book, in display order."""
 
 GROUP = Group(
     title="the trading book",
     settings=SETTINGS,
     switch="book_table",
     commands={
-        "reconcile": "the book against the broker: what differs",
-        "propose": "write a revision that makes the book equal to the broker",
-        "verify": "after a deploy: fix, book and broker, log, service",
-        "watch": "compare again and again, and alert when something is new",
+        "reconcile": "compare the book with the broker",
+        "propose": "write a revision that corrects the book to the broker",
+        "verify": "check after a deploy: fix, book, log, service",
+        "watch": "compare continuously, and alert on changes",
     },
 )
-"""What the command line knows of the book, through the entry point ``datafixes.settings``."""
+"""The book for the command line, through the entry point ``datafixes.settings``."""
 
 COMPARED = ("book_table", "broker_accounts")
-"""The settings without which there is nothing to compare."""
+"""The settings that every comparison needs."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,26 +71,26 @@ class BookSettings:
     """Every setting of the book with its value and its origin. Its text form shows no password.
 
     Attributes:
-        book_table: the table that is the book, with its schema.
+        book_table: the table of the book, with its schema.
         book: `postgres`, or `lambda:` and the function's name.
         grace: how long a position that was just opened or closed is unsettled.
         broker: `alpaca`, or `file:` and a path.
         broker_accounts: by name of an account, the secret with its keys.
         broker_url: `paper`, `live` or a URL.
         broker_timeout: how long one answer of the broker may take.
-        broker_file_age: how old a file of positions may be; zero is no limit.
-        broker_ignore: pairs of an account and an instrument of it that is not compared.
-        log_group: the log group of whoever works with the book.
+        broker_file_age: how old a file of positions may be; zero: no limit.
+        broker_ignore: pairs of an account and an instrument that is not compared.
+        log_group: the log group of the service that uses the book.
         log_window: how far back that log is read.
         log_streams: pairs of an account and a pattern for the names of its streams.
-        ecs_cluster: where its service runs.
-        ecs_service: its service.
-        task_revision: the oldest revision of its task definition that will do: `8`, or `FAMILY:8`.
+        ecs_cluster: the ECS cluster of that service.
+        ecs_service: the ECS service.
+        task_revision: the oldest acceptable revision of its task definition: `8`, or `FAMILY:8`.
         alert_topic: the SNS topic for alerts, or an empty string.
-        alert_webhook: a URL that takes alerts, or an empty string.
-        unknown_limit: how long an account may be unknown, or a position not settled, before that is an alert.
-        watch_every: how often the watch looks.
-        origins: by name of a setting, the place that its value comes from.
+        alert_webhook: a URL that receives alerts, or an empty string.
+        unknown_limit: how long an account may be unknown, or a position unsettled, before an alert.
+        watch_every: the interval of the watch.
+        origins: by name of a setting, the origin of its value.
         engine: the settings of the engine in the same run.
     """
 
@@ -118,22 +118,22 @@ class BookSettings:
 
     @classmethod
     def of(cls, engine: Settings) -> "BookSettings":
-        """The settings of the book in a run whose engine has these.
+        """The settings of the book, for a run with these settings of the engine.
 
         Raises:
-            SettingError: a value means nothing.
+            SettingError: a value is invalid.
         """
         values, origins = engine.sources.resolve(SETTINGS)
         return cls(**values, origins=origins, engine=engine)
 
     def need(self, *names: str) -> "BookSettings":
-        """These settings; a refusal where one has no value that a command cannot do without.
+        """These settings, if all that a command needs have a value.
 
         Args:
-            names: the settings.
+            names: the needed settings.
 
         Raises:
-            SettingError: such a setting has none; the message says where to put it.
+            SettingError: one has none; the message says where to set it.
         """
         missing = [one for one in SETTINGS if one.name in names and not getattr(self, one.name)]
         if missing:
@@ -141,13 +141,13 @@ class BookSettings:
             first = missing[0].name
             raise SettingError(
                 f"Not set: {named}.",
-                hint=f"Write {first} = … into the section [datafixes] of alembic.ini,"
+                hint=f"Set {first} = … in the section [datafixes] of alembic.ini,"
                 f" or give DATAFIXES_{first.upper()} or -x {first}=…",
             )
         return self
 
     def shown(self, name: str) -> str:
-        """The value of one setting as text that may be printed."""
+        """The value of one setting as text, without passwords."""
         return next(one.shown(getattr(self, name)) for one in SETTINGS if one.name == name)
 
     def __repr__(self) -> str:

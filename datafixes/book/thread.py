@@ -1,4 +1,4 @@
-"""Work in a thread of its own: for what no socket timeout covers, and so that signals are handled meanwhile."""
+"""Work in its own thread: for waits that no socket timeout covers, and so that signals are handled meanwhile."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T]) -> "Future[T]":
-    """Begin the work. Its thread ends with the process, whether it is done or not."""
+    """Begin the work, in a daemon thread."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -23,6 +23,6 @@ def in_thread(work: Callable[[], T]) -> "Future[T]":
 
 
 def is_done(future: "Future[T]", seconds: float) -> bool:
-    """Whether the work ends, or has ended, within so many seconds."""
+    """Whether the work ends within a number of seconds."""
     wait([future], seconds)
     return future.done()

@@ -1,4 +1,4 @@
-"""The values of the book's settings: each parser takes text, and says in a ValueError what is wrong with it."""
+"""Parsers of the book's settings: each takes text, and raises a ValueError that says what is wrong."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def parse_broker(text: str) -> str:
 
 
 def parse_accounts(text: str) -> Mapping[str, str]:
-    """`NAME=SECRET,NAME=SECRET`, each account once; a name alone where the broker needs no keys."""
+    """`NAME=SECRET,NAME=SECRET`, each account once; a name alone if the broker needs no keys."""
     form = "write ACCOUNT=SECRET, with commas between several"
     accounts: dict[str, str] = {}
     for part in text.split(",") if text else ():
@@ -41,7 +41,7 @@ def parse_ignored(text: str) -> tuple[tuple[str, str], ...]:
         if not account or not instrument:
             raise ValueError(form)
         if (account, instrument) in found:
-            raise ValueError(f"{account}:{instrument} is there twice; {form}")
+            raise ValueError(f"{account}:{instrument} is given twice; {form}")
         found[account, instrument] = None
     return tuple(found)
 

@@ -8,7 +8,8 @@ DECLARE
 BEGIN
     IF pg_temp.datafix_relation(declared ->> 'audit_schema', 'datafix_run') IS NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(declared, 'DF006',
-            format('ledger %I.datafix_run does not exist, so declining the fix cannot be recorded', declared ->> 'audit_schema'),
+            format('ledger %I.datafix_run does not exist, so declining the fix cannot be recorded',
+                   declared ->> 'audit_schema'),
             hint => 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
     fix := pg_temp.datafix_begin(declared || '{"direction": "apply", "tables": []}', version_table);

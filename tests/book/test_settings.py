@@ -38,7 +38,7 @@ def test_flag_before_environment_before_ini() -> None:
     [
         ("broker_ignore", "KLAR", "write ACCOUNT:INSTRUMENT"),
         ("broker_ignore", "large:", "write ACCOUNT:INSTRUMENT"),
-        ("broker_ignore", "large:KLAR,large:KLAR", "large:KLAR is there twice"),
+        ("broker_ignore", "large:KLAR,large:KLAR", "large:KLAR is given twice"),
         ("log_streams", "large", "write ACCOUNT=PATTERN"),
         ("log_streams", "=pm-*", "write ACCOUNT=PATTERN"),
         ("broker", "ibkr", "write alpaca, or file:"),
@@ -55,9 +55,7 @@ def test_bad_value_names_setting_value_and_place(name: str, value: str, words: s
 
 def test_an_option_of_the_book_is_known_and_a_misspelt_one_is_not() -> None:
     assert Settings.resolve({}, {}, OURS) == Settings.resolve({}, {}, {**OURS, "grace": "9min"})
-    with pytest.raises(
-        SettingError, match=r"book_tabel: there is no such setting\. Did you mean book_table\?"
-    ):
+    with pytest.raises(SettingError, match=r"book_tabel: unknown setting\. Did you mean book_table\?"):
         Settings.resolve({}, {}, {"book_tabel": "public.t"})
 
 

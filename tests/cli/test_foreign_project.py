@@ -90,9 +90,7 @@ def test_the_books_commands_can_be_called_where_they_are_not_listed(foreign: Pat
         assert name not in run(foreign, "--help").out
         refused = run(foreign, name)
         assert refused.code == 2
-        assert refused.err.startswith(
-            "FAILED: Not set: book_table (the table that is the book: SCHEMA.TABLE);"
-        )
+        assert refused.err.startswith("FAILED: Not set: book_table (the table of the book: SCHEMA.TABLE);")
         assert "Write book_table = … into the section [datafixes] of alembic.ini" in refused.err
 
 
@@ -103,7 +101,7 @@ def test_a_table_that_is_the_book_brings_them_to_the_help_and_to_where(foreign: 
     environment = {"DATAFIXES_BOOK_TABLE": "public.trades"} if place == "environment" else {}
     flags = ("-x", "book_table=public.trades") if place == "flag" else ()
     shown = run(foreign, *flags, "--help", **environment)
-    assert "Commands for the trading book:\n  reconcile  the book against the broker" in shown.out
+    assert "Commands for the trading book:\n  reconcile  compare the book with the broker" in shown.out
     assert len(shown.out.splitlines()) <= 24
     where = run(foreign, *flags, "where", **environment)
     assert "Settings of the trading book" in where.out

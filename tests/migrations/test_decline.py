@@ -192,7 +192,7 @@ def test_a_secret_in_the_reason_is_not_kept(project: Project) -> None:
 def test_a_decline_that_met_no_fix_is_told(project: Project) -> None:
     ran = project.alembic("-x", f"decline={NEVER}", "upgrade", "a")
     assert ran.code == 0
-    assert "-x decline: close_items was not about to run, so it was not declined." in ran.err
+    assert "-x decline: fix close_items was not due to run, so it was not declined." in ran.err
 
 
 def test_the_downgrade_of_a_declined_fix_says_that_there_is_nothing_to_give_back(project: Project) -> None:

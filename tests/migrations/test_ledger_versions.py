@@ -98,7 +98,7 @@ def test_an_old_run_whose_file_was_edited_is_reverted_by_its_images(project: Pro
         "a2", "a1", "op.apply_datafix(fix)", "op.revert_datafix(fix)",
         top=A2.replace('expect={', 'already="true", already_at_most=2, expect={'),
     )  # fmt: skip
-    assert "another one than when it ran" in ran(project, "downgrade", "a1")
+    assert "has changed since it ran" in ran(project, "downgrade", "a1")
     assert project.database.rows(ORDERS) == OPEN
 
 
@@ -249,7 +249,7 @@ def test_doctor_says_which_version_a_ledger_is(project: Project) -> None:
         "public.datafix_run has version 1, and this package writes version 2: the next run of a fix upgrades it.",
     )
     ran(project, "upgrade", "head")
-    assert of_doctor(project) == ("good", "public.datafix_run is of version 2.")
+    assert of_doctor(project) == ("good", "public.datafix_run has version 2.")
     database.execute("ALTER TABLE datafix_run ADD CONSTRAINT datafix_run_is_version_3__ CHECK (true)")
     assert of_doctor(project)[0] == "bad"
 

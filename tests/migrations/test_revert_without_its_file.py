@@ -178,8 +178,8 @@ def test_the_ledgers_of_two_schemas_are_told_apart(tmp_path: Path, database: Dat
             'op.revert_datafix("close_items", run=1, revision="b")',
             "needs a fix (its declaration or name), or run=NUMBER",
         ),
-        ('op.revert_datafix(run="1")', "run='1' is no number of a run"),
-        ("op.revert_datafix(run=True)", "run=True is no number of a run"),
+        ('op.revert_datafix(run="1")', "run='1' is not the number of a run"),
+        ("op.revert_datafix(run=True)", "run=True is not the number of a run"),
     ],
 )
 def test_what_does_not_say_which_run(tmp_path: Path, database: Database, call: str, words: str) -> None:

@@ -152,7 +152,7 @@ def test_at_its_end_a_sequence_is_not_to_be_brought_there(tmp_path: Path, databa
     project = project_that_inserts(tmp_path, database, [{"id": 10, "name": "Admin"}])
     [told] = answer(project, "plan")["steps"][0]["runs"][0]["changes"][0]["sequences"]
     assert (told["next"], told["mend"]) == (3, None)
-    assert "it would be at its end there" in project.alembic("upgrade", "head").err.lower()
+    assert "it cannot be advanced" in project.alembic("upgrade", "head").err.lower()
 
 
 def test_of_a_shared_sequence_and_of_a_partition(tmp_path: Path, database: Database) -> None:
@@ -202,7 +202,7 @@ with op.record_datafix(fix) as body:
     project.alembic("upgrade", "a")
     [run] = answer(project, "plan")["steps"][0]["runs"]
     assert run["changes"][0]["sequences"][0]["numbers"] == [3, 9]
-    assert "brings its own id to public.coder: 3, 9;" in project.alembic("upgrade", "head").err
+    assert "inserts its own id into public.coder: 3, 9;" in project.alembic("upgrade", "head").err
 
 
 def test_who_may_not_read_the_sequence_is_told_nothing_and_hindered_in_nothing(

@@ -107,7 +107,7 @@ def test_an_audit_table_does_not_follow_a_column_of_another_type(tmp_path: Path,
     line = refused(project, "upgrade", "head")
     assert "have other types now: amount is text, and numeric(12,2) there" in line
     project.revision("b", "a", 'op.update_audit_table("item", name="no_audit")')
-    assert "audit table public.no_audit does not exist" in refused(project, "upgrade", "head")
+    assert "table public.no_audit does not exist" in refused(project, "upgrade", "head")
 
 
 @both

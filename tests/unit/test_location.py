@@ -69,12 +69,12 @@ def test_password_in_the_query_is_masked() -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("sqlite:///HIDDEN.db", "is for sqlite, and data fixes need PostgreSQL"),
+        ("sqlite:///HIDDEN.db", "is for sqlite, but data fixes need PostgreSQL"),
         ("mysql://ops:HIDDEN@host/db", "is for mysql"),
-        ("HIDDEN", "cannot be read"),
-        ("host=here dbname=db password=HIDDEN", "cannot be read"),
-        ("postgresql://ops:HIDDEN@host:port/db", "cannot be read"),
-        ("postgresql://ops:HIDDEN/db", "cannot be read"),
+        ("HIDDEN", "cannot be parsed"),
+        ("host=here dbname=db password=HIDDEN", "cannot be parsed"),
+        ("postgresql://ops:HIDDEN@host:port/db", "cannot be parsed"),
+        ("postgresql://ops:HIDDEN/db", "cannot be parsed"),
         ("postgresql+asyncpg://ops:HIDDEN@host/db", "asynchronous driver asyncpg"),
         ("postgresql+nothing://ops:HIDDEN@host/db", "a driver that SQLAlchemy does not know"),
         ("embedded://HIDDEN", "write embedded: or embedded:PATH"),

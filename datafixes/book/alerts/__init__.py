@@ -1,1 +1,1 @@
-"""Alerts, and the small sinks that take them: a log, an SNS topic, a webhook."""
+"""Alerts and their sinks: a log, an SNS topic, a webhook."""

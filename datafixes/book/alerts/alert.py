@@ -1,4 +1,4 @@
-"""What an alert says, and what a sink for alerts must do."""
+"""An alert, and the interface of a sink."""
 
 import datetime as dt
 import json
@@ -20,40 +20,40 @@ Event = Literal[
     "failed",
     "recovered",
 ]
-"""Differences that appeared, changed or went away, or do so again and again; accounts that are unknown, or known
-again; positions that do not settle, or did; the job itself failed, or works again."""
+"""Differences that appeared, changed, went away or flap; accounts that are unknown, or known again; positions that are
+unsettled, or settled again; the job itself failed, or works again."""
 
 MOST_LINES = 50
-"""How many lines people are shown; programs get more of them."""
+"""The number of lines for people; programs get more."""
 
 LARGEST = 200_000
-"""How many characters of JSON all lines and facts may be: logs, topics and webhooks cut or refuse more than 256 KiB."""
+"""The maximum of all lines and facts, in characters of JSON: logs, topics and webhooks cut or refuse over 256 KiB."""
 
 _LONGEST_LINE = 500
-_SEE_LOG = "All of it is in the log."
+_SEE_LOG = "The log has all of it."
 
 
 class Refused(Exception):
-    """A sink will never take this alert as it is; the text says why."""
+    """A sink will never accept this alert; the text says why."""
 
 
 class Unanswered(Exception):
-    """An alert went out in full, and no answer came: it may have arrived. The text says how."""
+    """An alert was sent, but there was no answer: it may have arrived. The text says why."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing that somebody should know.
+    """An alert.
 
     Attributes:
-        event: what happened.
-        title: all of it in one line.
-        at: when it was seen.
-        source: which book and which broker it is about.
+        event: its kind.
+        title: a summary in one line.
+        at: when it was found.
+        source: the book and the broker.
         lines: one for each difference or account.
         facts: the same for programs, in JSON's own types.
-        left_out: how many more there are of both, where that would be too large.
-        unanswered: it went out once where it waits now, and may have arrived. It is kept, and not sent.
+        left_out: the number of omitted lines and facts, if there were too many.
+        unanswered: it was sent once to the sink for which it waits, and may have arrived. It is kept, and not sent.
     """
 
     event: Event
@@ -66,7 +66,7 @@ class Alert:
     unanswered: bool = False
 
     def text(self) -> str:
-        """For people: the title, the source, and as many lines as somebody reads."""
+        """The text for people: the title, the source, and the first lines."""
         shown = [_shown(line) for line in self.lines[:MOST_LINES]]
         if more := len(self.lines) + self.left_out - len(shown):
             shown.append(f"... and {more} more")
@@ -75,7 +75,7 @@ class Alert:
         return masked("\n".join([self.title, *shown, about]))
 
     def as_json(self) -> dict[str, Any]:
-        """For programs. ``text`` is what people read: many a webhook shows just that."""
+        """The JSON for programs. ``text`` is the text for people, which many webhooks show alone."""
         return {
             "version": 1,
             "kind": "alert",
@@ -97,7 +97,7 @@ class Alert:
             ValueError, KeyError, TypeError, OverflowError: it is something else.
         """
         if value["event"] not in get_args(Event):
-            raise ValueError(f"{value['event']!r} is no event")
+            raise ValueError(f"{value['event']!r} is not an event")
         return cls(
             value["event"],
             str(value["title"]),
@@ -111,7 +111,7 @@ class Alert:
 
 
 def fitting(alert: Alert) -> Alert:
-    """The same with as many lines and facts as an alert can carry."""
+    """The alert, cut to the maximum of lines and facts."""
     size = 0
     for number, (line, fact) in enumerate(zip(alert.lines, alert.facts, strict=False)):
         size += len(json.dumps([_shown(line), _printable_fact(fact)]))
@@ -122,7 +122,7 @@ def fitting(alert: Alert) -> Alert:
 
 
 def shortened(alert: Alert) -> Alert:
-    """The same with its title and how many lines it has, for a sink that refuses the whole; itself where it is that."""
+    """The alert cut to its title and the number of its lines, for a sink that refuses the whole."""
     if (alert.lines, alert.facts) == ((_SEE_LOG,), ()):
         return alert
     left_out = alert.left_out + len(alert.lines)
@@ -130,13 +130,13 @@ def shortened(alert: Alert) -> Alert:
 
 
 def _shown(line: str) -> str:
-    """A line as it may stand in a terminal and a mail: nothing in it moves the cursor or turns the text round."""
+    """A line that is safe in a terminal and a mail: without control characters and changes of text direction."""
     clean = parse_text(line)
     return clean if len(clean) <= _LONGEST_LINE else clean[: _LONGEST_LINE - 3] + "..."
 
 
 def _printable_fact(value: Any) -> Any:
-    """Without passwords, and in texts that everybody can read: halves of characters are none."""
+    """Without passwords and lone surrogates."""
     if isinstance(value, str):
         return masked(value.encode(errors="replace").decode())
     if isinstance(value, Mapping):
@@ -145,17 +145,17 @@ def _printable_fact(value: Any) -> Any:
 
 
 class Sink(Protocol):
-    """Where alerts go."""
+    """A destination of alerts."""
 
     @property
     def name(self) -> str:
-        """The name of the sink in the log, where it does not work."""
+        """The name of the sink in the log, if it fails."""
 
     def send(self, alert: Alert) -> None:
         """Deliver one alert within seconds.
 
         Raises:
-            Refused: the sink will never take it as it is.
-            Unanswered: it went out, and may have arrived.
-            Exception: whatever else went wrong; another attempt may help.
+            Refused: the sink will never accept it.
+            Unanswered: it was sent, and may have arrived.
+            Exception: any other failure; another attempt may succeed.
         """

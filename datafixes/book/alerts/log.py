@@ -1,4 +1,4 @@
-"""Alerts as JSON lines on a stream: what a container's log takes in."""
+"""Alerts as JSON lines on a stream, for a container's log."""
 
 import io
 import json
@@ -19,10 +19,10 @@ class LogSink:
         self._is_cut = False
 
     def send(self, alert: Alert) -> None:
-        """Write the line, and see that it is out.
+        """Write the line completely.
 
         Raises:
-            OSError: it is not, or not all of it.
+            OSError: it was not written, or not all of it.
         """
         stream = self._stream or sys.stdout
         line = json.dumps(alert.as_json()) + "\n"
@@ -36,12 +36,12 @@ class LogSink:
             self._write(number, line.encode("ascii"))
 
     def _write(self, number: int, line: bytes) -> None:
-        # Not through the stream: its buffer would keep what a full disk did not take, and write it once more later.
+        # Not through the stream: after a full disk, its buffer would keep the rest and write it again later.
         left = b"\n" + line if self._is_cut else line
         whole = len(left)
         try:
             while left:
                 left = left[os.write(number, left) :]
         finally:
-            # The line that was cut ends here, and not in the middle of the next one.
+            # End the truncated line, so that the next one starts on its own line.
             self._is_cut = 0 < len(left) < whole or (self._is_cut and len(left) == whole)

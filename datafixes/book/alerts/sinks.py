@@ -1,4 +1,4 @@
-"""All sinks together: a broken one stops nothing, is reported once, and gets later what it missed."""
+"""All sinks together: a broken one blocks nothing, is reported once, and gets missed alerts later."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,22 +16,22 @@ from datafixes.book.thread import in_thread, is_done
 from datafixes.settings.values import masked
 
 MOST_WAITING = 100
-"""How many alerts are kept for a sink that does not take them; the newest ones are."""
+"""The maximum number of alerts kept for a failing sink; the newest are kept."""
 
 _SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _LONGEST = 18.0
-"""Seconds: less than the 30 after which a container that got SIGTERM is killed."""
+"""Seconds, below the 30 after which a container is killed after SIGTERM."""
 
 Waiting = Mapping[str, tuple[Alert, ...]]
-"""By name of a sink, the alerts that it has not taken, oldest first."""
+"""By name of a sink, its undelivered alerts, oldest first."""
 
 
 def sinks_of(settings: BookSettings) -> list[Sink]:
-    """The log, and what the settings name besides.
+    """The log, and the sinks in the settings.
 
     Raises:
-        SettingError: a topic or a URL that cannot be one.
+        SettingError: an invalid topic or URL.
     """
     sinks: list[Sink] = [LogSink()]
     if settings.alert_topic:
@@ -42,7 +42,7 @@ def sinks_of(settings: BookSettings) -> list[Sink]:
 
 
 def hiding(settings: BookSettings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
-    """Makes a text fit to be reported: on one line, without passwords, and without the secrets of the settings."""
+    """Removes secrets from a text: on one line, without passwords, and without the secrets of the settings."""
     secrets = {
         settings.alert_webhook,
         *_parts_of(settings.alert_webhook),
@@ -60,7 +60,7 @@ def hiding(settings: BookSettings, environment: Mapping[str, str] | None = None)
 
 
 def _secrets_of(settings: BookSettings, environment: Mapping[str, str]) -> list[str]:
-    """What the environment holds: of libpq, of AWS, and the keys of the broker."""
+    """The secrets in the environment: of libpq, of AWS, and the keys of the broker."""
     found = [environment.get(name, "") for name in _SECRET_VARIABLES]
     for place in settings.broker_accounts.values():
         content = environment.get(place.removeprefix("env:"), "") if place.startswith("env:") else ""
@@ -77,7 +77,7 @@ def _secrets_of(settings: BookSettings, environment: Mapping[str, str]) -> list[
 
 
 def _parts_of(url: str) -> list[str]:
-    """What of a webhook's URL is as good as a password: its path, its query."""
+    """The secret parts of a webhook's URL: its path and its query."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -97,10 +97,10 @@ class Sinks:
     """Delivers alerts to every sink.
 
     Args:
-        sinks: where to.
-        say: takes what people should know about the sinks themselves; never fails.
-        hide: makes a text fit to be reported.
-        limit: how many seconds a sink may take for one alert.
+        sinks: the sinks.
+        say: takes messages about the sinks themselves; never fails.
+        hide: removes secrets from a text.
+        limit: the time limit of a sink for one alert, in seconds.
     """
 
     def __init__(
@@ -115,15 +115,15 @@ class Sinks:
         self._late: dict[str, _Sending] = {}
 
     def queued(self, alerts: Sequence[Alert], waiting: Waiting) -> Waiting:
-        """What waits for each sink, with what is new behind it."""
+        """The undelivered alerts of each sink, with the new ones after them."""
         queues = {sink.name: (*waiting.get(sink.name, ())[-MOST_WAITING:], *alerts) for sink in self._sinks}
         return {name: queue for name, queue in queues.items() if queue}
 
     def deliver(self, waiting: Waiting) -> Iterator[Waiting]:
-        """Deliver what waits, oldest first, to each sink in turn; one that fails gets no more this time.
+        """Deliver waiting alerts, oldest first, to each sink in turn; one that fails gets no more in this round.
 
         Yields:
-            after each attempt what still waits: whoever keeps that tells nothing twice, and may stop there.
+            after each attempt, the alerts that still wait; a caller that saves them reports nothing twice.
         """
         left = dict(waiting)
         ready = [sink for sink in self._sinks if left.get(sink.name)]
@@ -134,14 +134,14 @@ class Sinks:
             ready = [sink for sink in ready if left[sink.name] and sink.name not in self._broken]
 
     def _after_next(self, sink: Sink, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
-        """What waits for a sink after one attempt."""
+        """The waiting alerts of a sink after one attempt."""
         sending, error = self._attempt(sink, queue[0])
-        # It may have been dropped meanwhile, as the oldest of too many.
+        # It may have been dropped meanwhile, as the oldest of too many alerts.
         is_first = queue[0] == sending.alert
         if error is None:
             if sink.name in self._broken:
                 self._broken.remove(sink.name)
-                self._say(f"The {sink.name} takes alerts again.")
+                self._say(f"The {sink.name} accepts alerts again.")
             return queue[1:] if is_first else queue
         if isinstance(error, Refused):
             self._broken.discard(sink.name)
@@ -152,35 +152,35 @@ class Sinks:
         return queue[-MOST_WAITING:]
 
     def _attempt(self, sink: Sink, alert: Alert) -> "tuple[_Sending, BaseException | None]":
-        """Send an alert, or wait for the one that was under way: which, and what went wrong."""
+        """Send an alert, or wait for the one in progress; return it and its error."""
         late = self._late.pop(sink.name, None)
         if late is not None and late.did_not_fail():
-            # It may have arrived: to send it again would report it twice.
+            # It may have arrived, so sending it again could report it twice.
             sending, patience = late, 0.0
         else:
             sending, patience = _Sending(alert, in_thread(partial(sink.send, alert))), self._limit
         if is_done(sending.future, patience):
             return sending, sending.future.exception()
         self._late[sink.name] = sending
-        return sending, TimeoutError(f"it does not take one within {self._limit:g}s")
+        return sending, TimeoutError(f"it does not accept one within {self._limit:g}s")
 
     def _after_refusal(self, name: str, queue: tuple[Alert, ...], error: Refused) -> tuple[Alert, ...]:
-        """What is refused once is sent in short; what is refused in short must not block the others for ever."""
+        """Shorten a refused alert; drop it if that is refused too, so that it does not block the others."""
         short, why = shortened(queue[0]), self._hide(str(error))
         if short != queue[0]:
-            self._say(f"The {name} refuses an alert: {why}. It gets the title; all of it is in the log.")
+            self._say(f"The {name} refuses an alert: {why}. It gets only the title; the log has all of it.")
             return short, *queue[1:]
         self._say(
-            f"The {name} refuses an alert in short too: {why}. It is dropped: {self._hide(queue[0].title)}"
+            f"The {name} refuses the shortened alert too: {why}. It is dropped: {self._hide(queue[0].title)}"
         )
         return queue[1:]
 
     def _after_silence(self, name: str, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
-        """What may have arrived is sent once more, and not for ever."""
+        """Send an alert that may have arrived once more, and then count it as reported."""
         if not queue[0].unanswered:
             return replace(queue[0], unanswered=True), *queue[1:][1 - MOST_WAITING :]
         self._say(
-            f"The {name} got an alert twice and did not answer. It counts as reported: {self._hide(queue[0].title)}"
+            f"The {name} was sent an alert twice and did not answer. It counts as reported: {self._hide(queue[0].title)}"
         )
         return queue[1:][-MOST_WAITING:]
 
@@ -189,7 +189,7 @@ class Sinks:
             self._broken.add(name)
             why = self._hide(str(error)) or type(error).__name__
             self._say(
-                f"The {name} does not take alerts: {why}. They are kept and tried again, the newest {MOST_WAITING}."
+                f"The {name} does not accept alerts: {why}. The newest {MOST_WAITING} are kept and tried again."
             )
 
 

@@ -1,4 +1,4 @@
-"""Alerts to an SNS topic: mails, text messages, and whatever else is subscribed to it."""
+"""Alerts to an SNS topic, for its subscribers: mail, text messages and others."""
 
 from functools import cached_property
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from datafixes.book.alerts.alert import Alert
 from datafixes.errors import SettingError
 
-# What the service takes: a subject of fewer than 100 characters of ASCII, and a message of 256 KiB.
+# Limits of the service: a subject of fewer than 100 characters of ASCII, and a message of 256 KiB.
 _SUBJECT, _MESSAGE = 99, 250_000
 
 
@@ -14,7 +14,7 @@ class SnsSink:
     """Publishes each alert to a topic.
 
     Attributes:
-        topic: the topic's ARN; its region is the one that is asked.
+        topic: the topic's ARN, which contains its region.
 
     Raises:
         SettingError: that is not the ARN of a topic.
@@ -26,14 +26,14 @@ class SnsSink:
         parts = topic.split(":")
         if len(parts) != 6 or parts[0] != "arn" or parts[2] != "sns" or not parts[3] or not parts[5]:
             raise SettingError(
-                f"alert_topic is {topic!r}, which is no ARN of an SNS topic.",
-                hint="It looks like arn:aws:sns:us-west-2:123456789012:NAME",
+                f"alert_topic is {topic!r}, which is not the ARN of an SNS topic.",
+                hint="The form is arn:aws:sns:us-west-2:123456789012:NAME",
             )
         self.topic = topic
         self._region = parts[3]
 
     def send(self, alert: Alert) -> None:
-        """Publish it, with its event as an attribute that subscriptions can filter by."""
+        """Publish the alert, with its event as an attribute for filters of subscriptions."""
         message: dict[str, Any] = {
             "TopicArn": self.topic,
             "Subject": _subject(alert.as_json()["title"]),
@@ -49,7 +49,7 @@ class SnsSink:
 
     @cached_property
     def _client(self) -> Any:
-        # boto3 takes longer to load than all the rest, and most alerts need none.
+        # boto3 is slow to load, and most alerts do not need it.
         import boto3
         from botocore.config import Config
 

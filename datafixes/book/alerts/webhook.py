@@ -1,4 +1,4 @@
-"""Alerts to a webhook: one POST of JSON each, which is tried again where it cannot have arrived."""
+"""Alerts to a webhook: one POST of JSON each, retried only if it cannot have arrived."""
 
 import base64
 import hashlib
@@ -18,29 +18,29 @@ from datafixes.book.alerts.alert import Alert, Refused, Unanswered
 from datafixes.errors import SettingError
 
 _TIMEOUT = 10.0
-"""Seconds for an attempt with its answer."""
+"""The time limit of an attempt, in seconds."""
 _LONGEST = 16.0
-"""Seconds for all attempts with their pauses."""
+"""The time limit of all attempts with their pauses, in seconds."""
 _PAUSES = (0.5, 2.0)
-"""How long to wait before the second and the third attempt, where the answer does not say."""
+"""The pauses before the second and the third attempt, if the answer does not give one."""
 _LONGEST_PAUSE = 5.0
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _FOR_GOOD = {400, 413, 415, 422}
 _LARGE = 16_384
-"""Bytes from which on a server may close the connection instead of reading all of them."""
+"""The size in bytes from which a server may close the connection without reading the whole body."""
 
 
 class NotDelivered(Exception):
-    """The webhook did not take an alert. The text says why, and holds nothing of the URL but its host."""
+    """The webhook did not accept an alert. The text says why, and shows only the host of the URL."""
 
 
 class WebhookSink:
     """Posts each alert as JSON to a URL.
 
-    The URL is as good as a password: it is not shown, and not sent anywhere else, so a redirection is a failure.
+    The URL is a secret: it is not shown, and not sent anywhere else, so a redirection is a failure.
 
     Raises:
-        SettingError: it is no http or https URL; the message does not repeat it.
+        SettingError: it is not an http or https URL; the message does not show it.
     """
 
     name = "webhook"
@@ -52,16 +52,16 @@ class WebhookSink:
         except ValueError:
             fine = False
         if not fine:
-            raise SettingError("alert_webhook is no URL that begins with http:// or https://.")
+            raise SettingError("alert_webhook is not a URL that begins with http:// or https://.")
         self._parts, self._pause = parts, pause
 
     def send(self, alert: Alert) -> None:
-        """Post it; three attempts at most, where another one can help.
+        """Post the alert, with three attempts at most.
 
         Raises:
-            NotDelivered: none of them worked.
-            Refused: the answer was that this alert will not do.
-            Unanswered: it was sent in full, and there was no answer in time.
+            NotDelivered: all attempts failed.
+            Refused: the webhook rejected this alert.
+            Unanswered: it was sent in full, but there was no answer in time.
         """
         body = json.dumps(alert.as_json()).encode()
         until = time.monotonic() + _LONGEST
@@ -75,21 +75,21 @@ class WebhookSink:
             self._pause(wait)
 
     def _post(self, body: bytes) -> tuple[str, float | None]:
-        """What went wrong, if anything, and after how many seconds to try again: 0 where nobody said, None never."""
+        """The error, if any, and the seconds before the next attempt: 0 if none are given, None for no attempt."""
         headers = {**_headers(self._parts), "Idempotency-Key": hashlib.sha256(body).hexdigest()[:32]}
         request = Request(_without_user(self._parts), data=body, headers=headers, method="POST")
         connections = _Connections()
-        # A limit of the socket is one for each byte.
+        # A socket timeout applies to each byte separately.
         cut = threading.Timer(_TIMEOUT, connections.cut)
         cut.daemon = True
         cut.start()
         try:
-            # The status says all: the rest is not read.
+            # The status suffices; the body is not read.
             build_opener(_NoRedirect, connections).open(request, timeout=_TIMEOUT).close()
             return "", None
         except HTTPError as error:
             with error:
-                # The answer's own words might repeat what was sent.
+                # The body of the answer might repeat what was sent.
                 if error.code in _FOR_GOOD:
                     raise Refused(f"{self._parts.hostname}: it answers {error.code}") from None
                 return f"it answers {error.code}", _retry_after(error) if error.code in _AGAIN else None
@@ -99,7 +99,7 @@ class WebhookSink:
             cut.cancel()
 
     def _without_answer(self, error: OSError | HTTPException, was_cut: bool, size: int) -> str:
-        """Why there is no answer, where another attempt is in order."""
+        """Why there is no answer, if another attempt is safe."""
         reason = getattr(error, "reason", error)
         words = reason.strerror if isinstance(reason, OSError) and reason.strerror else ""
         why = words or f"it does not answer ({type(reason).__name__})"
@@ -107,14 +107,14 @@ class WebhookSink:
             why = f"it does not answer within {_TIMEOUT:g}s"
         elif size > _LARGE and isinstance(reason, (BrokenPipeError, ConnectionResetError)):
             raise Refused(f"{self._parts.hostname}: {why}")
-        # What fails before the last byte is sent comes as a URLError.
+        # Failures before the last byte is sent are a URLError.
         if not isinstance(error, (URLError, InvalidURL)):
             raise Unanswered(f"{self._parts.hostname}: {why}")
         return why
 
 
 class _Connections(HTTPHandler, HTTPSHandler):
-    """Opens connections as usual, and can cut the last one from another thread."""
+    """Opens connections normally, and can cut the last one from another thread."""
 
     was_cut = False
     _last: HTTPConnection | None = None

@@ -1,1 +1,1 @@
-"""The broker, and what it holds: Alpaca, or a file of positions."""
+"""The broker and its positions: Alpaca, or a file of positions."""

@@ -1,4 +1,4 @@
-"""Alpaca as the broker: one conversation for each account, and nothing believed that does not hang together."""
+"""Alpaca as the broker: one conversation per account, and only consistent answers are accepted."""
 
 import datetime as dt
 import time
@@ -33,11 +33,11 @@ from datafixes.settings.values import masked
 
 _URLS = {"paper": "https://paper-api.alpaca.markets", "live": "https://api.alpaca.markets"}
 _LONGEST_ORDER = dt.timedelta(days=91)
-"""Orders are found by the day on which they were submitted, and may be filled up to 90 days later."""
+"""Orders are found by the day of submission, and may be filled up to 90 days later."""
 _AT_ONCE = 100
-"""How many symbols one question names: they stand in its URL."""
+"""The number of symbols in one request, whose URL contains them."""
 _LOOKS = 2
-"""How often an account is read that contradicts itself."""
+"""The number of attempts to read an account with inconsistent answers."""
 
 
 class AlpacaBroker:
@@ -89,8 +89,8 @@ class AlpacaBroker:
         for _ in range(_LOOKS):
             about = self._open(account, session)
             proven = bool(self._keys[account].account_number)
-            # In this order, so that whatever happens in between shows: what ends after the first question is in flight,
-            # and what is filled before the last one was filled lately.
+            # In this order, so that no change in between is missed: an order that ends after the first request is in
+            # flight, and one that is filled before the last request was filled recently.
             orders = read_orders(session.orders("open"), ignored)
             listed = read_positions(session.positions(), ignored)
             closed = read_orders(session.orders("closed", since), ignored)
@@ -98,7 +98,7 @@ class AlpacaBroker:
             read_at = dt.datetime.now(dt.UTC)
             if skew := apart(session.date, read_at):
                 raise NoAnswer(
-                    f"the clock of this machine and Alpaca's are {skew} apart: what is lately, nobody knows"
+                    f"this machine's clock and Alpaca's differ by {skew}, so recent fills cannot be identified"
                 )
             if why := contradiction(about, listed):
                 continue  # something may have been bought or sold between the two answers
@@ -117,12 +117,12 @@ class AlpacaBroker:
         raise NoAnswer(why)
 
     def _open(self, account: str, session: Session) -> Account:
-        """What the account says about itself, if it is the one that the keys are for."""
+        """The account's own data, if it is the account of the keys."""
         about = read_account(session.account())
         expected = self._keys[account].account_number
         if expected and expected != about.number:
             raise NoAnswer(
-                f"{self._keys[account].origin} opens account {about.shown}, and names …{expected[-4:]} itself"
+                f"{self._keys[account].origin} opens account {about.shown}, but names …{expected[-4:]}"
             )
         return about
 
@@ -147,7 +147,7 @@ class AlpacaBroker:
 
 
 def _url(settings: BookSettings) -> str:
-    """Where Alpaca is."""
+    """Alpaca's URL."""
     given = settings.broker_url
     if given in _URLS:
         return _URLS[given]
@@ -156,7 +156,7 @@ def _url(settings: BookSettings) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise SettingError(f"broker_url is {masked(given)!r} ({origin}): write paper, live, or a URL")
     if parts.scheme == "http" and not _is_this_machine(parts.hostname):
-        raise SettingError(f"broker_url is {given!r} ({origin}): over http the keys could be read on the way")
+        raise SettingError(f"broker_url is {given!r} ({origin}): http would send the keys unencrypted")
     return given.rstrip("/").removesuffix("/v2")
 
 

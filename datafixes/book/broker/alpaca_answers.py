@@ -1,4 +1,4 @@
-"""Reads what Alpaca says, and decides whether it can be true. Pure: JSON in, values out, NoAnswer where it cannot."""
+"""Parses Alpaca's answers and checks their plausibility. Pure: JSON in, values or NoAnswer out."""
 
 import datetime as dt
 import re
@@ -16,26 +16,26 @@ from datafixes.book.positions.symbols import NoSymbol, Option, Symbol, parse_sym
 from datafixes.settings.values import parse_text
 
 Json = Any
-"""What json.loads gives."""
+"""The result of json.loads."""
 
 STOCK, OPTION = "us_equity", "us_option"
-"""The asset classes of what the book is about. Alpaca has others, and makes new ones: none of them is a stock."""
+"""The asset classes of the book. Alpaca has others, and adds new ones: none of them is a stock."""
 CRYPTO = ("crypto", "crypto_perp")
-"""The asset classes of which orders are left alone: no coin ever becomes a stock."""
+"""The asset classes whose orders are ignored: a coin never becomes a stock."""
 _CENT = Decimal("0.01")
 _SKEW = 60
-"""Seconds by which clocks may differ: less than the grace period is meant for."""
+"""The tolerated clock difference in seconds, below the grace period."""
 _LEEWAY = Decimal("0.2")
 
 
 @dataclass(frozen=True)
 class Account:
-    """What an account says about itself.
+    """An account's own data.
 
     Attributes:
         number: its number.
-        long: what its long positions are worth.
-        short: what its short positions are worth, as a positive number.
+        long: the value of its long positions.
+        short: the value of its short positions, as a positive number.
     """
 
     number: str
@@ -44,7 +44,7 @@ class Account:
 
     @property
     def shown(self) -> str:
-        """As much of the number as tells it from another."""
+        """The end of the number, which identifies it."""
         return f"…{self.number[-4:]}"
 
 
@@ -53,10 +53,10 @@ class Listed:
     """One line of the list of positions.
 
     Attributes:
-        position: what is held; None where it is left out.
-        worth: at which price in all; None where the market says nothing.
-        instrument: of what is left out, the name.
-        ignored: of what is left out, how much there is.
+        position: the position; None if it is excluded.
+        worth: its market value; None if unknown.
+        instrument: the name of an excluded instrument.
+        ignored: the amount of an excluded instrument.
     """
 
     position: BrokerPosition | None
@@ -65,13 +65,13 @@ class Listed:
     ignored: Ignored | None = None
 
     def is_on(self, sign: int) -> bool:
-        """Whether it is on the long side (1) or on the short one (-1); where nobody can tell, on both."""
+        """Whether it is long (1) or short (-1); both if unknown."""
         one = self.position or self.ignored
         return one is None or one.quantity is None or one.quantity * sign > 0
 
     @property
     def is_stock(self) -> bool:
-        """Whether the account's figure certainly has it."""
+        """Whether the account's figure certainly includes it."""
         return self.position is not None and not isinstance(self.position.symbol, Option)
 
 
@@ -83,7 +83,7 @@ def rows_of(answer: Json, what: str) -> list[dict[str, Json]]:
 
 
 def text(row: dict[str, Json], name: str) -> str:
-    """A text that must be there."""
+    """A required text."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise NoAnswer(f"an answer has no {name}")
@@ -91,7 +91,7 @@ def text(row: dict[str, Json], name: str) -> str:
 
 
 def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
-    """An exact number that must be there; Alpaca writes them as text."""
+    """A required exact number, which Alpaca writes as text."""
     value = row.get(name)
     found = exact(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
     if found is None:
@@ -100,7 +100,7 @@ def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
 
 
 def moment(row: dict[str, Json], name: str) -> dt.datetime:
-    """A moment that must be there; without a zone it is UTC."""
+    """A required time; UTC if it has no zone."""
     try:
         found = dt.datetime.fromisoformat(text(row, name))
     except ValueError:
@@ -109,7 +109,7 @@ def moment(row: dict[str, Json], name: str) -> dt.datetime:
 
 
 def apart(date: str, now: dt.datetime) -> str:
-    """By how much two clocks differ, where that is too much; empty where it is not, or nobody says."""
+    """The difference of two clocks, if it is too large; otherwise, or if unknown, empty."""
     try:
         theirs = parsedate_to_datetime(date)
     except ValueError:
@@ -119,10 +119,10 @@ def apart(date: str, now: dt.datetime) -> str:
 
 
 def read_account(answer: Json) -> Account:
-    """The account, if it is one in force.
+    """The account, if it is active.
 
     Raises:
-        NoAnswer: it is blocked, or does not say what its positions are worth.
+        NoAnswer: it is blocked, or lacks the value of its positions.
     """
     if not isinstance(answer, dict):
         raise NoAnswer("the answer about the account is not an object")
@@ -141,11 +141,11 @@ def read_positions(answer: Json, ignored: Collection[str] = ()) -> list[Listed]:
     """All positions.
 
     Args:
-        answer: what Alpaca says.
-        ignored: instruments of which nothing has to make sense.
+        answer: Alpaca's answer.
+        ignored: excluded instruments, which need not be valid.
 
     Raises:
-        NoAnswer: one of them makes no sense, or stands there twice, or is neither a stock nor an option.
+        NoAnswer: one of them is invalid, or listed twice, or neither a stock nor an option.
     """
     listed = [_listed(row, ignored) for row in rows_of(answer, "positions")]
     seen: set[Symbol] = set()
@@ -163,9 +163,7 @@ def _listed(row: dict[str, Json], ignored: Collection[str]) -> Listed:
     quantity = number(row, "qty", str(symbol))
     side = row.get("side")
     if side not in ("long", "short") or (side == "long" and quantity < 0):
-        raise NoAnswer(
-            f"{symbol}: a quantity of {quantity} and the side {str(side)[:20]!r} do not go together"
-        )
+        raise NoAnswer(f"{symbol}: a quantity of {quantity} contradicts the side {str(side)[:20]!r}")
     if not quantity:
         raise NoAnswer(f"lists {symbol} with a quantity of zero")
     signed = quantity if side == "long" else -abs(quantity)
@@ -177,7 +175,7 @@ def _listed(row: dict[str, Json], ignored: Collection[str]) -> Listed:
 
 
 def _left_out(row: dict[str, Json]) -> Listed:
-    """What can be said of a position that nobody wants to compare."""
+    """A description of an excluded position."""
     quantity, worth = exact(row.get("qty")), exact(row.get("market_value"))
     if quantity is not None and row.get("side") == "short":
         quantity = -abs(quantity)
@@ -187,11 +185,11 @@ def _left_out(row: dict[str, Json]) -> Listed:
 
 
 def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
-    """The stock or the option that a row is about.
+    """The stock or the option of a row.
 
     Args:
         row: a position, an order or a fill.
-        deed: what the account does in it.
+        deed: what the account does with it, in words.
 
     Raises:
         NoAnswer: it is not known to be one of the two.
@@ -206,7 +204,7 @@ def symbol_of(row: dict[str, Json], deed: str = "holds") -> Symbol:
     except NoSymbol as error:
         raise NoAnswer(f"{deed} {shown}: {error.message}", instrument=instrument) from None
     if (kind == OPTION) is not isinstance(symbol, Option):
-        raise NoAnswer(f"{symbol} is said to be {kind!r}", instrument=instrument)
+        raise NoAnswer(f"{symbol} has the asset class {kind!r}", instrument=instrument)
     return symbol
 
 
@@ -218,20 +216,20 @@ def class_text(kind: Json) -> str:
 
 
 def contradiction(account: Account, listed: Sequence[Listed]) -> str:
-    """Why the list cannot be the account's; an empty string where it can.
+    """Why the list contradicts the account's figures; an empty string if it does not.
 
-    The two are read one after the other, and prices move in between: a fifth less or more is none. Options, and what
-    is left out, may be missing from the account's figure, so that only stocks can be too much.
+    The two are read one after the other, and prices move in between: a difference of a fifth is tolerated. Options and
+    excluded instruments may be missing from the account's figure, so that only stocks can be too much.
     """
     for side, sign, said in (("long", 1, account.long), ("short", -1, account.short)):
         ours = [one for one in listed if one.is_on(sign)]
         if said and not ours:
-            return f"the account says that its {side} positions are worth {said:,.2f}, and lists none"
+            return f"the account says that its {side} positions are worth {said:,.2f}, but lists none"
         worth = _worth(ours)
         stocks = _worth([one for one in ours if one.is_stock])
         whole = all(one.worth is not None for one in ours)
         if (whole and worth + _CENT < said * (1 - _LEEWAY)) or stocks * (1 - _LEEWAY) > said + 1:
-            return f"the account says that its {side} positions are worth {said:,.2f}, and lists {worth:,.2f}"
+            return f"the account says that its {side} positions are worth {said:,.2f}, but lists {worth:,.2f}"
     return ""
 
 

@@ -1,7 +1,6 @@
-"""Alpaca's own client, kept from waiting for ever: every answer has its time, and every question its attempts.
+"""Alpaca's own client, with time limits and a limited number of attempts.
 
-The only room that imports alpaca-py. What comes back is JSON as Alpaca sent it: whether it can be true,
-others decide.
+The only module that imports alpaca-py. It returns Alpaca's JSON unchanged; other modules check it.
 """
 
 import datetime as dt
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 _PAUSES = (0.5, 1.0, 2.0)
 """Seconds before the second, third and fourth attempt."""
 _CONVERSATION = 6
-"""How many times the limit of one answer a whole conversation may take."""
+"""The limit of a whole conversation, as a multiple of the limit of one answer."""
 _ORDERS = 500
 _FILLS = 100
 _TICK = dt.timedelta(microseconds=1)
 
 
 class _Again(Exception):
-    """No answer this time; another attempt may get one."""
+    """No answer; another attempt may succeed."""
 
     def __init__(self, why: str, wait: float = 0) -> None:
         super().__init__(why)
@@ -45,19 +44,19 @@ class _Again(Exception):
 
 
 def check_installed() -> None:
-    """Say early that the client is missing.
+    """Check that the client is installed.
 
     Raises:
-        DatafixError: it is.
+        DatafixError: it is not.
     """
     try:
         with warnings.catch_warnings():
-            # What it imports for its streams is deprecated; nothing is streamed here.
+            # Its streams, which are not used here, import deprecated modules.
             warnings.simplefilter("ignore", DeprecationWarning)
             from alpaca.trading.client import TradingClient  # noqa: F401
     except ImportError as error:
         raise DatafixError(
-            f"the broker is alpaca, and its client is not installed ({error})",
+            f"the broker is alpaca, but its client is not installed ({error})",
             hint="pip install 'datafixes[broker]'",
         ) from None
 
@@ -65,7 +64,7 @@ def check_installed() -> None:
 class Session:
     """One conversation with one account.
 
-    Every method raises NoAnswer when Alpaca does not answer in time, or refuses.
+    Every method raises NoAnswer if Alpaca does not answer in time, or refuses.
     """
 
     def __init__(
@@ -80,10 +79,10 @@ class Session:
         self._client: TradingClient | None = None
         self._connections: list[Any] = []
         self.date = ""
-        """When Alpaca gave its last answer, as its header says."""
+        """The time of Alpaca's last answer, from its header."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._client is not None:
             self._client._session.close()
             self._client = None
@@ -93,13 +92,13 @@ class Session:
         return self._ask(lambda client: client.get_account(), attempts)
 
     def positions(self) -> Json:
-        """All positions: Alpaca gives them in one answer."""
+        """All positions, which Alpaca returns in one answer."""
         return self._ask(lambda client: client.get_all_positions())
 
     def orders(
         self, status: str, after: dt.datetime | None = None, symbols: Sequence[str] = ()
     ) -> list[dict[str, Json]]:
-        """All orders that are `open` or `closed`, of those that were submitted after a moment, page by page."""
+        """All `open` or `closed` orders that were submitted after a time, page by page."""
         from alpaca.common.enums import Sort
         from alpaca.trading.enums import QueryOrderStatus
         from alpaca.trading.requests import GetOrdersRequest
@@ -119,12 +118,12 @@ class Session:
             if len(page) < _ORDERS:
                 return [self._with_legs(row) for row in found.values()]
             if not fresh:
-                raise NoAnswer(f"{self._host} lists more than {_ORDERS} orders of one moment")
-            # "After" leaves out the moment itself, and the orders of one bracket share theirs: some come twice.
+                raise NoAnswer(f"{self._host} lists more than {_ORDERS} orders with the same time")
+            # "After" excludes the time itself, which the orders of one bracket share: some orders come twice.
             after = moment(page[-1], "submitted_at") - _TICK
 
     def fills(self, after: dt.datetime) -> list[dict[str, Json]]:
-        """All fills after a moment, whenever their orders were submitted, page by page."""
+        """All fills after a time, whenever their orders were submitted, page by page."""
         found: dict[str, dict[str, Json]] = {}
         wish = {"after": after.isoformat(), "direction": "asc", "page_size": str(_FILLS)}
         while True:
@@ -144,7 +143,7 @@ class Session:
         return rows_of(self._ask(lambda client: client.get("/account/activities/FILL", wish)), "fills")
 
     def _with_legs(self, row: dict[str, Json]) -> dict[str, Json]:
-        """An order of several legs has no symbol of its own; its legs may have to be asked for."""
+        """Add the legs of an order without a symbol of its own, with a request if necessary."""
         if row.get("symbol") or row.get("legs"):
             return row
         from alpaca.trading.requests import GetOrderByIdRequest
@@ -168,12 +167,12 @@ class Session:
         raise NoAnswer(f"{self._host} was not asked")
 
     def _once(self, question: Callable[["TradingClient"], Any]) -> Json:
-        """One attempt. In a thread, for what no limit of a socket covers: a slow name server, one byte at a time."""
+        """One attempt, in a thread, because no socket timeout covers a slow name server or an endless answer."""
         limit = self._timeout
         if self._until is not None and limit is not None:
             limit = min(limit, self._until - time.monotonic())
             if limit <= 0:
-                raise NoAnswer(f"{self._host} takes too long for all questions together")
+                raise NoAnswer(f"{self._host} takes too long for all requests together")
         client = self._client or self._connect()
         done: queue.SimpleQueue[tuple[Json, Exception | None]] = queue.SimpleQueue()
 
@@ -191,7 +190,7 @@ class Session:
         try:
             answer, error = done.get(timeout=limit)
         except queue.Empty:
-            # The thread still has the connection, and would stay as long as one byte comes after the other.
+            # The thread still has the connection, and would stay as long as bytes arrive.
             abandoned.set()
             cut(self._connections)
             self._client = None
@@ -210,15 +209,15 @@ class Session:
         )
         session = client._session
         self._connections = noting_connections(session)
-        # The client sets no time limit, and tries again by itself, with pauses of its own: it never sees what it would
-        # try again.
+        # The client sets no time limit, and would retry by itself, with its own pauses: errors are raised before it
+        # sees them.
         session.request = functools.partial(session.request, timeout=self._timeout)  # type: ignore[method-assign]
         session.hooks["response"].append(self._refuse)
         self._client = client
         return client
 
     def _refuse(self, response: "Response", **_: Any) -> None:
-        """Everything but 200 is an error here, a redirection too."""
+        """Any status but 200 is an error, including a redirection."""
         code = response.status_code
         if code == 200:
             self.date = response.headers.get("Date", "")
@@ -226,7 +225,7 @@ class Session:
         said = self._words(response)
         if code in (401, 403):
             raise NoAnswer(
-                f"{self._host} does not accept the keys of {self._keys.origin} (HTTP {code}{said})",
+                f"{self._host} rejects the keys of {self._keys.origin} (HTTP {code}{said})",
                 denied=True,
             )
         if code in (408, 429) or code >= 500:
@@ -234,7 +233,7 @@ class Session:
         raise NoAnswer(f"{self._host} answers HTTP {code}{said}")
 
     def _words(self, response: "Response") -> str:
-        """What Alpaca says about a refusal; nobody else's page, and no key that it may repeat."""
+        """Alpaca's own message about a refusal, without keys; pages of other servers are ignored."""
         try:
             message = response.json()["message"]
         except (ValueError, TypeError, LookupError):
@@ -248,7 +247,7 @@ class Session:
         return _Again(f"does not answer within {self._timeout:g}s")
 
     def _explained(self, error: Exception) -> Exception:
-        """What an exception means. Its own text may hold more than anybody should see."""
+        """The meaning of an exception, whose own text may contain secrets."""
         from requests import exceptions
 
         if isinstance(error, (NoAnswer, _Again)):
@@ -257,20 +256,20 @@ class Session:
         if isinstance(error, exceptions.Timeout):
             return self._too_slow()
         if isinstance(error, exceptions.SSLError):
-            return NoAnswer(f"{self._host} has a certificate that is not trusted here")
+            return NoAnswer(f"{self._host} has a certificate that is not trusted")
         if isinstance(error, exceptions.ProxyError):
             return _Again("cannot be reached: the proxy does not answer")
         if isinstance(error, exceptions.ChunkedEncodingError):
-            return _Again("ended its answer in the middle")
+            return _Again("closed the connection in the middle of its answer")
         if isinstance(error, exceptions.ConnectionError):
             return _Again("cannot be reached, or closes the connection")
         if isinstance(error, exceptions.JSONDecodeError):
-            return NoAnswer(f"{self._host} answers with something that is not JSON")
-        return NoAnswer(f"{self._host} gives no answer that can be read ({type(error).__name__})")
+            return NoAnswer(f"{self._host} does not answer with JSON")
+        return NoAnswer(f"{self._host} gives no valid answer ({type(error).__name__})")
 
 
 def _retry_after(header: str) -> float:
-    """The seconds that an answer asks to wait; zero where it does not."""
+    """The seconds that an answer asks to wait; zero if it does not."""
     if header.strip().isdecimal():
         return float(header)
     try:

@@ -1,4 +1,4 @@
-"""Reads what Alpaca says about orders: what is being carried out, and what was bought and sold. Pure."""
+"""Parses Alpaca's orders: those in flight, and what was bought and sold. Pure."""
 
 import datetime as dt
 from collections.abc import Collection, Iterable
@@ -26,14 +26,14 @@ class Order:
 
     Attributes:
         id: the broker's number.
-        symbol: of what.
-        status: Alpaca's word.
-        quantity: how many it buys; negative: sells; None where it names an amount of money.
-        filled: how many it has bought so far; negative: sold.
-        price: at which price on average; None where nothing was filled.
+        symbol: its symbol.
+        status: Alpaca's status.
+        quantity: the quantity that it buys; negative: sells; None if it names an amount of money.
+        filled: the quantity bought so far; negative: sold.
+        price: the average price; None if nothing was filled.
         changed_at: when it was filled, or ended.
-        guards: it belongs to a bracket or another group of exits, or is a stop order.
-        opens: it is known to open a position.
+        guards: whether it belongs to a bracket or another group of exits, or is a stop order.
+        opens: whether it is known to open a position.
     """
 
     id: str
@@ -48,14 +48,14 @@ class Order:
 
 
 def read_orders(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) -> list[Order]:
-    """All orders and all their legs that may have moved something, or may yet.
+    """All orders and legs that may have changed a position, or still may.
 
     Args:
-        rows: what Alpaca lists.
-        ignored: instruments whose orders are left alone.
+        rows: Alpaca's list.
+        ignored: instruments whose orders are ignored.
 
     Raises:
-        NoAnswer: one of them makes no sense, or is in something that is neither a stock nor an option.
+        NoAnswer: one of them is invalid, or in something that is neither a stock nor an option.
     """
     found: list[Order] = []
     for row in rows:
@@ -67,10 +67,10 @@ def read_orders(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) 
 
 
 def _is_left_alone(row: dict[str, Json], ignored: Collection[str]) -> bool:
-    """Whether an order can be about nothing that is compared, whatever it is in.
+    """Whether an order cannot affect the comparison, whatever its instrument.
 
-    One that ended and filled nothing moved nothing. An open one may be filled at any moment, and one that was filled
-    has moved something: in an instrument that is not known, nobody can say what.
+    An order that ended without a fill changed nothing. An open one may be filled at any time, and a filled one has
+    changed a position; in an unknown instrument, the effect is unknown.
     """
     if row.get("status") in _ENDED and exact(row.get("filled_qty")) == 0:
         return True
@@ -108,12 +108,12 @@ def _order(row: dict[str, Json]) -> Order:
 
 
 def in_flight(orders: Iterable[Order], positions: Iterable[BrokerPosition]) -> frozenset[Symbol]:
-    """The symbols in which an order is being carried out.
+    """The symbols with an order in flight.
 
-    An exit that merely waits is none: the stop-loss of a filled bracket (`held`) and its take-profit (`new`) stay as
-    long as the position, and no such position would ever be compared. The same goes for a stop order that guards a
-    position. Either counts as soon as a part of it is filled, when it is more than the position, or when there is no
-    position for it to close.
+    A waiting exit does not count: the stop-loss of a filled bracket (`held`) and its take-profit (`new`) stay as long
+    as the position, which would otherwise never be compared. The same holds for a stop order that guards a position.
+    Either counts as soon as a part of it is filled, if it is larger than the position, or if there is no position for
+    it to close.
     """
     held = {position.symbol: position.quantity for position in positions}
     return frozenset(
@@ -136,7 +136,7 @@ def _merely_waits(order: Order, held: Decimal) -> bool:
 
 
 def filled_since(orders: Iterable[Order], since: dt.datetime) -> frozenset[Symbol]:
-    """The symbols of which an order bought or sold something since then."""
+    """The symbols with fills since then."""
     return frozenset(
         order.symbol for order in orders if order.filled and order.changed_at and order.changed_at >= since
     )
@@ -145,10 +145,10 @@ def filled_since(orders: Iterable[Order], since: dt.datetime) -> frozenset[Symbo
 def symbols_of_fills(rows: Iterable[dict[str, Json]], ignored: Collection[str] = ()) -> frozenset[Symbol]:
     """The symbols in a list of fills, which only excuse differences.
 
-    The list says no asset class: what is no symbol is no row's. Where it says one, it counts as elsewhere.
+    The list usually has no asset class, and texts that are not symbols are skipped. If it has one, that is checked.
 
     Raises:
-        NoAnswer: a fill is in something that is said to be neither a stock nor an option.
+        NoAnswer: a fill is in something that is neither a stock nor an option.
     """
     found: set[Symbol] = set()
     for row in rows:
@@ -164,7 +164,7 @@ def symbols_of_fills(rows: Iterable[dict[str, Json]], ignored: Collection[str] =
 
 
 def closing_fills(orders: Iterable[Order], symbols: Collection[Symbol], after: dt.datetime) -> list[Fill]:
-    """What orders did since then in these symbols, without those that are known to have opened a position."""
+    """The fills of these symbols since then, except those that are known to have opened a position."""
     fills = [
         Fill(order.symbol, order.filled, order.price, order.changed_at, order.id, order.status == "filled")
         for order in orders

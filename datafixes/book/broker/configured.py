@@ -1,4 +1,4 @@
-"""The broker that the settings name."""
+"""Opens the broker that the settings name."""
 
 import datetime as dt
 from pathlib import Path
@@ -12,12 +12,12 @@ from datafixes.errors import SettingError
 
 
 def open_broker(settings: BookSettings) -> Broker:
-    """Make the broker ready to be asked. Nothing is asked yet.
+    """Prepare the broker, without sending a request.
 
     Raises:
         DatafixError: its client is not installed.
-        SettingError: broker_url is no URL, or one that would send the keys in the clear; or broker_ignore names an
-            account that there is none of.
+        SettingError: broker_url is not a URL, or would send the keys unencrypted; or broker_ignore names an unknown
+            account.
     """
     kind, _, path = settings.broker.partition(":")
     if kind != "file":

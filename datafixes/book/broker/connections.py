@@ -1,4 +1,4 @@
-"""The connections of an HTTP session, so that one can be cut in the middle of an answer that does not end."""
+"""Tracks the connections of an HTTP session, so that an endless answer can be cut."""
 
 import socket
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def noting_connections(session: Any) -> list[Any]:
-    """A list that will hold every connection of a session: nothing else knows those that are in use."""
+    """A list that receives every connection of a session, including those in use."""
     made: list[Any] = []
 
     def noting(pool_class: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +33,7 @@ def noting_connections(session: Any) -> list[Any]:
 
 
 def cut(connections: list[Any]) -> None:
-    """End them now: whoever still reads from one meets an error instead of the next byte."""
+    """Cut them: a thread that still reads from one gets an error."""
     for connection in connections:
-        with suppress(OSError, AttributeError):  # not connected, or not any more
+        with suppress(OSError, AttributeError):  # not connected
             connection.sock.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,7 @@ _SKEW = dt.timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class _Foreign:
-    """A row that is neither a stock nor an option: a position, or a fill of some time."""
+    """A row that is neither a stock nor an option: a position, or a fill with its time."""
 
     instrument: str
     why: str
@@ -36,33 +36,33 @@ class _Content:
     read_at: dt.datetime = dt.datetime.min
 
     def held(self, account: str, since: dt.datetime) -> list[BrokerPosition]:
-        """What an account holds.
+        """The positions of an account.
 
         Raises:
-            NoAnswer: the file does not say, or it is not all stocks and options, or was not a moment ago.
+            NoAnswer: the file does not list them, or something is, or recently was, neither a stock nor an option.
         """
         for one in self.foreign.get(account, ()):
             if one.filled_at is None or one.filled_at >= since:
                 raise NoAnswer(one.why, instrument=one.instrument)
         if account not in self.positions:
-            raise NoAnswer("does not say what this account holds, nor that it holds nothing")
+            raise NoAnswer("does not list this account, not even as empty")
         return self.positions[account]
 
 
 @dataclass
 class FileBroker:
-    """The positions in a CSV or JSON file, which is read once: all accounts stand in the same one.
+    """The positions of all accounts in a CSV or JSON file, which is read once.
 
-    CSV: the columns account, symbol, quantity, and entry_price where it is known. A row with nothing but an account
-    says that it holds nothing. A row with filled_at, price and order_id is a fill. JSON: the same as an object of
-    lists, ``{"positions": [{"account": ..., ...}], "fills": [...], "empty": ["tiny"]}``. Where rows say what kind of
-    instrument they are in, or the currency, they must be stocks or options, in US dollars.
+    CSV: the columns account, symbol, quantity, and optionally entry_price. A row with only an account means that it
+    holds nothing. A row with filled_at, price and order_id is a fill. JSON: the same as an object of lists,
+    ``{"positions": [{"account": ..., ...}], "fills": [...], "empty": ["tiny"]}``. If rows give the kind of instrument
+    or the currency, they must be stocks or options, in US dollars.
 
     Attributes:
-        path: the file; it is JSON when its name ends in .json.
-        oldest: what was written longer ago says nothing about now; None for no limit.
+        path: the file; it is JSON if its name ends in .json.
+        oldest: the maximum age of the file; None for no limit.
         now: the time.
-        ignored: by account, instruments that are left out.
+        ignored: by account, instruments that are excluded.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class FileBroker:
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
         """See `Broker.positions`.
 
-        A file with one bad line says nothing about any account, and a row in something else nothing about its own.
+        A bad line makes all accounts unknown; a row that is neither a stock nor an option makes its account unknown.
         """
         try:
             content = self._read()
@@ -82,7 +82,7 @@ class FileBroker:
             return Unknown(error.why)
         age = self.now() - content.read_at
         if self.oldest is not None and age > self.oldest:
-            return Unknown(f"{self.path} was written {_ago(age)} ago: too old to say what is held now")
+            return Unknown(f"{self.path} was written {_ago(age)} ago, which is too old (broker_file_age)")
         if -age > _SKEW:
             return Unknown(f"{self.path} was written in the future, {_ago(-age)} from now")
         try:
@@ -124,14 +124,14 @@ class FileBroker:
         try:
             status = self.path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise NoAnswer(f"{self.path} is no file")
+                raise NoAnswer(f"{self.path} is not a file")
             text = self.path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise NoAnswer(f"{self.path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise NoAnswer(f"{self.path} is not UTF-8 (byte {error.start})") from None
         rows = rows_in(text, is_json=self.path.suffix.lower() == ".json")
-        # When the file was written is as new as what it says can be.
+        # The contents cannot be newer than the file.
         content = _Content(read_at=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC))
         seen: dict[tuple[str, Symbol], str] = {}
         try:
@@ -146,7 +146,7 @@ class FileBroker:
                     any(account in said for said in (content.left_out, content.foreign))
                     or content.positions[account]
                 ):
-                    raise NoAnswer(f"says that {account} holds nothing, and what it holds")
+                    raise NoAnswer(f"lists {account} both as empty and with positions")
         except NoAnswer as error:
             raise NoAnswer(f"{self.path} {error.why}") from None
         return content
@@ -155,7 +155,7 @@ class FileBroker:
 def _is_set_apart(
     content: _Content, row: Mapping[str, str], place: str, ignored: Mapping[str, Collection[str]]
 ) -> bool:
-    """Whether a row is not to be compared: nobody wants to, or it is in something else than stocks and options."""
+    """Whether a row is not compared: it is excluded by the settings, or is neither a stock nor an option."""
     account, name = row.get("account", ""), row.get("symbol", "")
     if not account or not name:
         return False
@@ -174,7 +174,7 @@ def _is_set_apart(
 
 
 def _why_foreign(row: Mapping[str, str], name: str) -> str:
-    """Why a row that is well written is neither a stock nor an option; empty where it may be one."""
+    """Why a well-formed row is neither a stock nor an option; empty if it may be one."""
     deed = "has a fill in" if row.get("filled_at") else "holds"
     try:
         symbol, unknown = parse_symbol(name), ""
@@ -201,9 +201,9 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
         )
         return
     if row.get("price") or row.get("order_id"):
-        raise NoAnswer("it has a price or an order_id, as a fill has, and no filled_at")
+        raise NoAnswer("it has a price or an order_id, like a fill, but no filled_at")
     if (account, symbol) in seen:
-        raise NoAnswer(f"{symbol} of {account} stands on {seen[account, symbol]} already")
+        raise NoAnswer(f"{symbol} of {account} is already on {seen[account, symbol]}")
     seen[account, symbol] = place
     entry = _price(row, "entry_price") if row.get("entry_price") else None
     content.positions.setdefault(account, []).append(BrokerPosition(symbol, quantity, entry))

@@ -1,4 +1,4 @@
-"""The rows of a file of positions, CSV or JSON, each with its place in it; nothing is believed yet."""
+"""Reads the rows of a file of positions, CSV or JSON, each with its place; values are not checked yet."""
 
 import csv
 import io
@@ -12,16 +12,16 @@ from datafixes.book.broker.protocol import NoAnswer
 from datafixes.book.positions.symbols import Option, Symbol
 
 _COLUMNS = ("account", "symbol", "quantity")
-"""A CSV file must have these. Others: entry_price; and for fills filled_at, price, order_id."""
+"""Required columns of a CSV file. Others: entry_price; and for fills filled_at, price, order_id."""
 _TURNS = ("side", "direction", "position_side")
-"""Columns that would turn the meaning of a quantity."""
+"""Columns that would change the sign of a quantity."""
 _CLASSES = frozenset({
     "assetclass", "assettype", "assetcategory", "sectype", "securitytype", "instrumenttype", "instrumentclass",
     "producttype", "type", "class", "kind", "category",
 })  # fmt: skip
 _CURRENCIES = frozenset({"currency", "ccy"})
-"""Columns that say what a row is in, written without marks. What is not known by name is left alone."""
-# As Alpaca, Interactive Brokers, Schwab, tastytrade and the book write them. Another spelling is another word.
+"""Columns for the kind of instrument, without punctuation. Unknown columns are ignored."""
+# The values of Alpaca, Interactive Brokers, Schwab, tastytrade and the book, in their exact spelling.
 _STOCKS = frozenset({"us_equity", "stock", "STK", "EQUITY", "Equity", "STOCK"})
 _OPTIONS = frozenset({"us_option", "option", "OPT", "OPTION", "Equity Option", "CALL", "PUT"})
 
@@ -30,26 +30,26 @@ def rows_in(text: str, *, is_json: bool) -> Iterator[tuple[str, dict[str, str]]]
     """Each row with its place.
 
     Raises:
-        NoAnswer: the file is not one of positions, or not all of one.
+        NoAnswer: the file is not a file of positions, or is truncated.
     """
     return _json_rows(text) if is_json else _csv_rows(text)
 
 
 def foreign_in(row: Mapping[str, str], symbol: Symbol | None) -> str:
-    """Why a row is not what its symbol looks like, as far as its columns say; empty where it may be.
+    """Why the columns of a row contradict its symbol; empty if they do not.
 
     Args:
         row: the row.
-        symbol: what its symbol looks like; None for nothing.
+        symbol: its parsed symbol, or None.
     """
     for name, value in row.items():
         known = _OPTIONS if isinstance(symbol, Option) else _STOCKS
         if _plain(name) in _CLASSES and value not in _STOCKS | _OPTIONS:
             return f"which is {value[:20] or 'nothing'} ({name}): neither a stock nor an option"
         if _plain(name) in _CLASSES and symbol is not None and value not in known:
-            return f"which is said to be {value!r} ({name})"
+            return f"which is {value!r} ({name})"
         if _plain(name) in _CURRENCIES and value != "USD":
-            return f"in {value[:20] or 'no currency'} ({name}), and the book is in USD"
+            return f"in {value[:20] or 'no currency'} ({name}), but the book is in USD"
     return ""
 
 
@@ -59,7 +59,7 @@ def _plain(name: str) -> str:
 
 def _csv_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     if text and not text.endswith(("\n", "\r")):
-        raise NoAnswer("ends in the middle of a line")  # a number that was cut off is another number
+        raise NoAnswer("ends in the middle of a line")  # a truncated number would be another number
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] = []
     try:
@@ -81,7 +81,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _is_empty(columns: Sequence[str], cells: Sequence[str]) -> bool:
-    """Whether a short row says of an account that it holds nothing; a longer one may have lost its end."""
+    """Whether a short row marks an account as empty; a longer one may be truncated."""
     return [column for column, cell in zip(columns, cells, strict=False) if cell] == ["account"]
 
 
@@ -94,17 +94,17 @@ def _header(cells: Sequence[str]) -> list[str]:
         raise NoAnswer(f"line 1: {_no_side(turned[0])}")
     twice = {name for name in columns if name and columns.count(name) > 1}
     if twice:
-        raise NoAnswer(f"line 1: the column {min(twice)} is there twice")
+        raise NoAnswer(f"line 1: the column {min(twice)} occurs twice")
     return columns
 
 
 def _no_side(name: str) -> str:
-    return f"{name!r} is not read: a short position has a negative quantity"
+    return f"the column {name!r} is not supported: a short position has a negative quantity"
 
 
 def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     try:
-        # As they are written: a number that became a float is not the same any more.
+        # As text: a float would not be exact.
         value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise NoAnswer(f"line {error.lineno}: is not JSON: {error.msg}") from None
@@ -119,7 +119,7 @@ def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
         for index, part in enumerate(parts):
             place = f"{name}[{index}]"
             rows.append((place, _json_row(name, {"account": part} if name == "empty" else part, place)))
-    # A row that does not say what others say is one that lacks it.
+    # A row without a column of other rows has an empty value there.
     said = dict.fromkeys(
         (name for _, row in rows for name in row if _plain(name) in _CLASSES | _CURRENCIES), ""
     )
@@ -127,12 +127,12 @@ def _json_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of a name that is there twice, nobody can tell which one counts."""
+    """An object; a repeated name is an error, because it is ambiguous."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         raise NoAnswer(
-            f"line 1: the name {next(name for name in names if names.count(name) > 1)!r} is there twice"
+            f"line 1: the name {next(name for name in names if names.count(name) > 1)!r} occurs twice"
         )
     return found
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: datafixes propose --phantoms    Then: datafixes plan")
-@click.option("--phantoms", is_flag=True, help="Close what the book alone has.")
-@click.option("--duplicates", is_flag=True, help="Close what it has more than once, but for the oldest row.")
-@click.option("--missing", is_flag=True, help="Insert what the broker alone has.")
-@click.option("--quantities", is_flag=True, help="Correct quantities to the broker's.")
-@click.option("--account", metavar="NAME", help="Only for this account; all are compared.")
-@click.option("--trust-keys", is_flag=True, help="All keys open the accounts they are named for.")
+@click.option("--phantoms", is_flag=True, help="Close positions that only the book has.")
+@click.option("--duplicates", is_flag=True, help="Close duplicate rows, except the oldest.")
+@click.option("--missing", is_flag=True, help="Insert positions that only the broker has.")
+@click.option("--quantities", is_flag=True, help="Set quantities to the broker's.")
+@click.option("--account", metavar="NAME", help="Only for this account (all are compared).")
+@click.option("--trust-keys", is_flag=True, help="Assume that all keys belong to their accounts.")
 @place_options
 @pass_where
 def command(  # noqa: PLR0913 - one for each option
@@ -40,14 +40,14 @@ def command(  # noqa: PLR0913 - one for each option
     version_path: str | None,
     **asked: bool,
 ) -> int:
-    """Turn differences between book and broker into one revision for review.
+    """Write one revision, for review, from the differences between book and broker.
 
-    It reads, and writes a file: what is in it happens with alembic upgrade. Nothing is proposed from doubt, and
-    nothing that a revision which has not run yet will do. Exit code 1: an account is unknown, or rows of the book
-    cannot be compared, what is certain nevertheless is proposed; or a fix that has not run yet cannot run any more.
+    It only reads, and writes a file; alembic upgrade changes the rows. Doubtful differences are not proposed, nor
+    changes already covered by a pending revision. Exit code 1: an account is unknown, or rows of the book cannot be
+    compared (certain differences are still proposed); or a pending fix can no longer run.
     """
     from datafixes.book.broker.configured import (
-        open_broker,  # boto3 takes its time, and --help does not need it
+        open_broker,  # boto3 is slow to import, and --help does not need it
     )
     from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.propose.gathering import gather
@@ -55,7 +55,7 @@ def command(  # noqa: PLR0913 - one for each option
     from datafixes.revisions.placing import Wanted
 
     project = where.project()
-    project.heads()  # where there is no project, that is said first
+    project.heads()  # fails first if there is no project
     settings = BookSettings.of(project.settings).need(*COMPARED)
     broker = open_broker(settings)
     found = reconcile(project, broker)
@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913 - one for each option
     _tell_others(shown, kinds)
     if any(one.kind in kinds for one in shown.comparison.differences):
         findings = gather(project, broker, shown, kinds, _say)
-        # What stands in another account may be what this one lacks: all of it is judged.
+        # A position of another account may be the one that this account lacks, so all are judged.
         findings = replace(findings, found=found, account=account or "", trusted=trust_keys)
         _propose(project, findings, kinds, Wanted(rev_id, head, version_path))
     else:
@@ -75,7 +75,7 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 def _say(line: str) -> None:
-    """Chatter, on one line whatever an account is called."""
+    """Write a line to stderr; names of accounts cannot break it."""
     click.echo(parse_text(line), err=True)
 
 
@@ -89,20 +89,22 @@ def _tell_doubts(found: Reconciliation) -> None:
 
 
 def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
-    """Say which differences nobody asked for, and how to."""
+    """Report the kinds of differences that were not requested, and their options."""
     from datafixes.book.report.reconcile import PROPOSED_WITH
 
     others = dict.fromkeys(one.kind for one in found.comparison.differences if one.kind not in kinds)
     for kind in others:
         count = sum(one.kind == kind for one in found.comparison.differences)
         how = (
-            f"propose them with {PROPOSED_WITH[kind]}" if kind in PROPOSED_WITH else "for a person to decide"
+            f"propose them with {PROPOSED_WITH[kind]}"
+            if kind in PROPOSED_WITH
+            else "to be decided by a person"
         )
-        _say(f"Not asked for: {count} of kind {kind} ({how})")
+        _say(f"Not requested: {count} of kind {kind} ({how})")
 
 
 def _propose(project: Project, findings: Findings, kinds: Sequence[str], wanted: Wanted) -> None:
-    """Write the revision, or say why not."""
+    """Write the revision, or report why not."""
     from datafixes.book.propose.proposal_text import proposal_text
     from datafixes.book.propose.proposing import propose
     from datafixes.book.propose.trying import check_pending_runs
@@ -117,8 +119,8 @@ def _propose(project: Project, findings: Findings, kinds: Sequence[str], wanted:
         check_pending_runs(project, findings.pending, on or "heads", _say)
     for revision, count in first.waiting.items():
         _say(
-            f"Revision {revision} is there already for {count} of these, and has not run yet: run it, or delete it and"
-            " propose anew."
+            f"Pending revision {revision} already covers {count} of these. Run it (alembic upgrade head), or delete"
+            " it to regenerate the proposal."
         )
         click.echo(str(findings.pending.paths[revision]))
     if place is None:
@@ -133,7 +135,7 @@ def _propose(project: Project, findings: Findings, kinds: Sequence[str], wanted:
 
 
 def _place(project: Project, proposal: Proposal, wanted: Wanted) -> Any:
-    """The next number, or else an id that is the same for the same findings on the same revision."""
+    """The next number, or else an id that depends only on the findings and the parent revision."""
     from datafixes.book.propose.proposal_text import slug_of
     from datafixes.revisions.placing import place_for
 

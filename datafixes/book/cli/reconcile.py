@@ -9,20 +9,20 @@ from datafixes.cli.project_options import Where, pass_where
 
 
 @click.command(epilog="Example: datafixes -x broker=file:positions.json reconcile --account large")
-@click.option("--account", metavar="NAME", help="Show only this account; all are read.")
+@click.option("--account", metavar="NAME", help="Show only this account (all are read).")
 @format_options
 @pass_where
 def command(where: Where, account: str | None, form: str, output: str | None) -> int:
     """Compare the open positions of the book with those that the broker holds.
 
-    It only reads. Settings say where: book, book_table, broker, broker_accounts, broker_url, grace (datafixes where);
-    broker_ignore=ACCOUNT:INSTRUMENT leaves an instrument out.
+    It only reads. Settings: book, book_table, broker, broker_accounts, broker_url, grace (see datafixes where);
+    broker_ignore=ACCOUNT:INSTRUMENT excludes an instrument.
 
-    Exit code 0: no difference. 3: there are differences. 1: an account is unknown, because the broker did not answer in
-    full, or rows of the book cannot be compared.
+    Exit code 0: no differences. 3: differences. 1: an account is unknown, because the broker did not answer in full,
+    or rows of the book cannot be compared.
     """
     from datafixes.book.broker.configured import (
-        open_broker,  # boto3 takes its time, and --help does not need it
+        open_broker,  # boto3 is slow to import, and --help does not need it
     )
     from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.report.reconcile import (

@@ -35,7 +35,7 @@ _NEEDED = {
     "logs": ("log_group",),
     "service": ("ecs_cluster", "ecs_service", "task_revision"),
 }
-"""The parts that are looked at, and the settings without which one cannot be."""
+"""The parts of the check, and the settings that each needs."""
 
 _PARTS = tuple(_NEEDED)
 
@@ -44,44 +44,46 @@ _USUAL = "as long as it takes"
 
 
 def _time(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Duration | str | None:
-    """A length of time; ``10m`` is ten minutes too. What is usual follows from the settings."""
+    """A length of time; ``10m`` is ten minutes too. The default follows from the settings."""
     if text == _USUAL:
         return text
     try:
         return None if text is None else Duration.parse(re.sub(r"(?<=\d)\s*m$", "min", text.strip()))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no time: write 90s, 10m or 1h.") from None
+        raise click.BadParameter(f"{text!r} is not a length of time: write 90s, 10m or 1h.") from None
 
 
 def _account(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str | None:
     """The number of an AWS account."""
     if text is not None and not re.fullmatch("[0-9]{12}", text):
-        raise click.BadParameter(f"{text!r} is no AWS account: write its 12 digits.")
+        raise click.BadParameter(f"{text!r} is not an AWS account number: write its 12 digits.")
     return text
 
 
 @click.command(epilog="Example: datafixes verify --expect-rows 7 --wait")
-@click.option("--fix", callback=given, metavar="NAME", help="The fix (default: the newest one in force).")
-@click.option("--expect-rows", type=click.IntRange(min=0), metavar="N", help="How many rows it changed.")
+@click.option("--fix", callback=given, metavar="NAME", help="Name of the fix (default: the newest in force).")
+@click.option(
+    "--expect-rows", type=click.IntRange(min=0), metavar="N", help="Number of rows that it must have changed."
+)
 @click.option(
     "--wait",
     callback=_time,
     is_flag=False,
     flag_value=_USUAL,
     metavar="[TIME]",
-    help="Look again until all is green (alone: log_window and 2min).",
+    help="Repeat until all is green (default: log_window + 2min).",
 )
 @click.option(
     "--skip",
     type=click.Choice(_PARTS),
     multiple=True,
     metavar="PART",
-    help="Leave out: ledger, broker, logs, service.",
+    help="Skip a part: ledger, broker, logs, service.",
 )
 @click.option("--redeploy", is_flag=True, help="Force a new deployment of the service first.")
-@click.option("--yes", is_flag=True, help="Do not ask before that.")
+@click.option("--yes", is_flag=True, help="Do not ask before --redeploy.")
 @click.option(
-    "--aws-account", callback=_account, metavar="ID", help="Red if AWS says that it is another one."
+    "--aws-account", callback=_account, metavar="ID", help="Red if the credentials are of another account."
 )
 @schema_option
 @format_options
@@ -99,7 +101,7 @@ def command(  # noqa: PLR0913 - one for each option
     form: str,
     output: str | None,
 ) -> int:
-    """Look after a deploy whether all is as wanted: the fix, book and broker, log, service.
+    """Check after a deploy: the fix, book against broker, the log, the service.
 
     Exit code 0: all is green. 3: something is red. 1: something is unknown.
     """
@@ -116,43 +118,41 @@ def command(  # noqa: PLR0913 - one for each option
     except KeyboardInterrupt:
         if question.deployment is None:
             raise
-        click.echo(
-            "Interrupted: the deployment that was begun goes on. Look: datafixes verify --wait", err=True
-        )
+        click.echo("Interrupted: the new deployment goes on. Next: datafixes verify --wait", err=True)
         return INTERRUPTED
     show(lambda: document_of_checklist(found), lambda: checklist_as_json(found), form, output)
     return OK if found.is_green else DIFFERENT if found.is_red else FAILED
 
 
 def _tell_short(question: Question, wait: Duration | str | None, found: Checklist) -> None:
-    """Whoever waits no longer than the log is read back sees an error of the cycle in flight to the end."""
+    """Warn of a wait shorter than log_window, in which an old error stays visible."""
     from datafixes.book.verify.log_lines import ERRORS_NAME, usual_wait
 
     settings = question.settings
     is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
     if is_short and any(line.name == ERRORS_NAME and line.colour == "red" for line in found.lines):
         click.echo(
-            f"The log is read back {settings.log_window}, and --wait {wait} is no longer: an error from before the "
-            f"wait may be seen to its end. Wait longer: --wait {usual_wait(settings)}",
+            f"--wait {wait} is not longer than log_window ({settings.log_window}): an error from before the wait may "
+            f"stay in the log window until its end. Wait longer: --wait {usual_wait(settings)}",
             err=True,
         )
 
 
 def _check_skip(skip: tuple[str, ...], of_ledger: bool) -> None:
-    """Nothing is green because nobody looked."""
+    """Refuse to check nothing."""
     if set(skip) == set(_PARTS):
-        raise click.UsageError("Nothing is left to look at: leave out fewer parts.")
+        raise click.UsageError("Nothing is left to check: skip fewer parts.")
     if of_ledger and "ledger" in skip:
-        raise click.UsageError("--fix and --expect-rows ask the ledger, and --skip ledger leaves it out.")
+        raise click.UsageError("--fix and --expect-rows need the ledger, which --skip ledger skips.")
 
 
 def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
-    """Nothing is deployed that nobody said yes to."""
+    """Refuse a deployment without consent."""
     if "service" in skip:
-        raise click.UsageError("--redeploy and --skip service do not go together.")
+        raise click.UsageError("--redeploy cannot be combined with --skip service.")
     in_pipeline = bool(pipeline_of(os.environ)[0] or os.environ.get("CI"))
     if not yes and (in_pipeline or sys.stdin is None or not sys.stdin.isatty()):
-        raise click.UsageError("--redeploy asks first, and here is nobody to ask: add --yes.")
+        raise click.UsageError("--redeploy asks for consent, and stdin is not a terminal: add --yes.")
 
 
 def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Question:
@@ -185,7 +185,7 @@ def _wanted(fix: str | None, rows: int | None, schema: str | None) -> Wanted:
 
 
 def _redeploy(question: Question, yes: bool) -> Deployment:
-    """Begin a new deployment, after showing whose service that is."""
+    """Begin a new deployment, after showing the AWS identity."""
     from datafixes.book.verify.service import redeploy
     from datafixes.book.verify.verifying import identity_line
     from datafixes.book.verify.waiting import LONGEST_LOOK, within
@@ -198,18 +198,18 @@ def _redeploy(question: Question, yes: bool) -> Deployment:
         click.echo(identity.evidence, err=True)
     asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
     if not yes and not _confirmed(asked):
-        raise DatafixError("No new deployment was begun, as answered.")
+        raise DatafixError("No new deployment was begun: the answer was no.")
     try:
         deployment = redeploy(question.aws, settings)
     except KeyboardInterrupt:
-        click.echo("Interrupted: whether the new deployment was begun is not known.", err=True)
+        click.echo("Interrupted: it is unknown whether the new deployment was begun.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     click.echo(f"Began {deployment.id or 'a new deployment'} of {settings.ecs_service}.", err=True)
     return deployment
 
 
 def _confirmed(asked: str) -> bool:
-    # Older versions of click write the last character of a question to stdout whatever they are told.
+    # Older versions of click write the last character of a prompt to stdout even with err=True.
     with redirect_stdout(sys.stderr):
         return click.confirm(asked, err=True)
 

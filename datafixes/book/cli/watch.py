@@ -26,22 +26,22 @@ _SHORTEST = 1000
 
 @click.command(epilog="Example: datafixes watch --once --state /var/lib/datafixes/watch.json")
 @click.option("--once", is_flag=True, help="One round, for cron or a scheduled task.")
-@click.option("--state", metavar="FILE", help="What was reported already (default: in the user's cache).")
+@click.option("--state", metavar="FILE", help="State file (default: in the user's cache).")
 @pass_where
 def command(where: Where, once: bool, state: str | None) -> int:
-    """Compare the book with the broker every few minutes, and alert when something is new.
+    """Compare the book with the broker every few minutes, and alert on changes.
 
-    There is an alert when differences appear, change or go away, when an account is unknown or a position not settled
-    for longer than unknown_limit, and when the comparison itself fails or works again. Alerts are lines of JSON on
-    stdout, and go to alert_topic and alert_webhook where these are set. How often it looks is watch_every. SIGTERM ends
-    it. While another watch has the same state, it waits; --once gives up after some seconds.
+    It alerts when differences appear, change or go away, when an account is unknown or a position unsettled for longer
+    than unknown_limit, and when the comparison itself fails or works again. Alerts are JSON lines on stdout, and also
+    go to alert_topic and alert_webhook if set. watch_every is the interval. SIGTERM ends it. While another watch uses
+    the same state file, it waits; --once gives up after some seconds.
 
     \b
-    Exit code with --once, 0: equal. 3: there are differences.
+    Exit code with --once, 0: equal. 3: differences.
     1: an account is unknown, rows cannot be compared, the comparison
-    failed, or another watch is at work.
+    failed, or another watch is running.
     """
-    from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy take their time
+    from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy are slow to import
     from datafixes.book.watch.log_writer import LogWriter
     from datafixes.book.watch.signals import SignalHandler, Terminated
     from datafixes.book.watch.watching import keep_looking, look_once
@@ -77,9 +77,9 @@ def _job(project: Project, state: str | None, signals: SignalHandler, log: LogWr
 
     settings = BookSettings.of(project.settings)
     hide = hiding(settings, os.environ)
-    open_broker(settings)  # what is wrong with the settings is said at once, and not as an alert
+    open_broker(settings)  # wrong settings are an error at once, and not an alert
     return Job(
-        # Anew in each round: keys may have changed meanwhile.
+        # Opened in each round, because keys may have changed.
         look=lambda: look_of(reconcile(project, open_broker(settings))),
         sinks=Sinks(sinks_of(settings), log.write, hide),
         path=Path(state) if state else default_path(settings, os.environ),

@@ -1,1 +1,1 @@
-"""The book against the broker: what differs, and what is in doubt."""
+"""Compares the book with the broker: differences, and doubts about them."""

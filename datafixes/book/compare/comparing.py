@@ -1,4 +1,4 @@
-"""Compares the book with the broker. Pure: no database, no network, no clock of its own."""
+"""Compares the book with the broker. Pure: no database, no network, no clock."""
 
 import datetime as dt
 from collections import Counter, defaultdict
@@ -21,18 +21,18 @@ from datafixes.book.positions.symbols import Symbol
 
 _NONE = Decimal(0)
 _MOST_WORK = 50_000
-"""Sums that are looked at: rows of so many different sizes are no duplicates of one position."""
+"""The maximum number of sums to try: rows with more different sizes are not duplicates of one position."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one account by itself.
+    """The result for one account by itself.
 
     Attributes:
         differences: by symbol.
         unsettled: by symbol.
-        equal: how many positions are equal.
-        held: how many positions the broker holds.
+        equal: the number of equal positions.
+        held: the number of the broker's positions.
     """
 
     differences: tuple[Difference, ...]
@@ -44,13 +44,13 @@ class Compared:
 def compare(
     book: Iterable[BookPosition], broker: Mapping[str, Answer], *, now: dt.datetime, grace: dt.timedelta
 ) -> Comparison:
-    """Compare every row that is open in the book with what the broker holds.
+    """Compare every open row of the book with the broker's positions.
 
     Args:
         book: the rows, of all accounts.
         broker: the broker's answer for each account. An account of the book that is missing here is unknown.
         now: when the broker was asked.
-        grace: rows that were opened later than this before the answer are unsettled.
+        grace: rows that were opened within this time before the answer are unsettled.
     """
     rows: dict[str, list[BookPosition]] = defaultdict(list)
     for row in book:
@@ -71,14 +71,14 @@ def compare_account(
 ) -> Compared:
     """Compare one account by itself; see `compare`.
 
-    A position that is equal is settled, whatever is going on in it. Where it is not, an order in flight or a row that
-    was just opened excuses it.
+    An equal position is settled, whatever its orders. A different one is unsettled while an order is in flight, or if a
+    row was just opened.
     """
     rows: dict[Symbol, list[BookPosition]] = defaultdict(list)
     for row in book:
         rows[row.symbol].append(row)
     held = _held(answer)
-    # A file of positions may be older than this comparison: what was opened since cannot be in it.
+    # A file of positions may be older than this comparison: it cannot contain positions opened since.
     since = min(now, answer.read_at or now) - grace
     found: list[Difference] = []
     unsettled: list[Unsettled] = []
@@ -106,10 +106,10 @@ def _excused(one: Difference, why: str) -> Unsettled:
 def _by_age(
     one: Difference, rows: Sequence[BookPosition], since: dt.datetime
 ) -> tuple[list[Difference], list[Unsettled]]:
-    """What is certain of a difference, and what a row that was just opened excuses.
+    """The certain part of a difference, and the part that a row that was just opened excuses.
 
-    Rows that stand there longer and are more than the broker has are too many, whatever was opened since: a book that
-    makes its phantoms anew every five minutes would otherwise always look as if it had just begun.
+    Older rows that exceed the broker's position are a difference, whatever was opened since: a book that recreates its
+    phantoms every five minutes would otherwise always look unsettled.
     """
     young = [row for row in rows if row.opened_at is not None and row.opened_at > since]
     if not young:
@@ -127,10 +127,10 @@ def _by_age(
 
 
 def together(compared: Mapping[str, Compared], unknown: Mapping[str, str]) -> Comparison:
-    """What was found in all accounts: some of it is the same position, in the other account.
+    """The result for all accounts: some differences are one position in the wrong account.
 
     Args:
-        compared: what was found in each account that is known.
+        compared: the result for each known account.
         unknown: the others, with the reason.
     """
     accounts = [compared[account] for account in sorted(compared)]
@@ -152,7 +152,7 @@ def _held(answer: Known) -> dict[Symbol, Decimal]:
 def _difference(
     account: str, symbol: Symbol, rows: Sequence[BookPosition], broker: Decimal
 ) -> Difference | None:
-    """How one position differs; None where the rows together make up what the broker has."""
+    """How one position differs; None if the rows add up to the broker's position."""
     book = sum((row.quantity for row in rows), _NONE)
     kind: Kind
     if book == broker and (broker or not rows):
@@ -171,20 +171,20 @@ def _difference(
 
 
 def _holds_too_many(rows: Sequence[BookPosition], broker: Decimal) -> bool:
-    """Whether some of the rows are the broker's position, and the others say the same again."""
+    """Whether some of the rows are the broker's position, and the others repeat them."""
     parts = parts_of([row.quantity for row in rows], broker)
     return parts is not None and parts.total() < len(rows)
 
 
 def parts_of(quantities: Iterable[Decimal], whole: Decimal) -> Counter[Decimal] | None:
-    """How many of each size make up a whole; None where none do, or where several choices would.
+    """How many of each size add up to a whole; None if no choice does, or several do.
 
-    A size that is negative where the whole is not is no part of it: nothing is then.
+    If a size has the opposite sign of the whole, no choice does.
     """
     sizes = Counter(quantities)
     if any(size * whole <= 0 for size in sizes):
         return None
-    # For each size, by sum, how many choices of this size and those before it make it; two stand for more.
+    # For each size, by sum, the number of choices of this size and those before it; 2 means two or more.
     ways = {_NONE: 1}
     steps = []
     work = 0
@@ -207,7 +207,7 @@ def parts_of(quantities: Iterable[Decimal], whole: Decimal) -> Counter[Decimal] 
 def _chosen(
     steps: Sequence[tuple[Decimal, Mapping[Decimal, int]]], whole: Decimal, sizes: Mapping[Decimal, int]
 ) -> Counter[Decimal]:
-    """The only choice that there is, from the last size to the first."""
+    """The only choice, from the last size to the first."""
     found = Counter[Decimal]()
     for size, ways in reversed(steps):
         number = next(number for number in range(sizes[size] + 1) if whole - size * number in ways)
@@ -217,7 +217,7 @@ def _chosen(
 
 
 def _moved(found: Sequence[Difference]) -> list[Difference]:
-    """A phantom in one account, and the same missing in exactly one other: the position is in the other account."""
+    """Combine a phantom in one account and the same position missing in exactly one other: the account is wrong."""
     missing: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
     for one in found:
         if one.kind == "missing":

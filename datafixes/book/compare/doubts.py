@@ -1,4 +1,4 @@
-"""Differences that may be none, because of a row that was not compared. Pure."""
+"""Doubts about differences, because of rows that were not compared. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -9,18 +9,18 @@ from datafixes.book.rows.book import Book
 from datafixes.book.rows.others import OtherRow
 
 MAY_BE_EXPLAINED = ("missing", "quantity", "side", "account")
-"""What a row that was not compared may explain: it may be the rest of what the broker has. A phantom stays one."""
+"""The kinds of differences that an uncompared row may explain, as the rest of the broker's position."""
 
 
 def without_doubt(
     found: Comparison, book: Book, answers: Mapping[str, Answer], others: Iterable[OtherRow] = ()
 ) -> Comparison:
-    """Take a difference for unsettled where a row that was not compared may be the reason for it.
+    """Treat a difference as unsettled if an uncompared row may be its reason.
 
     Args:
-        found: what a comparison of the other rows found.
+        found: the result for the other rows.
         book: the book.
-        answers: what the broker said; rows of any other account could not be compared.
+        answers: the broker's answers; rows of other accounts could not be compared.
         others: rows that are not open, and may have been when the broker was asked.
     """
     doubts = _Doubts(book, answers, others)
@@ -38,34 +38,34 @@ def without_doubt(
 def in_doubt(
     one: Difference, found: Comparison, answers: Mapping[str, Answer], *, trusted: bool = False
 ) -> str:
-    """Why nothing should be proposed for a difference, certain as it looks; empty where something can be.
+    """Why nothing should be proposed for a difference, although it looks certain; empty if something can be.
 
-    What one account lacks may stand in another: in one that did not answer, or in one that differs in the same symbol.
-    And keys that nothing proves to be those of their account may be another's.
+    A position that one account lacks may be in another one that did not answer, or that differs in the same symbol.
+    Keys that are not proven to belong to their account may belong to another.
 
     Args:
         one: the difference.
-        found: everything that was found, in all accounts.
-        answers: what the broker said.
-        trusted: somebody said that all keys open the accounts that they are named for.
+        found: the result for all accounts.
+        answers: the broker's answers.
+        trusted: whether the operator vouches for all keys.
     """
     if one.kind in ("phantom", "missing") and found.unknown:
-        return f"it may stand in {' or '.join(found.unknown)}, of which nothing is known"
+        return f"it may be in {' or '.join(found.unknown)}, which is unknown"
     if others := _others(one, found):
-        return f"{' and '.join(others)} differs in it too, or is not settled: it may be the same position"
+        return f"{' and '.join(others)} differs in it too, or is unsettled: it may be the same position"
     if apart := [other.account for other in found.left_out if other.instrument == str(one.symbol)]:
-        return f"what {' and '.join(apart)} has of it is not compared (broker_ignore): it may be the same position"
+        return f"it is not compared in {' and '.join(apart)} (broker_ignore): it may be the same position"
     waiting = {(other.account, other.symbol) for other in found.unsettled}
     if one.kind != "phantom" and (one.account, one.symbol) in waiting:
-        return "some of it is not settled yet"
+        return "part of it is unsettled"
     answer = answers.get(one.account)
     if isinstance(answer, Known) and answer.identity and not answer.proven and not trusted:
-        return 'nothing proves that its keys open this account: put "account_number" beside them, or --trust-keys'
+        return 'nothing proves that its keys open this account: add "account_number" to the secret, or use --trust-keys'
     return ""
 
 
 def _others(one: Difference, found: Comparison) -> list[str]:
-    """Other accounts that have too much of what one lacks, and may be where it is: in the book, or at the broker."""
+    """Other accounts with a surplus of what one lacks, in the book or at the broker."""
     lacks = one.book - one.broker
     accounts = {
         other.account
@@ -77,7 +77,7 @@ def _others(one: Difference, found: Comparison) -> list[str]:
 
 
 class _Doubts:
-    """Which rows were not compared, by what is known of them, and why not."""
+    """The uncompared rows, indexed by their known values, and why they were not compared."""
 
     def __init__(self, book: Book, answers: Mapping[str, Answer], others: Iterable[OtherRow]) -> None:
         self._rows: dict[tuple[str | None, Symbol | None], str] = {}
@@ -93,7 +93,7 @@ class _Doubts:
             self._others.setdefault(other.symbol, []).append(other)
 
     def about(self, one: Difference) -> str:
-        """Why a difference may be none; empty where nothing says so."""
+        """Why a difference is in doubt; empty if it is not."""
         accounts = [account for account in (one.account, one.elsewhere) if account]
         for account in accounts:
             if why := self._rows.get((account, one.symbol)):

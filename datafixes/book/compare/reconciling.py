@@ -1,4 +1,4 @@
-"""One look at the book and at the broker, account by account, and what comes of comparing them."""
+"""Reads the book and the broker, account by account, and compares them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """What one look at the book and at the broker found.
+    """The result of a reconciliation.
 
     Attributes:
-        comparison: the differences, and what is not known.
-        book: the book as it was read; of the rows that can be compared, those that are not equal.
-        answers: what the broker said, by account; of the positions, those that are not equal.
-        broker: which broker was asked, as the settings call it.
-        read_at: when the look began.
+        comparison: the differences, and what is unknown.
+        book: the book, without rows that are equal.
+        answers: the broker's answers by account, without positions that are equal.
+        broker: the broker, as in the settings.
+        read_at: when it began.
         grace: how long a position that was just opened or closed is unsettled.
-        compared: by account that is known, what was found in it alone.
+        compared: the result for each known account by itself.
     """
 
     comparison: Comparison
@@ -64,15 +64,15 @@ class Reconciliation:
         return sorted({*self.answers, *self.comparison.unknown})
 
     def only(self, account: str) -> Reconciliation:
-        """The part of it that is about one account.
+        """The part about one account.
 
         Raises:
-            DatafixError: neither the book nor the settings know the account.
+            DatafixError: neither the book nor the settings have the account.
         """
         if account not in self.accounts:
             known = ", ".join(self.accounts) or "none"
             raise DatafixError(
-                f"Neither the book nor the settings know an account {account}. Known: {known}."
+                f"Neither the book nor the settings have an account {account}. Known: {known}."
             )
         found = self.comparison
         # A row without an account may belong to this one.
@@ -99,7 +99,7 @@ class Reconciliation:
 
 @dataclass(frozen=True)
 class _Part:
-    """What was read and found of one account; what is equal is forgotten at once, however much it is."""
+    """The data and the result of one account; equal positions are dropped at once."""
 
     book: Book
     answer: Answer
@@ -107,17 +107,17 @@ class _Part:
 
 
 def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = None) -> Reconciliation:
-    """Read the book, ask the broker about every account of the settings, and compare.
+    """Read the book, ask the broker about every account in the settings, and compare.
 
-    One account after the other: more accounts need no more memory.
+    One account after the other, so that more accounts need no more memory.
 
     Args:
         project: its settings, and its database.
-        broker: who knows what is held.
-        now: the time, where it is not the clock's.
+        broker: the broker.
+        now: the time; by default the clock's.
 
     Raises:
-        DatafixError: the book cannot be read. A broker that cannot be asked makes an account unknown instead.
+        DatafixError: the book cannot be read. If the broker fails, the account is unknown instead.
     """
     settings = BookSettings.of(project.settings)
     read_at = now or dt.datetime.now(dt.UTC)
@@ -142,7 +142,7 @@ def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = Non
 
 
 def _part(project: Project, broker: Broker, account: str, read_at: dt.datetime, grace: dt.timedelta) -> _Part:
-    # The book first: what changes in between shows at the broker, as an order in flight or filled lately.
+    # The book first: a change in between shows at the broker, as an order in flight or a recent fill.
     book = read_book(project, account=account)
     answer = broker.positions(account, since=read_at - grace)
     if isinstance(answer, Unknown):
@@ -159,7 +159,7 @@ def _part(project: Project, broker: Broker, account: str, read_at: dt.datetime, 
 def _left_out(
     ignored: Mapping[str, frozenset[str]], book: Book, answers: Mapping[str, Answer]
 ) -> tuple[LeftOut, ...]:
-    """Every instrument that the settings leave out, also where nobody holds it any more."""
+    """Every instrument that the settings exclude, including those without positions."""
     found = []
     for account, instrument in sorted(
         (account, name) for account, names in ignored.items() for name in names
@@ -172,7 +172,7 @@ def _left_out(
 
 
 def _no_two_alike(parts: Mapping[str, _Part]) -> dict[str, _Part]:
-    """Where two names open one account, nobody knows whose it is: both are unknown."""
+    """Mark accounts as unknown whose keys open the same account."""
     names: dict[str, list[str]] = {}
     for account, part in parts.items():
         if isinstance(part.answer, Known) and part.answer.identity:
@@ -187,7 +187,7 @@ def _no_two_alike(parts: Mapping[str, _Part]) -> dict[str, _Part]:
 
 
 def _joined(books: Sequence[Book]) -> Book:
-    """Several parts of a book as one."""
+    """Several parts of a book, combined."""
     rows = sorted((row for book in books for row in book.rows), key=lambda row: row.position.id)
     unreadable = sorted((row for book in books for row in book.unreadable), key=lambda row: row.id)
     counts = sum((Counter(book.counts) for book in books), Counter[str]())

@@ -1,4 +1,4 @@
-"""What a reconciliation says about one account, in a word and in a line. Pure."""
+"""The verdict of a reconciliation on one account, in a word and in a line. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +10,12 @@ Word = Literal["equal", "different", "unsettled", "unknown"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is so of an account.
+    """The verdict on an account.
 
     Attributes:
-        word: all that is compared is equal; something differs; nothing does, and something is excused; not known.
-        text: the same with how many, or why.
-        differences: how many positions differ.
+        word: all compared positions are equal; some differ; none differ, but some are unsettled; unknown.
+        text: the same with the counts, or the reason.
+        differences: the number of different positions.
     """
 
     word: Word

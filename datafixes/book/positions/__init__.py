@@ -1,1 +1,1 @@
-"""What a position is: its instrument, its numbers, and the instruments that are left out."""
+"""Positions: their instruments, their numbers, and excluded instruments."""

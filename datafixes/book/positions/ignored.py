@@ -1,4 +1,4 @@
-"""Instruments that an operator leaves out of the comparison: by name, and reported wherever something is compared."""
+"""Instruments that an operator excludes from the comparison: by name, and reported in every comparison."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from datafixes.errors import SettingError
 
 
 def instrument_of(text: str) -> str:
-    """The name of an instrument, the same however it is written: a symbol, or whatever the broker calls it."""
+    """The normalized name of an instrument: its symbol, or else the broker's name."""
     try:
         return str(parse_symbol(text))
     except NoSymbol:
@@ -19,7 +19,7 @@ def ignored_of(settings: BookSettings) -> Mapping[str, frozenset[str]]:
     """By account, the instruments that are not compared.
 
     Raises:
-        SettingError: the settings do not know such an account.
+        SettingError: broker_accounts has no such account.
     """
     check_accounts(settings, "broker_ignore")
     found: dict[str, set[str]] = {}
@@ -29,14 +29,14 @@ def ignored_of(settings: BookSettings) -> Mapping[str, frozenset[str]]:
 
 
 def check_accounts(settings: BookSettings, name: str) -> None:
-    """Refuse a setting that speaks of an account that there is none of.
+    """Refuse a setting that names an unknown account.
 
     Args:
         settings: all of them.
         name: the setting, whose value is pairs of an account and something else.
 
     Raises:
-        SettingError: the settings do not know such an account.
+        SettingError: broker_accounts has no such account.
     """
     for account, _ in getattr(settings, name):
         if account not in settings.broker_accounts:

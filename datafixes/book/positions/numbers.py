@@ -1,22 +1,22 @@
-"""Exact numbers: from what a book or a broker writes, and back into digits."""
+"""Parses and formats exact numbers of the book and the broker."""
 
 from decimal import Decimal, InvalidOperation
 
 _MOST_DIGITS = 15
-"""Before the point; no price and no quantity has more."""
+"""The maximum number of digits before the point."""
 
 
 def exact(value: object) -> Decimal | None:
-    """What is written, exactly; None where that is no number that a price or a quantity can be."""
+    """An exact number; None if the text is not a plausible price or quantity."""
     text = str(value)
     try:
         number = Decimal(text if "_" not in text else "")
     except InvalidOperation:
         return None
-    # Looked at by its digits: to calculate with it could overflow.
+    # Checked by its digits, because arithmetic could overflow.
     return number if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
 
 
 def digits(value: Decimal) -> str:
-    """All digits of a number, and no zeros behind them."""
+    """All digits of a number, without trailing zeros."""
     return f"{value.normalize():f}" if value else "0"

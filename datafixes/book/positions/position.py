@@ -1,4 +1,4 @@
-"""What the book and the broker say about positions, and how the two may differ: values and nothing else."""
+"""Values for positions of the book and the broker, and for their differences."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ from typing import Literal
 from datafixes.book.positions.symbols import Symbol
 
 Kind = Literal["phantom", "missing", "quantity", "side", "duplicate", "account"]
-"""How the book differs: it alone has the position; the broker alone has it; another quantity; the other side; several
-rows for one position; the broker has it in another account."""
+"""How the book differs: only the book has the position; only the broker has it; another quantity; the other side;
+several rows for one position; the broker has it in another account."""
 
 
 @dataclass(frozen=True, slots=True)
 class BookPosition:
-    """A row of the book that says a position is held.
+    """An open row of the book.
 
     Attributes:
         id: the row.
-        account: the account it says.
-        symbol: what it is in.
-        quantity: how many, negative for a short position.
-        opened_at: when it was opened, as far as the book knows.
+        account: its account.
+        symbol: its instrument.
+        quantity: its quantity, negative for a short position.
+        opened_at: when it was opened, if the book knows.
         entry_price: the price at which it was opened.
     """
 
@@ -36,12 +36,12 @@ class BookPosition:
 
 @dataclass(frozen=True, slots=True)
 class BrokerPosition:
-    """A position that the broker holds.
+    """A position of the broker.
 
     Attributes:
-        symbol: what it is in.
-        quantity: how many, negative for a short position.
-        entry_price: the average price at which it was opened, where the broker says.
+        symbol: its instrument.
+        quantity: its quantity, negative for a short position.
+        entry_price: the average price at which it was opened, if the broker gives it.
     """
 
     symbol: Symbol
@@ -51,11 +51,11 @@ class BrokerPosition:
 
 @dataclass(frozen=True)
 class Ignored:
-    """What a broker holds of an instrument that the settings leave out: reported, and not compared.
+    """The broker's position in an instrument that the settings exclude: reported, and not compared.
 
     Attributes:
-        quantity: how many, negative for a short position; None where that is no number.
-        words: the same with what the broker calls it, as it says it: ``3 us_equity``.
+        quantity: its quantity, negative for a short position; None if that is not a number.
+        words: the same in the broker's words: ``3 us_equity``.
     """
 
     quantity: Decimal | None
@@ -64,15 +64,15 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Fill:
-    """What an order did at the broker.
+    """The fill of an order at the broker.
 
     Attributes:
-        symbol: of what.
-        quantity: how many were bought; negative: sold.
-        price: at which price on average.
-        filled_at: when.
+        symbol: its instrument.
+        quantity: the quantity bought; negative: sold.
+        price: the average price.
+        filled_at: its time.
         order_id: the broker's number of the order.
-        is_whole: all of the order was filled, then; of a part, the time is the end of the order.
+        is_whole: whether the whole order was filled; for a part, the time is the end of the order.
     """
 
     symbol: Symbol
@@ -85,17 +85,17 @@ class Fill:
 
 @dataclass(frozen=True)
 class Known:
-    """What a broker holds in one account: a full and plausible answer.
+    """The broker's positions in one account: a full and plausible answer.
 
     Attributes:
         positions: all open positions.
-        in_flight: symbols with an order that is not settled.
-        closed_lately: symbols of which something was filled within the grace period.
+        in_flight: symbols with an order in flight.
+        closed_lately: symbols with a fill within the grace period.
         read_at: when the broker was asked.
-        source: from where, for the evidence.
-        identity: what tells this account from any other at the broker; empty where nothing does.
-        proven: the settings say which identity it must have, and it has it.
-        left_out: by instrument that the settings leave out, what the account holds of it.
+        source: the source, for the evidence.
+        identity: the account's identity at the broker; empty if it has none.
+        proven: whether the settings give an identity, and it matches.
+        left_out: the account's positions in excluded instruments.
     """
 
     positions: Sequence[BrokerPosition]
@@ -110,10 +110,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Unknown:
-    """No answer, or not a full and plausible one. Nothing follows from it.
+    """No full and plausible answer. It proves nothing.
 
     Attributes:
-        why: what went wrong, in one line, with no secret in it.
+        why: what went wrong, in one line, without secrets.
     """
 
     why: str
@@ -121,21 +121,21 @@ class Unknown:
 
 Answer = Known | Unknown
 
-NOT_IN_SETTINGS = Unknown("the settings do not know this account")
+NOT_IN_SETTINGS = Unknown("the settings have no such account")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One position about which the book and the broker differ.
+    """One position in which the book and the broker differ.
 
     Attributes:
-        kind: how.
-        account: the account, as the book has it.
+        kind: how they differ.
+        account: the account in the book.
         symbol: the position.
-        rows: every row of the book that it is about, oldest first.
+        rows: its rows in the book, oldest first.
         book: the quantity of all these rows together.
         broker: the broker's quantity.
-        elsewhere: of kind ``account``, the account in which the broker has it.
+        elsewhere: for the kind ``account``, the account in which the broker has it.
     """
 
     kind: Kind
@@ -149,7 +149,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Unsettled:
-    """Book and broker differ, and something excuses it: a position that is just being opened or closed."""
+    """A difference that is excused, because the position is just being opened or closed."""
 
     account: str
     symbol: Symbol
@@ -159,13 +159,13 @@ class Unsettled:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An instrument of an account that the settings leave out of the comparison.
+    """An instrument of an account that the settings exclude from the comparison.
 
     Attributes:
         account: the account.
         instrument: its name.
-        broker: what the broker holds of it; empty where it holds none, or nobody knows.
-        rows: rows of the book that are in it nevertheless.
+        broker: the broker's position in it; empty if there is none, or it is unknown.
+        rows: rows of the book in it.
     """
 
     account: str
@@ -185,14 +185,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found.
+    """The result of a comparison.
 
     Attributes:
         differences: in a fixed order.
-        unsettled: positions about which nothing is said yet.
-        unknown: accounts of which nothing is known, with the reason.
-        equal: how many positions are equal.
-        left_out: instruments that were not compared, because the settings say so.
+        unsettled: positions that cannot be judged yet.
+        unknown: unknown accounts, with the reason.
+        equal: the number of equal positions.
+        left_out: instruments that the settings exclude.
     """
 
     differences: tuple[Difference, ...]

@@ -1,4 +1,4 @@
-"""What a position is in: a stock, or an option by its OCC symbol."""
+"""Instruments: stocks, and options by their OCC symbol."""
 
 import datetime as dt
 import re
@@ -14,7 +14,7 @@ _OPTION = re.compile(
     r"(?P<root>[A-Z][A-Z0-9]{0,5}) *(?P<date>\d{6})(?P<right>[CP])(?P<strike>\d{8})", re.ASCII
 )
 # A class of shares (BRK.B), a preferred series (BAC.PRB) or warrants (X.WS, X.WSA) follow a dot, a slash or a hyphen,
-# written with a dot here. Three other letters are a currency: BTC/USD is no stock.
+# normalized to a dot. Three other letters are a currency: BTC/USD is not a stock.
 _STOCK = re.compile(r"(?P<root>[A-Z][A-Z0-9]{0,5})(?:[./-](?P<kind>[A-Z]{1,2}|PR[A-Z]|WS[A-Z]))?", re.ASCII)
 
 
@@ -27,7 +27,7 @@ class Stock:
     """A stock.
 
     Attributes:
-        ticker: as the broker writes it, a class of shares after a dot.
+        ticker: in the broker's form, with a class of shares after a dot.
     """
 
     ticker: str
@@ -74,19 +74,19 @@ def parse_symbol(text: str) -> Symbol:
     """Read a ticker or an OCC option symbol, in its full or its short form.
 
     Raises:
-        NoSymbol: it is neither, or its date is none.
+        NoSymbol: it is neither, or its date is invalid.
     """
     plain = text.strip()
-    # Before it is in capitals: those of ß are SS.
+    # Checked before converting to capitals, because ß would become SS.
     plain = plain.upper() if plain.isascii() else ""
     if found := _OPTION.fullmatch(plain):
         try:
             year, month, day = (int(found["date"][at : at + 2]) for at in (0, 2, 4))
             expiry = dt.date(2000 + year, month, day)
         except ValueError:
-            raise NoSymbol(f"{text!r} is no option symbol: {found['date']} is no date") from None
+            raise NoSymbol(f"{text!r} is not an option symbol: {found['date']} is not a date") from None
         if int(found["strike"]) == 0:
-            raise NoSymbol(f"{text!r} is no option symbol: its strike price is zero")
+            raise NoSymbol(f"{text!r} is not an option symbol: its strike price is zero")
         right: Literal["C", "P"] = "C" if found["right"] == "C" else "P"
         return Option(found["root"], expiry, right, Decimal(found["strike"]) / 1000)
     if found := _STOCK.fullmatch(plain):

@@ -1,1 +1,1 @@
-"""From differences to a revision for review."""
+"""Writes a revision for review from differences."""

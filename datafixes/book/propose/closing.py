@@ -1,4 +1,4 @@
-"""At which price a phantom was closed, where the broker's fills say so without a doubt."""
+"""Finds the price at which a phantom was closed, if the broker's fills give it without doubt."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from datafixes.book.positions.symbols import Option, Stock
 from datafixes.book.rows.others import OtherRow
 
 _ZERO = Decimal(0)
-_KEPT = Decimal("0.0001")  # what the book's prices keep
+_KEPT = Decimal("0.0001")  # the precision of the book's prices
 A_MOMENT = dt.timedelta(minutes=2)
-"""By how much the book may know of an order before or after the broker carried it out."""
-_TOO_MUCH = Decimal(10_000)  # per cent, for the book's column
+"""The maximum time between an order's fill and its row in the book."""
+_TOO_MUCH = Decimal(10_000)  # per cent, the limit of the book's column
 _SHARES_OF_AN_OPTION = 100
 
 
@@ -22,9 +22,9 @@ class Exit:
     """How a row of the book was closed.
 
     Attributes:
-        price: the average price, to what the book keeps.
-        dollars: what was gained or lost.
-        percent: the same, of the entry price.
+        price: the average price, rounded to the book's precision.
+        dollars: the gain or loss.
+        percent: the same, relative to the entry price.
     """
 
     price: Decimal
@@ -34,12 +34,12 @@ class Exit:
 
 @dataclass(frozen=True)
 class Closing:
-    """What is known of how a phantom was closed.
+    """How a phantom was closed.
 
     Attributes:
-        fills: what orders did that may have closed it.
-        price: the average price, where they close exactly what the book has, without a doubt; else None.
-        doubt: why they may be nothing of the kind; or why they are not known.
+        fills: the fills that may have closed it.
+        price: the average price, if they close exactly the book's position, without doubt; else None.
+        doubt: why they may not have closed it, or why they are unknown.
     """
 
     fills: tuple[Fill, ...] = ()
@@ -50,12 +50,12 @@ class Closing:
 def closing_of(
     one: Difference, rows: Sequence[BookPosition], fills: Sequence[Fill] | Unknown, others: Sequence[OtherRow]
 ) -> Closing:
-    """How a phantom was closed, as far as fills of its symbol say so.
+    """How a phantom was closed, according to fills of its symbol.
 
     Args:
         one: the phantom.
         rows: its rows.
-        fills: what the broker did in its symbol, or why that is not known.
+        fills: the broker's fills in its symbol, or why they are unknown.
         others: rows of the book of the same position that are not open: a fill that closed one of them closes no other.
     """
     if isinstance(fills, Unknown):
@@ -71,7 +71,7 @@ def closing_of(
     ]
     doubt = ""
     if used:
-        doubt = f"row {used[-1].id} of the book, not open any more, may be what these closed"
+        doubt = f"these may have closed row {used[-1].id} of the book, which is no longer open"
     elif again := [fill for fill in since if fill not in ours and not _opens(fill, times)]:
         doubt = (
             f"it was also traded the other way (order {again[0].order_id}), so these may have closed another"
@@ -79,7 +79,7 @@ def closing_of(
     elif any(fill.filled_at < max(times, default=fill.filled_at) for fill in ours):
         doubt = "some of these are older than some of its rows"
     elif not all(fill.is_whole for fill in ours):
-        doubt = "some of these belong to an order of which the rest was canceled, so that their time is not certain"
+        doubt = "some of these belong to an order whose rest was canceled, so their time is uncertain"
     elif sum((fill.quantity for fill in ours), _ZERO) != -one.book:
         doubt = "these do not add up to it"
     if doubt:
@@ -89,14 +89,14 @@ def closing_of(
 
 
 def _opens(fill: Fill, times: Sequence[dt.datetime]) -> bool:
-    """Whether it is what opened one of the rows: the book may know of it some moments before."""
+    """Whether it opened one of the rows; the book may have recorded it shortly before."""
     return any(abs(fill.filled_at - time) <= A_MOMENT for time in times)
 
 
 def exit_of(row: BookPosition, price: Decimal) -> Exit | None:
-    """What a row gained or lost at a price; None where the book does not say what it began with.
+    """The gain or loss of a row at a price; None if the book has no entry price.
 
-    None also for an adjusted option, whose root ends in a digit: its contract is not of a hundred shares.
+    Also None for an adjusted option, whose root ends in a digit: its contract is not for a hundred shares.
     """
     if not row.entry_price or (isinstance(row.symbol, Option) and row.symbol.root[-1].isdecimal()):
         return None

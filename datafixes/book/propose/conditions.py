@@ -1,4 +1,4 @@
-"""Conditions over the book, as a proposed fix states them. The row that is looked at goes by the table's own name."""
+"""SQL conditions over the book, for proposed fixes. The current row has the table's own name."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ CLOSED = "status = 'closed'"
 
 _SYMBOL = "coalesce(option_symbol, ticker)"
 _SIDE = "CASE WHEN lower(btrim(side)) IN ('short', 'sell') THEN 'short' ELSE 'long' END"
-# An id alone is no proof of identity: the book makes its phantoms anew, and the ids move on.
+# An id alone does not identify a row: the book recreates its phantoms with new ids.
 IDENTITY = {
     "symbol": _SYMBOL, "account": "account_name", "side": _SIDE, "quantity": "quantity", "opened": "entry_time",
     "entry": "entry_price",
@@ -22,19 +22,19 @@ SeenRow = tuple[int, str, str, str, int]
 
 
 def seen_row(row: BookRow) -> SeenRow:
-    """A row as the book showed it: id, symbol, account, side, quantity; all but the first as `IDENTITY` has them."""
+    """A row of the book: id, symbol, account, side, quantity; all but the first as in `IDENTITY`."""
     one = row.position
     return one.id, row.written, one.account, "short" if one.quantity < 0 else "long", int(abs(one.quantity))
 
 
 def alone(target: Target) -> str:
-    """A row is the only open one of its position: somebody may have corrected the book meanwhile."""
+    """A row is the only open one of its position; the book may have been corrected meanwhile."""
     other = _other(target)
     return f"(SELECT count(*) FROM {_table(target)} AS {other} WHERE {_same(target)} AND {other}.{OPEN}) = 1"
 
 
 def ended_since(target: Target, since: dt.datetime) -> str:
-    """The book had the position of a row, and ended it since then, whatever it calls that."""
+    """The book had the position of a row and ended it since then, with any status."""
     other = _other(target)
     before = f"{other}.{CLOSED} AND {_ended(target, since)}"
     return (
@@ -44,7 +44,7 @@ def ended_since(target: Target, since: dt.datetime) -> str:
 
 
 def _ended(target: Target, since: dt.datetime) -> str:
-    """It ended before; where its two times are of different kinds, compared as seconds from 1970."""
+    """It ended before a time; times of different types are compared as seconds since 1970."""
     ended = "coalesce({0}.closed_at, {0}.updated_at)".format(_other(target))
     zones = {target.has_zone(column) for column in ("closed_at", "updated_at")}
     if len(zones) > 1:
@@ -55,7 +55,7 @@ def _ended(target: Target, since: dt.datetime) -> str:
 
 
 def still_there(rows: Sequence[SeenRow], target: Target) -> str:
-    """These rows are open, and as they were seen."""
+    """These rows are open and unchanged."""
     kept = _other(target)
     seen = ", ".join(
         f"({id_}, {literal.text(symbol)}, {literal.text(account)}, {literal.text(side)}, {quantity})"
@@ -73,12 +73,12 @@ def _table(target: Target) -> str:
 
 
 def _other(target: Target) -> str:
-    """What another row of the table is called."""
+    """The alias of another row of the table."""
     return "other" if target.table != "other" else "another"
 
 
 def _same(target: Target) -> str:
-    """Another row is in the same position as the row that is looked at, however the symbol is written."""
+    """Another row has the same position as the current row, however the symbol is written."""
     other, row = _other(target), literal.name(target.table)
     symbols = (
         f"upper(translate(coalesce(nullif(btrim({one}.option_symbol), ''), {one}.ticker), '/- ', '..'))"

@@ -1,4 +1,4 @@
-"""The evidence of a proposal in words: what the book showed, and what the broker said about it."""
+"""The evidence of a proposal in words: the rows of the book, and the broker's data."""
 
 import datetime as dt
 
@@ -8,7 +8,7 @@ from datafixes.book.rows.row import BookRow
 
 
 def row_text(row: BookRow, what: str) -> str:
-    """A row as the book showed it, and what is to be said of it."""
+    """A row of the book, and a comment on it."""
     one = row.position
     since = f" since {moment(one.opened_at)}" if one.opened_at else ""
     price = f" at {one.entry_price}" if one.entry_price is not None else ""
@@ -16,14 +16,14 @@ def row_text(row: BookRow, what: str) -> str:
 
 
 def exit_text(true: Exit | None, closing: Closing) -> str:
-    """How a phantom was closed, as far as the broker says so."""
+    """How a phantom was closed, according to the broker."""
     words = ", ".join(
         f"order {fill.order_id}: {digits(fill.quantity)} at {digits(fill.price)}, {moment(fill.filled_at)}"
         for fill in closing.fills
     )
     if true:
         return f"closed by {words}"
-    why = closing.doubt or "the book does not say what it began with, or of how many shares it is"
+    why = closing.doubt or "the book does not give its entry price or its number of shares"
     return f"a neutral exit: {why}{f': {words}' if words else ''}"
 
 

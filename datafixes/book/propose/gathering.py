@@ -1,4 +1,4 @@
-"""Gathers what a proposal is made of besides the differences: the book's table, the broker's fills, what is pending."""
+"""Gathers the further inputs of a proposal: the book's table, the broker's fills, pending revisions."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def gather(
     kinds: Collection[str],
     say: Callable[[str], None],
 ) -> Findings:
-    """Everything that a proposal is made of.
+    """The inputs of a proposal.
 
     Args:
         project: its revisions and its database.
         broker: is asked how the phantoms were closed.
-        found: what was compared.
-        kinds: what is to be proposed.
-        say: takes a line that somebody should know.
+        found: the comparison.
+        kinds: the kinds of differences to propose.
+        say: takes a warning.
 
     Raises:
         DatafixError: the book cannot be read, or has no audit table.
@@ -48,13 +48,13 @@ def gather(
     columns, at = book_columns(project), alembic_versions(project)
     if not columns:
         raise DatafixError(
-            f"The columns of {schema}.{table} cannot be seen.", hint="Is it a table of this database?"
+            f"The columns of {schema}.{table} cannot be read.", hint="Is it a table of this database?"
         )
     pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
     audit_schema, audit = _audit_table(project, schema, table, say)
     if function := lambda_of(BookSettings.of(project.settings)):
         say(
-            f"The book was read through the Lambda {function}, which answers SELECT only: alembic upgrade needs the "
+            f"The book was read through the Lambda {function}, which only answers SELECT: alembic upgrade needs the "
             "database itself."
         )
     target = Target(schema, table, columns, audit, audit_schema)
@@ -66,7 +66,7 @@ def gather(
 def _closings(
     project: Project, broker: Broker, found: Reconciliation, say: Callable[[str], None]
 ) -> tuple[Mapping[str, Sequence[Fill] | Unknown], Sequence[OtherRow]]:
-    """What the broker did in the symbols of the phantoms since they were opened, and what the book closed there."""
+    """The broker's fills in the symbols of the phantoms since they were opened, and rows of the book closed there."""
     rows = {row.position.id: row.position for row in found.book.rows}
     fills: dict[str, Sequence[Fill] | Unknown] = {}
     asked: list[Difference] = []
@@ -81,7 +81,7 @@ def _closings(
         answer = broker.fills(account, {one.symbol for one in phantoms}, after=min(opened))
         if isinstance(answer, Unknown):
             say(
-                f"How the phantoms of {account} were closed is not known, so their exits are neutral: {answer.why}"
+                f"It is unknown how the phantoms of {account} were closed, so their exits are neutral: {answer.why}"
             )
         fills[account] = answer
         asked += phantoms
@@ -92,7 +92,7 @@ def _closings(
 
 
 def _audit_table(project: Project, schema: str, table: str, say: Callable[[str], None]) -> tuple[str, str]:
-    """Where the copies go: as the database says, or where it cannot be asked, as the revisions say."""
+    """The audit table: from the database, or if it cannot be reached, from the revisions."""
     if lambda_of(BookSettings.of(project.settings)):
         planned = [one for target, one in planned_audit_tables(project.scripts) if target == (schema, table)]
         copies = planned[-1] if planned else None
@@ -102,12 +102,12 @@ def _audit_table(project: Project, schema: str, table: str, say: Callable[[str],
             copies = copies_of(connection, project.scripts, table_seen(connection, schema, table), None)
     if copies is None or copies.state == "missing":
         raise DatafixError(
-            f"{schema}.{table} has no audit table, and no revision makes one.",
-            hint=f'Make it first, in a revision: op.create_audit_table("{table}", name="{table}_audit")',
+            f"{schema}.{table} has no audit table, and no revision creates one.",
+            hint=f'Create it first, in a revision: op.create_audit_table("{table}", name="{table}_audit")',
         )
     if copies.state == "outgrown":
         say(
-            f"{copies.schema}.{copies.name} lacks {', '.join(copies.missing)}: bring it to shape first with "
+            f"{copies.schema}.{copies.name} lacks {', '.join(copies.missing)}: update it first with "
             f'op.update_audit_table("{table}", name="{copies.name}").'
         )
     return copies.schema, copies.name

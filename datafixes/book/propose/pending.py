@@ -1,4 +1,4 @@
-"""Revisions that have not run yet, and what of the book they will change: it is not proposed a second time."""
+"""Pending revisions, and the rows of the book that they will change, which are not proposed again."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.errors import DatafixError
 
 _OPERATION = "_datafix("
-"""How the operations end that run a fix, or take one back."""
+"""Names of the operations that run or revert a fix."""
 
 Held = tuple[str, Symbol | str]
-"""An account and what is in it; a text where that is no symbol."""
+"""An account and an instrument; a text if that is not a symbol."""
 
 
 @dataclass(frozen=True)
 class Pending:
-    """What revisions that have not run will change.
+    """The changes of pending revisions.
 
     Attributes:
         rows: by id of a row of the book, the revision.
-        inserted: by account and symbol of a row to come, the revision.
+        inserted: by account and symbol of a new row, the revision.
         paths: by revision that declares such a fix, its file.
-        waiting: every revision that has not run, and has a fix or takes one back, from the lowest on.
+        waiting: every pending revision that runs or reverts a fix, the oldest first.
     """
 
     rows: Mapping[int, str] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class Pending:
 def pending_of(
     scripts: Any, fixes: Iterable[FixOfRevision], book: tuple[str, str], at: Collection[str]
 ) -> Pending:
-    """What the revisions above a database will change in the book.
+    """The changes of the book by pending revisions.
 
     Args:
         scripts: Alembic's ScriptDirectory.
         fixes: every fix of the project.
         book: the schema and the name of the table.
-        at: the revisions that the database is at.
+        at: the database's revisions.
 
     Raises:
         DatafixError: the database is at a revision that the project does not have.
@@ -71,7 +71,7 @@ def _source(path: str) -> str:
 
 
 def _below(scripts: Any, at: Collection[str]) -> set[str]:
-    """These revisions, and all that they stand on."""
+    """These revisions and all their ancestors."""
     known = {script.revision: script for script in scripts.walk_revisions()}
     found: set[str] = set()
     # Another project may have a version table in the same database.
@@ -79,7 +79,7 @@ def _below(scripts: Any, at: Collection[str]) -> set[str]:
     if at and not waiting:
         raise DatafixError(
             f"The database is at revision {', '.join(sorted(at))}, which this project does not have.",
-            hint="Bring the project up to date first: a revision from here would not fit.",
+            hint="Update the project's files first; a new revision would not fit the database.",
         )
     while waiting:
         revision = waiting.pop()

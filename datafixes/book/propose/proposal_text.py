@@ -1,4 +1,4 @@
-"""The text of a proposed revision: its evidence, its fixes, and the way back."""
+"""The text of a proposed revision: its evidence, its fixes, and its downgrade."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _LONGEST_SLUG = 40
 
 
 def title_of(fixes: Sequence[ProposedFix]) -> str:
-    """What a revision does, in a few words: ``reconcile: close 7 phantoms, insert 1 missing``."""
+    """The title of a revision: ``reconcile: close 7 phantoms, insert 1 missing``."""
     return f"reconcile: {', '.join(_deed(one.fix) for one in fixes)}"
 
 
 def slug_of(fixes: Sequence[ProposedFix]) -> str:
-    """The same for the name of a file, of which Alembic keeps forty characters."""
+    """The title for the name of a file, which Alembic cuts after forty characters."""
     slug = " ".join(["reconcile", *(_variable(one.fix).split("_")[1] for one in fixes)])
     return slug if len(slug) <= _LONGEST_SLUG else "reconcile the book"
 
@@ -33,10 +33,10 @@ def proposal_text(
     """The revision.
 
     Args:
-        place: its id and what it stands on.
-        fixes: what it does, in this order.
-        found: what was compared, for the evidence.
-        left: what is left alone, a line each.
+        place: its id and its parent.
+        fixes: its fixes, in order.
+        found: the comparison, for the evidence.
+        left: the differences that are left alone, a line each.
     """
     names = [_variable(one.fix) for one in fixes]
     parts = Parts(
@@ -64,27 +64,27 @@ _ONE = {"phantoms": "phantom", "duplicates": "duplicate", "quantities": "quantit
 
 
 def _evidence(found: Reconciliation, left: Sequence[str]) -> list[str]:
-    """When and from where the book and the broker were read, and what is not in this."""
+    """When and from where the book and the broker were read, and what is not included."""
     lines = [f"The book: {found.book.source}, read {moment(found.book.read_at)}."]
     for account, answer in sorted(found.answers.items()):
         if isinstance(answer, Known):
             read_at = moment(answer.read_at or found.read_at)
             lines.append(f"The broker, account {account}: {answer.source or found.broker}, read {read_at}.")
     lines += [
-        f"Unknown, and left out: account {account}, {why}."
+        f"Unknown, and not included: account {account}, {why}."
         for account, why in found.comparison.unknown.items()
     ]
-    lines += [f"Not compared, and left out (broker_ignore): {one}." for one in found.comparison.left_out]
+    lines += [f"Not compared, and not included (broker_ignore): {one}." for one in found.comparison.left_out]
     return lines + [f"Left alone: {line}." for line in left[:_MOST_ROWS]]
 
 
 def _comment(one: ProposedFix) -> str:
     """The evidence of a fix, in comments above it."""
-    lines = ["What was seen:", *one.evidence[:_MOST_ROWS]]
+    lines = ["Evidence:", *one.evidence[:_MOST_ROWS]]
     if len(one.evidence) > _MOST_ROWS:
         lines.append(f"and {len(one.evidence) - _MOST_ROWS} more")
     if one.guards:
-        lines.append(f"What must hold when it runs: {one.guards}.")
+        lines.append(f"Conditions when it runs: {one.guards}.")
     return "\n".join(
         textwrap.fill(
             plain(line),

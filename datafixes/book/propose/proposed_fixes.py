@@ -32,26 +32,26 @@ from datafixes.declaration.rows import Rows
 from datafixes.script import literal
 from datafixes.settings.values import parse_application
 
-# What the Position Manager writes every minute into a row that is open.
+# Columns that the Position Manager updates every minute in open rows.
 _HOUSEKEEPING = (
     "current_price", "current_pnl_dollars", "current_pnl_percent", "last_checked_at", "check_count", "updated_at",
     "peak_price", "trailing_stop_price",
 )  # fmt: skip
 _GOOD_FOR = dt.timedelta(days=1)
-_KEPT = Decimal("0.0001")  # what the book's prices keep
+_KEPT = Decimal("0.0001")  # the precision of the book's prices
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What all fixes of a proposal share.
+    """Values common to all fixes of a proposal.
 
     Attributes:
         target: the table.
         revision: the id of the revision.
         read_at: when the broker was asked.
-        broker: which one.
+        broker: the broker.
         grace: how long a position that was just opened or closed is unsettled.
-        witness: a condition that holds in the database of this book, and in no other.
+        witness: a condition that holds only in the database of this book.
     """
 
     target: Target
@@ -64,14 +64,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A difference about which something is proposed.
+    """A difference for which a fix is proposed.
 
     Attributes:
         difference: how book and broker differ.
         rows: the rows of the book, oldest first.
-        held: what the broker has.
-        read_at: when it said so.
-        fills: what it did in the symbol of a phantom, or why that is not known.
+        held: the broker's positions.
+        read_at: when the broker was asked.
+        fills: the broker's fills in the symbol of a phantom, or why they are unknown.
         others: rows of the same position that are not open.
     """
 
@@ -84,7 +84,7 @@ class Chosen:
 
     @property
     def entry_price(self) -> Decimal | None:
-        """The average price at which the broker says that it was opened; None where it does not say."""
+        """The broker's average entry price, or None."""
         weights = [(one.entry_price, abs(one.quantity)) for one in self.held]
         prices = [price * weight for price, weight in weights if price is not None]
         total = sum((weight for _, weight in weights), Decimal(0))
@@ -99,8 +99,8 @@ class ProposedFix:
 
     Attributes:
         fix: the declaration.
-        evidence: what was seen, a line for each row.
-        guards: in words, what its conditions ask for besides the rows themselves.
+        evidence: a line for each row.
+        guards: its conditions besides the rows themselves, in words.
     """
 
     fix: DataFix
@@ -109,7 +109,7 @@ class ProposedFix:
 
 
 def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
-    """Close every row of positions that the broker does not hold; at the true price where its fills say it."""
+    """Close every row of positions that the broker does not hold; at the true price if its fills give it."""
     exits: dict[int, Exit] = {}
     evidence: list[str] = []
     for one in chosen:
@@ -128,7 +128,7 @@ def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
 
 
 def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
-    """Close all rows of a position but the oldest that are what the broker holds."""
+    """Close all rows of a position except the oldest that add up to the broker's position."""
     closed: list[BookRow] = []
     kept: list[BookRow] = []
     evidence: list[str] = []
@@ -138,16 +138,18 @@ def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         closed += [row for row in one.rows if row not in keeps]
         words = f"the broker has {digits(one.difference.broker)}"
         evidence += [row_text(row, f"{words}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
-    reason = f"{rows_are(len(closed))} in the book once more for what the broker holds once ({_asked(seen)})."
+    reason = (
+        f"{rows_are(len(closed))} in the book a second time for what the broker holds once ({_asked(seen)})."
+    )
     named = _named(
         closed, seen.target, already=CLOSED, ensure=still_there([seen_row(row) for row in kept], seen.target)
     )
     fix = _fix("close_duplicates", reason, _closed({}, seen.target), named, seen)
-    return ProposedFix(fix, tuple(evidence), "the rows that stay are open, and as they were seen")
+    return ProposedFix(fix, tuple(evidence), "the rows that stay are open and unchanged")
 
 
 def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
-    """Give rows the quantity that the broker has."""
+    """Set the quantity of rows to the broker's."""
     rows = [row for one in chosen for row in one.rows]
     wanted = {one.rows[0].position.id: int(abs(one.difference.broker)) for one in chosen}
     quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
@@ -162,11 +164,11 @@ def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
 
 
 def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
-    """Add a row for every position that the broker alone has."""
+    """Insert a row for every position that only the broker has."""
     target = seen.target
     rows = [_new_row(one, seen) for one in chosen]
     read_at = min(one.read_at for one in chosen)
-    # What the broker held is no reason to insert a position days later: then it is proposed anew.
+    # An old answer of the broker does not justify an insert days later: then it must be proposed again.
     until = (read_at + _GOOD_FOR).replace(microsecond=0)
     where = f"{seen.witness} AND now() < timestamptz {literal.text(until.astimezone(dt.UTC).isoformat(' '))}"
     change = Insert(target.table, rows=rows, schema=target.schema, where=where)
@@ -180,8 +182,8 @@ def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
     ensure = f"{alone(target)} AND NOT {ended_since(target, since)}"
     new = Rows(key="id", expect=len(chosen), ensure=ensure)
     guards = (
-        f"it is this book (elsewhere, and from {moment(until)} on, it is not applicable); nobody has told it of these "
-        f"positions, and none of them has ended since {moment(since)}"
+        f"it is this book (in other databases, and from {moment(until)} on, it is not applicable); the book has no row "
+        f"of these positions, and none of them has ended since {moment(since)}"
     )
     return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence, guards)
 
@@ -207,7 +209,7 @@ def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
 
 
 def kept_of(one: Chosen) -> list[BookRow]:
-    """The rows of a duplicate that make up what the broker has: of each size, the oldest."""
+    """The rows of a duplicate that add up to the broker's position: of each size, the oldest."""
     parts = parts_of([row.position.quantity for row in one.rows], one.difference.broker) or Counter()
     kept: list[BookRow] = []
     for size, count in parts.items():
@@ -221,7 +223,7 @@ def _opened(row: BookRow) -> dt.datetime:
 
 
 def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
-    """Close rows neutrally, or as far as it is known, at the price at which they were closed."""
+    """Close rows at the price at which they were closed, or neutrally if that is unknown."""
     now = "now()" if target.has_zone("closed_at") else "now() AT TIME ZONE 'UTC'"
     values: dict[str, Value | sql] = {
         "status": "closed",
@@ -242,7 +244,7 @@ def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
 
 
 def _named(rows: Iterable[BookRow], target: Target, *, already: str = "", ensure: str = "") -> Rows:
-    """The rows as the book showed them."""
+    """The expected rows, with their identity."""
     expect = {
         row.position.id: (*seen_row(row)[1:], _opened_at(row, target), row.position.entry_price)
         for row in sorted(rows, key=lambda row: row.position.id)

@@ -1,4 +1,4 @@
-"""Turns differences into a proposal. Pure: what the book and the broker say is given."""
+"""Turns differences into a proposal. Pure: the data of the book and the broker is given."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from datafixes.book.rows.others import OtherRow
 from datafixes.book.rows.row import BookRow
 
 KINDS = ("missing", "phantom", "duplicate", "quantity")
-"""What can be proposed, in the order in which a revision does it. An insert takes its table for itself: whoever has
-rows of it by then could meet somebody who waits for them."""
+"""The kinds of proposals, in the order of a revision. An insert locks its table exclusively; it comes first, so that
+the revision holds no row locks by then."""
 
 _SAME_PRICE = Decimal("0.01")
-"""Prices that differ by no more than this part are the same."""
+"""The relative difference up to which prices count as equal."""
 
 _MAKERS: Mapping[str, Callable[[Sequence[Chosen], Seen], ProposedFix]] = {
     "phantom": fixes.close_phantoms,
@@ -36,17 +36,17 @@ _MAKERS: Mapping[str, Callable[[Sequence[Chosen], Seen], ProposedFix]] = {
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that a proposal is made of.
+    """The inputs of a proposal.
 
     Attributes:
-        found: what was compared.
-        target: the table that is the book.
-        fills: by account, what the broker did in the symbols of its phantoms, or why that is not known.
-        pending: what revisions will change that have not run.
+        found: the comparison.
+        target: the book's table.
+        fills: by account, the broker's fills in the symbols of its phantoms, or why they are unknown.
+        pending: the changes of pending revisions.
         others: rows of the phantoms' symbols that are not open.
-        account: the only account for which something is to be proposed; empty for all.
-        trusted: somebody said that all keys open the accounts that they are named for.
-        witness: a condition that holds in the database of this book, and in no other; empty where there is none.
+        account: the only account to propose for; empty for all.
+        trusted: whether the operator vouches for all keys.
+        witness: a condition that holds only in the database of this book; empty if there is none.
     """
 
     found: Reconciliation
@@ -61,12 +61,12 @@ class Findings:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is proposed.
+    """A proposal.
 
     Attributes:
         fixes: in the order in which they run.
-        left: a line for each difference of the kinds asked for that is left alone, with the reason.
-        waiting: revisions that have not run yet and change what some of the differences are about, and how many.
+        left: a line for each requested difference that is left alone, with the reason.
+        waiting: pending revisions that already cover differences, and how many.
     """
 
     fixes: tuple[ProposedFix, ...] = ()
@@ -75,11 +75,11 @@ class Proposal:
 
 
 def propose(findings: Findings, kinds: Collection[str], revision: str) -> Proposal:
-    """Make fixes of the differences of some kinds.
+    """Make fixes from the differences of some kinds.
 
     Args:
-        findings: what was found.
-        kinds: of `KINDS`; whatever is of another kind is not looked at.
+        findings: the inputs.
+        kinds: of `KINDS`; other kinds are ignored.
         revision: the id of the revision, which becomes part of the fixes' names.
     """
     chosen: dict[str, list[Chosen]] = {kind: [] for kind in KINDS if kind in kinds}
@@ -109,7 +109,7 @@ def propose(findings: Findings, kinds: Collection[str], revision: str) -> Propos
 def _beside(
     one: Difference, pending: Pending, rows: Mapping[int, BookRow]
 ) -> tuple[Difference | None, list[str]]:
-    """What is left of a difference beside what revisions will do that have not run yet, and these revisions."""
+    """The part of a difference that pending revisions do not cover, and these revisions."""
     if one.kind == "missing":
         revision = pending.inserted.get((one.account, one.symbol))
         return (one, []) if revision is None else (None, [revision])
@@ -119,7 +119,7 @@ def _beside(
     rest = tuple(row for row in one.rows if row not in pending.rows)
     if one.kind != "phantom" or not rest:
         return None, revisions
-    # The book makes its phantoms anew: every row of them is one.
+    # The book recreates its phantoms: each row is one.
     book = sum((rows[row].position.quantity for row in rest), Decimal(0))
     return replace(one, rows=rest, book=book), revisions
 
@@ -128,7 +128,7 @@ def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *,
     answer = findings.found.answers[one.account]
     positions, read_at = (answer.positions, answer.read_at) if isinstance(answer, Known) else ((), None)
     held = tuple(position for position in positions if position.symbol == one.symbol)
-    # Of a part of a position, no fill says how it was closed.
+    # Fills do not say how a part of a position was closed.
     fills = findings.fills.get(one.account, ()) if whole else ()
     return Chosen(
         one,
@@ -141,14 +141,14 @@ def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *,
 
 
 def _why_not(choice: Chosen, findings: Findings) -> str:
-    """Why nothing can be proposed without a doubt; empty where something can."""
+    """Why nothing can be proposed without doubt; empty if something can."""
     one = choice.difference
     if choice.read_at < findings.found.read_at - findings.found.grace:
-        return "what the broker says is older than grace, and may have changed since: read it anew, or -x grace=TIME"
+        return "the broker's data is older than grace, and may have changed since: refresh it, or use -x grace=TIME"
     if other := _another_name(choice, findings):
         return f"it may be {other} of the same account, under another name"
     if one.kind in ("quantity", "missing") and one.broker % 1:
-        return f"the broker has a fraction ({digits(one.broker)}), which the book does not keep"
+        return f"the broker has a fraction ({digits(one.broker)}), which the book does not store"
     makers: Mapping[str, Callable[[Chosen, Findings], str]] = {
         "quantity": _no_quantity,
         "missing": _no_insert,
@@ -160,33 +160,33 @@ def _why_not(choice: Chosen, findings: Findings) -> str:
 def _no_quantity(choice: Chosen, findings: Findings) -> str:
     one = choice.difference
     if len(one.rows) > 1:
-        return "several rows make up this position, and nothing says which of them is wrong"
+        return "several rows form this position, and it is unknown which of them is wrong"
     entry, price = choice.rows[0].position.entry_price, choice.entry_price
     if not entry or price is None:
-        return "the price at which it was opened is not known, so it may be a split, or another purchase"
+        return "its entry price is unknown, so it may be a split, or another purchase"
     if not _is_same_price(entry, price):
-        return f"the broker says that it was opened at {digits(price)}: a split, or another purchase"
+        return f"the broker's entry price is {digits(price)}: a split, or another purchase"
     return ""
 
 
 def _no_insert(choice: Chosen, findings: Findings) -> str:
     if choice.entry_price is None:
-        return "the broker does not say at which price it was opened"
+        return "the broker gives no entry price"
     if choice.entry_price <= 0:
-        return f"the broker says that it was opened at {digits(choice.entry_price)}, which is no price"
+        return f"the broker's entry price is {digits(choice.entry_price)}, which is not a valid price"
     if not findings.witness:
-        return "the book has no row at all by which its database could be told from another"
+        return "the book has no row that identifies its database"
     return ""
 
 
 def _no_duplicate(choice: Chosen, findings: Findings) -> str:
-    """Rows are the same position again where nothing tells them apart but their time."""
+    """Why rows are not duplicates: those must differ only in their time."""
     kept = fixes.kept_of(choice)
     same = {_lot(row) for row in kept}
     other = next((row for row in choice.rows if _lot(row) not in same), None)
     if other is None:
         return ""
-    return f"row {other.position.id} is of another size, price or strategy than those that would stay"
+    return f"row {other.position.id} differs in size, price or strategy from those that would stay"
 
 
 def _lot(row: BookRow) -> tuple[Decimal, Decimal | None, str]:
@@ -198,7 +198,7 @@ def _is_same_price(one: Decimal, other: Decimal) -> bool:
 
 
 def _another_name(choice: Chosen, findings: Findings) -> str:
-    """A missing position that may be a phantom's, or the other way round: renamed, adjusted, or written otherwise."""
+    """A missing position that may be a phantom, or the other way round: renamed, adjusted, or spelt differently."""
     one = choice.difference
     if one.kind not in ("phantom", "missing"):
         return ""
@@ -212,7 +212,7 @@ def _another_name(choice: Chosen, findings: Findings) -> str:
 
 
 def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool:
-    """As many at the same price, and both a stock or both an option."""
+    """Whether quantity and price are equal, and both are stocks or both are options."""
     phantom, missing = (one, other) if one.kind == "phantom" else (other, one)
     if phantom.book != missing.broker or type(phantom.symbol) is not type(missing.symbol):
         return False

@@ -1,4 +1,4 @@
-"""The table that is the book, as a fix needs to know it."""
+"""The book's table, for fixes."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """The table that is the book, as a fix needs to know it.
+    """The book's table, for fixes.
 
     Attributes:
         schema: its schema.
@@ -24,7 +24,7 @@ class Target:
     audit_schema: str
 
     def time(self, column: str, moment: dt.datetime) -> dt.datetime:
-        """A moment as a value for a column: in UTC, with a zone where the column has one."""
+        """A time as a value for a column: in UTC, with a zone if the column has one."""
         utc = moment.astimezone(dt.UTC)
         return utc if self.has_zone(column) else utc.replace(tzinfo=None)
 

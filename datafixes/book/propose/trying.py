@@ -1,4 +1,4 @@
-"""Tries what has not run yet before anything is built on it: a revision that cannot run stops all that come after."""
+"""Tries pending revisions before a proposal is based on them: one that cannot run would block all later ones."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ if TYPE_CHECKING:
     from datafixes.plan.planned import Refusal
     from datafixes.project import Project
 
-# Who is in the way, how long it takes, and which role it is say nothing about the fix: a lock or a serialization, a
-# statement that was cancelled or a server that ends, privileges, a server that only reads, a lost connection.
+# Errors of the environment prove nothing about the fix: a lock or a serialization failure, a cancelled statement or a
+# server shutdown, missing privileges, a read-only server, a lost connection.
 _PASSING = ("55P03", "40", "57", "42501", "25006", "08", "53")
 
 
 def check_pending_runs(project: Project, pending: Pending, target: str, say: Callable[[str], None]) -> None:
-    """Run the revisions that have not run yet, keep nothing, and refuse where one of them cannot.
+    """Run the pending revisions, roll them back, and refuse if one of them cannot run.
 
     Args:
         project: its revisions and its database.
-        pending: what has not run.
-        target: the revision that something is to be built on, or ``heads``.
-        say: takes a line for whoever waits.
+        pending: the pending revisions.
+        target: the parent of the new revision, or ``heads``.
+        say: takes a line of progress.
 
     Raises:
-        DatafixError: one of them cannot run, or nobody can try it. It says which, why, and what goes on.
+        DatafixError: one of them cannot run, or cannot be tried. The message says which, why, and how to continue.
     """
     if not pending.waiting:
         return
     waiting = f"revision{'' if len(pending.waiting) == 1 else 's'} {', '.join(pending.waiting)}"
     if function := lambda_of(BookSettings.of(project.settings)):
         raise DatafixError(
-            f"Nothing was written: whether {waiting} can still run, which did not run yet, cannot be tried through "
-            f"the Lambda {function}.",
-            hint="Propose where the database itself can be reached, or run it first: alembic upgrade head",
+            f"Nothing was written: pending {waiting} cannot be tried through the Lambda {function}.",
+            hint="Propose from a machine that reaches the database itself, or run it first: alembic upgrade head",
         )
-    say(f"Trying {waiting}, not run yet; nothing of it is kept.")
+    say(f"Trying pending {waiting}; it is rolled back.")
     view = View(masks=project.settings.mask)
     plan = make_plan(project.config, Wish(target, view=view, limits=limits_of(project.settings)))
     if plan.refusal is not None:
@@ -52,13 +51,12 @@ def check_pending_runs(project: Project, pending: Pending, target: str, say: Cal
 
 
 def _refused(project: Project, refusal: Refusal) -> DatafixError:
-    """What stands in the way, and the ways past it."""
+    """The refusal, and how to continue."""
     fixes = [one for one in project.fixes() if one.revision == refusal.revision]
     named = [one for one in fixes if one.fix.name in refusal.message] or fixes
     if not named or refusal.sqlstate.startswith(_PASSING):
         return DatafixError(
-            f"Nothing was written: revision {refusal.revision} has not run in this database, and could not be tried: "
-            f"{refusal.message}",
+            f"Nothing was written: pending revision {refusal.revision} could not be tried: {refusal.message}",
             detail=refusal.detail,
             hint=refusal.hint,
         )
@@ -66,8 +64,8 @@ def _refused(project: Project, refusal: Refusal) -> DatafixError:
     name, why = one.fix.name, refusal.message.removeprefix(f"datafix {one.fix.name}: ")
     decline = shlex.quote(f"{name}: WHY")
     return DatafixError(
-        f"Nothing was written: {name} (revision {one.revision}) has not run in this database, and cannot: {why}",
+        f"Nothing was written: pending fix {name} (revision {one.revision}) cannot run in this database: {why}",
         detail=refusal.detail,
-        hint=f"Where it is applied nowhere, correct or delete {one.path}; or say that it is not to run here: alembic"
+        hint=f"If no database has applied it, correct or delete {one.path}; or decline it for this database: alembic"
         f" -x decline={decline} upgrade head. Then propose again.",
     )

@@ -1,4 +1,4 @@
-"""A row by which the database of the book can be told from any other."""
+"""A row that identifies the database of the book."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SELECT id, account_name, coalesce(option_symbol, ticker) AS symbol,
 
 
 def witness_of(project: Project, target: Target) -> str:
-    """The condition that the newest row of the book is there, whatever became of it; empty where there is no row.
+    """The condition that the newest row of the book exists, whatever its status; empty if the book has no rows.
 
     Raises:
         DatafixError: the book cannot be read.

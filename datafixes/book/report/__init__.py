@@ -1,1 +1,1 @@
-"""What the commands of the book found, for people and for programs."""
+"""The results of the book's commands, for people and for programs."""

@@ -1,4 +1,4 @@
-"""What the book and the broker differ in, for people and for programs."""
+"""The differences between book and broker, for people and for programs."""
 
 import datetime as dt
 from collections import Counter
@@ -13,14 +13,14 @@ from datafixes.report.document import Document, Fact, Grid, Section, State
 from datafixes.report.runs import counted, moment
 
 MEANING: Mapping[str, str] = {
-    "phantom": "the book alone has it",
-    "missing": "the broker alone has it",
-    "quantity": "both have it, and not as many",
+    "phantom": "only the book has it",
+    "missing": "only the broker has it",
+    "quantity": "both have it, in different quantities",
     "side": "one is long and the other short",
     "duplicate": "the book has it more than once",
     "account": "the broker has it in another account",
 }
-"""What each kind of difference means, in the order in which they are shown."""
+"""The meaning of each kind of difference, in display order."""
 
 
 PROPOSED_WITH: Mapping[str, str] = {
@@ -38,7 +38,7 @@ _STATES: Mapping[Word, State] = {
 
 
 def document_of_reconciliation(found: Reconciliation) -> Document:
-    """What an operator reads."""
+    """The document for an operator."""
     in_doubt = found.comparison.unsettled or found.book.ignored
     state: State = "attention" if in_doubt else "good"
     if found.comparison.differences or not found.is_certain:
@@ -53,7 +53,7 @@ def document_of_reconciliation(found: Reconciliation) -> Document:
 
 
 def summary(found: Reconciliation) -> str:
-    """The line that counts: ``7 differences (7 phantom), 3 positions equal.``"""
+    """The summary: ``7 differences (7 phantom), 3 positions equal.``"""
     kinds = Counter[str](one.kind for one in found.comparison.differences)
     words = [
         f"{counted(len(found.comparison.differences), 'difference')} "
@@ -68,7 +68,7 @@ def summary(found: Reconciliation) -> str:
         (len(found.comparison.unsettled), "unsettled", "unsettled"),
         (len(found.comparison.unknown), "account unknown", "accounts unknown"),
         (len(found.book.unreadable), "row cannot be compared", "rows cannot be compared"),
-        (len(found.comparison.left_out), "instrument left out", "instruments left out"),
+        (len(found.comparison.left_out), "instrument excluded", "instruments excluded"),
         (len(found.book.ignored), "row of the book in it", "rows of the book in them"),
     ):
         if count:
@@ -86,7 +86,7 @@ def _account(found: Reconciliation, account: str) -> tuple[str, State]:
     if account in found.compared and account not in found.comparison.unknown:
         words.append(f"{counted(found.compared[account].held, 'position')} at the broker")
     left_out = [one for one in found.comparison.left_out if one.account == account]
-    words += [f"{one.instrument} left out" for one in left_out]
+    words += [f"{one.instrument} excluded" for one in left_out]
     state = _STATES[verdict.word]
     in_book = state == "good" and any(one.rows for one in left_out)
     return "; ".join(words), "attention" if in_book else state
@@ -99,7 +99,7 @@ def _sections(found: Reconciliation) -> tuple[Section, ...]:
             "Unknown accounts",
             ("account", "why"),
             [(account, why) for account, why in comparison.unknown.items()],
-            note="Nothing follows from an account that did not answer in full.",
+            note="An account that did not answer in full is not compared.",
         ),
         _differences(found),
         _table(
@@ -112,7 +112,7 @@ def _sections(found: Reconciliation) -> tuple[Section, ...]:
             ("account", "symbol", "rows", "why"),
             [(one.account, str(one.symbol), _ids(one.rows), one.why) for one in comparison.unsettled],
             state="attention",
-            note="No differences yet: look again later.",
+            note="Not differences yet: compare again later.",
         ),
         _table(
             "Not compared",
@@ -122,7 +122,7 @@ def _sections(found: Reconciliation) -> tuple[Section, ...]:
                 for one in comparison.left_out
             ],
             state="attention" if found.book.ignored else "",
-            note="The setting broker_ignore leaves these out, at the broker and in the book.",
+            note="The setting broker_ignore excludes these, at the broker and in the book.",
         ),
     )
     return tuple(section for section in sections if section.grids[0].rows)
@@ -166,7 +166,7 @@ def _ids(rows: tuple[int, ...]) -> str | None:
 
 
 def reconciliation_as_json(found: Reconciliation) -> dict[str, Any]:
-    """The same for programs. Quantities are texts, so that no program rounds them."""
+    """The JSON. Quantities are strings, so that no program rounds them."""
     return {
         "version": 2,
         "kind": "reconcile",

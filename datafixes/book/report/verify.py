@@ -5,7 +5,7 @@ from typing import Any
 from datafixes.book.verify.checklist import Checklist, Colour, Line
 from datafixes.report.document import Document, Fact, Section, State
 
-# Colours are words too: nobody has to see them.
+# Colours are also words, for readers without colour.
 _STATES: dict[Colour, State] = {"green": "good", "red": "bad", "unknown": "attention", "skipped": ""}
 
 
@@ -13,11 +13,11 @@ def document_of_checklist(checklist: Checklist) -> Document:
     """Each line with its evidence."""
     facts = tuple(Fact(line.name, _text(line), _STATES[line.colour]) for line in checklist.lines)
     if checklist.is_green:
-        title, state = "All is as wanted", _STATES["green"]
+        title, state = "All as expected", _STATES["green"]
     elif checklist.is_red:
-        title, state = "Not as wanted", _STATES["red"]
+        title, state = "Not as expected", _STATES["red"]
     else:
-        title, state = "Not everything could be looked at", _STATES["unknown"]
+        title, state = "Not everything could be checked", _STATES["unknown"]
     return Document(
         "Verify",
         f"{title}: {checklist.counts()}.",

@@ -1,1 +1,1 @@
-"""The rows that say a position is held, from PostgreSQL or through the query Lambda."""
+"""The rows of the book, from PostgreSQL or through the query Lambda."""

@@ -1,4 +1,4 @@
-"""The book: the rows that say a position is held, read from PostgreSQL or through the query Lambda."""
+"""Reads the open rows of the book, from PostgreSQL or through the query Lambda."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from datafixes.script import literal
 from datafixes.settings.values import masked
 
 _SKEW = dt.timedelta(minutes=1)
-"""By how much clocks may differ, whatever the grace period is."""
-_PAGE = 5000  # rows; what a Lambda answers may have 6 MB
+"""The tolerated clock difference, whatever the grace period is."""
+_PAGE = 5000  # rows; the answer of a Lambda is limited to 6 MB
 _COLUMNS = {
     "id", "account_name", "ticker", "option_symbol", "instrument_type", "side", "status", "strategy_type", "quantity",
     "entry_price",    "entry_time",
 }  # fmt: skip
 _OPEN = "CAST(status AS text) IN ('open', 'closing')"
-# What the book may mean by open, and nobody would find.
+# Variants of "open" that an exact comparison would not find.
 _ODD = (
     "(status IS NULL OR lower(btrim(CAST(status AS text))) IN ('open', 'closing')"
     " AND CAST(status AS text) NOT IN ('open', 'closing'))"
 )
 
-# Texts and seconds: neither depends on the session's settings, and no driver or JSON on the way rounds them.
+# Texts and seconds: they do not depend on the session's settings, and no driver or JSON rounds them.
 _SELECT = """
 SELECT id, account_name, ticker, option_symbol, instrument_type, side, strategy_type, CAST(status AS text) AS status,
        CAST(quantity AS text) AS quantity, CAST(entry_price AS text) AS entry_price,
@@ -45,16 +45,16 @@ SELECT id, account_name, ticker, option_symbol, instrument_type, side, strategy_
 
 @dataclass(frozen=True)
 class Book:
-    """What the book says is held.
+    """The open rows of the book.
 
     Attributes:
         rows: the rows, by id.
         unreadable: rows that cannot be compared, by id.
         read_at: when it was read.
-        source: from where: the table, and how it was reached.
-        counts: by account, how many rows there are, whether they can be compared or not; of rows without an account
-            under an empty name. It stays when some of the rows are left out.
-        ignored: rows in instruments that the settings leave out, by id.
+        source: the table, and how it was read.
+        counts: the number of rows by account, comparable or not; of rows without an account under an empty name. It
+            includes rows that were dropped later.
+        ignored: rows in instruments that the settings exclude, by id.
     """
 
     rows: tuple[BookRow, ...]
@@ -66,11 +66,11 @@ class Book:
 
     @property
     def positions(self) -> list[BookPosition]:
-        """What can be compared."""
+        """The comparable rows."""
         return [row.position for row in self.rows]
 
     def only(self, ids: Collection[int]) -> Book:
-        """With these rows, and those that cannot be compared."""
+        """The book with these rows, and those that cannot be compared."""
         return replace(self, rows=tuple(row for row in self.rows if row.position.id in ids))
 
 
@@ -78,13 +78,13 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
     """Read every row whose status is ``open`` or ``closing``.
 
     Args:
-        project: where the book is.
-        account: only of this account, if one is named; and only with just these statuses.
-        but: of all accounts but these; rows without an account are among them, and those of any account with a status
-            that is nearly one of the two, or none.
+        project: its database.
+        account: only of this account, and only with exactly these statuses.
+        but: of all accounts except these; includes rows without an account, and rows of any account with NULL or a
+            variant of these statuses.
 
     Raises:
-        DatafixError: the database, or the Lambda, does not answer in full; or there is no such table.
+        DatafixError: the database, or the Lambda, does not answer in full; or the table does not exist.
     """
     settings = BookSettings.of(project.settings)
     schema, name = book_table(settings)
@@ -141,7 +141,7 @@ def _found(ask: Ask, table: tuple[str, str], where: str, *, is_lambda: bool) -> 
 
 
 def _pages(ask: Ask, table: tuple[str, str], where: str) -> Iterator[Mapping[str, Any]]:
-    """All rows through the Lambda, which answers no more than some megabytes, and may cut answers by itself."""
+    """All rows through the Lambda, whose answers are limited to some megabytes and may be cut."""
     last: int | None = None
     while True:
         more = "" if last is None else f" AND id > {last}"
@@ -152,12 +152,12 @@ def _pages(ask: Ask, table: tuple[str, str], where: str) -> Iterator[Mapping[str
         for row in rows:
             number = _whole(row.get("id"))
             if not row.keys() >= _COLUMNS or number is None or (last is not None and number <= last):
-                raise DatafixError(f"The Lambda did not answer what it was asked: {_start(row)}")
+                raise DatafixError(f"The Lambda answered another query: {_start(row)}")
             _check_sees_all(row)
             last, left = number, _whole(row.get("rows_left")) or 0
             yield row
         if rows and left < len(rows):
-            raise DatafixError(f"The Lambda answered {len(rows)} rows, and says that there are {left}.")
+            raise DatafixError(f"The Lambda answered {len(rows)} rows, but counts {left}.")
         if not rows and last is None:
             _check_empty(ask, table, where)
         if left == len(rows):
@@ -165,7 +165,7 @@ def _pages(ask: Ask, table: tuple[str, str], where: str) -> Iterator[Mapping[str
 
 
 def _check_empty(ask: Ask, table: tuple[str, str], where: str) -> None:
-    """No rows may be an answer that was lost on the way: whoever counts them must find none."""
+    """Confirm an empty answer by a count: rows may have been lost."""
     select = (
         f"SELECT count(*) AS rows, {_hides(*table)} AS hides FROM {literal.qualified(*table)} WHERE {where}"
     )
@@ -175,12 +175,12 @@ def _check_empty(ask: Ask, table: tuple[str, str], where: str) -> None:
         count = _whole(row.get("rows"))
     if count != 0:
         raise DatafixError(
-            f"The Lambda answered no rows, and counts {'none at all' if count is None else count}."
+            f"The Lambda answered no rows, but counts {'nothing' if count is None else count}."
         )
 
 
 def _hides(schema: str, name: str) -> str:
-    """Whether a role may see less of the book than there is; of a view nobody knows what is beneath it."""
+    """Whether rows of the book may be hidden from the role; always for a view."""
     return (
         "(SELECT pg_catalog.row_security_active(c.oid) OR c.relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class AS c"
         " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
@@ -189,11 +189,11 @@ def _hides(schema: str, name: str) -> str:
 
 
 def _check_sees_all(row: Mapping[str, Any]) -> None:
-    """A role from which a policy hides rows sees another book than there is."""
+    """Refuse a role from which a policy may hide rows."""
     if row.get("hides"):
         raise DatafixError(
-            "The book is a view, or row security hides rows of it from the role that the Lambda reads with.",
-            hint="Name the table itself (book_table); and let the role own it, or have BYPASSRLS.",
+            "The book is a view, or row security hides rows of it from the Lambda's role.",
+            hint="Set book_table to the table itself, and give its ownership or BYPASSRLS to the role.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows of the book that are not open: what may explain why the broker has, or had, more than the open ones."""
+"""Rows of the book that are not open, which may explain why the broker has, or had, more than the open ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from datafixes.project import Project
 from datafixes.script import literal
 
 _AT_ONCE = 500
-"""How many symbols one question names."""
+"""The number of symbols in one query."""
 
-# Symbols as datafixes writes them: in capitals, a class of shares after a dot, no spaces in an option's. A time without
-# a zone is one of UTC, whatever the session's is. Of a row without any time nobody knows that it is older, and what any
-# other status means nobody knows at all.
+# Symbols in the form of datafixes: in capitals, a class of shares after a dot, no spaces in an option's. A time without
+# a zone is in UTC, whatever the session's zone. A row without a time may be recent, and the meaning of any other status
+# is unknown.
 _ROWS = """
   FROM {table}
  WHERE (status IS NULL OR CAST(status AS text) NOT IN ('open', 'closing'))
@@ -40,10 +40,10 @@ class OtherRow:
 
     Attributes:
         id: the row.
-        account: its account; None where it has none, so that it may be any.
-        symbol: what it is in.
+        account: its account; None if it has none, so that it may be any.
+        symbol: its symbol.
         status: its status.
-        closed_at: when it was closed, as far as the book knows.
+        closed_at: when it was closed, if the book knows.
     """
 
     id: int
@@ -58,14 +58,14 @@ class OtherRow:
 
     @property
     def words(self) -> str:
-        """What it is, for a doubt."""
+        """Its description, for a doubt."""
         if self.status == "closed":
             return f"row {self.id} of the book was closed"
         return f"row {self.id} of the book has the status {self.status or 'NULL'}"
 
 
 def read_others(project: Project, symbols: Collection[Symbol], since: dt.datetime) -> list[OtherRow]:
-    """The rows of some symbols that are not open, and may have been until then; by id.
+    """The rows of some symbols that are not open, and may have been open until a time; by id.
 
     Raises:
         DatafixError: the database, or the Lambda, does not answer in full.
@@ -84,11 +84,11 @@ def read_others(project: Project, symbols: Collection[Symbol], since: dt.datetim
 
 def _read(ask: Ask, rows: str) -> Iterator[OtherRow]:
     found = list(ask(_SELECT.format(rows=rows)))
-    # An answer without rows says nothing about how many there are.
+    # An answer without rows has no count.
     counts = found or list(ask(f"SELECT count(*) AS total{rows}"))
     if not counts or any(str(row.get("total")) != str(len(found)) for row in counts):
-        words = counts[0].get("total") if counts else "nobody knows how many"
-        raise DatafixError(f"Of the rows that are not open, {len(found)} were answered of {words}.")
+        words = counts[0].get("total") if counts else "an unknown number"
+        raise DatafixError(f"The answer has {len(found)} of {words} rows that are not open.")
     yield from _parsed(found)
 
 
@@ -97,7 +97,7 @@ def _parsed(rows: Sequence[Mapping[str, Any]]) -> Iterator[OtherRow]:
         try:
             symbol = parse_symbol(str(row["symbol"]))
         except NoSymbol:
-            continue  # then it is not one of those that were asked for
+            continue  # not one of the requested symbols
         yield OtherRow(int(row["id"]), row["account_name"], symbol, row["status"], _time(row["closed_at"]))
 
 
@@ -105,4 +105,4 @@ def _time(seconds: Any) -> dt.datetime | None:
     try:
         return None if seconds is None else moment_of(seconds)
     except (ArithmeticError, ValueError):
-        return None  # infinity, or a year that Python does not have
+        return None  # infinity, or a year that Python cannot represent

@@ -1,4 +1,4 @@
-"""The query Lambda: it answers a SELECT where the database itself cannot be reached."""
+"""The query Lambda, which answers a SELECT if the database itself cannot be reached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_WORDS = 300
 
 
 def query(settings: Settings, function: str, select: str) -> list[Mapping[str, Any]]:
-    """Ask the Lambda, and believe it only where its answer is whole.
+    """Send a SELECT to the Lambda, and accept only a complete answer.
 
     Args:
         settings: the region.
@@ -27,8 +27,8 @@ def query(settings: Settings, function: str, select: str) -> list[Mapping[str, A
         The rows by name of column, numbers with a fraction as exact decimals.
 
     Raises:
-        DatafixError: the text is no SELECT; there is no such Lambda or no right to ask it; it failed or did not answer
-            in time; or what it answered is not whole.
+        DatafixError: the text is not a SELECT; the Lambda does not exist, or may not be invoked; it failed or did not
+            answer in time; or its answer is not complete.
     """
     if not select.lstrip().upper().startswith(("SELECT ", "SELECT\n")):
         raise only_selects(function)
@@ -37,15 +37,15 @@ def query(settings: Settings, function: str, select: str) -> list[Mapping[str, A
 
 
 def only_selects(function: str) -> DatafixError:
-    """What to say to somebody who wants more of the Lambda than it can do."""
+    """The error for a statement that the Lambda cannot run."""
     return DatafixError(
-        f"The Lambda {function} answers SELECT only: it can serve datafixes reconcile and never a fix.",
-        hint="Name the database itself: alembic -x url=postgresql://ROLE@HOST/DATABASE upgrade head",
+        f"The Lambda {function} only answers SELECT: datafixes reconcile can use it, but fixes cannot.",
+        hint="Use the database itself: alembic -x url=postgresql://ROLE@HOST/DATABASE upgrade head",
     )
 
 
 class _Answer:
-    """What one Lambda answered, taken apart; whatever is wrong with it is said in one line."""
+    """The parsed answer of a Lambda; a problem becomes a one-line error."""
 
     def __init__(self, function: str) -> None:
         self._function = function
@@ -59,37 +59,37 @@ class _Answer:
         body = outer.get("body")
         inner = body if isinstance(body, dict) else self._object(body, "the body of its answer")
         if inner.get("success") is not True:
-            raise self.wrong(f"it says that it failed: {inner.get('error') or inner.get('message') or inner}")
+            raise self.wrong(f"it reports a failure: {inner.get('error') or inner.get('message') or inner}")
         rows = inner.get("rows")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self.wrong("its answer has no list of rows")
         if isinstance(inner.get("count"), bool) or inner.get("count") != len(rows):
-            raise self.wrong(f"it counts {inner.get('count')} rows, and its answer has {len(rows)}")
+            raise self.wrong(f"it counts {inner.get('count')} rows, but its answer has {len(rows)}")
         return rows
 
     def wrong(self, words: object, hint: str = "") -> DatafixError:
-        """An error that names the Lambda; never a password, never more than a line."""
+        """An error that names the Lambda, on one line and without passwords."""
         said = masked(" ".join(str(words).split()))
         said = said if len(said) <= _LONGEST_WORDS else f"{said[:_LONGEST_WORDS]}..."
-        return DatafixError(f"The Lambda {self._function} gave no answer to rely on: {said}", hint=hint)
+        return DatafixError(f"The Lambda {self._function} gave no reliable answer: {said}", hint=hint)
 
     def _object(self, text: Any, what: str) -> dict[str, Any]:
         try:
             value = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
         except (TypeError, ValueError) as error:
-            # A text that ends too early is reported like any other that is no JSON.
-            raise self.wrong(f"{what} is not JSON, or only a part of it ({error})") from None
+            # A truncated text is reported like any other that is not JSON.
+            raise self.wrong(f"{what} is not JSON, or is truncated ({error})") from None
         if not isinstance(value, dict):
-            raise self.wrong(f"{what} is no JSON object")
+            raise self.wrong(f"{what} is not a JSON object")
         return value
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
-    # Here and not above: boto3 takes longer to load than all the rest, and most runs do without.
+    # Imported here, because boto3 is slow to load and most runs do not need it.
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -106,9 +106,9 @@ def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
         region = settings.aws_region or "of the AWS profile"
         raise answer.wrong(
             f"{details.get('Code', 'no code')}: {details.get('Message', '')}",
-            f"Look whose credentials these are: aws sts get-caller-identity. Region: {region}",
+            f"Check the credentials: aws sts get-caller-identity. Region: {region}",
         ) from None
-    # SecondConnection its own errors: an endpoint that is no URL, a helper that is missing or answers nonsense.
+    # Besides its own errors: an endpoint that is not a URL, a helper that is missing or fails.
     except (BotoCoreError, ValueError, OSError) as error:
         raise answer.wrong(error) from None
     if found.get("FunctionError"):
@@ -117,7 +117,7 @@ def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
 
 
 def _error_of(payload: bytes) -> str:
-    """The message of a failed Lambda; its stack trace is nobody's business here."""
+    """The message of a failed Lambda, without its stack trace."""
     try:
         value = json.loads(payload)
     except ValueError:

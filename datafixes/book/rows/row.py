@@ -1,4 +1,4 @@
-"""One row of the book: what it says, or what is wrong with it. Pure."""
+"""Parses a row of the book: its position, or the problem with it. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class BookRow:
     """A row of the book.
 
     Attributes:
-        position: what it says.
-        written: the symbol as the row has it.
-        strategy: what opened it, as the row has it.
+        position: its position.
+        written: its symbol, verbatim.
+        strategy: its strategy, verbatim.
     """
 
     position: BookPosition
@@ -38,9 +38,9 @@ class UnreadableRow:
 
     Attributes:
         id: the row.
-        account: its account, where it has one.
-        symbol: its symbol, where it can be read.
-        why: what is wrong with it.
+        account: its account, if it has one.
+        symbol: its symbol, if it can be parsed.
+        why: the problem.
     """
 
     id: int
@@ -51,7 +51,7 @@ class UnreadableRow:
 
 @dataclass(frozen=True)
 class IgnoredRow:
-    """A row in an instrument that the settings leave out.
+    """A row in an instrument that the settings exclude.
 
     Attributes:
         id: the row.
@@ -65,11 +65,11 @@ class IgnoredRow:
 
 
 def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | UnreadableRow:
-    """A row, or what is wrong with it.
+    """A row, or the problem with it.
 
     Args:
         values: by name of a column.
-        latest: what is said to be opened later than this cannot be true.
+        latest: the latest plausible entry time.
     """
     wrong: list[str] = []
     account, written = values["account_name"], written_in(values)
@@ -125,7 +125,7 @@ def _quantity(value: Any, wrong: list[str]) -> Decimal | None:
     elif quantity == 0:
         wrong.append("its quantity is zero")
     elif quantity < 0:
-        wrong.append(f"its quantity is negative ({digits(quantity)}): the side says which way it goes")
+        wrong.append(f"its quantity is negative ({digits(quantity)}): the direction belongs in side")
     elif quantity % 1:
         wrong.append(f"its quantity is a fraction ({digits(quantity)})")
     else:
@@ -144,10 +144,10 @@ def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:
 
 
 def moment_of(seconds: Any) -> dt.datetime:
-    """A time that was asked for as seconds from 1970, which no session's settings change; exact to the microsecond.
+    """A time from seconds since 1970, which do not depend on the session's settings; exact to the microsecond.
 
     Raises:
-        ArithmeticError, ValueError: that is no time.
+        ArithmeticError, ValueError: it is not a time.
     """
     return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(seconds)) * 1_000_000))
 

@@ -1,4 +1,4 @@
-"""How the book is asked: PostgreSQL itself, or the query Lambda, which answers SELECT only."""
+"""Connects to the book: to PostgreSQL itself, or through the query Lambda, which only answers SELECT."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 
 Ask = Callable[[str], Iterator[Mapping[str, Any]]]
-"""Sends a SELECT, and gives its rows one by one."""
+"""Sends a SELECT, and yields its rows."""
 
 _DEFAULT_LAMBDA = "ops-pipeline-db-query"
 _AT_ONCE = 1000  # rows
 _NO_SUCH_BOOK = (
-    "Bring the database up to date (alembic upgrade head), or name another: -x book_table=SCHEMA.TABLE"
+    "Upgrade the database (alembic upgrade head), or set another table: -x book_table=SCHEMA.TABLE"
 )
 _HINTS = {
     "42P01": _NO_SUCH_BOOK,
     "42703": _NO_SUCH_BOOK,
     "3F000": _NO_SUCH_BOOK,
-    "42501": "The role needs SELECT on it, and where row security hides rows, to own it or BYPASSRLS.",
+    "42501": "The role needs SELECT on it; if row security hides rows, also ownership or BYPASSRLS.",
 }
-"""What to do about an SQLSTATE."""
+"""The hint for an SQLSTATE."""
 
 
 def book_table(settings: BookSettings) -> tuple[str, str]:
-    """The schema and the name of the table that is the book."""
+    """The schema and the name of the book's table."""
     schema, dot, name = settings.book_table.partition(".")
     if not all((schema, name)) and dot:
         raise SettingError(
@@ -44,7 +44,7 @@ def book_table(settings: BookSettings) -> tuple[str, str]:
 
 
 def lambda_of(settings: BookSettings) -> str:
-    """The Lambda that the book is read through; empty where PostgreSQL itself is asked.
+    """The Lambda through which the book is read; empty for PostgreSQL itself.
 
     Raises:
         SettingError: the setting is neither.
@@ -61,23 +61,23 @@ def lambda_of(settings: BookSettings) -> str:
 
 @contextmanager
 def asking(project: Project) -> Iterator[Ask]:
-    """How the book is asked, as the settings say.
+    """A function that queries the book, according to the settings.
 
     Raises:
-        DatafixError: the database or the Lambda does not answer, or there is no such table.
+        DatafixError: the database or the Lambda does not answer, or the table does not exist.
     """
     function = lambda_of(BookSettings.of(project.settings))
     if function:
         yield lambda select: iter(query(project.settings, function, select))
         return
     with project.reading() as connection:
-        # Rows that a policy hides are no proof that there are none: PostgreSQL refuses to read then.
+        # Then PostgreSQL refuses to read if a policy would hide rows.
         connection.exec_driver_sql("SET LOCAL row_security = off")
         yield lambda select: _stream(connection, select, BookSettings.of(project.settings))
 
 
 def book_columns(project: Project) -> dict[str, str]:
-    """The columns of the book, each with its type as SQL writes it."""
+    """The columns of the book, each with its type in SQL."""
     schema, table = map(literal.text, book_table(BookSettings.of(project.settings)))
     select = (
         "SELECT CAST(a.attname AS text) AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type"
@@ -91,7 +91,7 @@ def book_columns(project: Project) -> dict[str, str]:
 
 
 def alembic_versions(project: Project) -> list[str]:
-    """The revisions that the database is at; none where Alembic never ran there."""
+    """The database's revisions; empty if Alembic has never run there."""
     where = (
         "SELECT CAST(pg_catalog.quote_ident(n.nspname) AS text) AS schema FROM pg_catalog.pg_class AS c"
         " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"

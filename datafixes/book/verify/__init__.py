@@ -1,1 +1,1 @@
-"""The checklist after a deploy: each line green or red, with its evidence."""
+"""The checklist after a deploy, with evidence for each line."""

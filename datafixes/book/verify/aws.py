@@ -1,4 +1,4 @@
-"""Clients for the AWS services that a check asks, and what goes wrong in words."""
+"""AWS clients for the checks, and their errors in words."""
 
 import re
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from typing import Any
 from datafixes.settings.values import masked
 
 DENIED = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
-"""What AWS answers to whoever may not ask: waiting changes nothing."""
+"""Errors for missing rights: waiting does not help."""
 BROKEN = "Configuration"
-"""The code of what the client raises that is no error of its own, such as a helper that is not there."""
+"""The code for exceptions that are not the client's own, such as a missing helper."""
 
-# After these nobody knows whether AWS heard what was said; after other failures it was not sent, or was refused.
+# After these errors it is unknown whether AWS received the request; after others it was not sent, or was refused.
 _UNCERTAIN = ("ReadTimeoutError", "ConnectionClosedError", "HTTPClientError", "ResponseStreamingError",
               "IncompleteReadError", "ResponseParserError")  # fmt: skip
 
 
 class NotAsked(Exception):
-    """AWS did not say. The text says why, in one line.
+    """AWS did not answer. The text says why, in one line.
 
     Attributes:
-        code: AWS's own code for it, or the name of what the client raised.
-        is_uncertain: AWS may have heard it all the same.
+        code: AWS's error code, or the name of the client's exception.
+        is_uncertain: AWS may have received the request.
     """
 
     def __init__(self, why: str, code: str = "", is_uncertain: bool = False) -> None:
@@ -32,13 +32,13 @@ class NotAsked(Exception):
 
 
 class Aws:
-    """AWS as the environment's credentials see it.
+    """AWS with the credentials of the environment.
 
     Args:
-        region: where to ask; an empty string leaves that to the AWS profile.
+        region: the region; an empty string leaves it to the AWS profile.
 
     Attributes:
-        region: where it asks, in words.
+        region: the region, in words.
     """
 
     def __init__(self, region: str) -> None:
@@ -47,12 +47,12 @@ class Aws:
 
     @cached_property
     def _session(self) -> Any:
-        import boto3  # it takes longer to load than all the rest
+        import boto3  # slow to load
 
         return boto3.session.Session(region_name=self._region)
 
     def has_credentials(self) -> bool:
-        """Whether the environment, the profile or the machine has any.
+        """Whether the environment, the profile or the machine has credentials.
 
         Raises:
             NotAsked: they cannot be read.
@@ -61,7 +61,7 @@ class Aws:
             return self._session.get_credentials() is not None
 
     def ask(self, service: str, operation: str, /, **arguments: Any) -> Any:
-        """Ask one question, and once more where AWS does not answer; ten seconds or so at most in all.
+        """Send a request, and again if AWS does not answer; takes about ten seconds at most.
 
         Args:
             service: such as ``logs``.
@@ -69,13 +69,13 @@ class Aws:
             arguments: the method's arguments.
 
         Raises:
-            NotAsked: whatever went wrong.
+            NotAsked: it failed.
         """
         with _in_words():
             return getattr(self._client(service, attempts=2, seconds=5), operation)(**arguments)
 
     def do(self, service: str, operation: str, /, **arguments: Any) -> Any:
-        """Have something done. It is said a single time: what is said twice may be done twice.
+        """Send a request that changes something; only once, because it is not idempotent.
 
         Args:
             service: as for `ask`.
@@ -83,7 +83,7 @@ class Aws:
             arguments: as for `ask`.
 
         Raises:
-            NotAsked: whatever went wrong. It may have been done nevertheless: see `NotAsked.is_uncertain`.
+            NotAsked: it failed, or may have succeeded: see `NotAsked.is_uncertain`.
         """
         with _in_words():
             return getattr(self._client(service, attempts=1, seconds=10), operation)(**arguments)
@@ -108,7 +108,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Where the configuration is broken, the client raises whatever it stumbles over.
+        # With a broken configuration, the client raises exceptions of any kind.
         raise _not_asked(error) from None
 
 
@@ -117,7 +117,7 @@ def _not_asked(error: Exception) -> NotAsked:
 
     kind = type(error).__name__
     response = getattr(error, "response", None)
-    # Other errors have a response too, which is another thing or nothing at all.
+    # Other errors also have a response, of another kind or None.
     answer = response if isinstance(error, ClientError) and isinstance(response, dict) else {}
     details = answer.get("Error", {})
     code, words = details.get("Code", ""), details.get("Message", "") or str(error)

@@ -13,7 +13,7 @@ _NO_ACCOUNT = "(no account)"
 
 
 def rows_of(book: Book) -> Mapping[str, int]:
-    """By account, how many rows of the book are open, whether they can be compared or not."""
+    """The number of open rows of the book by account, comparable or not."""
     return {account or _NO_ACCOUNT: rows for account, rows in book.counts.items()}
 
 
@@ -23,7 +23,7 @@ def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ())
     Args:
         book: the rows that are open.
         comparison: what book and broker say.
-        accounts: the accounts that the settings know, which may have no rows.
+        accounts: the accounts in the settings, which may have no rows.
     """
     rows = rows_of(book)
     bad: dict[str, list[UnreadableRow]] = {}
@@ -36,7 +36,7 @@ def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ())
 
 
 def name_of(account: str) -> str:
-    """What the line of an account is called."""
+    """The name of an account's line."""
     return f"Positions of {account}"
 
 
@@ -48,7 +48,7 @@ def _of_account(account: str, rows: int, bad: Sequence[UnreadableRow], compariso
         return Line(name_of(account), "red", evidence, _MORE)
     doubts = [f"row {row.id} cannot be compared: {row.why}" for row in bad]
     if account in comparison.unknown:
-        doubts.append(f"what the broker holds is not known: {comparison.unknown[account]}")
+        doubts.append(f"the broker's positions are unknown: {comparison.unknown[account]}")
     if doubts:
         return Line(name_of(account), "unknown", f"{open_rows}; {some(doubts)}", _MORE)
     waiting = [f"{one.symbol} ({one.why})" for one in comparison.unsettled if one.account == account]
@@ -58,10 +58,8 @@ def _of_account(account: str, rows: int, bad: Sequence[UnreadableRow], compariso
     left_out = [one for one in comparison.left_out if one.account == account]
     if not left_out:
         return Line(name_of(account), "green", f"{open_rows}, {equal}")
-    evidence = (
-        f"{open_rows}, {equal} but for what is not compared (broker_ignore): {some(map(str, left_out))}"
-    )
-    # What only the broker has is nobody's work; of a row of the book nobody says that it is right.
+    evidence = f"{open_rows}, {equal} except what is not compared (broker_ignore): {some(map(str, left_out))}"
+    # A position that only the broker has is ignored on purpose; a row of the book in it is unchecked.
     if any(one.rows for one in left_out):
         return Line(name_of(account), "unknown", evidence, _MORE)
     return Line(name_of(account), "green", evidence)

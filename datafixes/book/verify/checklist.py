@@ -1,11 +1,11 @@
-"""What a check found, as values."""
+"""The results of the checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Colour = Literal["green", "red", "unknown", "skipped"]
-"""As wanted; not as wanted; could not be looked at; nobody wanted to look."""
+"""As expected; not as expected; could not be checked; skipped on request."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,11 @@ class Line:
     """One line of the checklist.
 
     Attributes:
-        name: what is looked at.
-        colour: what became of it.
-        evidence: what was seen.
+        name: the subject.
+        colour: the result.
+        evidence: the observation.
         hint: what to do about it, or an empty string.
-        lasting: it will not change by waiting.
+        lasting: waiting will not change it.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Checklist:
-    """All lines, in the order in which they are to be read."""
+    """All lines, in display order."""
 
     lines: tuple[Line, ...]
 
@@ -40,12 +40,12 @@ class Checklist:
 
     @property
     def is_red(self) -> bool:
-        """Whether something is certainly not as wanted."""
+        """Whether a line is red."""
         return any(line.colour == "red" for line in self.lines)
 
     @property
     def is_final(self) -> bool:
-        """Whether there is no sense in looking again."""
+        """Whether checking again is pointless."""
         return self.is_green or any(line.lasting for line in self.lines)
 
     def counts(self) -> str:
@@ -57,29 +57,29 @@ class Checklist:
 
 @dataclass
 class Progress:
-    """How far a look has come, for whoever waits for it in another thread.
+    """The progress of a check, for a waiting thread.
 
     Attributes:
-        lines: what is known already.
-        asked: the name of what it looks at now.
+        lines: the lines so far.
+        asked: the name of the current subject.
     """
 
     lines: tuple[Line, ...] = ()
     asked: str = "Checklist"
 
     def asks(self, name: str, *known: Line) -> None:
-        """Go on to the next, with what the last one brought."""
+        """Add lines, and go on to the next subject."""
         self.lines, self.asked = (*self.lines, *known), name
 
     def given_up(self, seconds: float) -> Checklist:
-        """What is there to be shown when it does not come to its end."""
-        evidence = f"does not answer within {seconds:.3g} s; what comes after it was not looked at"
+        """The checklist if the check does not end in time."""
+        evidence = f"does not answer within {seconds:.3g} s; later lines were not checked"
         late = Line(self.asked, "unknown", evidence)
         return Checklist((*self.lines, late))
 
 
 def some(texts: Iterable[str], most: int = 5) -> str:
-    """The first of several texts, and how many there are more."""
+    """The first of several texts, and the number of the others."""
     listed = list(texts)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return "; ".join(listed[:most]) + more

@@ -1,9 +1,9 @@
-"""Whether the service checks as many positions as the book has, of each account: which lines decide, and how. Pure.
+"""Compares the numbers of checked positions in the log with the book, by account. Pure.
 
-The service may work with the whole book, or with one account after the other, in one task or in several. So a line
-counts for the account that it names; else a stream counts for the account that the setting log_streams gives it to;
-else one number is that of the whole book; else each stream has the number of one account; else each stream has the
-numbers of all accounts, one after the other.
+The service may check the whole book, or one account after the other, in one task or in several. So a line counts for
+the account that it names; else a stream counts for its account in the setting log_streams; else one number is that of
+the whole book; else each stream has the number of one account; else each stream has the numbers of all accounts, one
+after the other.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from datafixes.book.verify.service_log import Check
 from datafixes.book.verify.since import Since
 
 _SIDE_BY_SIDE, _PAUSE = 120_000, 10_000
-"""Milliseconds. What is shorter than a pause may be the way from one account to the next."""
+"""Milliseconds. A shorter gap may be the step from one account to the next."""
 
 Lines = Mapping[str, Sequence[Check]]
-"""By name of a stream, its checks, the newest first; none without any."""
+"""The checks of each stream, newest first; streams without checks are missing."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the lines are held against.
+    """The expectation for the lines.
 
     Attributes:
-        book: by account, how many rows of the book are open; every account is there.
+        book: the number of open rows of every account.
         patterns: pairs of an account and a pattern for its streams.
-        since: what happened last to the book and to the service.
+        since: the last changes of the book and of the service.
     """
 
     book: Mapping[str, int]
     patterns: Sequence[tuple[str, str]] = ()
-    since: Since = Since()  # noqa: RUF009 - it cannot be changed
+    since: Since = Since()  # noqa: RUF009 - immutable
 
     @property
     def each(self) -> str:
@@ -52,12 +52,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Found:
-    """What the lines say.
+    """The result of the comparison.
 
     Attributes:
-        right: they say what the book has.
+        right: whether the lines match the book.
         evidence: the lines, and the rule by which they count.
-        waits: what is missing may come yet.
+        waits: whether missing lines may still come.
     """
 
     right: bool
@@ -66,11 +66,11 @@ class Found:
 
 
 def held_against(asked: Asked, lines: Lines) -> Found:
-    """Hold lines of the log against the book.
+    """Compare lines of the log with the book.
 
     Args:
         asked: the book.
-        lines: those that are new enough to prove something.
+        lines: the lines that are new enough.
     """
     rest, parts = dict(asked.book), list[Found]()
     for account in asked.book:
@@ -93,7 +93,7 @@ def held_against(asked: Asked, lines: Lines) -> Found:
 
 
 def _naming(account: str, lines: Lines) -> dict[str, list[Check]]:
-    """The lines that name an account; for an empty name, those that name none."""
+    """The lines that name an account; for an empty name, the lines without an account."""
     found = {stream: [one for one in checks if one.account == account] for stream, checks in lines.items()}
     return {stream: checks for stream, checks in found.items() if checks}
 
@@ -103,10 +103,10 @@ def _owners(asked: Asked, stream: str) -> set[str]:
 
 
 def _of_account(asked: Asked, account: str, own: Lines, rule: str) -> Found:
-    """The newest number of one account; of other streams too that still speak of it."""
+    """The newest number of one account, and those of other active streams."""
     wanted = asked.book[account]
     if not own:
-        return Found(False, f"{account}: no line that is new enough ({rule}); the book has {wanted}", True)
+        return Found(False, f"{account}: no recent enough line ({rule}); the book has {wanted}", True)
     newest = [checks[0] for checks in _speaking(asked, own)]
     if both := next((one for stream in own if len(one := _owners(asked, stream)) > 1), None):
         return Found(False, f"log_streams gives one stream to {' and '.join(sorted(both))}")
@@ -116,24 +116,24 @@ def _of_account(asked: Asked, account: str, own: Lines, rule: str) -> Found:
 
 
 def _strays(asked: Asked, lines: Lines) -> list[Found]:
-    """Streams that still speak of no account, and say what is no account's number, nor that of all."""
+    """Active streams without an account whose number is neither one account's nor the total."""
     possible = {sum(asked.book.values()), *asked.book.values()}
     newest = [checks[0] for checks in _speaking(asked, lines)]
     strays = [one for one in newest if not one.account and one.number not in possible]
-    words = f"others say another number: {some(map(_in_stream, strays))}; the book has {asked.words}"
+    words = f"others have another number: {some(map(_in_stream, strays))}; the book has {asked.words}"
     return [Found(False, words, True)] if strays else []
 
 
 def _together(asked: Asked, lines: Lines) -> Found:
-    """Lines that name no account, in streams of which nobody said whose they are."""
+    """Lines without an account, in streams that log_streams does not assign."""
     if not lines:
         accounts = ", ".join(sorted(asked.book))
-        return Found(False, f"no line that is new enough says how many of {accounts} are checked", True)
+        return Found(False, f"no recent enough line says how many of {accounts} are checked", True)
     speaking = _speaking(asked, lines)
     newest, wanted = [checks[0] for checks in speaking], sorted(asked.book.values())
     total, first = sum(wanted), newest[0]
     if all(one.number == total for one in newest):
-        return Found(True, f"{_said(first)}, as many as the book has in all ({asked.each})")
+        return Found(True, f"{_said(first)}, the total of the book ({asked.each})")
     if len(newest) > 1 and sorted(one.number for one in newest) == wanted:
         words = some(map(_in_stream, newest))
         return Found(
@@ -152,29 +152,29 @@ def _wrong(asked: Asked, speaking: Sequence[Sequence[Check]]) -> Found:
     first, count = speaking[0][0], len(asked.book)
     others = [checks[0] for checks in speaking[1:]]
     if others:
-        words = f"{_said(first)} in {first.stream}, and others say another number: {some(map(_in_stream, others))}"
+        words = f"{_said(first)} in {first.stream}, and others have another number: {some(map(_in_stream, others))}"
         return Found(False, f"{words}; the book has {asked.words}", True)
     newest = speaking[0][:count]
     if count == 1:
         return Found(False, f"{_said(first)}; the book has {asked.words}")
-    words = f"nor are these its accounts, one after the other: {some(map(_at, newest))}"
+    words = f"these are not its accounts in turn either: {some(map(_at, newest))}"
     return Found(False, f"{_said(first)}; the book has {asked.words}; {words}", len(newest) < count)
 
 
 def _cycle(checks: Sequence[Check], wanted: Sequence[int]) -> Sequence[Check]:
-    """The newest lines of a stream that have the number of each account, once; none where they do not.
+    """The newest lines of a stream with the number of each account once; empty if they do not match.
 
-    Numbers that differ prove themselves. Of the same one twice, both must be of one cycle: else one account may have
-    said it twice, and the other nothing.
+    Different numbers suffice. Equal numbers must be of one cycle: otherwise one account may have logged twice, and the
+    other not at all.
     """
     is_distinct = len(set(wanted)) == len(wanted)
     newest = checks[: len(wanted)]
     if is_distinct and sorted(one.number for one in newest) == wanted:
         return newest
     groups = _cycles(checks[: 4 * len(wanted)])
-    # The newest one may be in flight.
+    # The newest cycle may be incomplete.
     for group in groups[:2] if {one.number for one in groups[0]} <= set(wanted) else ():
-        # Each line may be there more than once.
+        # Each line may occur more than once.
         numbers = [one.number for one in group]
         chosen = [group[numbers.index(number)] for number in dict.fromkeys(numbers)] if is_distinct else group
         if sorted(one.number for one in chosen) == wanted:
@@ -183,7 +183,7 @@ def _cycle(checks: Sequence[Check], wanted: Sequence[int]) -> Sequence[Check]:
 
 
 def _cycles(checks: Sequence[Check]) -> list[list[Check]]:
-    """Lines apart where the stream paused, the newest first."""
+    """The lines, split at the pauses of the stream, newest first."""
     pauses = [one.time - other.time for one, other in pairwise(checks)]
     groups = [[checks[0]]]
     for one, pause in zip(checks[1:], pauses, strict=True):
@@ -194,14 +194,14 @@ def _cycles(checks: Sequence[Check]) -> list[list[Check]]:
 
 
 def _speaking(asked: Asked, lines: Lines) -> list[Sequence[Check]]:
-    """The newest stream, and the others that spoke since it began its last cycle: what spoke earlier has ended."""
+    """The newest stream, and the others with lines since its last cycle began: older streams have ended."""
     first, *others = sorted(lines.values(), key=lambda checks: checks[0].time, reverse=True)
     count, since = len(asked.book), asked.since.milliseconds
     times = [one.time for one in first[: 2 * count + 1]]
     pause = max((one - other for one, other in pairwise(times)), default=0)
     limit: float = times[0] - pause
     if len(times) <= count and pause < _PAUSE:
-        # It has not been seen to pause: whoever spoke since the fix, or within two minutes, may speak again.
+        # No pause was seen: streams with lines since the fix, or within two minutes, may be active.
         limit = times[0] - _SIDE_BY_SIDE if since is None else since
     return [first, *(checks for checks in others if checks[0].time > limit)]
 

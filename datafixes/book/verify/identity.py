@@ -1,4 +1,4 @@
-"""Whose credentials these are: said first, because a wrong account looks like a missing service."""
+"""The AWS identity: checked first, because a wrong account looks like a missing service."""
 
 import re
 from collections.abc import Mapping
@@ -10,26 +10,26 @@ from datafixes.book.verify.checklist import Line
 NAME = "AWS identity"
 
 _ARN = re.compile(r"arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
-# Credentials that AWS does not take: waiting makes them no better.
+# Credentials that AWS rejects: waiting does not help.
 _REFUSED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AccessDenied",
             "NoCredentialsError", "PartialCredentialsError", "UnauthorizedSSOTokenError", "SSOTokenLoadError",
             "TokenRetrievalError")  # fmt: skip
-# What the client says on the way to credentials that may be there in a moment.
+# Errors of the client that may be temporary.
 _PASSING = ("CredentialRetrievalError", "MetadataRetrievalError", "EndpointConnectionError", "ConnectTimeoutError",
             "ReadTimeoutError", "ConnectionClosedError", "HTTPClientError")  # fmt: skip
 _NO_CREDENTIALS = "Set AWS_PROFILE or log in; without AWS: --skip logs --skip service"
 
 
 def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
-    """Ask AWS who this is.
+    """Ask AWS for the identity.
 
     Args:
-        aws: where to ask.
-        wanted: the account that it should be, by who says so; see `accounts_of`.
+        aws: AWS.
+        wanted: the expected account, by origin; see `accounts_of`.
     """
     try:
         if not aws.has_credentials():
-            evidence = "no credentials (looked at the environment, the profile, and the role of this machine)"
+            evidence = "no credentials (searched: the environment, the profile, and the role of this machine)"
             return Line(NAME, "unknown", evidence, _NO_CREDENTIALS, lasting=True)
     except NotAsked as error:
         lasting = error.code not in _PASSING
@@ -44,17 +44,17 @@ def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
 
 
 def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str]) -> Line:
-    """Whether it is the account that the settings speak of."""
+    """Whether it is the account of the settings."""
     evidence = f"{arn} of account {account}, region {region}"
     others = {who: number for who, number in wanted.items() if number != account}
     if others:
-        words = ", ".join(f"{who} is of account {number}" for who, number in others.items())
+        words = ", ".join(f"{who} names account {number}" for who, number in others.items())
         return Line(NAME, "red", f"another account: {evidence}; {words}", "Set AWS_PROFILE", lasting=True)
     return Line(NAME, "green", evidence)
 
 
 def accounts_of(settings: BookSettings, named: str | None) -> dict[str, str]:
-    """The account numbers that are wanted: the one named, and those in the ARNs among the settings."""
+    """The expected account numbers: the given one, and those in the settings' ARNs."""
     found = {"--aws-account": named} if named else {}
     for name in ("log_group", "ecs_cluster", "ecs_service"):
         if match := _ARN.match(str(getattr(settings, name))):

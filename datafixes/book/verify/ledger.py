@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 NAME = "Ledger"
 
-# A run in one transaction leaves nothing when it fails; one in batches leaves these.
+# A failed run in one transaction leaves nothing; one in batches leaves these.
 _UNFINISHED = ("started", "failed")
 _NOTHING_TO_DO = {
-    "not_applicable": "not applicable {}: none of its rows is in this database",
+    "not_applicable": "not applicable {}: this database has none of its rows",
     "already": "all its rows were as wanted already {}",
 }
-# A fix is given back in so many parts at most; what is reported needs two runs.
+# The maximum number of partial reverts of a fix; the report needs two runs.
 _RUNS = 1000
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What should be in the ledger.
+    """The expected contents of the ledger.
 
     Attributes:
         fix: the fix; by default the newest one in force.
-        rows: how many rows it should have changed, without those that were given back, if anybody said.
-        schema: the schema of the ledger, where there are several.
+        rows: the expected number of changed rows, without those reverted since; None: any.
+        schema: the schema of the ledger, if there are several.
     """
 
     fix: str | None = None
@@ -52,13 +52,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger says.
+    """The relevant contents of the ledger.
 
     Attributes:
         in_force: the fixes in force, newest first.
-        runs: the runs of the fix that is wanted, newest first.
+        runs: the runs of the expected fix, newest first.
         known: the names of all fixes.
-        newest: the newest run of all, where no fix was named.
+        newest: the newest run of all, if no fix was given.
     """
 
     in_force: Sequence[OpenFix]
@@ -68,10 +68,10 @@ class Entry:
 
 
 def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
-    """Read the ledger; None where there is none.
+    """Read the ledger; None if there is none.
 
     Raises:
-        DatafixError: it cannot be read, or there are several and none was named.
+        DatafixError: it cannot be read, or there are several and none was given.
     """
     if not ledger_schemas(connection):
         return None
@@ -85,15 +85,17 @@ def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
 
 
 def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
-    """Whether what is wanted is there."""
+    """Whether the ledger is as expected."""
     if entry is None:
-        evidence = "there is no ledger (datafix_run) in this database: no fix ever ran here"
-        return Line(NAME, "red", evidence, "Check which database this is: datafixes where")
+        evidence = "this database has no ledger (datafix_run): no fix has run in it"
+        return Line(NAME, "red", evidence, "Check which database is used: datafixes where")
     if entry.newest is not None and (hidden := _hidden_by(entry.newest, entry.in_force)):
         return hidden
     if not entry.runs:
         if wanted.fix:
-            return Line(NAME, "red", f"it knows no fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
+            return Line(
+                NAME, "red", f"it has no run of a fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}"
+            )
         return Line(NAME, "red", "no fix is in force", "More: datafixes history")
     fix = entry.runs[0].fix
     here = next((one for one in entry.in_force if one.fix == fix), None)
@@ -103,22 +105,24 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
     left = _left(entry.runs, here.run_id, here.rows_changed)
     evidence = f"{fix}: applied, {_rows(here.rows_changed)} changed{_more(run, here, left)}{_when(here)}"
     if left <= 0 < (here.rows_changed or 0) and wanted.rows is None:
-        return Line(NAME, "red", f"{evidence}: nothing of it is in force", "More: datafixes history")
+        return Line(NAME, "red", f"{evidence}: none of its changes are in force", "More: datafixes history")
     return _counted(evidence, left, wanted)
 
 
 def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Line | None:
-    """The newest run of all came to no end, or is of another fix: an older one in force proves nothing."""
+    """The newest run did not succeed, or is of another fix: an older fix in force proves nothing."""
     words = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}"
     if run.outcome in _UNFINISHED:
-        words += ", and not finished"
+        words += ", not finished"
         if run.error:
             words += f": {' '.join(run.error.split())}"
-        return Line(NAME, "red", words, f"More: datafixes show {run.run_id}; look at another fix: --fix NAME")
+        return Line(
+            NAME, "red", words, f"More: datafixes show {run.run_id}; to check another fix: --fix NAME"
+        )
     if in_force and in_force[0].fix == run.fix:
         return None
     older = f"{in_force[0].fix}, which is in force, is older" if in_force else "no fix is in force"
-    return Line(NAME, "red", f"{words}; {older}", "Name the fix that is wanted: --fix NAME")
+    return Line(NAME, "red", f"{words}; {older}", "Name the expected fix: --fix NAME")
 
 
 def _not_in_force(run: Run, wanted: Wanted) -> Line:
@@ -134,7 +138,7 @@ def _not_in_force(run: Run, wanted: Wanted) -> Line:
 
 
 def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
-    """How many rows of a run were not given back since; part of the giving back may be taken back too."""
+    """The number of rows of a run that are not reverted; a partial revert may be reverted too."""
     parts = [one for one in runs if one.reverts_run == run_id and one.reverted_by_run is None]
     given_back = (_left(runs, one.run_id, one.rows_changed) for one in parts if one.outcome == "reverted")
     return (changed or 0) - sum(given_back)
@@ -159,7 +163,7 @@ def _more(run: Run | None, here: OpenFix, left: int) -> str:
     given_back = (here.rows_changed or 0) - left
     if given_back or here.rows_reverted:
         which = f" ({here.rows_reverted})" if here.rows_reverted else ""
-        parts.append(f"{given_back} given back since{which}, so {left} left")
+        parts.append(f"{given_back} reverted since{which}, so {left} left")
     return "".join(f", {part}" for part in parts)
 
 
@@ -171,11 +175,11 @@ def _when(here: OpenFix) -> str:
 
 
 def finished_at(entry: Entry | None) -> dt.datetime | None:
-    """When the fix finished, as far as it is in force."""
+    """When the fix in force finished."""
     fix = entry.runs[0].fix if entry and entry.runs else None
     return next((one.finished_at for one in entry.in_force if one.fix == fix), None) if entry else None
 
 
 def not_read(error: DatafixError) -> Line:
-    """The line of a ledger that could not be read."""
+    """The line for a ledger that could not be read."""
     return Line(NAME, "unknown", error.message, error.hint)

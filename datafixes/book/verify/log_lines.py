@@ -1,4 +1,4 @@
-"""What the log of the service proves: no known error, and the right number of positions."""
+"""Judges the log of the service: no known error, and the right number of positions."""
 
 import re
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ ERRORS_NAME, COUNT_NAME = "Log: errors", "Log: positions checked"
 
 _GONE = "ResourceNotFoundException"
 _LONGER = 120_000
-"""Milliseconds: a cycle, and a look."""
-# The driver awslogs gives each task a stream of its own: prefix/container/task.
+"""Milliseconds: a cycle, and a check."""
+# The awslogs driver gives each task its own stream: prefix/container/task.
 _TASK = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 
 
@@ -26,18 +26,18 @@ def check_log(
     """The two lines about the log.
 
     Args:
-        log: what was read.
-        settings: which log that was, and how much of it.
-        book: by account, how many rows of the book are open; None where nobody knows.
-        since: what is older proves nothing.
+        log: the log that was read.
+        settings: its name and its window.
+        book: the number of open rows by account; None if unknown.
+        since: older lines prove nothing.
     """
     where = f"in the last {settings.log_window} of {settings.log_group}"
     if not log.events:
-        quiet = f"no event at all {where}: silence proves nothing"
-        hint = "Does the service run, and is this its log? Another one: -x log_group=NAME"
+        quiet = f"no event {where}, which proves nothing"
+        hint = "Does the service run, and is this its log? To read another one: -x log_group=NAME"
         return Line(ERRORS_NAME, "red", quiet, hint), Line(COUNT_NAME, "red", quiet)
     wait = f"--wait {usual_wait(settings)}"
-    # An account without rows is checked too.
+    # An account without rows counts too.
     asked = None if book is None else Asked(
         {**dict.fromkeys(settings.broker_accounts, 0), **book}, settings.log_streams, since
     )  # fmt: skip
@@ -45,7 +45,7 @@ def check_log(
 
 
 def usual_wait(settings: BookSettings) -> Duration:
-    """How long to wait if nobody says: an error of the cycle in flight must have left the window by then."""
+    """The default wait: an error of the current cycle must have left the window by then."""
     return Duration(settings.log_window.milliseconds + _LONGER)
 
 
@@ -55,7 +55,9 @@ def _errors(log: Log, where: str, since: Since, wait: str) -> Line:
         signs = ", ".join(f'"{sign}" {_times(number)}' for sign, number in sorted(log.bad.items()))
         older = since.limit(time)
         hint = (
-            f"All of that is older than {older}: look again when it has gone by, or {wait}" if older else ""
+            f"All of these are older than {older}: check again when they have left the window, or {wait}"
+            if older
+            else ""
         )
         evidence = f"{signs} {where}; the newest at {clock(time)}: {excerpt(message)}"
         return Line(ERRORS_NAME, "red", evidence, hint)
@@ -73,34 +75,34 @@ def _count(log: Log, where: str, asked: Asked | None, known: tuple[Since, str]) 
     since, wait = known
     said = f'"Checking {newest.number} open positions" at {clock(newest.time)}'
     if older := _older(newest, log, since):
-        hint = f"The service said nothing newer: {wait}"
+        hint = f"The service has logged nothing newer: {wait}"
         return Line(COUNT_NAME, "red", f"{said}; {older}", hint)
     if asked is None:
-        return Line(COUNT_NAME, "unknown", f"{said}; what the book has is not known")
+        return Line(COUNT_NAME, "unknown", f"{said}; the number of rows in the book is unknown")
     new = {
         stream: [one for one in found.checks if not _older(one, log, since)]
         for stream, found in log.streams.items()
     }
     found = held_against(asked, {stream: checks for stream, checks in new.items() if checks})
-    hint = f"If a cycle is in flight, or one task takes over from another: {wait}" if found.waits else ""
+    hint = f"If a cycle is running, or one task is replacing another: {wait}" if found.waits else ""
     return Line(COUNT_NAME, "green" if found.right else "red", found.evidence, hint)
 
 
 def _older(check: Check, log: Log, since: Since) -> str:
-    """What a check is older than, in words, or an empty text."""
+    """The event that is newer than a line, in words; empty if there is none."""
     if limit := since.limit(check.time):
         return f"that line, of {moment(moment_of(check.time))}, is older than {limit}"
     began, first = since.deployed_at, log.streams[check.stream].first
     if began is not None and _TASK.search(check.stream) and first <= began.timestamp() * 1000:
         return (
-            f"its task, {check.stream}, wrote at {moment(moment_of(first))} already: "
+            f"its task, {check.stream}, already wrote at {moment(moment_of(first))}: "
             f"it is older than the deployment, of {moment(began)}"
         )
     return ""
 
 
 def _too_much(name: str, log: Log, where: str) -> Line:
-    evidence = f"more than {_counted(log)} {where}, not all of which were read"
+    evidence = f"more than {_counted(log)} {where}; not all were read"
     return Line(name, "unknown", evidence, "Read less: -x log_window=2min")
 
 
@@ -113,10 +115,10 @@ def _counted(log: Log) -> str:
 
 
 def not_read(error: NotAsked, settings: BookSettings) -> tuple[Line, ...]:
-    """The lines of a log that could not be read. That there is none is an answer."""
+    """The lines for a log that could not be read. A missing log is red."""
     if error.code == _GONE:
-        evidence = f"there is no log group {settings.log_group} in this account and region"
-        hint = "Another one: -x log_group=NAME"
+        evidence = f"log group {settings.log_group} does not exist in this account and region"
+        hint = "To read another one: -x log_group=NAME"
         return Line(ERRORS_NAME, "red", evidence, hint), Line(COUNT_NAME, "red", evidence)
     denied = error.code in DENIED
     hint = "These credentials need logs:FilterLogEvents" if denied else ""

@@ -1,4 +1,4 @@
-"""The ECS service: which task definition runs, and whether its deployment is over."""
+"""The ECS service: which task definition runs, and whether its deployment is complete."""
 
 import datetime as dt
 import re
@@ -19,11 +19,11 @@ _DEFINITION = re.compile(r"(?:(?P<family>[\w-]+):)?(?P<revision>\d+)", re.ASCII)
 
 @dataclass(frozen=True)
 class Definition:
-    """The task definition that is wanted.
+    """The required task definition.
 
     Attributes:
-        revision: the oldest revision that will do.
-        family: its family, or an empty string where any will do.
+        revision: the oldest acceptable revision.
+        family: its family, or an empty string for any.
     """
 
     revision: int
@@ -35,7 +35,7 @@ class Definition:
         family, revision = (found["family"] or "", int(found["revision"])) if found else ("", 0)
         if found and revision >= self.revision and self.family in ("", family):
             return ""
-        return f"revision {self.revision} or newer{f' of {self.family}' if self.family else ''} is wanted"
+        return f"revision {self.revision} or newer{f' of {self.family}' if self.family else ''} is required"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Deployment:
 
     Attributes:
         id: ECS's name for it.
-        began: when it was begun, by ECS's clock, where ECS says so.
+        began: when it was begun, by ECS's clock, or None.
     """
 
     id: str = ""
@@ -70,12 +70,12 @@ def look_at_service(
     """Ask ECS about the service.
 
     Args:
-        aws: where to ask.
-        settings: which service, and what is wanted of it.
-        begun: the deployment that must be the one that runs, where one was just begun.
+        aws: AWS.
+        settings: the service and its requirements.
+        begun: the deployment that was just begun, which must be the running one.
 
     Returns:
-        the line, and the deployment that runs, where there is one.
+        the line, and the running deployment, if there is one.
     """
     try:
         answer = aws.ask(
@@ -98,17 +98,17 @@ def _missing(settings: BookSettings, why: str) -> Line:
     place = (
         f"the cluster {settings.ecs_cluster}, {settings.engine.aws_region or 'the region of the AWS profile'}"
     )
-    evidence = f"there is no service {settings.ecs_service} in {place}: {why}"
-    hint = "Another one: -x ecs_cluster=NAME -x ecs_service=NAME"
+    evidence = f"service {settings.ecs_service} not found in {place}: {why}"
+    hint = "To check another one: -x ecs_cluster=NAME -x ecs_service=NAME"
     return Line(NAME, "red", evidence, hint)
 
 
 def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deployment | None = None) -> Line:
-    """Whether a service, as ECS describes it, runs what is wanted and nothing else.
+    """Whether a service, as described by ECS, runs the required task definition and nothing else.
 
     Args:
         service: one of the answer's services.
-        wanted: its task definition.
+        wanted: the required task definition.
         begun: as for `look_at_service`.
     """
     definition = _name(service)
@@ -116,8 +116,8 @@ def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deploym
     evidence = f"{definition or 'no task definition'}, {running} of {desired} running"
     controller = service.get("deploymentController", {}).get("type", "ECS")
     if controller != "ECS":
-        words = f"{evidence}; {controller} deploys it, and whether that is over is not known"
-        return Line(NAME, "unknown", words, "Look there, and leave it out here: --skip service", lasting=True)
+        words = f"{evidence}; {controller} deploys it, so the state of the deployment is unknown"
+        return Line(NAME, "unknown", words, "Check there, and skip it here: --skip service", lasting=True)
     wrong = [missing] if (missing := wanted.missing_in(definition)) else []
     if (status := service.get("status", "ACTIVE")) != "ACTIVE":
         wrong.append(f"the service is {status}")
@@ -127,7 +127,10 @@ def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deploym
         return Line(NAME, "green", f"{evidence}, the deployment is complete")
     under_way = any(one.get("rolloutState") == "IN_PROGRESS" for one in service.get("deployments", ()))
     return Line(
-        NAME, "red", f"{evidence}: {'; '.join(wrong)}", "It is under way: --wait" if under_way else ""
+        NAME,
+        "red",
+        f"{evidence}: {'; '.join(wrong)}",
+        "A deployment is in progress: --wait" if under_way else "",
     )
 
 
@@ -139,9 +142,9 @@ def _name(described: Mapping[str, Any]) -> str:
 def _running(running: int, desired: int, pending: int) -> list[str]:
     wrong = []
     if desired == 0:
-        wrong.append("nothing is to run")
+        wrong.append("the desired count is 0")
     elif running != desired:
-        wrong.append("fewer than are to run" if running < desired else "more than are to run")
+        wrong.append("fewer than desired" if running < desired else "more than desired")
     if pending:
         wrong.append(f"{pending} still starting")
     return wrong
@@ -150,7 +153,7 @@ def _running(running: int, desired: int, pending: int) -> list[str]:
 def _unsettled(
     deployments: Sequence[Mapping[str, Any]], definition: str, begun: Deployment | None
 ) -> list[str]:
-    """What shows that a deployment is not over, or not the one that is wanted."""
+    """Signs that a deployment is not complete, or not the expected one."""
     primary = [one for one in deployments if one.get("status") == "PRIMARY"]
     wrong = []
     if len(primary) != 1:
@@ -173,9 +176,7 @@ def _another(primary: Mapping[str, Any], begun: Deployment) -> str:
     created = primary.get("createdAt")
     if created is None or begun.began is None or created <= begun.began:
         return "the new deployment has not begun"
-    return (
-        f"the deployment {begun.id} was replaced by {primary.get('id')}: somebody else's, or ECS rolled back"
-    )
+    return f"deployment {begun.id} was replaced by {primary.get('id')}: by another deployment, or by a rollback of ECS"
 
 
 def _why(deployment: Mapping[str, Any]) -> str:
@@ -200,7 +201,7 @@ def redeploy(aws: Aws, settings: BookSettings) -> Deployment:
         the deployment that was begun.
 
     Raises:
-        DatafixError: ECS does not do it, or does not say whether it did.
+        DatafixError: ECS refuses, or does not answer whether it did.
     """
     try:
         answer = aws.do(
@@ -212,8 +213,8 @@ def redeploy(aws: Aws, settings: BookSettings) -> Deployment:
         )
     except NotAsked as error:
         if error.is_uncertain:
-            unknown = f"Whether a new deployment of {settings.ecs_service} was begun is not known: {error}"
-            raise DatafixError(unknown, hint="Look before trying again: datafixes verify --wait") from None
+            unknown = f"It is unknown whether a new deployment of {settings.ecs_service} was begun: {error}"
+            raise DatafixError(unknown, hint="Check before trying again: datafixes verify --wait") from None
         hint = "These credentials need ecs:UpdateService" if error.code in DENIED else ""
         raise DatafixError(
             f"No new deployment of {settings.ecs_service} was begun: {error}", hint=hint

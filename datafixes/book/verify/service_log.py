@@ -1,4 +1,4 @@
-"""Reads the log of the service: known errors, and how many positions it said it checks."""
+"""Reads the log of the service: known errors, and the numbers of positions that it checks."""
 
 import datetime as dt
 import re
@@ -11,29 +11,29 @@ from datafixes.book.verify.aws import Aws
 from datafixes.settings.values import masked, parse_text
 
 BAD_SIGNS = ("position does not exist", "no position found for symbol", "error closing position")
-"""What the log must be free of, in whatever case."""
+"""Known errors, which the log must not contain, in any case."""
 
 _BAD = re.compile("|".join(r"\s+".join(map(re.escape, sign.split())) for sign in BAD_SIGNS), re.IGNORECASE)
 _CHECKING = re.compile(r"\bchecking\s+(\d[\d,_]*)\s+open\s+positions?\b", re.IGNORECASE)
-# Colours, and what stands for white space in JSON: both hide where a word begins.
+# Colour codes, and escapes for white space in JSON: both hide the beginning of a word.
 _COLOUR = re.compile(r"(?:\x1b|\\{1,8}u001[bB])\[[\d;]{0,20}m")
 _ESCAPED = re.compile(r"\\{1,8}(?:[nrt]|u00(?:20|09|0[aAdD]|[aA]0))")
 # Each page holds up to 1 MB or 10,000 events, and some are empty.
 _MOST_PAGES = 200
 _KEPT, _OF_ONE_EVENT, _AROUND = 200, 20, 1_000
 _SHOWN, _LOOKED_AT = 200, 4_000
-# Not a part of a longer word, of a path, of a module's name.
+# Not part of a longer word, of a path, or of a module's name.
 _WHOLE = r"(?<![\w./-]){}(?![\w/-]|\.\w)"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A line that says how many positions are checked.
+    """A line with a number of checked positions.
 
     Attributes:
         time: when, in milliseconds.
-        number: how many.
-        stream: the stream that it stands in; each task of a service has its own.
+        number: the number of positions.
+        stream: its stream; each task of a service has its own.
         account: the account that it names, or an empty string.
     """
 
@@ -56,7 +56,7 @@ class Stream:
     checks: list[Check] = field(default_factory=list)
 
     def take(self, check: Check) -> None:
-        """Keep the newest, in whatever order they come; of one moment, the last one is the newest."""
+        """Keep the newest, in any order of arrival; at equal times, the last one is the newest."""
         place = next((at for at, one in enumerate(self.checks) if one.time <= check.time), len(self.checks))
         self.checks.insert(place, check)
         del self.checks[_KEPT:]
@@ -64,15 +64,15 @@ class Stream:
 
 @dataclass
 class Log:
-    """What was seen in the log so far; it holds no more than a few lines of each stream.
+    """A summary of the log, with a few lines of each stream.
 
     Attributes:
-        accounts: the names of accounts that a line may have.
-        events: how many events there were.
-        bad: by sign, in how many of them it was.
-        newest_bad: the newest event with a sign, and its time in milliseconds; as the service wrote it.
-        streams: by name, what each stream said.
-        whole: everything was read.
+        accounts: the names of accounts that a line may contain.
+        events: the number of events.
+        bad: the number of events with each known error.
+        newest_bad: the newest event with a known error, verbatim, and its time in milliseconds.
+        streams: the streams by name.
+        whole: whether everything was read.
     """
 
     accounts: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Log:
     whole: bool = True
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Look at one more event."""
+        """Add an event."""
         message, time = str(event.get("message", "")), int(event.get("timestamp", 0))
         name = str(event.get("logStreamName", ""))
         self.events += 1
@@ -143,13 +143,13 @@ def read_log(aws: Aws, settings: BookSettings, now: dt.datetime, book: Iterable[
     """Read the last part of the log, page by page.
 
     Args:
-        aws: where to ask.
-        settings: which log, how much of it, and which accounts there are.
+        aws: AWS.
+        settings: the log, its window, and the accounts.
         now: the time.
         book: further accounts, which only the book has.
 
     Raises:
-        NotAsked: AWS does not give it.
+        NotAsked: AWS refuses, or does not answer.
     """
     log = Log(tuple(sorted({*settings.broker_accounts, *book})))
     for event in _events(aws, settings, now, log):
@@ -159,7 +159,7 @@ def read_log(aws: Aws, settings: BookSettings, now: dt.datetime, book: Iterable[
 
 def _events(aws: Aws, settings: BookSettings, now: dt.datetime, log: Log) -> Iterator[Mapping[str, Any]]:
     by_arn = settings.log_group.startswith("arn:")
-    # No end: where this machine's clock is behind, the newest lines would be missing.
+    # No end time: if this machine's clock is slow, the newest lines would be missing.
     wanted: dict[str, Any] = {
         "logGroupIdentifier" if by_arn else "logGroupName": settings.log_group.removesuffix(":*"),
         "startTime": int(now.timestamp() * 1000) - settings.log_window.milliseconds,

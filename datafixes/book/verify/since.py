@@ -1,4 +1,4 @@
-"""What happened last to the book and to the service: lines of the log from before that say nothing about now."""
+"""The last changes of the book and of the service: older lines of the log prove nothing."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Since:
-    """Two moments, where they are known: the database's clock, and ECS's.
+    """Two times, if known: by the database's clock, and by ECS's.
 
     Attributes:
         fixed_at: when the fix in force finished.
-        deployed_at: when the deployment that runs was begun.
+        deployed_at: when the running deployment was begun.
     """
 
     fixed_at: dt.datetime | None = None
@@ -23,9 +23,9 @@ class Since:
         return max(known).timestamp() * 1000 if known else None
 
     def limit(self, milliseconds: int) -> str | None:
-        """What a line of that time is older than, the latest of it, or None.
+        """The latest event that is newer than a line of that time, in words, or None.
 
-        No difference between clocks is allowed for: whoever reads sees both times.
+        Clock differences are ignored: the message shows both times.
         """
         known = [
             (at, what)
@@ -39,7 +39,7 @@ class Since:
 
 
 def moment(at: dt.datetime) -> str:
-    """A time in full, for where two of them are compared."""
+    """A time to the millisecond, for comparisons."""
     return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
 
 

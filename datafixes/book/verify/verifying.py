@@ -1,4 +1,4 @@
-"""Looks at everything, once or until all of it is green."""
+"""Runs all checks, once or until all are green."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "logs": (log_lines.ERRORS_NAME, log_lines.COUNT_NAME),
     "service": (SERVICE,),
 }
-"""What can be left out, and the lines that are missing then."""
+"""The parts that can be skipped, and their lines."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is looked at.
+    """What to check.
 
     Attributes:
         project: the project with its settings.
-        read_book: reads the rows of the book that are open; may raise a DatafixError.
+        read_book: reads the open rows of the book; may raise a DatafixError.
         reconcile: compares the book with the broker; may raise a DatafixError.
-        wanted: what should be in the ledger.
-        skip: what is left out, names of `PARTS`.
-        account: the AWS account that it should be, if anybody said.
+        wanted: the expected contents of the ledger.
+        skip: the parts to skip, names of `PARTS`.
+        account: the expected AWS account, or an empty string.
         deployment: the deployment that was just begun.
-        aws: AWS, asked for as long as there is something to ask.
+        aws: AWS.
         now: the time.
     """
 
@@ -74,11 +74,11 @@ class Question:
 
 
 def look(question: Question, progress: Progress | None = None) -> Checklist:
-    """Look at everything once; whatever cannot be looked at is a line that says so.
+    """Run all checks once; one that fails to run becomes a line that says so.
 
     Args:
-        question: what is looked at.
-        progress: notes how far the look has come.
+        question: what to check.
+        progress: notes the progress.
     """
     progress = Progress() if progress is None else progress
     progress.asks(IDENTITY)
@@ -98,33 +98,33 @@ def look(question: Question, progress: Progress | None = None) -> Checklist:
 
 
 def identity_line(question: Question) -> Line | None:
-    """Whose credentials these are; None where nothing is asked of AWS."""
+    """The AWS identity; None if AWS is not used."""
     if {"logs", "service"} <= question.skip and question.account is None:
         return None
     return look_at_identity(question.aws, accounts_of(question.settings, question.account))
 
 
 def _skipped(part: str) -> tuple[Line, ...]:
-    return tuple(Line(name, "skipped", f"left out by --skip {part}") for name in PARTS[part])
+    return tuple(Line(name, "skipped", f"skipped by --skip {part}") for name in PARTS[part])
 
 
 def _not_asked(part: str, question: Question) -> tuple[Line, ...]:
     if part in question.skip:
         return _skipped(part)
-    return tuple(Line(name, "unknown", f"not asked: see {IDENTITY}") for name in PARTS[part])
+    return tuple(Line(name, "unknown", f"not checked: see {IDENTITY}") for name in PARTS[part])
 
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """A database that goes away in the middle of a question is something that could not be looked at."""
+    """Turn the errors of a check, such as a lost database, into a DatafixError."""
     try:
         yield
     except DBAPIError as error:
-        raise DatafixError(failure(error, "the question").message) from None
+        raise DatafixError(failure(error, "the query").message) from None
     except ConnectionLost as error:
-        # Its hint is for whoever migrates.
+        # Its hint is about migrations.
         raise DatafixError(error.message) from None
-    except (OSError, ValueError) as error:  # from a client whose configuration is broken
+    except (OSError, ValueError) as error:  # from a client with a broken configuration
         words = " ".join(str(error).split())
         raise DatafixError(masked(f"{type(error).__name__}: {words}")) from None
 
@@ -141,7 +141,7 @@ def _ledger(question: Question) -> tuple[Entry | None, Line]:
 
 
 def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...]]:
-    """By account how many rows are open, where that is known, and the lines about them."""
+    """The number of open rows by account, if known, and the lines about them."""
     if "broker" in question.skip:
         return (None if "logs" in question.skip else _rows(question)), _skipped("broker")
     settings = question.settings
@@ -154,7 +154,7 @@ def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...
 
 
 def _rows(question: Question) -> Mapping[str, int] | None:
-    """The book by itself: whoever counts its rows needs no broker."""
+    """The open rows of the book, counted without the broker."""
     try:
         with _in_words():
             return rows_of(question.read_book(question.project))
@@ -174,7 +174,7 @@ def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> t
 
 
 def _service(question: Question) -> tuple[tuple[Line, ...], dt.datetime | None]:
-    """The line about the service, and when the deployment that should run was begun."""
+    """The line about the service, and when its expected deployment was begun."""
     if "service" in question.skip:
         return _skipped("service"), None
     begun = question.deployment

@@ -1,4 +1,4 @@
-"""Looks again and again, until everything is green or the time is up."""
+"""Repeats the checks until all are green or the time is up."""
 
 import time
 from collections.abc import Callable
@@ -23,12 +23,12 @@ class Patience:
     """How long to wait.
 
     Attributes:
-        seconds: how long at most; 0 is a single look.
-        pause: seconds between two looks.
-        clock: seconds that never go back.
-        sleep: lets so many seconds pass.
-        longest: how many seconds one look may take.
-        spare: how many seconds the last look may take when the time is up.
+        seconds: the maximum; 0: a single check.
+        pause: seconds between two checks.
+        clock: a monotonic clock.
+        sleep: waits a number of seconds.
+        longest: the time limit of one check, in seconds.
+        spare: the time limit of the last check when the time is up.
     """
 
     seconds: float
@@ -39,7 +39,7 @@ class Patience:
     spare: float = _SPARE
 
     def of_look(self, elapsed: float) -> float:
-        """How long a look may take that begins after so many seconds."""
+        """The time limit of a check that begins after a number of seconds."""
         return min(self.longest, self.seconds - elapsed + self.spare) if self.seconds else self.longest
 
 
@@ -49,9 +49,9 @@ def look_until_green(
     """The last checklist: a green one, one that waiting will not change, or the one when the time was up.
 
     Args:
-        look: looks once, in a thread of its own: a database that says nothing more must not keep this from its end.
+        look: runs the checks once, in its own thread, because a database may stop answering.
         patience: how long to wait.
-        say: takes a line of progress, when something changes and every half a minute.
+        say: takes a line of progress, on changes and every half minute.
     """
     began = patience.clock()
     reported, reported_at = "", began
@@ -61,7 +61,7 @@ def look_until_green(
         left = patience.seconds - elapsed
         if found.is_final or left <= 0:
             if left > 0 and not found.is_green:
-                say(f"No longer waited for: {_lasting(found)}")
+                say(f"Not waiting any longer: {_lasting(found)}")
             return found
         status = _status(found)
         if status != reported or patience.clock() - reported_at >= _REPORT_EVERY:
@@ -77,10 +77,10 @@ def _look(look: Callable[[Progress], Checklist], seconds: float) -> Checklist:
 
 
 def within(seconds: float, what: str, work: Callable[[], T]) -> T:
-    """What the work brings.
+    """The result of the work.
 
     Raises:
-        DatafixError: it takes longer; `what` says of what.
+        DatafixError: it takes longer; `what` is the subject of the message.
     """
     future = in_thread(work)
     if not _is_done(future, seconds):
@@ -92,7 +92,7 @@ def _is_done(future: Future[T], seconds: float) -> bool:
     try:
         return is_done(future, seconds)
     except BaseException:
-        # Interrupted: most end by themselves at once, and leave nothing open.
+        # Interrupted: give the thread a moment to end and close its connections.
         is_done(future, _FAREWELL)
         raise
 

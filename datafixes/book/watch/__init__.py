@@ -1,1 +1,1 @@
-"""The job that keeps looking, and says what is new."""
+"""The job that compares continuously, and alerts on changes."""

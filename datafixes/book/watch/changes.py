@@ -1,4 +1,4 @@
-"""What is new since the last round, and which alerts follow. Pure: no clock, no file, no network of its own."""
+"""Finds the changes since the last round, and their alerts. Pure: no clock, no file, no network."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +13,10 @@ from datafixes.book.watch.state import Incident, Place, Seen, State
 
 @dataclass(frozen=True)
 class Failure:
-    """The round could not be done.
+    """The round failed.
 
     Attributes:
-        why: what went wrong, in one line, fit to be reported.
+        why: what went wrong, in one line, without secrets.
     """
 
     why: str
@@ -24,10 +24,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Look:
-    """The round could be done.
+    """The round succeeded.
 
     Attributes:
-        comparison: what differs, and what is not known.
+        comparison: the differences, and what is unknown.
         unreadable: rows of the book that cannot be compared.
     """
 
@@ -36,10 +36,10 @@ class Look:
 
 
 def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
-    """What to remember and what to report after a round.
+    """The new state and the alerts after a round.
 
-    Nothing follows from what is not known: the differences of an account that did not answer, and of positions that
-    are not settled, stay as they were.
+    Unknown data changes nothing: the differences of an account that did not answer, and of unsettled positions, stay as
+    they were.
     """
     if isinstance(found, Failure):
         return _failed(state, found, moment)
@@ -60,7 +60,7 @@ def after_round(state: State, found: Look | Failure, moment: Moment) -> tuple[St
 
 
 def _without(state: State, left_out: Iterable[LeftOut]) -> State:
-    """What was reported of instruments that are not compared any more is forgotten: it did not go away."""
+    """Forget reports about instruments that are no longer compared: their differences did not go away."""
     places = {
         (one.account, name)
         for one in left_out
@@ -79,12 +79,12 @@ def _by_place(seen: Iterable[Seen]) -> dict[Place, Seen]:
 
 
 def _places(seen: Iterable[Seen]) -> set[Place]:
-    """Every position that the differences are about; one in the wrong account is about two."""
+    """Every position of the differences; one in the wrong account concerns two."""
     return {place for one in seen for place in (one.place, (one.elsewhere, one.symbol))}
 
 
 def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tuple[Alert, ...]]:
-    """One alert for as long as it lasts, whatever it says from round to round."""
+    """One alert for as long as the failure lasts, even if its message changes."""
     after = replace(state, failing=Incident(moment.since(state.failing), failure.why, reported=True))
     if state.failing is not None:
         return after, ()
@@ -93,7 +93,7 @@ def _failed(state: State, failure: Failure, moment: Moment) -> tuple[State, tupl
 
 
 def _no_failure(failing: Incident | None, moment: Moment) -> tuple[Incident | None, list[Alert]]:
-    """It works; reported when it has worked for a while."""
+    """The job works again; reported when it has worked for a while."""
     after = None if failing is None else moment.well(failing)
     if failing is None or after is not None:
         return after, []
@@ -102,7 +102,7 @@ def _no_failure(failing: Incident | None, moment: Moment) -> tuple[Incident | No
 
 
 def _with_doubt(before: Iterable[Seen], now: Iterable[Seen], found: Comparison) -> tuple[Seen, ...]:
-    """The differences of this round, and those before about which nothing can be said now."""
+    """The differences of this round, and earlier ones that cannot be judged now."""
     unsettled = {(one.account, str(one.symbol)) for one in found.unsettled}
 
     def is_open(account: str, symbol: str) -> bool:
@@ -111,7 +111,7 @@ def _with_doubt(before: Iterable[Seen], now: Iterable[Seen], found: Comparison) 
     seen = {one.place: one for one in now}
     for one in before:
         new = seen.get(one.place)
-        # What is in the wrong account looks like another difference while nothing is known of one of the two.
+        # A position in the wrong account looks like another difference while one of the two accounts is unknown.
         is_half = one.elsewhere and is_open(one.elsewhere, one.symbol) and _is_phantom_of(one, new)
         if is_half or is_open(*one.place):
             seen[one.place] = one
@@ -137,12 +137,12 @@ _WORDS: Mapping[Event, str] = {
     "appeared": "appeared",
     "changed": "changed",
     "gone": "went away",
-    "flapping": "changed again and again; reported next in an hour, or when it stays as it is",
+    "flapping": "changed repeatedly; the next report follows in an hour, or when it is stable",
 }
 
 
 def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Alert]:
-    """One alert for all of one kind: a thousand phantoms are one message."""
+    """One alert for all differences of one kind: a thousand phantoms are one message."""
     if not pairs:
         return []
     number = f"{len(pairs)} difference{'' if len(pairs) == 1 else 's'}"

@@ -1,6 +1,6 @@
-"""Flapping differences: after some reports they are reported once an hour, until they stay as they are. Pure.
+"""Flapping differences: after some reports they are reported once an hour, until they are stable. Pure.
 
-A position that flaps in every round would be an alert in every round, all night, and bury the others.
+A position that flaps in every round would otherwise cause an alert in every round, and hide the others.
 """
 
 import datetime as dt
@@ -14,17 +14,17 @@ _MOST = 6
 _WITHIN = dt.timedelta(hours=1)
 
 Change = tuple[Seen | None, Seen | None]
-"""What a difference was, and what it is; None where there was or is none."""
+"""A difference before and now; None if there was or is none."""
 
 
 @dataclass(frozen=True)
 class Damped:
-    """What is reported of a round's changes.
+    """The changes of a round, sorted for the reports.
 
     Attributes:
-        flapping: what is remembered of positions that changed lately.
-        reported: changes to report as they are; after a position was held back they begin with what was reported last.
-        held: changes after which a position is held back, and once an hour how those are that are so already.
+        flapping: the positions that changed recently.
+        reported: changes to report; for a position that was held back, since its last report.
+        held: changes after which a position is held back, and once an hour those of positions held back before.
     """
 
     flapping: Mapping[Place, Flapping]
@@ -42,11 +42,11 @@ def damp(
     """Sort the changes of a round.
 
     Args:
-        before: what is remembered of positions that changed lately.
+        before: the positions that changed recently.
         was: the differences of the round before.
         now: the differences of this round.
-        moment: when.
-        unknown: accounts of which nothing is known: who was not seen did not stay as they were.
+        moment: the round.
+        unknown: unknown accounts, whose positions cannot count as stable.
     """
     after: dict[Place, Flapping] = {}
     reported: list[Change] = []
@@ -60,7 +60,7 @@ def damp(
             elif one is None or not one.held:
                 held.append(change)
         elif one is not None and (place[0] in unknown or _goes_on(one, moment)):
-            # A clock that was set back must not hold it for ever.
+            # A clock that was set back must not hold it back indefinitely.
             after[place] = replace(one, since=min(one.since, moment.now))
         elif one is not None and one.held and one.reported != change[1]:
             reported.append((one.reported, change[1]))
@@ -74,9 +74,9 @@ def damp(
 def _reminders(
     held: Mapping[Place, Flapping], now: Mapping[Place, Seen], moment: Moment
 ) -> dict[Place, Change]:
-    """All that are held back, reported together when the first has not been reported for an hour: one alert an hour."""
+    """All positions that are held back, reported together when the first is due: one alert an hour."""
     changes = {place: (one.reported, now.get(place)) for place, one in held.items()}
-    # One that was gone when it was last reported, and is gone, is reported when it is back.
+    # A difference that was reported as gone, and is gone, is reported when it returns.
     changes = {place: change for place, change in changes.items() if change != (None, None)}
     is_due = any(not _lately(held[place], moment) for place in changes)
     return changes if is_due else {}
@@ -94,6 +94,6 @@ def _lately(one: Flapping, moment: Moment) -> tuple[dt.datetime, ...]:
 
 
 def _goes_on(one: Flapping, moment: Moment) -> bool:
-    """Whether it is still to be remembered, of a position that did not change."""
+    """Whether to keep an unchanged position in the state."""
     enough = min(moment.limits.unsettled, _WITHIN)
     return moment.now - one.since < enough if one.held else bool(_lately(one, moment))

@@ -1,4 +1,4 @@
-"""What is not as it should be for a while: when that has lasted too long, and when it is over. Pure."""
+"""Lasting incidents: when they have lasted too long, and when they are over. Pure."""
 
 import datetime as dt
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ _What = str | Place
 def unknown_accounts(
     before: Mapping[str, Incident], found: Comparison, moment: Moment
 ) -> tuple[dict[str, Incident], list[Alert]]:
-    """The accounts that are unknown, or were lately, and the alerts about those that are for too long, or no longer."""
+    """The accounts that are unknown, or were recently, and the alerts about long incidents and their ends."""
     now = {
         account: moment.still(before.get(account), why, moment.limits.unknown)
         for account, why in found.unknown.items()
@@ -33,27 +33,27 @@ def unknown_accounts(
     }
     now |= {account: incident for account, incident in well.items() if incident}
     return now, [
-        *_alerts(moment, "unknown", late, ("account of which nothing is known", "accounts of which nothing is known")),
-        *_alerts(moment, "known", back, ("account known again", "accounts known again")),
+        *_alerts(moment, "unknown", late, ("account is unknown", "accounts are unknown")),
+        *_alerts(moment, "known", back, ("account is known again", "accounts are known again")),
     ]  # fmt: skip
 
 
 def unsettled_positions(
     before: Mapping[Place, Incident], found: Comparison, new: Collection[Place], moment: Moment
 ) -> tuple[dict[Place, Incident], list[Alert]]:
-    """The positions that are not settled, and the alerts about those that are so for too long, or settled since.
+    """The unsettled positions, and the alerts about long incidents and their ends.
 
-    One that became a difference is reported as such, and not as settled. One that was reported as a difference is
-    reported as unsettled too: meanwhile nobody sees how the difference grows.
+    One that became a difference is reported as such, and not as settled. One that was reported as a difference is also
+    reported as unsettled, because changes of the difference are not visible meanwhile.
 
     Args:
         before: those of the round before.
-        found: what this round found.
-        new: where there is a difference since this round.
-        moment: when.
+        found: the result of this round.
+        new: positions that differ since this round.
+        moment: the round.
     """
     unsettled = {(one.account, str(one.symbol)): one.why for one in found.unsettled}
-    # Of what cannot be seen now, nothing has become different.
+    # A position that cannot be seen now has not become a difference.
     now = {place: incident for place, incident in before.items() if place[0] in found.unknown}
     for place, why in unsettled.items():
         now[place] = moment.still(before.get(place), why, moment.limits.unsettled)
@@ -68,7 +68,7 @@ def unsettled_positions(
         if incident.reported and place not in now and place not in new
     }
     return now, [
-        *_alerts(moment, "unsettled", late, ("position is not settled", "positions are not settled")),
+        *_alerts(moment, "unsettled", late, ("position is unsettled", "positions are unsettled")),
         *_alerts(moment, "settled", over, ("position is settled again", "positions are settled again")),
     ]
 
@@ -80,7 +80,7 @@ def _reported(incident: Incident | None) -> bool:
 def _alerts(
     moment: Moment, event: Event, things: Mapping[Any, Incident], words: tuple[str, str]
 ) -> list[Alert]:
-    """One alert for all of one kind."""
+    """One alert for all incidents of one kind."""
     if not things:
         return []
     lines = tuple(

@@ -1,4 +1,4 @@
-"""One watch at a time with one state: two would report everything twice, and each forget what the other reported."""
+"""Allows one watch per state file: two would report everything twice and overwrite each other's state."""
 
 import fcntl
 import os
@@ -10,32 +10,32 @@ from datafixes.errors import DatafixError
 
 
 class AtWork(DatafixError):
-    """Another watch has the state."""
+    """Another watch uses the state."""
 
 
 @contextmanager
 def alone_with(path: Path, say: Callable[[str], None], again: Callable[[], bool]) -> Iterator[None]:
-    """Hold the lock beside a state while the context lasts. A process that dies lets it go.
+    """Hold the lock beside a state while the context lasts. The operating system releases it when a process dies.
 
     Args:
         path: the state.
-        say: takes a line where there can be no lock; the work goes on without.
-        again: waits, and says whether to try once more.
+        say: takes a line if no lock is possible; the work goes on without.
+        again: waits, and returns whether to try again.
 
     Raises:
-        AtWork: somebody else has it, and nobody wants to try again.
+        AtWork: another watch holds it.
     """
     file = None
     try:
         while (file := _locked(path)) is None:
             if not again():
                 raise AtWork(
-                    f"Another watch is at work with {path}.",
-                    hint="It ends by itself, or with SIGTERM; a second one needs another --state.",
+                    f"Another watch is running with {path}.",
+                    hint="Wait until it ends, stop it with SIGTERM, or give this one another --state.",
                 )
     except OSError as error:
         why = error.strerror or str(error)
-        say(f"There can be no lock beside {path}: {why}. A second watch would not be noticed.")
+        say(f"No lock is possible beside {path}: {why}. A second watch would not be noticed.")
     try:
         yield
     finally:
@@ -44,9 +44,9 @@ def alone_with(path: Path, say: Callable[[str], None], again: Callable[[], bool]
 
 
 def _locked(path: Path) -> int | None:
-    """The open file that holds the lock; None where somebody else does.
+    """The open file that holds the lock; None if another process holds it.
 
-    It is never deleted: somebody may just have opened it.
+    It is never deleted, because another process may just have opened it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = path.with_name(f"{path.name}.lock")

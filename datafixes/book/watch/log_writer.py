@@ -1,4 +1,4 @@
-"""Writes the job's log in a thread of its own: a reader that does not read must not stop the job."""
+"""Writes the job's log in its own thread, so that a blocked reader does not stop the job."""
 
 import datetime as dt
 import io
@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 _MOST_LINES = 1000
-"""What does not fit is dropped."""
+"""The size of the queue; further lines are dropped."""
 _FAREWELL = 1.0
 """Seconds."""
 
@@ -19,22 +19,22 @@ class LogWriter:
     """Writes lines, each with the time.
 
     Args:
-        stream: where to; by default stderr. It may be gone, and the job stays.
+        stream: the destination; by default stderr. The job goes on if it is closed.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream: TextIO | None = stream or sys.stderr  # None where it is closed from the start
+        self._stream: TextIO | None = stream or sys.stderr  # None if it is closed from the start
         self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
         self._writer = threading.Thread(target=self._write_lines, daemon=True)
         self._writer.start()
 
     def write(self, line: str) -> None:
-        """Write a line soon; the caller does not wait."""
+        """Queue a line; the caller does not wait."""
         with suppress(queue.Full):
             self._lines.put_nowait(f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 
     def close(self) -> None:
-        """Wait a moment for what is not written yet."""
+        """Wait a moment for queued lines."""
         with suppress(queue.Full):
             self._lines.put_nowait("")
         self._writer.join(_FAREWELL)
@@ -53,7 +53,7 @@ def _write(stream: TextIO, line: str) -> None:
         stream.write(line)
         stream.flush()
     else:
-        # Not through the stream: its lock, held by a thread that waits, would not let the process end.
+        # Not through the stream: its lock, held by a blocked thread, would prevent the process from ending.
         left = line.encode(errors="backslashreplace")
         while left:
             left = left[os.write(number, left) :]

@@ -1,4 +1,4 @@
-"""When a round is, and what counts as long."""
+"""The time of a round, and the time limits."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ _USUAL = dt.timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Limits:
-    """How long something may last before that is an alert.
+    """How long a condition may last before an alert.
 
     Attributes:
-        unknown: an account of which nothing is known.
-        unsettled: a position that differs and is excused.
-        over: how long all must be well before a trouble that was reported is over.
+        unknown: for an unknown account.
+        unsettled: for an unsettled position.
+        over: how long all must be well before a reported incident is over.
     """
 
     unknown: dt.timedelta
@@ -27,30 +27,30 @@ class Limits:
 
     @classmethod
     def of(cls, unknown: dt.timedelta, grace: dt.timedelta) -> "Limits":
-        """Those of the settings.
+        """From the settings.
 
         Args:
-            unknown: how long an account may be unknown, or a position not settled; zero: for ever.
-            grace: how long a position is excused in any case.
+            unknown: how long an account may be unknown, or a position unsettled; zero: no limit.
+            grace: how long a position is unsettled in any case.
         """
         if not unknown:
             return cls(dt.timedelta.max, dt.timedelta.max)
         return cls(unknown, max(unknown, grace), min(unknown, _USUAL))
 
     def without_memory(self) -> "Limits":
-        """Where nothing is remembered, nobody can know for how long an account has been unknown: at once."""
-        # Positions are opened every day: that one is not settled in a single round says nothing.
+        """Without a state, the duration of an incident is unknown: alert on unknown accounts at once."""
+        # Positions are opened every day: a position that is unsettled in a single round proves nothing.
         return self if self.unknown == dt.timedelta.max else replace(self, unknown=dt.timedelta(0))
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A round, for what follows from it.
+    """The time and limits of a round.
 
     Attributes:
-        now: when it is.
-        limits: what counts as long.
-        source: which book and which broker it is about, for the alerts.
+        now: its time.
+        limits: the time limits.
+        source: the book and the broker, for the alerts.
     """
 
     now: dt.datetime
@@ -58,16 +58,16 @@ class Moment:
     source: str = ""
 
     def since(self, before: Incident | None) -> dt.datetime:
-        """Since when something is so; never later than now, whatever a clock said that was set back."""
+        """The start of a condition; never later than now, even if the clock was set back."""
         return min(before.since, self.now) if before else self.now
 
     def still(self, before: Incident | None, why: str, limit: dt.timedelta) -> Incident:
-        """Something that is not as it should be now.
+        """An incident that is present in this round.
 
         Args:
-            before: what it was in the round before.
+            before: the incident in the round before.
             why: what is wrong.
-            limit: how long that may last before it is reported.
+            limit: how long it may last before it is reported.
         """
         if before is not None and not before.reported and self._is_over(before):
             before = None
@@ -76,9 +76,9 @@ class Moment:
         return Incident(since, why, reported or self.now - since >= limit)
 
     def well(self, before: Incident) -> Incident | None:
-        """Something that is as it should be now, and was not lately: None where that is over.
+        """An incident that is absent in this round: None if it is over.
 
-        What comes and goes in every other round is one trouble, and not a new one each time.
+        An incident that comes and goes is one incident, and not a new one each time.
         """
         well = self.now if before.well is None else min(before.well, self.now)
         after = replace(before, since=self.since(before), well=well)
@@ -87,7 +87,7 @@ class Moment:
     def _is_over(self, one: Incident) -> bool:
         if one.well is None:
             return False
-        # What was not reported yet needs no more than to be well for longer than it was not.
+        # An unreported incident is over when it has been absent for longer than it was present.
         enough = self.limits.over if one.reported else min(self.limits.over, 2 * (one.well - one.since))
         return self.now - one.well >= enough
 
@@ -103,12 +103,12 @@ class Moment:
 
 
 def trouble(one: Incident) -> dt.timedelta:
-    """How long it was not as it should be."""
+    """How long the incident lasted."""
     return (one.well or one.since) - one.since
 
 
 def lasted(time: dt.timedelta) -> str:
-    """``40 s``, ``15 min``, ``2 h 5 min``; never less than nothing."""
+    """``40 s``, ``15 min``, ``2 h 5 min``; never negative."""
     seconds = max(0, int(time.total_seconds()))
     if seconds < 60:
         return f"{seconds} s"

@@ -1,4 +1,4 @@
-"""Compares in a thread of its own: a database that does not answer must not keep the job from ending or reporting."""
+"""Compares in its own thread: a database that does not answer must not prevent the job from ending or reporting."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class TimedOut(Exception):
 
 
 class GaveUp(DatafixError):
-    """So many comparisons never finished that another one would not either."""
+    """Too many comparisons have not ended."""
 
 
 class Poller:
-    """Compares once a round, and never twice at a time, unless a comparison is given up.
+    """Compares once per round, and never twice at a time, unless a comparison is given up.
 
     Args:
-        compare: does it; may raise anything, and may never finish.
-        signals: how somebody asks the job to end.
-        seconds: seconds that never go back.
+        compare: the comparison; may raise anything, and may never end.
+        signals: whether SIGTERM has come.
+        seconds: a monotonic clock.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Poller:
         self._given_up: list[Future[Look]] = []
 
     def poll(self) -> Look:
-        """What one round finds.
+        """The result of one round.
 
         Raises:
             Terminated: SIGTERM came meanwhile.
-            TimedOut: it is not known yet.
-            GaveUp: nothing more is to be expected in this process.
-            Exception: whatever went wrong.
+            TimedOut: there is no result yet.
+            GaveUp: too many comparisons have not ended.
+            Exception: the comparison failed.
         """
         if self._late is not None and not self._late.done():
             if self._seconds() - self._began < _GIVEN_UP:
@@ -69,7 +69,7 @@ class Poller:
         except TimedOut:
             raise
         except BaseException:
-            # Most end by themselves at once, and leave nothing open.
+            # Give the thread a moment to end and close its connections.
             is_done(comparing, _FAREWELL)
             raise
         return comparing.result()
@@ -78,11 +78,11 @@ class Poller:
         self._given_up = [one for one in self._given_up if not one.done()]
         if len(self._given_up) >= _MOST_GIVEN_UP:
             raise GaveUp(
-                f"{len(self._given_up) + 1} comparisons came to no end, each within {_GIVEN_UP / 60:g} minutes.",
-                hint="Start the watch again, and see why the database or the broker says nothing.",
+                f"{len(self._given_up) + 1} comparisons did not end within {_GIVEN_UP / 60:g} minutes each.",
+                hint="Restart the watch, and find out why the database or the broker does not answer.",
             )
         self._given_up.append(late)
 
 
 def _timed_out() -> TimedOut:
-    return TimedOut(f"The comparison does not end within {_LONGEST / 60:g} minutes")
+    return TimedOut(f"The comparison did not end within {_LONGEST / 60:g} minutes")

@@ -1,4 +1,4 @@
-"""Signal handling: SIGTERM ends the job where it can end, and never while it sends alerts or writes the state."""
+"""Signal handling: SIGTERM ends the job at safe points, never while it sends alerts or writes the state."""
 
 import signal
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from types import FrameType
 
 
 class Terminated(BaseException):
-    """SIGTERM asked the job to end. It is no error: whoever catches errors must not catch it."""
+    """SIGTERM came. Not an `Exception`, so that handlers of errors do not catch it."""
 
 
 class SignalHandler:
-    """Notes a SIGTERM, and raises `Terminated` where the job may be interrupted."""
+    """Notes a SIGTERM, and raises `Terminated` at points where the job may be interrupted."""
 
     def __init__(self) -> None:
         self._asked = self._interruptible = False
@@ -23,7 +23,7 @@ class SignalHandler:
 
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
-        """Handle the signal while the context lasts. Only the main thread can."""
+        """Handle the signal while the context lasts. Only possible in the main thread."""
         before = signal.signal(signal.SIGTERM, self._ask)
         try:
             yield
@@ -32,7 +32,7 @@ class SignalHandler:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Here SIGTERM ends the job at once.
+        """Let SIGTERM end the job at once while the context lasts.
 
         Raises:
             Terminated: SIGTERM came, before or meanwhile.
@@ -48,6 +48,6 @@ class SignalHandler:
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self._asked = True
         if self._interruptible:
-            # Once: what is cleaned up on the way out must not be interrupted again.
+            # Once: the cleanup must not be interrupted again.
             self._interruptible = False
             raise Terminated

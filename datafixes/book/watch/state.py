@@ -1,4 +1,4 @@
-"""What the watch remembers between rounds: a file. Without it, the present differences are reported again."""
+"""The state of the watch between rounds, in a file. Without it, the present differences are reported again."""
 
 import datetime as dt
 import errno
@@ -26,7 +26,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, order=True)
 class Seen:
-    """A difference as it was seen, in texts: equal where nothing changed.
+    """A difference, as texts: equal if nothing changed.
 
     Attributes:
         account: the account.
@@ -36,7 +36,7 @@ class Seen:
         book: the book's quantity.
         broker: the broker's quantity.
         elsewhere: the account in which the broker has it.
-        why: of a row that cannot be compared, what is wrong with it.
+        why: the problem of a row that cannot be compared.
     """
 
     account: str
@@ -56,19 +56,19 @@ class Seen:
 
     @property
     def place(self) -> Place:
-        """What makes it the same difference as before, whatever has changed about it."""
+        """The identity of a difference, whatever has changed about it."""
         return self.account, self.symbol
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Something is not as it should be for a while.
+    """A lasting problem.
 
     Attributes:
-        since: since when.
+        since: its start.
         why: what is wrong, in one line.
         reported: whether there was an alert.
-        well: since when it is as it should be, without being over yet.
+        well: since when it has been absent, without being over yet.
     """
 
     since: dt.datetime
@@ -79,13 +79,13 @@ class Incident:
 
 @dataclass(frozen=True)
 class Flapping:
-    """A position whose difference changed lately.
+    """A position whose difference changed recently.
 
     Attributes:
-        times: when that was reported, within the last hour; of one that is held back, the last time.
-        since: since when it is as it is.
+        times: the reports within the last hour; if it is held back, the last one.
+        since: the time of its last change.
         held: whether it changed so often that it is not reported.
-        reported: what was reported of it last.
+        reported: the last report of it.
     """
 
     times: tuple[dt.datetime, ...]
@@ -96,16 +96,16 @@ class Flapping:
 
 @dataclass(frozen=True)
 class State:
-    """All that is remembered.
+    """The state.
 
     Attributes:
         seen: the differences of the last round.
-        unknown: the accounts of which nothing is known, or was until a moment ago.
-        failing: whether the job itself fails, or did until a moment ago.
+        unknown: the accounts that are unknown, or were recently.
+        failing: whether the job itself fails, or did recently.
         waiting: by name of a sink, alerts that it has not taken.
-        fresh: nothing was remembered: since when something is so cannot be known.
-        unsettled: the positions that are not settled.
-        flapping: the positions that changed lately.
+        fresh: whether there was no earlier state, so that the start of conditions is unknown.
+        unsettled: the unsettled positions.
+        flapping: the positions that changed recently.
     """
 
     seen: tuple[Seen, ...] = ()
@@ -118,7 +118,7 @@ class State:
 
 
 def read_state(path: Path) -> tuple[State, str]:
-    """What the file holds, or nothing and what is wrong with it; a file that is not there is in order."""
+    """The contents of the file, or an empty state and the problem; a missing file is no problem."""
     try:
         if wrong := _why_not_ours(path):
             return State(fresh=True), f"{path} {wrong}"
@@ -131,22 +131,22 @@ def read_state(path: Path) -> tuple[State, str]:
     except OSError as error:
         return State(fresh=True), f"{path} cannot be read: {error.strerror or error}"
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        return State(fresh=True), f"{path} is no state of a watch: {type(error).__name__}: {error}"
+        return State(fresh=True), f"{path} is not the state of a watch: {type(error).__name__}: {error}"
 
 
 def _why_not_ours(path: Path) -> str:
-    """Why a file is not to be believed: it could say that everything was reported already."""
+    """Why a file cannot be trusted: a forged one could claim that everything was reported already."""
     if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
-        return "is no regular file"
-    # Only where everybody may put files: on volumes they seem to belong to many a user.
+        return "is not a regular file"
+    # Only in world-writable directories: on mounted volumes, owners may differ.
     is_foreign = os.lstat(path).st_uid not in (os.geteuid(), 0)
     if is_foreign and os.stat(path.parent).st_mode & stat.S_ISVTX:
-        return "belongs to somebody else, in a directory for everybody"
+        return "belongs to another user, in a world-writable directory"
     return ""
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write the file: to the side first, then renamed, so that nobody ever reads half of it.
+    """Write the file beside its place and rename it, so that it is never half visible.
 
     Raises:
         OSError: it cannot be written.
@@ -170,17 +170,17 @@ def write_state(path: Path, state: State) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    """A device or a pipe must not become a file; root could do that to /dev/null."""
+    """Refuse to replace a device or a pipe; root could do that to /dev/null."""
     with suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "it is a directory")
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def default_path(settings: BookSettings, environment: Mapping[str, str]) -> Path:
-    """Where the state is kept unless somebody says: in the user's cache, one file for each book and broker."""
+    """The default place of the state: in the user's cache, one file for each book and broker."""
     engine = [settings.engine.shown(name) for name in ("url", "aws_region", "aws_parameters", "aws_secret")]
     book = [
         settings.shown(name) for name in ("book", "book_table", "broker", "broker_url", "broker_accounts")
@@ -194,7 +194,7 @@ def default_path(settings: BookSettings, environment: Mapping[str, str]) -> Path
     if os.path.isabs(home) and os.access(home, os.W_OK):
         return Path(home, ".cache", "datafixes", file)
     shared = Path(tempfile.gettempdir(), f"datafixes-{os.getuid()}")
-    # Somebody else's directory of that name could say that everything was reported already.
+    # Another user's directory of that name could contain a forged state.
     is_ours = not os.path.lexists(shared) or os.lstat(shared).st_uid == os.getuid()
     return (shared if is_ours else Path(tempfile.mkdtemp(prefix="datafixes-"))) / file
 
@@ -244,7 +244,7 @@ def _state(value: Mapping[str, Any]) -> State:
         {account: _incident(one) for account, one in value["unknown"].items()},
         None if failing is None else _incident(failing),
         {name: tuple(map(Alert.from_json, alerts)) for name, alerts in value["waiting"].items()},
-        # Files of before do not have it.
+        # Older files lack it.
         unsettled={_place(one): _incident(one) for one in value.get("unsettled", ())},
         flapping={_place(one): _flapping(one) for one in value.get("flapping", ())},
     )
@@ -258,7 +258,7 @@ def _seen(value: Mapping[str, Any]) -> Seen:
     one = Seen(**{**value, "rows": tuple(value["rows"])})
     texts = (one.account, one.symbol, one.kind, one.book, one.broker, one.elsewhere, one.why)
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, int) for row in one.rows):
-        raise ValueError("a difference is made of something else than texts")
+        raise ValueError("a difference has values other than texts")
     return one
 
 

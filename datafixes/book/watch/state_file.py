@@ -1,4 +1,4 @@
-"""The state while the job runs: read once, written after each thing that was reported; and the job goes on without."""
+"""The state file of the running job: read once, written after each report; the job goes on if that fails."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ class StateFile:
 
     Args:
         path: the file.
-        say: takes what people should know about it, once.
+        say: takes warnings, each once.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -20,17 +20,17 @@ class StateFile:
         self._writable = True
 
     def read(self) -> State:
-        """What is remembered; nothing where it cannot be read."""
+        """The state; empty if it cannot be read."""
         state, wrong = read_state(self._path)
         if wrong:
             aside = self._put_aside()
             self._say(
-                f"What was reported before is not known: {wrong}{aside}. All present differences are reported again."
+                f"The earlier reports are unknown: {wrong}{aside}. All present differences are reported again."
             )
         return state
 
     def _put_aside(self) -> str:
-        """It may be evidence, or a file of somebody who mistyped a path: it is not written over."""
+        """Rename an unreadable file instead of overwriting it: it may be evidence, or the path may be wrong."""
         aside = self._path.with_name(f"{self._path.name}.spoiled")
         if self._path.is_symlink() or not self._path.is_file():
             return ""
@@ -41,7 +41,7 @@ class StateFile:
         return f"; it is now {aside}"
 
     def keep(self, state: State) -> None:
-        """Write it; where that does not work the job goes on from memory."""
+        """Write it; if that fails, the job goes on from memory."""
         try:
             write_state(self._path, state)
         except OSError as error:

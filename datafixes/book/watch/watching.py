@@ -1,4 +1,4 @@
-"""The job: compare, report what is new, remember it, wait; and go on whatever happens."""
+"""The job: compare, report changes, save the state, wait; it goes on after any error."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _now() -> dt.datetime:
 
 @dataclass(frozen=True)
 class Clock:
-    """Time as the job has it.
+    """The clocks of the job.
 
     Attributes:
         now: the time of day, with a zone.
-        seconds: seconds that never go back.
-        wait: lets so many seconds pass.
+        seconds: a monotonic clock.
+        wait: waits a number of seconds.
     """
 
     now: Callable[[], dt.datetime] = _now
@@ -55,18 +55,18 @@ class Clock:
 
 @dataclass(frozen=True)
 class Job:
-    """What is done in each round.
+    """The work of each round.
 
     Attributes:
         look: compares the book with the broker; may raise anything.
         sinks: take the alerts.
-        path: where the state is kept.
-        limits: what counts as long.
-        source: which book and which broker.
-        hide: makes a text fit to be reported.
-        say: takes a line about how it goes.
-        clock: the time.
-        signals: whether SIGTERM asks it to end.
+        path: the state file.
+        limits: the time limits.
+        source: the book and the broker.
+        hide: removes secrets from a text.
+        say: takes a line of the log.
+        clock: the clocks.
+        signals: whether SIGTERM has come.
     """
 
     look: Callable[[], Look]
@@ -81,10 +81,10 @@ class Job:
 
 
 def look_once(job: Job) -> Look | Failure:
-    """One round of its own, for cron and scheduled tasks.
+    """A single round, for cron and scheduled tasks.
 
     Raises:
-        AtWork: another watch has the state, and keeps it.
+        AtWork: another watch uses the state, and keeps it.
     """
     tries = iter(range(_TRIES))
     with alone_with(job.path, job.say, lambda: _waited(job) and next(tries, None) is not None):
@@ -99,12 +99,12 @@ def look_once(job: Job) -> Look | Failure:
 def keep_looking(job: Job, every: float) -> None:
     """Round after round, until something like `Terminated` is raised, or `GaveUp`.
 
-    Where another watch has the state, this one stands by, and takes over when that one ends: so a service can be
-    deployed anew.
+    While another watch uses the state, this one waits, and takes over when that one ends, so that a service can be
+    redeployed.
 
     Args:
-        job: what to do.
-        every: seconds from the beginning of a round to the next; a round that takes longer leaves some out.
+        job: the work.
+        every: the interval of rounds in seconds; a round that takes longer skips some.
     """
     with alone_with(job.path, job.say, _standing_by(job)):
         file, poller = StateFile(job.path, job.say), Poller(job.look, job.signals, job.clock.seconds)
@@ -129,7 +129,7 @@ def _standing_by(job: Job) -> Callable[[], bool]:
     def again() -> bool:
         nonlocal reported
         if not reported:
-            job.say(f"Another watch is at work with {job.path}. This one waits until it ends.")
+            job.say(f"Another watch is running with {job.path}. This one waits until it ends.")
             reported = True
         return _waited(job)
 
@@ -137,17 +137,17 @@ def _standing_by(job: Job) -> Callable[[], bool]:
 
 
 def _after(job: Job, state: State, found: Look | Failure, limits: Limits) -> State:
-    """What is so after a round, with what is to be reported."""
+    """The state after a round, and its alerts."""
     after, alerts = after_round(state, found, Moment(job.clock.now(), limits, job.source))
     job.say(_summary(found))
     return replace(after, waiting=job.sinks.queued(alerts, state.waiting), fresh=False)
 
 
 def _report(job: Job, file: StateFile, state: State, seconds: float) -> State:
-    """Deliver for so many seconds, or until the end is asked for; what is left waits for the next round.
+    """Deliver for a number of seconds, or until SIGTERM; the rest waits for the next round.
 
-    Each alert that went out is remembered before the next one goes. Each sink has an attempt in any case: a slow one
-    must not take all the time from the others.
+    Each delivered alert is saved before the next one is sent. Each sink gets at least one attempt, so that a slow one
+    cannot starve the others.
     """
     file.keep(state)
     until = job.clock.seconds() + seconds
@@ -162,7 +162,7 @@ def _report(job: Job, file: StateFile, state: State, seconds: float) -> State:
 
 
 def _found(job: Job, poller: Poller) -> Look | Failure:
-    """What one round finds, fit to be reported."""
+    """The result of one round, without secrets."""
     hide = job.hide
     try:
         found = poller.poll()
@@ -172,7 +172,7 @@ def _found(job: Job, poller: Poller) -> Look | Failure:
         raise
     except DatafixError as error:
         return Failure(hide(error.one_line())[:_LONGEST_REASON])
-    except Exception as error:  # the job has to be there when the cause is gone
+    except Exception as error:  # the job must survive any error
         return Failure(f"{type(error).__name__}: {hide(str(error))}"[:_LONGEST_REASON])
     unknown = {a: hide(why)[:_LONGEST_REASON] for a, why in found.comparison.unknown.items()}
     return replace(found, comparison=replace(found.comparison, unknown=unknown))
@@ -186,14 +186,14 @@ def _summary(found: Look | Failure) -> str:
     if found.unreadable:
         parts.append(f"{len(found.unreadable)} rows not comparable")
     if one.unsettled:
-        parts.append(f"{len(one.unsettled)} not settled")
+        parts.append(f"{len(one.unsettled)} unsettled")
     parts += [f"{account} unknown: {why}" for account, why in one.unknown.items()]
     parts += [f"not compared: {left_out}" for left_out in one.left_out]
     return ", ".join(parts)
 
 
 def source_of(settings: BookSettings) -> str:
-    """Which book and which broker, without secrets: somebody may watch several."""
+    """The book and the broker, without secrets, to tell several watches apart."""
     engine = settings.engine
     place = _database(engine) if engine.url else f"AWS {engine.aws_region} {engine.aws_parameters}"
     book = place if settings.book == "postgres" else settings.shown("book")
@@ -205,11 +205,11 @@ def source_of(settings: BookSettings) -> str:
 
 
 def _database(settings: Settings) -> str:
-    """The URL without its password; where it is not certain which part of it that is, where the URL stands."""
+    """The URL without its password; if that cannot be located with certainty, the origin of the URL."""
     shown = settings.shown("url")
     if re.fullmatch(r"embedded:(?!//)[^@]*", settings.url):
         return shown
-    # make_url is less strict: it takes the user for a host where the @ is missing.
+    # make_url is less strict: without an @ it treats the user as the host.
     certain = re.match(
         r"[\w+]+://([^@/:]*(:\*{3})?@)?(?P<host>[^@/?]*)(/(?P<name>[^@/:?]*))?(\?[^@]*)?$", shown
     )
@@ -223,7 +223,7 @@ def _database(settings: Settings) -> str:
 
 
 def look_of(found: Reconciliation) -> Look:
-    """What the watch makes of a reconciliation."""
+    """The result of a reconciliation, for the watch."""
     unreadable = tuple(
         Seen(row.account or "(no account)", f"row {row.id}", "not comparable", (row.id,), "", "", why=row.why)
         for row in found.book.unreadable

@@ -57,7 +57,7 @@ def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:
     assert [alert.title for alert in waiting["webhook"]] == ["1", "2", "3"]
     assert set(waiting) == {"webhook"}
     assert len(said) == 1
-    assert said[0].startswith("The webhook does not take alerts: no way to")
+    assert said[0].startswith("The webhook does not accept alerts: no way to")
     assert "SECRET" not in said[0]
     bad.broken = False
     assert reported(sinks, alerts("4"), waiting) == {}
@@ -137,8 +137,8 @@ def test_a_sink_that_takes_too_long_holds_up_no_other_and_is_told_nothing_twice(
     assert good.taken == ["1", "2", "3"]
     assert [alert.title for alert in waiting["slow"]] == ["1", "2", "3"]
     assert said == [
-        "The slow does not take alerts: it does not take one within 0.1s. "
-        "They are kept and tried again, the newest 100."
+        "The slow does not accept alerts: it does not accept one within 0.1s. "
+        "The newest 100 are kept and tried again."
     ]
     slow.may.set()
     while not slow.taken:
@@ -199,9 +199,9 @@ def test_what_is_refused_is_sent_in_short_and_what_is_refused_then_too_blocks_no
     ]
     jsonschema.validate(strict.taken[0].as_json(), schema()["$defs"]["alert"])
     assert said == [
-        "The webhook refuses an alert: it answers 413. It gets the title; all of it is in the log.",
-        "The webhook refuses an alert: it answers 413. It gets the title; all of it is in the log.",
-        "The webhook refuses an alert in short too: it answers 413. It is dropped: never",
+        "The webhook refuses an alert: it answers 413. It gets only the title; the log has all of it.",
+        "The webhook refuses an alert: it answers 413. It gets only the title; the log has all of it.",
+        "The webhook refuses the shortened alert too: it answers 413. It is dropped: never",
     ]
 
 
@@ -228,7 +228,7 @@ def test_what_got_no_answer_is_sent_once_more_also_after_a_restart_and_not_for_e
         waiting = {name: tuple(map(Alert.from_json, queue)) for name, queue in kept.items()}
     assert sent == ["1", "1", "2", "2"]
     assert [line for line in said if "twice" in line] == [
-        f"The webhook got an alert twice and did not answer. It counts as reported: {n}" for n in (1, 2)
+        f"The webhook was sent an alert twice and did not answer. It counts as reported: {n}" for n in (1, 2)
     ]
 
 

@@ -148,14 +148,14 @@ def test_a_side_without_a_sign_counts(alpaca: Alpaca) -> None:
         (status(403, "forbidden."), "does not accept the keys of environment KEYS_LARGE (HTTP 403: forbidden.)"),
         (status(404), "answers HTTP 404"),
         (body("moved", 302), "answers HTTP 302"),
-        (body("<html>HIDDEN</html>"), "answers with something that is not JSON"),
-        (body('[{"symbol": "SPY"'), "answers with something that is not JSON"),
+        (body("<html>HIDDEN</html>"), "does not answer with JSON"),
+        (body('[{"symbol": "SPY"'), "does not answer with JSON"),
         (body(""), "gave an empty answer"),
         (body("null"), "gave an empty answer"),
         (body('{"message": "HIDDEN"}'), ""),
         (body('["HIDDEN"]'), ""),
         (body("5"), ""),
-        (half, "ended its answer in the middle (4 attempts)"),
+        (half, "closed the connection in the middle of its answer (4 attempts)"),
         (closed, "cannot be reached, or closes the connection (4 attempts)"),
     ],
 )  # fmt: skip
@@ -194,7 +194,7 @@ def test_a_broker_with_no_end_of_pages(alpaca: Alpaca) -> None:
     begun = time.monotonic()
     # The last page may be the one that is cut off.
     assert why(alpaca, broker_timeout="200ms").split(" ", 1)[1] in (
-        "takes too long for all questions together",
+        "takes too long for all requests together",
         "does not answer within 0.2s",
     )
     assert time.monotonic() - begun < 2.5
@@ -333,7 +333,7 @@ def test_another_account_that_cannot_be_asked_contradicts_nobody(
 
 
 def test_an_account_that_the_settings_do_not_know(alpaca: Alpaca) -> None:
-    assert why(alpaca, "huge") == "the settings do not know this account"
+    assert why(alpaca, "huge") == "the settings have no such account"
     assert alpaca.asked == []
 
 
@@ -408,7 +408,7 @@ def test_more_open_orders_than_a_page_holds(alpaca: Alpaca) -> None:
 
 def test_more_orders_of_one_moment_than_a_page_holds(alpaca: Alpaca) -> None:
     alpaca.accounts["large"].orders = [order("SPY", "1", at=NOW) for _ in range(501)]
-    assert "lists more than 500 orders of one moment" in why(alpaca)
+    assert "lists more than 500 orders with the same time" in why(alpaca)
 
 
 def test_a_clock_that_is_minutes_ahead_makes_nothing_known(
@@ -416,7 +416,7 @@ def test_a_clock_that_is_minutes_ahead_makes_nothing_known(
 ) -> None:
     """What was filled a moment ago would look as if it was older than the grace period."""
     monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda _: "Wed, 04 Feb 2026 15:00:00 GMT")
-    assert "the clock of this machine and Alpaca's are " in why(alpaca)
+    assert "this machine's clock and Alpaca's differ by " in why(alpaca)
     monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda _: "no date")
     assert known(alpaca).positions == []
 
@@ -494,7 +494,7 @@ def test_ten_thousand_positions(alpaca: Alpaca) -> None:
     ("url", "words"),
     [
         ("sandbox", "broker_url is 'sandbox' (-x broker_url): write paper, live, or a URL"),
-        ("http://example.org", "over http the keys could be read on the way"),
+        ("http://example.org", "http would send the keys unencrypted"),
         ("https://me:HIDDEN@example.org", "broker_url is 'https://***@example.org'"),
     ],
 )
@@ -522,7 +522,7 @@ def test_without_the_client_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "alpaca.trading.client", None)
     with pytest.raises(DatafixError) as caught:
         open_broker(settings(alpaca))
-    assert "the broker is alpaca, and its client is not installed" in caught.value.message
+    assert "the broker is alpaca, but its client is not installed" in caught.value.message
     assert caught.value.hint == "pip install 'datafixes[broker]'"
 
 

@@ -209,7 +209,7 @@ def test_an_odd_instrument_blinds_no_account_that_leaves_it_out(book: Trader, al
         assert all(
             words in told for words in ("Not compared", "broker_ignore", "3 us_equity", "1000 treasury")
         ), told
-        assert "3 instruments left out" in " ".join(told.split())
+        assert "3 instruments excluded" in " ".join(told.split())
     ran = run(book, alpaca, "propose", "--phantoms", "--missing", **flags)
     assert ran.code == 0, ran.err
     assert (
@@ -237,10 +237,10 @@ def test_an_instrument_that_is_left_out_and_in_the_book_is_said(book: Trader, al
     assert (value["book"]["rows"], value["equal"], value["unreadable"]) == (5, 3, [])
     told = run(book, alpaca, "reconcile", **flags).out
     assert (
-        "! No difference, 3 positions equal, 2 instruments left out, 2 rows of the book in them."
+        "! No difference, 3 positions equal, 2 instruments excluded, 2 rows of the book in them."
         in " ".join(told.split())
     )
-    assert "! equal; 5 rows in the book; 3 positions at the broker; 8EF998015 left out" in " ".join(
+    assert "! equal; 5 rows in the book; 3 positions at the broker; 8EF998015 excluded" in " ".join(
         told.split()
     )
     ran = run(book, alpaca, "propose", "--phantoms", "--missing", **flags)
@@ -302,7 +302,7 @@ def test_an_account_is_still_believed_only_if_its_figures_fit(book: Trader, alpa
         ("large:", "write ACCOUNT:INSTRUMENT"),
         (":KLAR", "write ACCOUNT:INSTRUMENT"),
         ("large:KLAR,", "write ACCOUNT:INSTRUMENT"),
-        ("large:KLAR,large:KLAR", "large:KLAR is there twice"),
+        ("large:KLAR,large:KLAR", "large:KLAR is given twice"),
     ],
 )
 @pytest.mark.parametrize(
@@ -461,4 +461,4 @@ def test_a_short_row_says_that_an_account_holds_nothing(book: Trader) -> None:
         value = of_file(book, held(book, f"{header}{real}{cut}\n"), code=1)
         assert [told in str(why) for why in whys(value).values()] == [True, True]
     value = of_file(book, held(book, f"{header}{real}large,,\ntiny,,\n"), code=1)
-    assert "says that large holds nothing, and what it holds" in str(whys(value)["large"])
+    assert "lists large both as empty and with positions" in str(whys(value)["large"])

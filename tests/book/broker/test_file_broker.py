@@ -94,12 +94,12 @@ def test_only_an_account_that_is_said_to_hold_nothing_holds_nothing(
     answer = ask(tmp_path / name, content, "tiny")
     assert isinstance(answer, Known)
     assert answer.positions == []
-    assert "does not say what this account holds" in why(tmp_path / name, content, "huge")
+    assert "does not list this account" in why(tmp_path / name, content, "huge")
 
 
 def test_fills_alone_do_not_say_that_nothing_is_held(tmp_path: Path) -> None:
     content = "account,symbol,quantity,filled_at,price,order_id\nlarge,SPY,1,2026-02-13T15:04:05Z,1,a\n"
-    assert "does not say what this account holds" in why(tmp_path / "fills.csv", content)
+    assert "does not list this account" in why(tmp_path / "fills.csv", content)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_fills_alone_do_not_say_that_nothing_is_held(tmp_path: Path) -> None:
         ("", "line 1: is empty; the first line names the columns"),
         ("large,SPY,5\n", "line 1: no column account and no column symbol and no column quantity"),
         ("account,symbol,qty\n", "line 1: no column quantity"),
-        ("account,symbol,quantity,symbol\n", "line 1: the column symbol is there twice"),
+        ("account,symbol,quantity,symbol\n", "line 1: the column symbol occurs twice"),
         ("account,symbol,quantity\nlarge,SPY\n", "line 2: 2 values for 3 columns"),
         ("account,symbol,quantity\nlarge,SPY,5\nlarge,QQQ,1,5\n", "line 3: 4 values for 3 columns"),
         ("account,symbol,quantity\n,SPY,5\n", "line 2: no account"),
@@ -190,9 +190,9 @@ def test_accounts_need_no_secrets_where_a_file_is_the_broker() -> None:
     ("limit", "minutes", "told"),
     [
         ("1d", 60 * 24 - 1, None),
-        ("1d", 60 * 24 * 3 + 5, "was written 3 days ago: too old to say what is held now"),
-        ("1d", 60 * 26, "was written 26 hours ago: too old to say what is held now"),
-        ("10min", 12, "was written 12 minutes ago: too old to say what is held now"),
+        ("1d", 60 * 24 * 3 + 5, "was written 3 days ago, which is too old (broker_file_age)"),
+        ("1d", 60 * 26, "was written 26 hours ago, which is too old (broker_file_age)"),
+        ("10min", 12, "was written 12 minutes ago, which is too old (broker_file_age)"),
         ("0", 60 * 24 * 365, None),
         ("1d", -4, None),
         ("1d", -60, "was written in the future, 59 minutes from now"),

@@ -98,7 +98,7 @@ def test_an_unknown_account_and_a_row_that_cannot_be_compared_are_a_failure(book
     book.hold([*REAL, {"account": "tiny", "symbol": "ABC", "quantity": "1"}], empty=())
     found = book.found(code=1)
     mid = next(one for one in found["accounts"] if one["account"] == "mid")
-    assert (mid["known"], mid["why"]) == (False, "the settings do not know this account")
+    assert (mid["known"], mid["why"]) == (False, "the settings have no such account")
     assert found["unreadable"] == [{"row": 41, "account": "tiny", "why": "its quantity is zero"}]
     assert [(one["symbol"], one["why"]) for one in found["unsettled"]] == [
         ("ABC", "row 41 of the book cannot be compared")
@@ -118,7 +118,7 @@ def test_an_unknown_account_and_a_row_that_cannot_be_compared_are_a_failure(book
     assert book.found("--account", "mid", code=1)["differences"] == []
     ran = book.run("reconcile", "--account", "huge")
     assert (ran.code, ran.err) == (
-        1, "FAILED: Neither the book nor the settings know an account huge. Known: large, mid, tiny.\n"
+        1, "FAILED: Neither the book nor the settings have an account huge. Known: large, mid, tiny.\n"
     )  # fmt: skip
 
 
@@ -156,9 +156,7 @@ def test_through_the_lambda_no_database_is_needed(book: Trader, monkeypatch: pyt
         account.functions.clear()
         ran = datafixes(None, *settings, *broker, "reconcile")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith(
-        f"FAILED: The Lambda {NAME} gave no answer to rely on: ResourceNotFoundException"
-    )
+    assert ran.err.startswith(f"FAILED: The Lambda {NAME} gave no reliable answer: ResourceNotFoundException")
     assert len(ran.err.splitlines()) == 1
 
 

@@ -32,8 +32,8 @@ def test_a_position_of_zero_is_no_answer() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("a.json", '{"positions": [{"account": "large", "symbol": "SPY", "quantity": "2"}], "positions": []}', "'positions' is there twice"),
-        ("b.csv", "account,symbol,quantity\nlarge,,\nlarge,SPY,2\n", "says that large holds nothing, and what it holds"),
+        ("a.json", '{"positions": [{"account": "large", "symbol": "SPY", "quantity": "2"}], "positions": []}', "'positions' occurs twice"),
+        ("b.csv", "account,symbol,quantity\nlarge,,\nlarge,SPY,2\n", "lists large both as empty and with positions"),
         ("c.csv", "account,symbol,quantity\nlarge,SPY,2", "ends in the middle of a line"),
     ],
 )  # fmt: skip

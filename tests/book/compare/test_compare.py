@@ -149,7 +149,7 @@ def test_nothing_is_said_about_an_unknown_account() -> None:
     assert found.unknown == {
         "large": "HTTP 500",
         "empty": "HTTP 401",
-        "huge": "the settings do not know this account",
+        "huge": "the settings have no such account",
     }
     assert list(found.unknown) == sorted(found.unknown)
 

@@ -105,7 +105,7 @@ def doubts_of(
 
 def test_nothing_is_proposed_with_keys_that_nothing_proves() -> None:
     """Keys of another account look like a book that is all wrong, and no heuristic can tell."""
-    told = 'nothing proves that its keys open this account: put "account_number" beside them, or --trust-keys'
+    told = 'nothing proves that its keys open this account: add "account_number" to the secret, or use --trust-keys'
     exchanged = doubts_of(held("A", SPY=10), held("B", SPY=2))
     assert exchanged == dict.fromkeys(
         [("quantity", "tiny", "SPY"), ("phantom", "large", "QCOM"), ("phantom", "large", "NOW")], told
@@ -118,14 +118,14 @@ def test_nothing_is_proposed_with_keys_that_nothing_proves() -> None:
 
 def test_what_one_account_lacks_may_stand_in_another() -> None:
     # One that did not answer.
-    told = "it may stand in tiny, of which nothing is known"
+    told = "it may be in tiny, which is unknown"
     silent = Unknown("it answers 500")
     assert doubts_of(held(SPY=10, NOW=7, IBM=1), silent) == {
         ("phantom", "large", "QCOM"): told, ("missing", "large", "IBM"): told
     }  # fmt: skip
     assert doubts_of(held(SPY=9, NOW=7, QCOM=5), silent) == {("quantity", "large", "SPY"): ""}
     # One that has too much of it, at the broker for a phantom, in the book for what is missing.
-    told = "tiny differs in it too, or is not settled: it may be the same position"
+    told = "tiny differs in it too, or is unsettled: it may be the same position"
     found = doubts_of(held(SPY=10, NOW=7), held(SPY=1, QCOM=8))
     assert found["phantom", "large", "QCOM"] == told
     assert found["missing", "tiny", "QCOM"] == told.replace("tiny", "large")

@@ -93,9 +93,7 @@ def test_proposing_twice_gives_the_same_file(book: Trader) -> None:
     text = path.read_bytes()
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out) == (0, f"{path}\n")
-    assert (
-        "Revision 016 is there already for 7 of these, and has not run yet: run it, or delete it" in ran.err
-    )
+    assert "Pending revision 016 already covers 7 of these. Run it" in ran.err
     assert (book.written(), path.read_bytes()) == ([path.name], text)
     # What is new goes into a revision of its own, and both run.
     book.database.execute(new_row(id=60))
@@ -115,7 +113,7 @@ def test_what_was_never_asked_for_is_not_proposed(book: Trader) -> None:
         ran = book.run("propose", *options)
         assert (ran.code, ran.out) == (1 if "nobody" in options else 0, "")
     ran = book.run("propose")
-    assert "Not asked for: 7 of kind phantom (propose them with --phantoms)" in ran.err
+    assert "Not requested: 7 of kind phantom (propose them with --phantoms)" in ran.err
     assert book.written() == []
     text = proposed(book, "--phantoms", "--account", "tiny").read_text("utf-8")
     assert ("close 3 phantoms" in text, '"large"' in text) == (True, False)
@@ -185,7 +183,7 @@ def test_a_fill_that_may_have_closed_another_row_gives_no_price(book: Trader) ->
     )
     text = " ".join(proposed(book, "--phantoms").read_text("utf-8").replace("\n#", " ").split())
     assert (
-        "a neutral exit: row 70 of the book, not open any more, may be what these closed: order o-1" in text
+        "a neutral exit: these may have closed row 70 of the book, which is no longer open: order o-1" in text
     )
     assert ("closed by order o-2" in text, "closed by order o-3" in text) == (True, True)
 
@@ -274,9 +272,9 @@ def test_what_may_be_something_else_is_left_alone(book: Trader) -> None:
     ran = book.run("propose", "--quantities", "--duplicates")
     assert (ran.code, ran.out, book.written()) == (0, "", [])
     for line in (
-        "quantity large SPLIT (row 90): the broker says that it was opened at 50: a split, or another purchase",
-        "duplicate large LOTS (rows 91, 92): row 92 is of another size, price or strategy than those that would stay",
-        "duplicate large PART (rows 93, 94): row 94 is of another size, price or strategy than those that would stay",
+        "quantity large SPLIT (row 90): the broker's entry price is 50: a split, or another purchase",
+        "duplicate large LOTS (rows 91, 92): row 92 differs in size, price or strategy from those that would stay",
+        "duplicate large PART (rows 93, 94): row 94 differs in size, price or strategy from those that would stay",
     ):
         assert line in ran.err
     # What the book did since a file was written, it does not take back.
@@ -284,7 +282,7 @@ def test_what_may_be_something_else_is_left_alone(book: Trader) -> None:
     written = time.time() - 20 * 3600
     os.utime(book.project.directory / "held.json", (written, written))
     ran = book.run("propose", "--quantities")
-    assert (ran.out, "what the broker says is older than grace" in ran.err) == ("", True), ran.err
+    assert (ran.out, "the broker's data is older than grace" in ran.err) == ("", True), ran.err
 
 
 def test_a_position_under_another_name_is_neither_closed_nor_inserted(book: Trader) -> None:
@@ -319,11 +317,11 @@ def test_without_a_price_no_quantity_is_corrected_and_without_its_time_nothing_i
     )
     book.hold([*REAL, {"account": "large", "symbol": "QTY", "quantity": "9"}])
     ran = book.run("propose", "--quantities")
-    assert (ran.out, "the price at which it was opened is not known" in ran.err) == ("", True), ran.err
+    assert (ran.out, "its entry price is unknown" in ran.err) == ("", True), ran.err
     written = time.time() - 3600
     os.utime(book.project.directory / "held.json", (written, written))
     ran = book.run("propose", "--phantoms", "--quantities")
-    assert (ran.out, ran.err.count("what the broker says is older than grace")) == ("", 8), ran.err
+    assert (ran.out, ran.err.count("the broker's data is older than grace")) == ("", 8), ran.err
     # Whoever knows that nothing happened in that hour may say so.
     assert book.run("-x", "grace=2h", "propose", "--phantoms").out
 
@@ -335,14 +333,14 @@ def test_rows_of_another_strategy_are_no_duplicates(book: Trader) -> None:
     )
     book.hold([*REAL, {"account": "large", "symbol": "LOTS", "quantity": "5", "entry_price": "10"}])
     ran = book.run("propose", "--duplicates")
-    assert (ran.out, "row 91 is of another size, price or strategy" in ran.err) == ("", True), ran.err
+    assert (ran.out, "row 91 differs in size, price or strategy" in ran.err) == ("", True), ran.err
 
 
 def test_nothing_is_inserted_into_a_book_without_a_row(book: Trader) -> None:
     book.database.execute("DELETE FROM active_positions")
     ran = book.run("propose", "--missing")
     assert (ran.code, book.written()) == (0, [])
-    assert "the book has no row at all by which its database could be told from another" in ran.err
+    assert "the book has no row that identifies its database" in ran.err
 
 
 def test_a_broker_that_is_silent_about_fills_is_told_and_its_exits_are_neutral(
@@ -353,7 +351,7 @@ def test_a_broker_that_is_silent_about_fills_is_told_and_its_exits_are_neutral(
 
     monkeypatch.setattr(FileBroker, "fills", silent)
     ran = book.run("propose", "--phantoms")
-    told = "How the phantoms of large were closed is not known, so their exits are neutral: it answers 500"
+    told = "It is unknown how the phantoms of large were closed, so their exits are neutral: it answers 500"
     assert (ran.code, told in ran.err) == (0, True), ran.err
     text = " ".join(Path(ran.out.strip()).read_text("utf-8").replace("\n#", " ").split())
     assert "a neutral exit: the broker did not say how it was closed (it answers 500)" in text
@@ -485,21 +483,19 @@ def test_nothing_is_proposed_from_doubt(book: Trader) -> None:
     ran = book.run("propose", "--missing", "--quantities")
     assert (ran.code, ran.out, book.written()) == (1, "", [])
     for line in (
-        "Left alone: quantity large TWO (rows 61, 62): several rows make up this position, and nothing says which",
+        "Left alone: quantity large TWO (rows 61, 62): several rows form this position, and it is unknown which",
         "Left alone: quantity large HALF (row 63): the broker has a fraction (1.5), which the book does not keep",
-        "Left alone: missing large FREE: the broker does not say at which price it was opened",
+        "Left alone: missing large FREE: the broker gives no entry price",
         "Left alone: missing large PART: the broker has a fraction (0.25)",
-        "Not asked for: 1 of kind side (for a person to decide)",
-        "Account other is unknown, so nothing is proposed for it: the settings do not know this account",
+        "Not requested: 1 of kind side (to be decided by a person)",
+        "Account other is unknown, so nothing is proposed for it: the settings have no such account",
         "Row 65 of the book cannot be compared: its quantity is zero",
     ):
         assert line in ran.err
     # Nor is a phantom, while any account is unknown: the position may stand there.
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", [])
-    assert (
-        "Left alone: phantom large QCOM (row 16): it may stand in other, of which nothing is known" in ran.err
-    )
+    assert "Left alone: phantom large QCOM (row 16): it may be in other, which is unknown" in ran.err
 
 
 def test_an_unknown_account_has_nothing_proposed_for_it(book: Trader) -> None:
@@ -507,9 +503,7 @@ def test_an_unknown_account_has_nothing_proposed_for_it(book: Trader) -> None:
     ran = book.run("propose", "--phantoms")
     assert ran.code == 1
     assert "Account tiny is unknown, so nothing is proposed for it: " in ran.err
-    assert (
-        "Left alone: phantom large QCOM (row 16): it may stand in tiny, of which nothing is known" in ran.err
-    )
+    assert "Left alone: phantom large QCOM (row 16): it may be in tiny, which is unknown" in ran.err
     for account in ("tiny", "large"):
         # What is asked for one account is judged by all of them.
         ran = book.run("propose", "--phantoms", "--account", account)
@@ -526,9 +520,7 @@ def test_what_015_will_do_is_not_proposed_before_it_ran(book: Trader) -> None:
     book.database.execute(new_row(id=80))
     ran = book.run("propose", "--phantoms")
     assert ran.code == 0, ran.err
-    assert (
-        "Revision 015 is there already for 7 of these, and has not run yet: run it, or delete it" in ran.err
-    )
+    assert "Pending revision 015 already covers 7 of these. Run it" in ran.err
     fix = Path(ran.out.splitlines()[-1]).read_text("utf-8")
     assert re.search(r"expect=\{\s*80: \(", fix)
     upgraded(book)
@@ -561,11 +553,11 @@ def test_nothing_is_built_on_a_fix_that_cannot_run_any_more(
     assert (ran.code, ran.out, book.written()) == (1, "", []), ran.err
     path = book.versions / "015_close_phantom_positions.py"
     assert ran.last_line.startswith(
-        "FAILED: Nothing was written: close_phantom_positions (revision 015) has not run in this database, and cannot: "
+        "FAILED: Nothing was written: pending fix close_phantom_positions (revision 015) cannot run in this database: "
     )
     assert told in ran.last_line
     assert ran.last_line.endswith(
-        f"Where it is applied nowhere, correct or delete {path}; or say that it is not to run here: alembic -x"
+        f"If no database has applied it, correct or delete {path}; or decline it for this database: alembic -x"
         " decline='close_phantom_positions: WHY' upgrade head. Then propose again."
     )
     assert "is there already for" not in ran.err
@@ -642,7 +634,7 @@ def test_through_the_lambda_a_revision_is_written_and_the_database_is_asked_for(
         ran = datafixes(nowhere, *settings, "propose", "--phantoms")
     assert ran.code == 0, ran.err
     assert (
-        f"through the Lambda {NAME}, which answers SELECT only: alembic upgrade needs the database itself."
+        f"through the Lambda {NAME}, which only answers SELECT: alembic upgrade needs the database itself."
         in ran.err
     )
     assert Path(ran.out.strip()).read_text("utf-8").partition("rows=Rows")[2] == fix

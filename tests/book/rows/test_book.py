@@ -85,7 +85,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no account": ({"account_name": None}, "it has no account"),
     "no symbol": ({"ticker": "N/A?"}, "'N/A?' is neither a ticker nor an OCC option symbol such as CRM260227P00200000"),
     "zero": ({"quantity": 0}, "its quantity is zero"),
-    "negative": ({"quantity": "-5.5"}, "its quantity is negative (-5.5): the side says which way it goes"),
+    "negative": ({"quantity": "-5.5"}, "its quantity is negative (-5.5): the direction belongs in side"),
     "fraction": ({"quantity": "0.5"}, "its quantity is a fraction (0.5)"),
     "nan": ({"quantity": "NaN"}, "its quantity is 'NaN'"),
     "side": ({"side": "flat"}, "its side is 'flat': neither long (buy) nor short (sell)"),
@@ -322,7 +322,7 @@ def test_a_status_that_is_nearly_open_cannot_be_compared(book: Database, status:
         (95, "its status is " + ("NULL" if status is None else repr(status))),
     ]
     assert "missing" not in {one.kind for one in found.comparison.differences}
-    assert found.comparison.unknown == {"mid": "the settings do not know this account"}
+    assert found.comparison.unknown == {"mid": "the settings have no such account"}
     assert found.book.counts == {"large": 8, "tiny": 3, "mid": 1}
 
 

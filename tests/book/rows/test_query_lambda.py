@@ -64,8 +64,8 @@ def test_the_book_is_the_same_as_from_postgresql_page_by_page_and_however_much_i
     ("counted", "told"),
     [
         ([{"rows": 0}], ""),
-        ([{"rows": 7}], "The Lambda answered no rows, and counts 7."),
-        ([], "The Lambda answered no rows, and counts none at all."),
+        ([{"rows": 7}], "The Lambda answered no rows, but counts 7."),
+        ([], "The Lambda answered no rows, but counts nothing."),
     ],
 )
 def test_an_empty_book_is_believed_only_when_it_is_counted(
@@ -91,13 +91,13 @@ def row(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([{"id": 1}], "The Lambda did not answer what it was asked: id: 1"),
-        ([row(id=None)], "The Lambda did not answer what it was asked: id: None, account_name: large"),
+        ([{"id": 1}], "The Lambda answered another query: id: 1"),
+        ([row(id=None)], "The Lambda answered another query: id: None, account_name: large"),
         (
             [row(id=2, rows_left=2), row(id=1, rows_left=2)],
-            "The Lambda did not answer what it was asked: id: 1",
+            "The Lambda answered another query: id: 1",
         ),
-        ([row(rows_left=0)], "The Lambda answered 1 rows, and says that there are 0."),
+        ([row(rows_left=0)], "The Lambda answered 1 rows, but counts 0."),
     ],
 )
 def test_rows_that_were_not_asked_for_are_no_book(
@@ -133,13 +133,13 @@ def outer(**content: Any) -> Reply:
         (outer(statusCode=500, body='{"error": "connect postgresql://ops:HIDDEN@db/x"}'),
          'statusCode 500: {"error": "connect postgresql://ops:***@db/x"}'),
         (Reply(b'{"errorType": "x"}'), "statusCode None"),
-        (Reply(b'{"statusCode": 200, "bo'), "its answer is not JSON, or only a part of it"),
+        (Reply(b'{"statusCode": 200, "bo'), "its answer is not JSON, or is truncated"),
         (Reply(b"[]"), "its answer is no JSON object"),
-        (outer(body='{"success": true, "rows": [{'), "the body of its answer is not JSON, or only a part of it"),
+        (outer(body='{"success": true, "rows": [{'), "the body of its answer is not JSON, or is truncated"),
         (outer(), "the body of its answer is not JSON"),
         (outer(body='{"success": true, "rows": [{"a": NaN}], "count": 1}'), "the body of its answer is not JSON"),
-        (answer([], success=False, error="Only SELECT queries allowed"), "it says that it failed: Only SELECT queries"),
-        (answer([], success="true"), "it says that it failed"),
+        (answer([], success=False, error="Only SELECT queries allowed"), "it reports a failure: Only SELECT queries"),
+        (answer([], success="true"), "it reports a failure"),
         (answer([{"a": 1}], count=2), "it counts 2 rows, and its answer has 1"),
         (answer([{"a": 1}], count=True), "it counts True rows"),
         (answer([], count=None), "it counts None rows, and its answer has 0"),
@@ -154,7 +154,7 @@ def outer(**content: Any) -> Reply:
 )  # fmt: skip
 def test_an_answer_that_is_not_whole_is_none(account: Lambdas, reply: Reply | None, told: str) -> None:
     error = refusal(account, reply)
-    assert error.message.startswith(f"The Lambda {NAME} gave no answer to rely on: {told}")
+    assert error.message.startswith(f"The Lambda {NAME} gave no reliable answer: {told}")
 
 
 def test_where_nobody_answers_or_there_are_no_credentials_that_is_said(
@@ -174,7 +174,7 @@ def test_a_fix_is_never_sent_through_it(account: Lambdas, statement: str) -> Non
     error = refusal(account, answer([]), statement)
     assert (
         error.message
-        == f"The Lambda {NAME} answers SELECT only: it can serve datafixes reconcile and never a fix."
+        == f"The Lambda {NAME} only answers SELECT: datafixes reconcile can use it, but fixes cannot."
     )
     assert account.asked == []
 
@@ -216,6 +216,6 @@ def test_closed_rows_that_were_lost_on_the_way_are_not_none(account: Lambdas) ->
 def test_an_endpoint_that_is_no_url(account: Lambdas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "localhost:4566/no-scheme")
     with pytest.raises(
-        DatafixError, match="gave no answer to rely on: Invalid endpoint: localhost:4566/no-scheme"
+        DatafixError, match="gave no reliable answer: Invalid endpoint: localhost:4566/no-scheme"
     ):
         query(SETTINGS, NAME, "SELECT 1")

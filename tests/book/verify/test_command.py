@@ -129,7 +129,7 @@ def test_before_the_upgrade_and_after_it(deploy: Deploy) -> None:
     assert before["Positions of large"][0] == before["Positions of tiny"][0] == "red"
     assert before["Log: errors"][0] == "red"
     assert before["Log: positions checked"][0] == "green"
-    assert before["ECS service"] == ("skipped", "left out by --skip service")
+    assert before["ECS service"] == ("skipped", "skipped by --skip service")
     assert deploy.project.alembic("upgrade", "head").code == 0
     time.sleep(0.01)
     deploy.cloud.client("logs").delete_log_stream(logGroupName=GROUP, logStreamName="task")
@@ -182,7 +182,7 @@ def test_credentials_are_said_first(deploy: Deploy, monkeypatch: pytest.MonkeyPa
         "user/moto of account 123456789012, region us-west-2; --aws-account is of account 999999999999"
         in first["evidence"]
     )
-    assert [line["evidence"] for line in others[-3:]] == ["not asked: see AWS identity"] * 3
+    assert [line["evidence"] for line in others[-3:]] == ["not checked: see AWS identity"] * 3
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     deploy.project.alembic("upgrade", "head")
@@ -247,7 +247,7 @@ def test_a_line_of_the_log_that_is_older_than_the_deployment_proves_nothing(depl
     found = {line["name"]: line for line in deploy.json("--redeploy", "--yes", code=3)["lines"]}
     count = found["Log: positions checked"]
     assert (count["colour"], "is older than the deployment, of 20" in count["evidence"]) == ("red", True)
-    assert found["Log: errors"]["hint"].startswith("All of that is older than the deployment, of 20")
+    assert found["Log: errors"]["hint"].startswith("All of these are older than the deployment, of 20")
     # Who looks again later, without --redeploy, is told the same.
     assert deploy.verify(code=3)["Log: positions checked"] == (count["colour"], count["evidence"])
     deploy.log("Checking 3 open positions")
@@ -260,7 +260,7 @@ def test_the_healthy_log_of_the_incident_is_green(deploy: Deploy) -> None:
     time.sleep(0.01)
     deploy.log("Checking 3 open positions")
     assert deploy.verify(*NO_SERVICE, code=0)["Log: positions checked"][1].endswith(
-        "as many as the book has in all (large 3, tiny 0)"
+        "the total of the book (large 3, tiny 0)"
     )
     deploy.log("Checking 0 open positions")
     colour, evidence = deploy.verify(*NO_SERVICE, code=0)["Log: positions checked"]
@@ -408,8 +408,8 @@ def test_wait_by_itself_is_longer_than_the_log_is_read_back(
     short = datafixes(deploy.project, *verify, "--wait", "10m")
     assert short.code == 3
     assert short.err.splitlines()[-1] == (
-        "The log is read back 10min, and --wait 10min is no longer: an error from before the wait may be seen to its "
-        "end. Wait longer: --wait 12min"
+        "--wait 10min is not longer than log_window (10min): an error from before the wait may stay in the log window "
+        "until its end. Wait longer: --wait 12min"
     )
     began, pauses.seconds = time.time(), 0
     deploy.log("error closing position 16")
@@ -478,7 +478,7 @@ def test_wait_can_be_interrupted(deploy: Deploy, pauses: Pauses) -> None:
     assert (ran.code, ran.out) == (130, "")
     # That would not be true.
     assert "nothing was changed" not in ran.err
-    assert ran.last_line.startswith("Interrupted: the deployment that was begun goes on.")
+    assert ran.last_line.startswith("Interrupted: the new deployment goes on.")
 
 
 def test_an_interrupted_redeploy_does_not_say_that_nothing_was_changed(
@@ -494,7 +494,7 @@ def test_an_interrupted_redeploy_does_not_say_that_nothing_was_changed(
     monkeypatch.setattr(Aws, "do", ask)
     ran = datafixes(deploy.project, "verify", "--redeploy", "--yes")
     assert (ran.code, ran.out) == (130, "")
-    assert ran.last_line == "Interrupted: whether the new deployment was begun is not known."
+    assert ran.last_line == "Interrupted: it is unknown whether the new deployment was begun."
 
 
 def test_a_database_that_says_nothing_is_waited_for_as_long_as_told(
@@ -558,7 +558,7 @@ def test_a_broker_that_does_not_answer_is_not_green(deploy: Deploy) -> None:
     deploy.project.alembic("upgrade", "head")
     lines = deploy.verify("--skip", "logs", "--skip", "service", code=1, broker="file:none.csv")
     assert lines["Positions of large"][0] == "unknown"
-    assert "3 rows open in the book; what the broker holds is not known" in lines["Positions of large"][1]
+    assert "3 rows open in the book; the broker's positions are unknown" in lines["Positions of large"][1]
 
 
 def test_wait_ends_when_all_is_green_and_shows_how_it_goes(deploy: Deploy) -> None:

@@ -52,10 +52,10 @@ def minutes(*numbers: str, stream: str = "task", first: float = 0) -> list[Said]
     ("said", "book", "words"),
     [
         (minutes("3", "0"), BOOK, "one stream, one account after the other: 0 at 16:10:01 UTC; 3 at 16:10:00 UTC; the"),
-        (minutes("0", "3"), BOOK, "as many as the book has in all (large 3, tiny 0)"),
+        (minutes("0", "3"), BOOK, "the total of the book (large 3, tiny 0)"),
         (minutes("2", "1"), {"large": 2, "tiny": 1}, "one stream, one account after the other: 1 at"),
         (minutes("2", "2"), {"large": 2, "tiny": 2}, "one stream, one account after the other: 2 at"),
-        (minutes("0", "0"), {}, "as many as the book has in all (large 0, tiny 0)"),
+        (minutes("0", "0"), {}, "the total of the book (large 0, tiny 0)"),
         # In the middle of a cycle, and with a handler that writes each line twice.
         ([*minutes("2", "1"), (180, "2")], {"large": 2, "tiny": 1}, "2 at 16:11:00 UTC; 1 at 16:10:01 UTC"),
         (minutes("2", "2", "1", "1"), {"large": 2, "tiny": 1}, "1 at 16:10:03 UTC; 2 at 16:10:01 UTC"),
@@ -101,7 +101,7 @@ def test_one_account_after_the_other(said: list[Said], book: dict[str, int], wor
 def test_numbers_that_are_not_those_of_the_accounts_are_red(said: list[Said], book: dict[str, int]) -> None:
     line = check(*said, book=book)
     assert line.colour == "red", line
-    assert "nor are these its accounts, one after the other" in line.evidence
+    assert "these are not its accounts in turn either" in line.evidence
 
 
 def test_lines_from_before_prove_nothing_here_either() -> None:
@@ -120,7 +120,7 @@ def test_a_task_beside_that_says_another_number_is_seen_whatever_a_cycle_is() ->
     new = minutes("2", "1", stream="new", first=10)
     old = minutes("9", "9", stream="old", first=-20)
     line = check(*new, *old, book=book)
-    assert (line.colour, "others say another number: 9 at 16:09:41 UTC in old" in line.evidence) == (
+    assert (line.colour, "others have another number: 9 at 16:09:41 UTC in old" in line.evidence) == (
         "red",
         True,
     )
@@ -188,7 +188,7 @@ def test_a_line_of_one_account_is_no_number_of_the_whole_book() -> None:
     ],
 )
 def test_what_only_looks_like_a_name_is_none(line: str) -> None:
-    assert "as many as the book has in all" in check((0, line)).evidence
+    assert "the total of the book" in check((0, line)).evidence
 
 
 def test_an_account_that_is_not_named_any_more_and_one_that_never_is() -> None:
@@ -199,7 +199,7 @@ def test_an_account_that_is_not_named_any_more_and_one_that_never_is() -> None:
     assert check(named[0], (1, "1", "b")).colour == "red"
     # An old task that names nobody still works with another book.
     line = check(*named, (2, "9", "old"))
-    assert (line.colour, "others say another number: 9 at 16:08:02 UTC in old" in line.evidence) == (
+    assert (line.colour, "others have another number: 9 at 16:08:02 UTC in old" in line.evidence) == (
         "red",
         True,
     )
@@ -241,7 +241,7 @@ def test_the_setting_says_whose_a_stream_is() -> None:
     assert check(*said, book=book, streams="large=pm-a/*").colour == "green"
     assert check(*said, *minutes("9", stream="scan", first=2), book=book, streams=streams).colour == "green"
     line = check(*said, book=book, streams="large=pm-a/*,tiny=none/*")
-    assert (line.colour, "tiny: no line that is new enough (by log_streams)" in line.evidence) == (
+    assert (line.colour, "tiny: no recent enough line (by log_streams)" in line.evidence) == (
         "red",
         True,
     )

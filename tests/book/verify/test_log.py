@@ -50,7 +50,7 @@ def test_log_is_green() -> None:
         in errors.evidence
     )
     assert count.evidence == (
-        '"Checking 3 open positions" at 16:08:01 UTC, as many as the book has in all (large 3, tiny 0)'
+        '"Checking 3 open positions" at 16:08:01 UTC, the total of the book (large 3, tiny 0)'
     )
 
 
@@ -95,7 +95,7 @@ def test_a_number_is_found_in_json_and_in_colours(message: str) -> None:
 def test_numbers_of_other_kinds() -> None:
     assert lines(log("Checking 8,851 open positions"), {"large": 8851})[1].colour == "green"
     assert lines(log("Checking 0 open positions"), {})[1].evidence.endswith(
-        "as many as the book has in all (large 0, tiny 0)"
+        "the total of the book (large 0, tiny 0)"
     )
     assert lines(log("Checking 0 open positions"))[1].colour == "red"
     assert 'no "Checking N open positions"' in lines(log("Rechecking 3 open positions"))[1].evidence
@@ -114,7 +114,7 @@ def test_the_newest_number_counts_in_whatever_order_it_comes() -> None:
     line = lines(log("Checking 3 open positions", "checking 10 open positions"), {"large": 2, "tiny": 1})[1]
     assert (line.colour, line.evidence) == (
         "red", '"Checking 10 open positions" at 16:08:01 UTC; the book has 3 (large 2, tiny 1); '
-        "nor are these its accounts, one after the other: 10 at 16:08:01 UTC; 3 at 16:08:00 UTC",
+        "these are not its accounts in turn either: 10 at 16:08:01 UTC; 3 at 16:08:00 UTC",
     )  # fmt: skip
     assert lines(log("started"))[1].evidence.startswith('no "Checking N open positions" among 1 event ')
 
@@ -147,7 +147,7 @@ def test_a_log_that_was_not_read_to_its_end_is_not_green() -> None:
 )
 def test_an_old_number_is_red_however_right_it_is(since: Since, words: str) -> None:
     line = lines(log("Checking 3 open positions"), since=since)[1]
-    assert (line.colour, line.hint) == ("red", "The service said nothing newer: --wait 12min")
+    assert (line.colour, line.hint) == ("red", "The service has logged nothing newer: --wait 12min")
     assert line.evidence.startswith(
         '"Checking 3 open positions" at 16:08:00 UTC; that line, of 2026-02-03 16:08:00.000 UTC, '
     )
@@ -168,7 +168,7 @@ def test_errors_from_before_go_by_and_stay_red_until_then() -> None:
         line = lines(seen, since=since)[0]
         assert line.colour == "red"
         assert line.hint == (
-            f"All of that is older than {what}, of 2026-02-03 16:09:00.000 UTC: look again when it has gone by, "
+            f"All of these are older than {what}, of 2026-02-03 16:09:00.000 UTC: check again when they have left the window, "
             "or --wait 12min"
         )
     assert lines(seen, since=Since(after(-60), after(-30)))[0].hint == ""
@@ -204,7 +204,7 @@ def test_two_tasks_that_run_side_by_side_must_agree_with_the_book() -> None:
         say(seen, 60 * minute + 5, "Checking 3 open positions", NEW)
     line = lines(seen)[1]
     assert line.colour == "red"
-    assert f"others say another number: 10 at 16:10:00 UTC in {OLD}; the book has 3" in line.evidence
+    assert f"others have another number: 10 at 16:10:00 UTC in {OLD}; the book has 3" in line.evidence
 
 
 def test_a_task_that_spoke_no_more_does_not_count() -> None:
@@ -234,7 +234,7 @@ def test_a_task_that_spoke_but_once_is_not_believed_alone(since: Since, colour: 
     line = lines(seen, since=since)[1]
     assert line.colour == colour
     if colour == "red":
-        assert f"others say another number: 10 at 16:09:00 UTC in {OLD}" in line.evidence
+        assert f"others have another number: 10 at 16:09:00 UTC in {OLD}" in line.evidence
         assert "--wait" in line.hint
     say(seen, 120, "Checking 3 open positions", NEW)
     assert lines(seen, since=since)[1].colour == "green"

@@ -42,8 +42,8 @@ ROLLING = {
         ({"taskDefinition": "arn:aws-cn:ecs:cn-north-1:123456789012:task-definition/pm:9"}, "green", "pm:9"),
         ({"taskDefinition": "a/pm:7"}, "red", "revision 8 or newer is wanted"),
         ({"taskDefinition": ""}, "red", "no task definition, 1 of 1 running: revision 8 or newer is wanted"),
-        ({"runningCount": 0}, "red", "0 of 1 running: fewer than are to run"),
-        ({"runningCount": 2}, "red", "2 of 1 running: more than are to run"),
+        ({"runningCount": 0}, "red", "0 of 1 running: fewer than desired"),
+        ({"runningCount": 2}, "red", "2 of 1 running: more than desired"),
         ({"runningCount": 0, "desiredCount": 0}, "red", "nothing is to run"),
         ({"pendingCount": 1}, "red", "1 of 1 running: 1 still starting"),
         ({"status": "DRAINING"}, "red", "the service is DRAINING"),
@@ -151,7 +151,7 @@ def test_a_service_that_may_not_be_described_is_unknown_for_good() -> None:
     ("is_uncertain", "words"),
     [
         (False, "No new deployment of position-manager-service was begun: why"),
-        (True, "Whether a new deployment of position-manager-service was begun is not known: why"),
+        (True, "It is unknown whether a new deployment of position-manager-service was begun: why"),
     ],
 )
 def test_a_deployment_of_which_nobody_knows_is_not_said_to_be_none(is_uncertain: bool, words: str) -> None:

@@ -60,7 +60,7 @@ def test_it_ends_at_once_where_waiting_changes_nothing() -> None:
     world = World(checklist("unknown", lasting=True))
     world.wait(600)
     assert world.looks == 1
-    assert world.said == ["No longer waited for: Log will not change by itself"]
+    assert world.said == ["Not waiting any longer: Log will not change by itself"]
     world.wait(0)
     assert len(world.said) == 1
 

@@ -24,8 +24,8 @@ def test_how_it_ended_is_told_where_that_is_not_what_was_told_last() -> None:
     rounds = [story.round(both[n % 2]) for n in range(8)]
     [flapping] = rounds[6]
     assert (
-        flapping.title == "1 difference between book and broker changed again and again; "
-        "reported next in an hour, or when it stays as it is"
+        flapping.title == "1 difference between book and broker changed repeatedly; "
+        "the next report follows in an hour, or when it is stable"
     )
     assert flapping.lines == ("large QCOM: phantom, row 16: book 5, broker 0",)
     # An account of which nothing is known does not stay as it was.

@@ -16,7 +16,7 @@ def test_an_account_that_is_unknown_for_too_long_is_told_once_and_when_it_is_bac
     story = Story()
     assert [story.events(unknown("large")) for _ in range(15)] == [[]] * 15
     [late] = story.round(unknown("large", "tiny"))
-    assert (late.event, late.title) == ("unknown", "1 account of which nothing is known")
+    assert (late.event, late.title) == ("unknown", "1 account is unknown")
     assert late.lines == ("large, for 15 min: it answers 500",)
     assert story.events(unknown("large", "tiny")) == []
     assert [story.events(NOTHING) for _ in range(15)] == [[]] * 15
@@ -83,7 +83,7 @@ def test_what_does_not_settle_is_told_once_and_when_it_did() -> None:
     story = Story()
     assert [story.events(unsettled()) for _ in range(15)] == [[]] * 15
     [late] = story.round(unsettled())
-    assert (late.event, late.title) == ("unsettled", "1 position is not settled")
+    assert (late.event, late.title) == ("unsettled", "1 position is unsettled")
     assert late.lines == ("large QCOM, for 15 min: an order is in flight",)
     assert late.facts == (
         {"account": "large", "symbol": "QCOM", "since": START.isoformat(), "why": "an order is in flight"},

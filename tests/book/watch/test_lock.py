@@ -22,7 +22,7 @@ def test_the_second_one_is_told_and_the_next_one_may(tmp_path: Path) -> None:
     path = tmp_path / "new" / "watch.json"
     with alone_with(path, silent, no):
         with (
-            pytest.raises(AtWork, match=f"Another watch is at work with {path}"),
+            pytest.raises(AtWork, match=f"Another watch is running with {path}"),
             alone_with(path, silent, no),
         ):
             raise AssertionError

@@ -70,7 +70,7 @@ def _the_database_goes_and_comes(own: OwnServer, service: Service) -> None:
 def _the_broker_goes_and_comes(alpaca: Alpaca, service: Service) -> None:
     alpaca.fail("/positions", alpaca_server.status(400))  # an answer after which nobody tries again
     unknown = service.next()
-    assert (unknown["event"], unknown["title"]) == ("unknown", "2 accounts of which nothing is known")
+    assert (unknown["event"], unknown["title"]) == ("unknown", "2 accounts are unknown")
     service.rounds(2, "large unknown")
     alpaca.heal()
     assert service.next()["event"] == "known"

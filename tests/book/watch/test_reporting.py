@@ -147,7 +147,7 @@ def test_a_look_that_hangs_is_given_up_and_another_one_finds_the_database_well(
     assert here.looks[:3] == [0, 1800, 2100]
     # Where every look hangs it ends, for whoever runs it to start it again.
     here = world(tmp_path, *[hangs] * 9)
-    with pytest.raises(DatafixError, match="4 comparisons came to no end, each within 30 minutes"):
+    with pytest.raises(DatafixError, match="4 comparisons did not end within 30 minutes each"):
         keep_looking(here.job, 300)
     assert here.looks == [0, 1800, 3600, 5400]
     assert here.reported == [(0, "failed")]

@@ -53,7 +53,7 @@ def test_a_spoiled_file_is_as_good_as_none_and_is_told(tmp_path: Path, text: str
     path.write_text(text, "utf-8")
     state, wrong = read_state(path)
     assert state == State(fresh=True)
-    assert "is no state of a watch" in wrong
+    assert "is not the state of a watch" in wrong
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_what_would_be_no_use_later_is_noticed_in_reading(
         part = part[step]
     part[path[-1]] = value
     file.write_text(json.dumps(content), "utf-8")
-    assert "is no state of a watch" in read_state(file)[1]
+    assert "is not the state of a watch" in read_state(file)[1]
 
 
 def test_bytes_that_are_no_text_are_told_too(tmp_path: Path) -> None:
     path = tmp_path / "watch.json"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "is no state of a watch" in read_state(path)[1]
+    assert "is not the state of a watch" in read_state(path)[1]
     assert "cannot be read" in read_state(tmp_path)[1]
 
 
@@ -149,9 +149,9 @@ def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path: Path) -
 def test_a_pipe_a_device_and_a_directory_stay_what_they_are(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert read_state(pipe) == (State(fresh=True), f"{pipe} is no regular file")
+    assert read_state(pipe) == (State(fresh=True), f"{pipe} is not a regular file")
     for path in (pipe, tmp_path, Path(os.devnull)):
-        with pytest.raises(OSError, match=r"directory|no regular file"):
+        with pytest.raises(OSError, match=r"directory|not a regular file"):
             write_state(path, STATE)
     assert os.listdir(tmp_path) == ["pipe"]
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)

@@ -61,7 +61,7 @@ def test_a_second_watch_tells_nothing_and_takes_over_when_the_first_one_is_kille
         at_once = datafixes(None, *arguments, "--once")
         assert (at_once.code, at_once.out) == (1, "")
         assert at_once.last_line.startswith(
-            f"FAILED: Another watch is at work with {tmp_path / 'watch.json'}."
+            f"FAILED: Another watch is running with {tmp_path / 'watch.json'}."
         )
         first.process.kill()
         second.rounds(2, " different")

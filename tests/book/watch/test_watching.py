@@ -73,7 +73,7 @@ def test_after_a_restart_nothing_is_told_twice_and_without_the_file_all_is_told_
     lost = world(tmp_path, FOUND)
     lost.run()
     assert [event for _, event in lost.reported] == ["appeared"]
-    assert "What was reported before is not known" in lost.said[0]
+    assert "The earlier reports are unknown" in lost.said[0]
 
 
 def test_a_state_that_cannot_be_written_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
