@@ -1,7 +1,7 @@
-"""The pytest plugin for whoever writes a fix: a fixture, and checks that run by themselves after the test.
+"""The pytest plugin for authors of fixes: a fixture, and checks that run automatically after the test.
 
-pytest loads this module in every project of the environment. It imports nothing but pytest; the machinery is loaded
-when a test asks for the fixture.
+pytest loads this module in every project of the environment, so it imports only pytest; the rest is loaded when a test
+uses the fixture.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--datafix-url",
         metavar="URL",
-        help="the PostgreSQL on which fixes are tested, in databases made for it; by default a private one",
+        help="the PostgreSQL server for tests of fixes, in databases of their own; by default a private one",
     )
     group.addoption(
         "--datafix-remote",
         action="store_true",
-        help="allow a server that is not on this machine",
+        help="allow a server on another machine",
     )
     parser.addini("datafix_url", "as --datafix-url")
-    parser.addini("datafix_config", "Alembic's configuration, from pytest's root", default="alembic.ini")
-    parser.addini("datafix_baseline", "SQL file that is run before the first migration, from pytest's root")
+    parser.addini(
+        "datafix_config", "Alembic's configuration, relative to pytest's root", default="alembic.ini"
+    )
+    parser.addini(
+        "datafix_baseline", "SQL file that runs before the first migration, relative to pytest's root"
+    )
 
 
 @pytest.fixture(scope="session")
 def datafix_session(pytestconfig: pytest.Config) -> Iterator[Session]:
-    """What all tests of fixes share: the server, and a database at each revision that they begin from."""
+    """Shared by all tests of fixes: the server, and a database at each starting revision."""
     from datafixes.testing.session import Session, Wishes
 
     with Session(
@@ -58,7 +62,7 @@ def datafix_session(pytestconfig: pytest.Config) -> Iterator[Session]:
 
 @pytest.fixture
 def datafix(request: pytest.FixtureRequest, datafix_session: Session) -> Iterator[Datafix]:
-    """Call it with a revision, or with the name of a fix, to get that fix with a database of its own."""
+    """Call it with a revision, or with the name of a fix, to get that fix with its own database."""
     from datafixes.testing import Datafix
 
     with Datafix(datafix_session) as one:
@@ -66,10 +70,10 @@ def datafix(request: pytest.FixtureRequest, datafix_session: Session) -> Iterato
         yield one
 
 
-# The last one is the innermost: output, log and time of the checks belong to the test, and xfail counts for them.
+# trylast makes it the innermost wrapper: output, log and time of the checks belong to the test, and xfail covers them.
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """When a test has passed, run the checks of its fixes; what they find fails the test."""
+    """When a test has passed, run the checks of its fixes; a failed check fails the test."""
     result = yield
     datafix: Datafix | None = item.stash.get(_DATAFIX, None)
     if datafix is not None:
@@ -83,7 +87,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell what was not checked; with ``-v``, what was."""
+    """Report the checks that were left out; with ``-v``, also those that ran."""
     kinds = _ALL if terminalreporter.verbosity > 0 else _TOLD
     shown = [
         f"{report.nodeid}: {text}"

@@ -1,1 +1,1 @@
-"""What the author of a fix says: plain data, checked as far as it can be without a database."""
+"""Declarations of fixes: plain data, checked as far as possible without a database."""

@@ -1,4 +1,4 @@
-"""The declaration of a data fix: plain data, checked as far as it can be without a database."""
+"""The declaration of a data fix: plain data, checked as far as possible without a database."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 @dataclass(frozen=True)
 class Update:
-    """Change columns of rows that exist.
+    """Change columns of existing rows.
 
     Args:
-        table: the target's name, exactly as it is in the catalog (no quotes, no schema).
+        table: the target's catalog name (no quotes, no schema).
         set: column -> new value: a plain value, or ``sql("expression")``.
-        where: a condition that every row must meet to be changed. Rows that are named in ``Rows.expect`` may do
-            without; with a mere number of expected rows it is required.
+        where: a condition that every changed row must meet. Optional if ``Rows.expect`` names the rows; required if
+            it is only a number.
         schema: the target's schema.
     """
 
@@ -50,12 +50,12 @@ class Update:
 
 @dataclass(frozen=True)
 class Delete:
-    """Remove rows. Rows of other tables that would go or change with them are a refusal, not a side effect.
+    """Delete rows. If rows of other tables would be deleted or changed with them, the fix is refused.
 
     To remove rows together with their children, record the fix: see :class:`datafixes.RecordedFix`.
 
     Args:
-        table: the target's name, exactly as it is in the catalog.
+        table: the target's catalog name.
         where: see :class:`Update`.
         schema: the target's schema.
     """
@@ -71,14 +71,14 @@ class Delete:
 
 @dataclass(frozen=True)
 class Insert:
-    """Add rows.
+    """Insert rows.
 
     Args:
-        table: the target's name, exactly as it is in the catalog.
+        table: the target's catalog name.
         rows: the rows, each a mapping column -> value or ``sql("expression")``. All name the same columns.
         schema: the target's schema.
-        where: a condition that tells the database that the rows are for. Where it does not hold the fix is
-            ``not_applicable``, or with ``Rows(required=True)`` a refusal: without it, every fresh, test and staging
+        where: a condition that identifies the database that the rows are for. If it does not hold, the fix is
+            ``not_applicable``, or with ``Rows(required=True)`` refused. Without it, every fresh, test and staging
             database gets the rows too.
     """
 
@@ -99,7 +99,7 @@ class Insert:
                 raise DeclarationError(
                     f"Insert into {self.table}: row {number} names other columns than row 1: "
                     f"{', '.join(sorted(set(row) ^ set(columns)))}.",
-                    hint="Give every row the same columns; sql('DEFAULT') stands for a column's default.",
+                    hint="Give every row the same columns; sql('DEFAULT') is a column's default.",
                 )
             check_values(f"Insert into {self.table}: row {number}", row)
 
@@ -115,17 +115,17 @@ class DataFix:
     """One audited, reversible change of rows of one table.
 
     Args:
-        name: unique in the ledger; the fix is known by it ever after.
-        reason: why, in a sentence, for whoever reads the ledger.
+        name: the name of the fix, unique in the ledger.
+        reason: why, in a sentence, for the readers of the ledger.
         change: :class:`Update`, :class:`Delete` or :class:`Insert`.
-        rows: which rows it was written for.
-        audit: the audit table that takes the copies, made by ``op.create_audit_table``.
-        housekeeping: columns such as ``updated_at`` that others write all the time: they are copied like all others,
-            are never a conflict, and are not given back.
-        may_differ: tables that triggers may change along, without copies: ``"name"`` (in ``public``) or
-            ``("schema", "name")``. A change of any other table is a refusal.
+        rows: the rows that it was written for.
+        audit: the audit table for the copies, created by ``op.create_audit_table``.
+        housekeeping: columns such as ``updated_at`` that others write all the time: they are copied, but are never a
+            conflict and are not restored.
+        may_differ: tables that triggers may change too, without copies: ``"name"`` (in ``public``) or
+            ``("schema", "name")``. If any other table changes, the fix is refused.
         fire_triggers: whether the table's own triggers fire, in the fix and in its revert.
-        audit_schema: the schema of the audit table and of the ledger; the target's, unless said otherwise.
+        audit_schema: the schema of the audit table and of the ledger; by default the target's.
     """
 
     name: str
@@ -154,11 +154,11 @@ class DataFix:
                     f"datafix {self.name}: expect is the number of inserted rows, {len(change.rows)}."
                 )
             if rows.already or rows.tolerance:
-                raise DeclarationError(f"datafix {self.name}: an Insert has no rows that are already there.")
+                raise DeclarationError(f"datafix {self.name}: already does not apply to an Insert.")
             return
         if isinstance(rows.expect, int) and not change.where.strip():
             raise DeclarationError(
-                f"datafix {self.name}: {rows.expect} rows are expected and none is named, so a where is needed.",
+                f"datafix {self.name}: expect is a number ({rows.expect}) and names no rows, so where is required.",
                 hint='where="true" means every row of the table.',
             )
         if isinstance(change, Update) and (keys := set(change.set) & set(rows.key_columns)):
@@ -174,7 +174,7 @@ class DataFix:
 
     @property
     def tables(self) -> tuple[Table]:
-        """The one table that it changes."""
+        """The table that it changes."""
         return (
             Table(
                 self.change.table,
@@ -188,22 +188,22 @@ class DataFix:
 
     @property
     def schema_of_audit(self) -> str:
-        """Where the audit table and the ledger stand."""
+        """The schema of the audit table and the ledger."""
         return self.audit_schema or self.change.schema
 
     @property
     def rows_expected(self) -> int:
-        """How many rows are expected to change."""
+        """The number of rows expected to change."""
         return self.rows.count
 
     @property
     def other_tables(self) -> list[list[str]]:
-        """The tables that may change along, each as schema and name."""
+        """The tables that may change too, each as schema and name."""
         return relations(self.name, self.may_differ)
 
     @property
     def times_without_zone(self) -> tuple[str, ...]:
-        """Columns that get a time without a zone; the engine refuses it where the column has one."""
+        """Columns that get a time without a zone; the engine refuses it if the column has one."""
         given = [self.change.set] if isinstance(self.change, Update) else []
         given += list(self.change.rows) if isinstance(self.change, Insert) else []
         given += [dict(zip(self.rows.key_columns, key, strict=True)) for key, _ in self.rows.expected()]
@@ -211,7 +211,7 @@ class DataFix:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides what the fix does. The reason is prose and does not count."""
+        """SHA-256 of everything that decides what the fix does. The reason is not included."""
         return fingerprint(
             {
                 "name": self.name,
@@ -226,7 +226,7 @@ class DataFix:
 
 
 def _deciding(change: Change) -> dict[str, Any]:
-    """What of a change decides what it does. An Insert without a condition counts as it did before there were any."""
+    """The content of a change. An Insert without a condition has the same content as in versions without conditions."""
     unsaid = isinstance(change, Insert) and not change.where
     return {name: value for name, value in vars(change).items() if not (unsaid and name == "where")}
 
@@ -238,28 +238,32 @@ def fingerprint(content: Mapping[str, Any]) -> str:
 
 
 def check_name_and_reason(name: str, reason: str) -> None:
-    """Refuse a fix that the ledger could not be asked for, or that does not say why it is there."""
+    """Refuse a name that the ledger cannot use, and an empty reason."""
     if not _NAME.fullmatch(name):
         raise DeclarationError(
-            f"DataFix: the name {name!r} is not usable.",
-            hint="Up to 63 letters, digits, '_', '.' and '-', for example close_phantom_positions.",
+            f"DataFix: the name {name!r} is not valid.",
+            hint="Use up to 63 letters, digits, '_', '.' and '-', for example close_phantom_positions.",
         )
     if not reason.strip():
-        raise DeclarationError(f"datafix {name}: the reason is empty; the ledger keeps it for the auditor.")
+        raise DeclarationError(
+            f"datafix {name}: the reason is empty, but the ledger keeps it for the auditor."
+        )
     check_text("reason", reason, expression=False)
 
 
 def relations(
     fix: str, given: Collection[Relation], changed: Collection[tuple[str, str]] = ()
 ) -> list[list[str]]:
-    """Tables as pairs of schema and name, refusing what is no table's name or is changed by the fix itself."""
+    """Tables as pairs of schema and name; refuses invalid names and tables that the fix itself changes."""
     if isinstance(given, str):
-        raise DeclarationError(f"datafix {fix}: may_differ={given!r} is one text; give a list of tables.")
+        raise DeclarationError(
+            f"datafix {fix}: may_differ={given!r} is a string; it must be a list of tables."
+        )
     pairs = [("public", one) if isinstance(one, str) else one for one in given]
     for schema, name in pairs:
         check_identifiers(schema, name)
         if (schema, name) in changed:
             raise DeclarationError(
-                f"datafix {fix}: the table {schema}.{name} is named twice, to be copied and to differ without a copy."
+                f"datafix {fix}: the table {schema}.{name} is both a target and in may_differ."
             )
     return [[schema, name] for schema, name in pairs]

@@ -13,7 +13,7 @@ from datafixes.errors import DatafixError
 
 @dataclass(frozen=True)
 class FixOfRevision:
-    """A fix and the revision that declares it, with what that one stands on."""
+    """A fix, the revision that declares it, and its parents."""
 
     revision: str
     path: Path
@@ -22,7 +22,7 @@ class FixOfRevision:
 
 
 def fixes_of(scripts: Any) -> list[FixOfRevision]:
-    """Every fix that a revision declares at its top, by itself or in a list, from base to head.
+    """Every fix at module level of a revision, by itself or in a list, from base to head.
 
     Args:
         scripts: Alembic's ScriptDirectory.
@@ -36,11 +36,11 @@ def fixes_of(scripts: Any) -> list[FixOfRevision]:
 
 
 def revisions_below(scripts: Any, at: Collection[str]) -> frozenset[str]:
-    """The revisions at which a database is, and all below; those that this project does not know lead nowhere.
+    """The database's revisions and all their ancestors; revisions that are not in the project are ignored.
 
     Args:
         scripts: Alembic's ScriptDirectory.
-        at: what the version table holds.
+        at: the rows of the version table.
     """
     known = {one.revision for one in scripts.walk_revisions()}
     heads = tuple(one for one in at if one in known)
@@ -50,7 +50,7 @@ def revisions_below(scripts: Any, at: Collection[str]) -> frozenset[str]:
 
 
 def fixes_in(module: object) -> Iterator[Declared]:
-    """The fixes that a module holds."""
+    """The fixes of a module."""
     seen: list[Declared] = []
     for value in vars(module).values():
         for one in value if isinstance(value, list | tuple) else (value,):
@@ -60,10 +60,10 @@ def fixes_in(module: object) -> Iterator[Declared]:
 
 
 def fix_named(fixes: list[FixOfRevision], name: str) -> FixOfRevision:
-    """The one fix of a name; where several revisions declare the very same, the first.
+    """The fix with a name; if several revisions declare the same fix, the first.
 
     Raises:
-        DatafixError: there is none, with the nearest names; or there are several.
+        DatafixError: there is none, with the nearest names; or there are different ones.
     """
     found = [one for one in fixes if one.fix.name == name]
     if len({one.fix.fingerprint for one in found}) == 1:
@@ -75,10 +75,10 @@ def fix_named(fixes: list[FixOfRevision], name: str) -> FixOfRevision:
 
 
 def nearest(name: str, known: Iterator[str] | list[str]) -> str:
-    """`` Did you mean ...?`` with up to three names that look alike; or else which there are."""
+    """`` Did you mean ...?`` with up to three similar names; or else a list of names."""
     names = sorted(set(known))
     if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
         return f" Did you mean {' or '.join(near)}?"
     if not names:
-        return " There are none."
-    return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+        return " None exist."
+    return f" Known: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."

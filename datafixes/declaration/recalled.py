@@ -1,4 +1,4 @@
-"""A fix as the ledger keeps it: what is left where the file that declared it is gone."""
+"""A fix from the ledger, without the file that declared it."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ class RecalledFix:
     """A fix without its file.
 
     Attributes:
-        name: its name; where only the number of a run is known, ``run 12``.
-        run: the number of the run that is meant, or None: what the name leads to.
-        schema_of_audit: where its ledger stands; empty: the one ledger of the database that knows it.
-        tables: its tables, as far as they are known: offline, nothing is.
-        reason: why it was applied, as far as it is known.
+        name: its name; ``run 12`` if only the number of a run is known.
+        run: the number of the requested run, or None: found by the name.
+        schema_of_audit: the schema of its ledger; empty: the one ledger of the database that has a run of it.
+        tables: its tables, if known; offline they are not.
+        reason: why it was applied, if known.
         fire_triggers: whether the tables' own triggers fire.
-        rows_expected: how many rows it expected.
-        fingerprint: of the declaration that was applied, as far as it is known.
-        is_named: whether somebody said the name, or only the number of a run.
+        rows_expected: the number of rows that it expected.
+        fingerprint: of the declaration that was applied, if known.
+        is_named: whether the name was given, or only the number of a run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The declaration of a recorded fix: whatever statements it runs, these tables change, and no others."""
+"""The declaration of a recorded fix: its statements may change only these tables."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ class RecordedFix:
     """One audited, reversible change of rows by any SQL or Python, inside ``with op.record_datafix(fix):``.
 
     Args:
-        name: unique in the ledger; the fix is known by it ever after.
-        reason: why, in a sentence, for whoever reads the ledger.
-        tables: every table that the statements change, by themselves, through a foreign key or through a trigger.
-        ensure: a condition, for example ``NOT EXISTS (SELECT ...)``, that must hold when the statements have run.
-        required: refuse where nothing changes. By default, where none of the named rows exists, that is the outcome
+        name: the name of the fix, unique in the ledger.
+        reason: why, in a sentence, for the readers of the ledger.
+        tables: every table that the statements change, directly, through a foreign key or through a trigger.
+        ensure: a condition, for example ``NOT EXISTS (SELECT ...)``, that must hold after the statements.
+        required: refuse if nothing changes. By default, if none of the named rows exists, the outcome is
             ``not_applicable``, because fresh, test and staging databases do not have production's rows.
-        may_differ: other tables that may change along, without copies: ``"name"`` (in ``public``) or
+        may_differ: other tables that may change too, without copies: ``"name"`` (in ``public``) or
             ``("schema", "name")``.
         fire_triggers: whether the tables' own triggers fire, in the fix and in its revert.
-        audit_schema: the schema of the audit tables and of the ledger; the tables' own, unless said otherwise.
+        audit_schema: the schema of the audit tables and of the ledger; by default the tables' own.
     """
 
     name: str
@@ -51,7 +51,7 @@ class RecordedFix:
                 raise DeclarationError(f"datafix {self.name}: two tables have the audit table {audit}.")
         if len({schema for schema, _ in names}) > 1 and not self.audit_schema:
             raise DeclarationError(
-                f"datafix {self.name}: its tables stand in several schemas, so say where the ledger stands.",
+                f"datafix {self.name}: its tables are in several schemas, so audit_schema is required.",
                 hint='For example audit_schema="public".',
             )
         check_identifiers(self.schema_of_audit)
@@ -59,33 +59,33 @@ class RecordedFix:
         for table in self.tables:
             if table.identity and not any(True for _ in table.named()):
                 raise DeclarationError(
-                    f"datafix {self.name}: the table {table.table} has an identity and names no row.",
+                    f"datafix {self.name}: the table {table.table} has an identity but names no rows.",
                     hint="Name them: updated={key: identity} or deleted={key: identity}.",
                 )
         if not self.rows_expected:
             raise DeclarationError(
                 f"datafix {self.name}: no table expects a row to be inserted, updated or deleted.",
-                hint='Say how many, for example Table("orders", audit="orders_audit", updated=3).',
+                hint='State how many, for example Table("orders", audit="orders_audit", updated=3).',
             )
 
     @property
     def schema_of_audit(self) -> str:
-        """Where the audit tables and the ledger stand."""
+        """The schema of the audit tables and the ledger."""
         return self.audit_schema or self.tables[0].schema
 
     @property
     def rows_expected(self) -> int:
-        """How many rows are expected to change, in all tables."""
+        """The number of rows expected to change, in all tables."""
         return sum(table.count(kind) for table in self.tables for kind in KINDS)
 
     @property
     def other_tables(self) -> list[list[str]]:
-        """The tables that may change along, each as schema and name."""
+        """The tables that may change too, each as schema and name."""
         return relations(self.name, self.may_differ)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what is declared. The statements themselves are not part of it; the images show what they did."""
+        """SHA-256 of the declaration. The statements are not included; the images show their effect."""
         content = {key: value for key, value in vars(self).items() if key not in ("reason", "tables")}
         return fingerprint({**content, "tables": [vars(table) for table in self.tables]})
 

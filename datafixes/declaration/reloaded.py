@@ -1,7 +1,7 @@
-"""Loads revision files once more, in a process of its own: what reads a clock or chance is another declaration there.
+"""Loads revision files again in another process, where a declaration that reads a clock or random values differs.
 
-A plan is made from one load, and the upgrade from another in another process. What is another one only on another day
-or machine does not show here.
+A plan is made from one load, and the upgrade from another in another process. Declarations that differ only on another
+day or machine are not found here.
 """
 
 import importlib.util
@@ -20,13 +20,13 @@ _SECONDS = 60
 
 @dataclass(frozen=True)
 class Reloading:
-    """A process that loads files, while this one goes on."""
+    """A process that loads files in the background."""
 
     process: subprocess.Popen[bytes] | None
 
     @classmethod
     def begin(cls, paths: Iterable[str]) -> "Reloading":
-        """Begin to load files; where no Python can be started, nothing is loaded."""
+        """Begin to load files; if Python cannot be started, nothing is loaded."""
         files = list(paths)
         if not files or not sys.executable:
             return cls(None)
@@ -46,7 +46,7 @@ class Reloading:
             return cls(None)
 
     def fingerprints(self) -> Mapping[str, Mapping[str, str]]:
-        """By file: the fingerprint of each fix at its top. A file that cannot be loaded by itself is left out."""
+        """The fingerprints of each file's fixes. A file that cannot be loaded by itself is skipped."""
         if self.process is None:
             return {}
         try:
@@ -59,7 +59,7 @@ class Reloading:
         return found
 
     def end(self) -> None:
-        """End the process, if it has not ended."""
+        """End the process, if it is still running."""
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -70,7 +70,7 @@ class Reloading:
 
 
 def fingerprints_of(paths: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Load files here, and return what :meth:`Reloading.fingerprints` does."""
+    """Load files in this process, and return the same as :meth:`Reloading.fingerprints`."""
     found: dict[str, dict[str, str]] = {}
     for number, path in enumerate(paths):
         try:

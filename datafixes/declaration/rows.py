@@ -1,4 +1,4 @@
-"""Which rows a fix was written for, as its author saw them."""
+"""The rows that a fix was written for."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,20 +13,21 @@ Named = Collection[Any] | Mapping[Any, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Which rows the fix was written for: the proof that it meets the ones that its author saw.
+    """The rows that the fix was written for, which prove that it meets the right ones.
 
     Args:
         key: the column, or the columns, of a unique key of the target. It identifies a row in the audit table
             and when the fix is reverted.
-        expect: either the rows themselves, ``{key: identity}`` (an identity is a value, or a tuple of them where
-            ``identity`` has several expressions), or a collection of keys, or how many rows there are.
-        identity: name -> SQL expression; what makes a row the one that was meant, beyond its key. An id alone is
-            no proof: ids move on.
-        tolerance: by how many rows the number found may differ from a mere number in ``expect``.
-        already: a condition under which an expected row is as the fix wants it. Such rows are named and left alone.
-        already_at_most: how many such rows are tolerable; one more, and the fix refuses.
-        required: refuse where none of the rows exists. By default that is the outcome ``not_applicable``, because
-            fresh, test and staging databases do not have production's rows.
+        expect: the rows themselves, ``{key: identity}`` (an identity is a value, or a tuple of values if
+            ``identity`` has several expressions), or a collection of keys, or the number of rows.
+        identity: name -> SQL expression that identifies a row beyond its key. An id alone is not enough, because ids
+            are reassigned.
+        tolerance: by how many rows the number found may differ from a number in ``expect``.
+        already: a condition that holds for an expected row that already is as declared. Such rows are reported and
+            left alone.
+        already_at_most: the maximum number of such rows; the fix is refused if there are more.
+        required: refuse if none of the rows exists. By default the outcome is ``not_applicable``, because fresh, test
+            and staging databases do not have production's rows.
         ensure: a condition that every changed row must meet afterwards.
     """
 
@@ -49,8 +50,8 @@ class Rows:
             raise DeclarationError("Rows: tolerance and already_at_most are numbers of rows, 0 or more.")
         if self.already_at_most and not self.already:
             raise DeclarationError(
-                "Rows: already_at_most without already: the fix cannot tell which rows are as it wants them.",
-                hint="Say it as a condition, for example already=\"status = 'closed'\".",
+                "Rows: already_at_most requires already, the condition for rows that already are as declared.",
+                hint="For example already=\"status = 'closed'\".",
             )
         self._check_expected()
 
@@ -62,11 +63,11 @@ class Rows:
                 )
             return
         if self.tolerance:
-            raise DeclarationError("Rows: tolerance goes with a number of rows; these are named one by one.")
+            raise DeclarationError("Rows: tolerance goes with a number of rows, but expect names the rows.")
         if isinstance(self.expect, str):
-            raise DeclarationError(f"Rows: expect={self.expect!r} is one text; give a list of keys.")
+            raise DeclarationError(f"Rows: expect={self.expect!r} is a string; it must be a list of keys.")
         if not self.expect:
-            raise DeclarationError("Rows: expect names no row, so nothing would change.")
+            raise DeclarationError("Rows: expect is empty, so nothing would change.")
         if bool(self.identity) != isinstance(self.expect, Mapping):
             raise DeclarationError(
                 "Rows: identity and expect belong together: expect={key: identity} with identity={name: expression}, "
@@ -86,11 +87,11 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """How many rows are expected."""
+        """The number of expected rows."""
         return self.expect if isinstance(self.expect, int) else len(self.expect)
 
     def expected(self) -> Iterator[tuple[tuple[Value, ...], tuple[Value, ...]]]:
-        """Each expected row as (key, identity), both as tuples; nothing where only a number is expected."""
+        """Each expected row as (key, identity), both as tuples; empty if only a number is expected."""
         if isinstance(self.expect, int):
             return
         for key in self.expect:
@@ -102,7 +103,7 @@ class Rows:
 
 
 def columns_of(where: str, key: object) -> tuple[str, ...]:
-    """The columns of a key, given as one name or as several."""
+    """The columns of a key, given as one name or several."""
     if isinstance(key, str):
         return (key,)
     if not isinstance(key, tuple | list):

@@ -1,4 +1,4 @@
-"""A table that a fix changes: where its rows are copied, what tells them apart, how many change and how."""
+"""A table of a recorded fix: its audit table, its key, and the expected changes."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,34 +9,34 @@ from datafixes.declaration.rows import Rows, columns_of
 from datafixes.errors import DeclarationError
 
 KINDS = ("inserted", "updated", "deleted")
-"""What can happen to a row, in the words of a recorded fix."""
+"""The kinds of changes of a row."""
 
 Expected = int | Collection[Any] | Mapping[Any, Any]
-"""How many rows, or which ones: a number, a collection of keys, or a mapping key -> identity."""
+"""The number of rows, or the rows: a number, a collection of keys, or a mapping key -> identity."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a recorded fix may change, and what it is expected to do there.
+    """A table that a recorded fix may change, and the expected changes.
 
-    What counts is the difference between before and after: a row that is changed three times was updated once, and one
-    that is put back as it was, not at all.
+    Only the difference between before and after counts: a row that is changed three times counts as updated once, and a
+    row that is set back to its old values does not count.
 
     Args:
-        table: its name, exactly as it is in the catalog (no quotes, no schema).
-        audit: the audit table that takes the copies, made by ``op.create_audit_table``.
+        table: its catalog name (no quotes, no schema).
+        audit: the audit table for the copies, created by ``op.create_audit_table``.
         schema: its schema.
-        key: the column, or the columns, of a unique key. Without it the primary key tells rows apart, or else another
-            unique key that is never null, or else, where there is none, the whole image of a row; then an update is
-            the end of one image and the beginning of another, and counts as ``deleted`` and ``inserted``.
-        inserted: how many rows are inserted.
-        updated: how many rows are updated, or which: a collection of keys, or ``{key: identity}``.
-        deleted: the same for rows that are deleted.
+        key: the column, or the columns, of a unique key. By default the primary key identifies rows, or else another
+            unique key that is never null, or else the whole image of a row; then an update counts as ``deleted`` and
+            ``inserted``.
+        inserted: the number of inserted rows.
+        updated: the number of updated rows, or the rows: a collection of keys, or ``{key: identity}``.
+        deleted: the same for deleted rows.
         tolerance: by how many rows a number found may differ from the number expected.
-        identity: name -> SQL expression over the row as it was; what makes it the one that was meant, beyond its key.
+        identity: name -> SQL expression over the old row that identifies it beyond its key.
         ensure: a condition that every inserted or updated row must meet afterwards.
-        housekeeping: columns such as ``updated_at`` that others write all the time: they are copied like all others,
-            are never a conflict, and are not given back.
+        housekeeping: columns such as ``updated_at`` that others write all the time: they are copied, but are never a
+            conflict and are not restored.
     """
 
     table: str
@@ -64,25 +64,27 @@ class Table:
 
     def _check_expected(self, kind: str, expected: Expected) -> None:
         if isinstance(expected, bool) or (isinstance(expected, int) and expected < 0):
-            raise DeclarationError(f"Table {self.table}: {kind}={expected!r} is no number of rows.")
+            raise DeclarationError(f"Table {self.table}: {kind}={expected!r} is not a number of rows.")
         if isinstance(expected, int):
             return
         if kind == "inserted":
-            raise DeclarationError(f"Table {self.table}: inserted is a number; new rows have no keys yet.")
+            raise DeclarationError(
+                f"Table {self.table}: inserted must be a number, because new rows have no keys yet."
+            )
         if not self.key_columns:
             raise DeclarationError(
-                f'Table {self.table}: {kind} names rows by their key, so say which: key="id".'
+                f'Table {self.table}: {kind} names rows by their key, so key is required: key="id".'
             )
         # The rules are those of a declared fix.
         Rows(key=self.key, expect=expected, identity=self.identity)
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """The columns of the key, always as a tuple; empty where the database is to say."""
+        """The columns of the key, always as a tuple; empty if the database decides."""
         return columns_of(f"Table {self.table}", self.key)
 
     def count(self, kind: str) -> int:
-        """How many rows of a kind are expected."""
+        """The number of rows of a kind that are expected."""
         expected: Expected = getattr(self, kind)
         return expected if isinstance(expected, int) else len(expected)
 
@@ -98,8 +100,10 @@ class Table:
 def check_housekeeping(where: str, columns: Collection[str], spoken_for: Iterable[str]) -> None:
     """Refuse housekeeping columns that the fix itself depends on."""
     if isinstance(columns, str):
-        raise DeclarationError(f"{where}: housekeeping={columns!r} is one text; give a list of columns.")
+        raise DeclarationError(
+            f"{where}: housekeeping={columns!r} is a string; it must be a list of columns."
+        )
     if both := sorted(set(columns) & set(spoken_for)):
         raise DeclarationError(
-            f"{where}: {', '.join(both)} is housekeeping, which is not given back, and also part of the key or set."
+            f"{where}: {', '.join(both)} is housekeeping, which is not restored, but also part of the key or set."
         )

@@ -95,7 +95,7 @@ def _check_time(column: Column, given: str) -> None:
         )
     if column.kind == "timestamptz" and (lacks_zone(given) or not _ZONE.search(given.strip())):
         raise DatafixError(
-            f"{given!r} for {column.name} has no zone, so its meaning would depend on the session's time zone.",
+            f"{given!r} for {column.name} has no zone, so it would depend on the session's time zone.",
             hint=f'--set "{column.name}={given}+00"',
         )
     if column.kind == "timestamp" and _TIME_WITH_ZONE.search(given.strip()):

@@ -1,1 +1,1 @@
-"""From a declaration to the text that the server receives."""
+"""Compiles a declaration to the SQL script that the server receives."""

@@ -1,4 +1,4 @@
-"""The script that applies a fix: a block that a database administrator can read from top to bottom."""
+"""The script that applies a fix: a PL/pgSQL block that reads from top to bottom."""
 
 from datafixes.declaration.expressions import sql
 from datafixes.declaration.fix import DataFix, Delete, Insert, Update
@@ -9,7 +9,7 @@ from datafixes.script.frame import Limits, Script, frame
 from datafixes.script.layout import bracketed, indented, listed, own, run
 from datafixes.script.masking import without_values
 
-# What an update, a delete or an insert may call: every script of a declared fix holds the same.
+# The functions for updates, deletes and inserts: the same in every script of a declared fix.
 _ENGINE = (
     "apply.sql",
     "datafix_check_nothing_else",
@@ -29,19 +29,19 @@ EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
 
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
-    """The script that applies a fix, whole: guards, copy, change, proof and ledger."""
+    """The whole script that applies a fix: guards, copy, change, checks and ledger."""
     title = f"datafix {fix.name}: apply" + (f", revision {context.revision}" if context.revision else "")
     steps = _insert_steps(fix, fix.change) if isinstance(fix.change, Insert) else _change_steps(fix)
     block = "\n".join(
         [
             "",
             "DECLARE",
-            "    fix     jsonb;     -- what the engine knows: this run, the table, its columns and its key",
+            "    fix     jsonb;     -- the engine's facts: this run, the table, its columns and its key",
             "    copied  bigint;",
             "    changed bigint;",
             "    after   bigint;",
             "BEGIN",
-            "    -- One fix at a time; this revision and no other; a table that can be copied; not in force already.",
+            "    -- One fix at a time; only at this revision; the table can be copied; the fix is not in force.",
             _declaration(fix, context),
             "",
             *steps,
@@ -66,7 +66,7 @@ def _declaration(fix: DataFix, context: Context) -> str:
 
 
 _WATCH = [
-    "    -- From here on, whatever changes anywhere is the fix's doing.",
+    "    -- From here on, every change in any table counts as the fix's.",
     "    PERFORM pg_temp.datafix_watch();",
     "",
 ]
@@ -81,7 +81,7 @@ def _change_steps(fix: DataFix) -> list[str]:
         "    PERFORM pg_temp.datafix_prepare_captured(fix);",
         *(actual_rows(fix, table) if named else []),
         *_WATCH,
-        "    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.",
+        "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
         _copy(fix, table, "before", _selection(fix, named), lock=True),
         "    PERFORM pg_temp.datafix_note_captured(fix);",
         "",
@@ -129,8 +129,8 @@ def _judge_named(fix: DataFix, table: str) -> list[str]:
         f" WHERE {_EXPECTED}"
     )
     return [
-        "    -- What stands in the table under the expected keys. Exactly these rows, or nothing happens; where none of",
-        "    -- them exists, the fix is not applicable here.",
+        "    -- The rows with the expected keys. Either these are exactly the expected rows, or nothing is changed; if none",
+        "    -- of them exists, the fix is not applicable in this database.",
         run("EXECUTE", statement) + ";",
         "    IF NOT pg_temp.datafix_found_the_rows(fix) THEN",
         "        RETURN;",
@@ -142,7 +142,7 @@ def _judge_named(fix: DataFix, table: str) -> list[str]:
 def _judge_number(fix: DataFix, table: str) -> list[str]:
     where = fix.change.where if isinstance(fix.change, Update | Delete) else ""
     steps = [
-        "    -- As many rows as expected, or nothing happens; where there is none, the fix is not applicable here.",
+        "    -- The number of rows is as expected, or nothing is changed; if there are none, the fix is not applicable.",
         "    IF NOT pg_temp.datafix_found_the_number(fix, copied) THEN",
         "        RETURN;",
         "    END IF;",
@@ -151,7 +151,7 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
     if where.strip().lower() != "true":
         statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {bracketed(where)} IS NOT TRUE"
         steps += [
-            "    -- What the condition reads elsewhere may have changed before the rows were locked: it is looked at once more.",
+            "    -- Check the condition again: other tables that it reads may have changed before the rows were locked.",
             run("EXECUTE", statement) + " INTO after;",
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(where)});",
             "",
@@ -169,7 +169,7 @@ def _the_change(fix: DataFix, table: str) -> list[str]:
     else:
         statement = f"DELETE FROM {table}\n WHERE {_CAPTURED}"
     return [
-        "    -- The change, on the copied rows and no others.",
+        "    -- The change, on the copied rows only.",
         "    PERFORM pg_temp.datafix_check_cascades(fix);",
         run("EXECUTE", statement) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
@@ -193,7 +193,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         *_WATCH,
         *_meant(change),
         *(_lock(table) if fix.rows.ensure.strip() else []),
-        "    -- The new rows, and which keys they got.",
+        "    -- The new rows, and their keys.",
         *arrival.check(table, change.rows),
         run("EXECUTE", insert) + ";",
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
@@ -205,7 +205,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
 
 def _lock(table: str) -> list[str]:
     return [
-        "    -- Nobody adds rows meanwhile: the post-condition would not see them.",
+        "    -- No other transaction may add rows meanwhile, because the post-condition would not see them.",
         f"    LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;",
         "",
     ]
@@ -216,7 +216,7 @@ def _meant(change: Insert) -> list[str]:
         return []
     question = run("EXECUTE", f"SELECT CASE WHEN {bracketed(change.where)} THEN 1 ELSE 0 END")
     return [
-        "    -- Only in the database that the rows are for; anywhere else, the fix is not applicable.",
+        "    -- Only in the database that the rows are for; in any other, the fix is not applicable.",
         f"{question} INTO copied;",
         f"    IF NOT pg_temp.datafix_is_meant(fix, copied = 1, {literal.text(change.where)}) THEN",
         "        RETURN;",
@@ -233,12 +233,12 @@ def _proof(fix: DataFix, table: str) -> list[str]:
     else:
         after = [_copy(fix, table, "after", _CAPTURED)]
     steps = [
-        "    -- The proof: deferred constraints hold, the rows as they are now go into the audit table, and are as wanted.",
+        "    -- Checks: deferred constraints hold; the new rows are copied into the audit table, and are as declared.",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');",
         *after,
         "    PERFORM pg_temp.datafix_check_after(fix, changed, after);",
-        "    -- Whatever triggers did elsewhere has no copy.",
+        "    -- No other rows changed: changes by triggers elsewhere have no copy.",
         "    PERFORM pg_temp.datafix_check_nothing_else(fix);",
     ]
     if isinstance(fix.change, Update) and any(

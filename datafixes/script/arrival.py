@@ -1,4 +1,4 @@
-"""Values that a column's type may round, cut or strip of their zone: which of a fix's plain values those could be."""
+"""Finds plain values of a fix that a column's type may round, cut or strip of their zone."""
 
 import datetime as dt
 import decimal
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 
 from datafixes.script import literal
 
-# Up to here, every whole number is one in float4 too.
+# Up to here, float4 represents every integer exactly.
 _EXACT_IN_EVERY_TYPE = 2**24
 
 
 def check(relation: str, rows: Iterable[Mapping[str, object]]) -> list[str]:
-    """The lines of a block that compare such values with what the columns keep; none where nothing can be lost.
+    """The lines of a block that compare such values with the stored ones; empty if nothing can be lost.
 
     Args:
-        relation: a table with the columns, as SQL names it.
+        relation: the SQL name of a table with the columns.
         rows: column -> value, for each row.
     """
     given = {(name, _written(value)) for row in rows for name, value in row.items() if _can_be_lost(value)}
@@ -24,7 +24,7 @@ def check(relation: str, rows: Iterable[Mapping[str, object]]) -> list[str]:
         return []
     lines = literal.body(json.dumps([list(line) for line in sorted(given)]), "given")
     return [
-        "    -- Values that a column may round or cut: they arrive as they are written here, or nothing happens.",
+        "    -- Values that a column may round or cut: they are stored exactly as written here, or nothing is changed.",
         f"    PERFORM pg_temp.datafix_check_arrival(fix, {literal.text(relation)}, {lines});",
     ]
 

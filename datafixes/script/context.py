@@ -1,4 +1,4 @@
-"""Where and by whom a script runs: what varies from run to run, and not with the fix."""
+"""The context of a run: facts that vary from run to run, and not with the fix."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +13,21 @@ from datafixes.script.masking import pattern_of
 
 @dataclass(frozen=True)
 class Context:
-    """What a script knows of its run.
+    """The facts of a run for its script.
 
     Attributes:
-        revision: the Alembic revision that runs, or None outside of Alembic.
-        upgrading: whether the revision's upgrade runs, or its downgrade.
+        revision: the running Alembic revision, or None outside of Alembic.
+        upgrading: whether the revision's upgrade or its downgrade runs.
         after: the revisions that must be in the version table before the run.
         version_table: Alembic's version table.
-        version_table_schema: its schema; empty: as the session's search_path finds it, as Alembic does.
+        version_table_schema: its schema; empty: the session's search_path decides, as in Alembic.
         application: who and what runs it, for the ledger.
         on_conflict: for a revert: refuse, skip or overwrite.
-        undoes: for a revert: the revision whose run it takes back; empty: this one's, or else the last application.
-        overruled: for a revert: what the operator said of conflicts, by name of the fix.
-        chosen: for a revert of some rows: the keys, by table of the fix; under an empty name where it has one.
-        masks: patterns for columns whose values no message holds.
-        by_name: for a revert: whether the revision only names the fix, and does not declare it.
+        undoes: for a revert: the revision whose run it reverts; empty: this one's, or else the last application.
+        overruled: for a revert: the operator's choice for conflicts, by name of the fix.
+        chosen: for a revert of some rows: the keys, by table; under an empty name if the fix has one table.
+        masks: patterns for columns whose values must not appear in messages.
+        by_name: for a revert: whether the revision only names the fix, without declaring it.
     """
 
     revision: str | None = None
@@ -45,7 +45,7 @@ class Context:
 
     @property
     def version_table_name(self) -> str:
-        """The version table as SQL names it."""
+        """The version table's name in SQL."""
         if self.version_table_schema:
             return literal.qualified(self.version_table_schema, self.version_table)
         return literal.name(self.version_table)
@@ -57,7 +57,7 @@ class Context:
 
 
 def run_facts(fix: Fix, context: Context, fuse: str) -> dict[str, object]:
-    """The facts of a run, whatever is declared: which fix, where, by whom, and what its commit fuse waits for."""
+    """The facts of a run of any kind: which fix, where, by whom, and the name of its commit fuse."""
     facts: dict[str, object] = {
         "fix": fix.name,
         "audit_schema": fix.schema_of_audit,
@@ -79,7 +79,7 @@ def run_facts(fix: Fix, context: Context, fuse: str) -> dict[str, object]:
 
 
 def declared(fix: Declared, context: Context, fuse: str) -> dict[str, object]:
-    """The facts that every run of a declared fix has, as the engine takes them."""
+    """The facts of a run of a declared fix, for the engine."""
     return {
         "fix": fix.name,
         "reason": fix.reason,

@@ -1,4 +1,4 @@
-"""The script that declines a fix: it does not run in this database, and the ledger keeps who decided that and why."""
+"""The script that declines a fix for this database; the ledger records who decided that, and why."""
 
 from datafixes.declaration.recorded import Declared
 from datafixes.script import literal
@@ -7,7 +7,7 @@ from datafixes.script.frame import Limits, Script, frame
 
 _BLOCK = """
 BEGIN
-    -- This revision and no other; not in force. Nothing of the fix is looked at: the ledger gets a line, and the
+    -- Only at this revision; the fix is not in force. Its rows are not checked: the ledger gets a line, and the
     -- version moves.
     PERFORM pg_temp.datafix_decline({declaration},
         {version_table});
@@ -16,12 +16,12 @@ END
 
 
 def decline_script(fix: Declared, because: str, context: Context, limits: Limits) -> Script:
-    """The script that writes down that a fix is not to run here.
+    """The script that records that a fix is declined for this database.
 
     Args:
         fix: its declaration.
         because: why, in the operator's words.
-        context: where and by whom it runs.
+        context: the context of the run.
         limits: the time-outs.
     """
     fuse = f"decline {fix.name}"

@@ -1,7 +1,7 @@
 """The engine: the functions in ``pg_temp`` that scripts call. A transaction gets each of them once.
 
-They belong to a temporary table that PostgreSQL drops when the transaction ends, and the functions with it: each takes a
-row of that table as its last argument, which nobody gives. So nothing is left in the session, which may be a pooler's.
+They depend on a temporary table that PostgreSQL drops at the end of the transaction, and the functions with it: each has
+a last argument of that table's row type, which no call gives. So the session, which may be a pooler's, keeps nothing.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from datafixes import __version__
 _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION pg_temp\.(\w+)\(", re.MULTILINE)
 _CALL = re.compile(r"\bpg_temp\.(datafix_\w+)\s*\(")
 _FOR_A_TRIGGER = re.compile(r"\)\s*RETURNS trigger\b")
-# A function in SQL is checked when it is made: what it calls is made before.
+# PostgreSQL checks an SQL function when it is created: the functions that it calls must come first.
 _FILES = (
     "engine.sql",
     "masking.sql",
@@ -44,16 +44,16 @@ SENT = """\
 SELECT proname FROM pg_catalog.pg_proc
  WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
    AND pg_catalog.to_regclass('pg_temp.datafixes_engine') IS NOT NULL"""
-"""Which functions the transaction has by now."""
+"""The functions that the transaction already has."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What one kind of script calls: the same for every script of that kind.
+    """The functions for one kind of script, the same for every script of that kind.
 
     Attributes:
-        functions: the statement that makes each function, by name, in an order in which they can be made.
-        of_triggers: the same for functions of triggers, which take no arguments, so that the script drops them itself.
+        functions: the statement that creates each function, by name, in a valid order.
+        of_triggers: the same for trigger functions, which take no arguments, so that the script drops them itself.
     """
 
     functions: Mapping[str, str]
@@ -61,27 +61,25 @@ class Engine:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the statements, with which two scripts can be compared."""
+        """The SHA-256 of the statements, to compare two scripts."""
         text = "".join(f"{statement};\n\n" for statement in self.functions.values())
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def statements(self, sent: Collection[str] = ()) -> tuple[str, ...]:
-        """The statements that make what has not been sent yet in this transaction."""
+        """The statements for functions that this transaction does not have yet."""
         missing = [statement for name, statement in self.functions.items() if name not in sent]
         return (f"{_heading(self, len(missing))}\n{_TABLE}", *missing) if missing else ()
 
 
 def _heading(engine: Engine, missing: int) -> str:
     rest = (
-        f" The {missing} that this transaction has not been sent yet:"
-        if missing < len(engine.functions)
-        else ""
+        f" The {missing} that this transaction does not have yet:" if missing < len(engine.functions) else ""
     )
     return f"""\
--- What it calls: the engine of datafixes {__version__}, the same for every script of this kind, {len(engine.functions)} functions,
--- sha256 {engine.digest}.{rest}
--- Each takes a row of this table, which nobody gives: PostgreSQL drops the table when the transaction ends, and the
--- functions with it."""
+-- The engine of datafixes {__version__}, which the fix calls: {len(engine.functions)} functions, the same for every
+-- script of this kind, sha256 {engine.digest}.{rest}
+-- Each has an argument of this table's row type, which no call gives: PostgreSQL drops the table at the end of the
+-- transaction, and the functions with it."""
 
 
 # Another version may have left functions in this session, which would be called instead.
@@ -107,7 +105,7 @@ $engine$"""
 
 @cache
 def engine_of(*roots: str) -> Engine:
-    """All functions of some of the engine's files, some more functions, and what they call.
+    """All functions of some of the engine's files, some further functions, and those that they call.
 
     Args:
         roots: names of files, and of functions.
@@ -136,7 +134,7 @@ def called_by(text: str) -> frozenset[str]:
 
 
 def _with_owner(name: str, statement: str) -> str:
-    """A function that goes when the engine's table goes."""
+    """A function that is dropped with the engine's table."""
     opening = f"FUNCTION pg_temp.{name}("
     start = position = statement.index(opening) + len(opening)
     depth = 1
@@ -151,7 +149,7 @@ def _with_owner(name: str, statement: str) -> str:
 
 @cache
 def _library() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Every function by its name, and the names by file."""
+    """All functions by name, and the names by file."""
     functions: dict[str, str] = {}
     files: dict[str, tuple[str, ...]] = {}
     for file in _FILES:
@@ -165,6 +163,6 @@ def _library() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
 
 
 def _start(chunk: str, position: int) -> int:
-    """Where the comment right above a function begins."""
+    """The start of the comment right above a function."""
     blank = chunk.rfind("\n\n", 0, position)
     return 0 if blank < 0 else blank

@@ -1,4 +1,4 @@
-"""What a declared fix expects and what it wants, in temporary tables that have the types of the target's columns."""
+"""Temporary tables with a declared fix's expected rows and new values, in the types of the target's columns."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from datafixes.script.layout import bracketed, listed, run
 
 
 def expected_rows(fix: DataFix, table: str) -> list[str]:
-    """The lines that put the rows of a fix, by key and identity, into a table of their own."""
+    """The lines that put the expected rows, by key and identity, into a temporary table."""
     columns = [f"{expression} AS {literal.name(name)}" for name, expression in identities(fix)]
     rows = ",\n        ".join(
         f"({', '.join(literal.value(part) for part in (*key, *(identity if fix.rows.identity else ())))})"
@@ -36,12 +36,12 @@ def _named_values(fix: DataFix) -> Iterator[dict[str, object]]:
 
 
 def identities(fix: DataFix) -> list[tuple[str, str]]:
-    """The names and the expressions that tell a row from another one under the same key."""
+    """The names and the expressions of the rows' identities."""
     return [(name, bracketed(expression)) for name, expression in fix.rows.identity.items()]
 
 
 def wanted_values(fix: DataFix, table: str) -> list[str]:
-    """The lines that put the plain values of an update into a table of their own."""
+    """The lines that put the plain values of an update into a temporary table."""
     values = {
         name: value
         for name, value in (fix.change.set.items() if isinstance(fix.change, Update) else ())
@@ -52,7 +52,7 @@ def wanted_values(fix: DataFix, table: str) -> list[str]:
     names = [literal.name(name) for name in values]
     row = listed([literal.value(value) for value in values.values()], 12)
     return [
-        "    -- The plain values that it sets, in the columns' own types; they are compared in the end.",
+        "    -- The plain values that it sets, in the columns' own types, for a comparison at the end.",
         run(
             "EXECUTE",
             f"CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS\nSELECT {listed(names, 7)}\n  FROM {table} WITH NO DATA",
@@ -65,7 +65,7 @@ def wanted_values(fix: DataFix, table: str) -> list[str]:
 
 
 def actual_rows(fix: DataFix, table: str) -> list[str]:
-    """The lines that make the table for what is found under the expected keys."""
+    """The lines that create the table for the rows found under the expected keys."""
     columns = ["{{target.key}}", *(f"{text} AS {literal.name(name)}" for name, text in identities(fix))]
     statement = (
         "CREATE TEMP TABLE datafix_actual ON COMMIT DROP AS\n"

@@ -1,10 +1,10 @@
-"""A script: the one text that a plan shows, that ``alembic upgrade --sql`` prints and that the server receives.
+"""A script: the same text for the plan, for ``alembic upgrade --sql`` and for the server.
 
-Every script has the same frame. A commit fuse is lit first: from there on nothing can be committed unless the fix
-ran to its end, whatever the client does with an error in between. Time-outs come as a statement of their own, because they
-cannot be changed from inside a statement. Then follow the fix, as a procedure of its own; the engine that it calls; and the
-line that runs it. The last statement puts the settings back; of those named ``datafixes.*``, which end with the
-transaction, the session keeps the names, and no values.
+Every script has the same frame. The commit fuse comes first: from there on nothing can be committed unless the fix ran
+to its end, however the client handles an error in between. Time-outs are a separate statement, because they cannot be
+changed from inside a statement. Then follow the fix, as a procedure; the engine that it calls; and the line that runs
+it. The last statement resets the settings; of those named ``datafixes.*``, which end with the transaction, the session
+keeps the names without values.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from datafixes import __version__
 from datafixes.script import literal
 from datafixes.script.engine import Engine, called_by, engine_of
 
-# What a fix changes for its own transaction and puts back afterwards. transaction_timeout exists from 17 on.
+# Settings that a fix changes for its transaction and resets afterwards. transaction_timeout exists from 17 on.
 _PINNED = (
     "lock_timeout",
     "statement_timeout",
@@ -29,7 +29,7 @@ _PINNED = (
     "work_mem",
 )
 
-# Never less than the session has.
+# Never less than in the session.
 _ENOUGH_MEMORY = """('work_mem', CASE WHEN pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')
                                      THEN '64MB' ELSE current_setting('work_mem') END)"""
 
@@ -44,15 +44,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Script:
-    """SQL statements in order, each to be sent by itself and without parameters.
+    """SQL statements in order, each to be sent separately and without parameters.
 
     Attributes:
-        fuse: what the fix must finish: ``"apply NAME"`` or ``"revert NAME"``.
+        fuse: the name of the fuse: ``"apply NAME"`` or ``"revert NAME"``.
         before: the fuse and the time-outs.
-        own: the procedure that does everything; of a recording, what else is its own.
-        engine: what the procedure calls.
-        run: the one line that calls the procedure; it can be tried again as it stands.
-        after: what puts the settings back, drops what is the fix's own and puts the fuse out.
+        own: the procedure of the fix; for a recording, also its other statements.
+        engine: the functions that the procedure calls.
+        run: the line that calls the procedure; it can be retried.
+        after: resets the settings, drops the fix's own routines and closes the fuse.
     """
 
     fuse: str
@@ -64,15 +64,15 @@ class Script:
 
     @property
     def direction(self) -> str:
-        """``apply`` or ``revert``, as the ledger has it; for audit tables ``create`` or ``drop``."""
+        """``apply`` or ``revert``, as in the ledger; for audit tables ``create`` or ``drop``."""
         first = self.fuse.split()[0]
         return "apply" if first == "decline" else first
 
     def preparation(self, sent: Collection[str] = ()) -> tuple[str, ...]:
-        """What comes before the line that runs the fix.
+        """The statements before the line that runs the fix.
 
         Args:
-            sent: the engine's functions that this transaction has already.
+            sent: the engine's functions that this transaction already has.
         """
         return (*self.before, *self.own, *self.engine.statements(sent))
 
@@ -82,7 +82,7 @@ class Script:
 
     @property
     def text(self) -> str:
-        """The whole script as it is printed."""
+        """The whole script, as printed."""
         return "".join(f"{statement};\n\n" for statement in self.statements())
 
 
@@ -91,10 +91,10 @@ def frame(title: str, fuse: str, block: str, limits: Limits, *roots: str) -> Scr
 
     Args:
         title: prose for the head of the script.
-        fuse: what the block must finish, ``"apply NAME"``; the block ends with telling the fuse so.
+        fuse: the name of the fuse, ``"apply NAME"``; the block's last statement marks it as finished.
         block: the body of the fix, from DECLARE to the last statement before END.
         limits: the time-outs.
-        roots: the engine's files and functions that blocks of this kind may call, so that all have the same.
+        roots: the engine's files and functions that blocks of this kind may call, so that all are the same.
     """
     engine = engine_of(*roots, *sorted(called_by(block)))
     return Script(
@@ -111,7 +111,7 @@ def frame(title: str, fuse: str, block: str, limits: Limits, *roots: str) -> Scr
 
 
 def procedure(name: str, block: str) -> str:
-    """The statement that makes a procedure of a block."""
+    """The statement that creates a procedure from a block."""
     return (
         f"CREATE OR REPLACE PROCEDURE pg_temp.{name}() LANGUAGE plpgsql AS {literal.body(block, 'datafix')}"
     )
@@ -125,7 +125,7 @@ def call(name: str, engine: Engine) -> str:
 def _cursor(fuse: str) -> str:
     """The name of the fuse's cursor."""
     name = f"datafixes {fuse}"
-    if len(name.encode()) > 63:  # PostgreSQL would cut it off, and not find it again
+    if len(name.encode()) > 63:  # PostgreSQL would truncate it, and not find it again
         name = f"{name[:12]}{hashlib.sha256(fuse.encode()).hexdigest()[:32]}"
     return name
 
@@ -142,8 +142,7 @@ def _fuse(fuse: str) -> str:
     """
     return f"""\
 -- The commit fuse: a cursor that PostgreSQL reads when the transaction commits, and that fails there unless the fix
--- below has said that it finished. It needs no table and no privilege, and no client can skip it. The last statement
--- closes it.
+-- below has finished. It needs no table and no privilege, and no client can skip it. The last statement closes it.
 DO $fuse$
 DECLARE
     path     pg_catalog.text := pg_catalog.current_setting('search_path');
@@ -168,10 +167,9 @@ def _pin(limits: Limits) -> str:
         for name, value in zip(_PINNED, values, strict=False)  # the last one depends on the session
     )
     return f"""\
--- Bounded waiting; row-level security must not hide rows from a copy (an error instead); a commit is on disk;
--- the names of types and of what a regclass points at are written in one way, and NULL in an array is read as one;
--- images and temporary tables are ordinary tables; memory for comparing some 100,000 rows. The search_path is noted for
--- event triggers: they find what they find after any other statement.
+-- Time limits; row-level security raises an error instead of hiding rows from a copy; a commit is durable; names of
+-- types and of regclass values have one form, and NULL in an array is a null; images and temporary tables are ordinary
+-- heap tables; memory to compare some 100,000 rows. The search_path is noted for event triggers, which run with it.
 DO $settings$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');
@@ -188,14 +186,13 @@ $settings$"""
 
 def _end(fuse: str) -> str:
     cursor = _cursor(fuse)
-    # synchronous_commit counts when the transaction commits, and ends with it.
+    # synchronous_commit takes effect when the transaction commits, and ends with it.
     names = [literal.text(name) for name in _PINNED if name != "synchronous_commit"]
     pinned = ",\n                         ".join(", ".join(names[n : n + 3]) for n in range(0, len(names), 3))
     return f"""\
--- The settings as they were: other migrations may follow in this transaction. The outcome is reported here and not
--- in the fix: a driver that reads a notice may lose a Ctrl-C that waits for the end of a statement. What is the fix's
--- own is dropped, and the fuse is closed where the fix has finished: they would stay in the session, which may be a
--- pooler's.
+-- Reset the settings, because other migrations may follow in this transaction. Report the outcome here and not in the
+-- fix, because a driver that reads a notice may lose a Ctrl-C that waits for the end of a statement. Drop the fix's own
+-- routines and close the fuse of a finished fix: they would stay in the session, which may be a pooler's.
 DO $end$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');

@@ -1,22 +1,22 @@
-"""Statements with the author's text in them, laid out so that a block reads from top to bottom."""
+"""Lays out statements with the author's text, so that a block reads from top to bottom."""
 
 from collections.abc import Iterable
 
 from datafixes.script import literal
 
-# Stands for a line break in the author's text while a statement is indented; no declared text holds a NUL.
+# Replaces a line break in the author's text while a statement is indented; declared texts contain no NUL.
 _THEIR_BREAK = "\x00"
 
 _WIDTH = 108
 
 
 def run(function: str, statement: str, table: str = "fix") -> str:
-    """A call that runs one statement of the fix, with the engine's marks filled in from what is known of a table."""
+    """A call that runs one statement of the fix, with the engine's marks replaced by facts of a table."""
     return f"    {function} pg_temp.datafix_sql({table}, {literal.body(indented(statement))})"
 
 
 def listed(items: Iterable[str], margin: int) -> str:
-    """Items with commas between, on as many lines as they need, each behind a margin; no item is broken."""
+    """Items separated by commas, wrapped at a margin without breaking an item."""
     lines = [""]
     for item in items:
         if lines[-1] and len(lines[-1]) + len(item) > _WIDTH - margin:
@@ -26,17 +26,17 @@ def listed(items: Iterable[str], margin: int) -> str:
 
 
 def indented(statement: str) -> str:
-    """A statement, a line each, inside a call."""
+    """A statement, indented for a call."""
     lines = (f"        {line}".rstrip() for line in statement.split("\n"))
     return "\n" + "\n".join(lines).replace(_THEIR_BREAK, "\n") + "\n    "
 
 
 def own(text: str) -> str:
-    """The author's text, which may hold a literal of several lines: it is not indented."""
+    """The author's text, which is not indented, because it may contain a literal of several lines."""
     return text.replace("\n", _THEIR_BREAK)
 
 
 def bracketed(condition: str) -> str:
     """The author's condition or expression in brackets."""
-    # It may end in a comment: the closing bracket stands on a line of its own if it has several.
+    # It may end in a comment: a text of several lines gets the closing bracket on its own line.
     return f"({condition})" if "--" not in condition and "\n" not in condition else f"({own(condition)}\n)"

@@ -1,6 +1,6 @@
 """Text for SQL scripts: names, literals and quoted bodies. ASCII only, the same bytes under every setting.
 
-A script is read by psql under any ``client_encoding`` and by any driver, so nothing here depends on
+psql with any ``client_encoding`` and any driver may read a script, so nothing here depends on
 ``standard_conforming_strings`` or on an encoding.
 """
 
@@ -17,12 +17,12 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from datafixes.declaration.expressions import Value, sql
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
-# Words that PostgreSQL reserves for functions and types, and SQLAlchemy's list leaves out.
+# Words that PostgreSQL reserves for functions and types, and that SQLAlchemy's list lacks.
 _ALSO_RESERVED = frozenset({"collation", "concurrently", "tablesample"})
 
 
 def name(identifier: str) -> str:
-    """An identifier, quoted only where it must be."""
+    """An identifier, quoted only if necessary."""
     if _PLAIN_NAME.fullmatch(identifier) and identifier not in RESERVED_WORDS | _ALSO_RESERVED:
         return identifier
     quoted = identifier.replace('"', '""')
@@ -46,19 +46,19 @@ def qualified(schema: str, table: str) -> str:
 
 
 def text(value: str) -> str:
-    """A text literal. Plain where it can be; otherwise in the E'' form, which no setting can change."""
+    """A text literal. Plain if possible; otherwise in the E'' form, which does not depend on settings."""
     if value.isascii() and value.isprintable() and "\\" not in value:
         return "'" + value.replace("'", "''") + "'"
     return "E'" + "".join(_escaped(c) for c in value) + "'"
 
 
 def value(given: Value | sql) -> str:  # noqa: C901 - one case for each type
-    """A declared value as SQL. Without a type of its own wherever possible, so that the column's type reads it."""
+    """A declared value as SQL, untyped if possible, so that the column's type parses it."""
     match given:
         case sql():
             if given.text.strip().upper() == "DEFAULT":
                 return "DEFAULT"
-            # A comment at the end must not swallow the bracket.
+            # A comment at the end must not hide the bracket.
             return f"({given.text}\n)" if "--" in given.text else f"({given.text})"
         case None:
             return "NULL"
@@ -71,7 +71,7 @@ def value(given: Value | sql) -> str:  # noqa: C901 - one case for each type
         case dt.date() | dt.time():  # a datetime is a date
             return _moment(given)
         case dt.timedelta():
-            # Each field with its own sign: IntervalStyle sql_standard spreads a lone leading minus over all of them.
+            # Each field with its own sign: IntervalStyle sql_standard applies a single leading minus to all fields.
             sign, length = "-" if given < dt.timedelta() else "+", abs(given)
             return f"'{sign}{length.days} days {sign}{length.seconds}.{length.microseconds:06d} seconds'"
         case bytes():
@@ -89,7 +89,7 @@ def _moment(given: dt.date | dt.time) -> str:
 
 
 def body(statement: str, tag: str = "sql") -> str:
-    """A statement inside another one, dollar-quoted so that it reads as it runs; E'' where it is not ASCII."""
+    """A statement inside another one, dollar-quoted for readability; E'' if it is not ASCII."""
     statement = statement.replace("\r\n", "\n")
     if not statement.isascii() or "\r" in statement:
         return text(statement)
@@ -99,7 +99,7 @@ def body(statement: str, tag: str = "sql") -> str:
 
 
 def json_body(facts: Mapping[str, object], tag: str) -> str:
-    """Facts as a JSON object, a line each, dollar-quoted; objects in a list have a line each too."""
+    """Facts as a JSON object, one per line, dollar-quoted; objects in a list are also one per line."""
     lines = ",\n".join(f"        {json.dumps(key)}: {_json(fact)}" for key, fact in facts.items())
     return body(f"{{\n{lines}\n    }}", tag)
 
@@ -123,7 +123,7 @@ def _pairs(item: Mapping[str, object]) -> str:
 
 
 def comment(prose: str) -> str:
-    """Prose as comment lines; what is not ASCII is shown as an escape."""
+    """Prose as comment lines, with non-ASCII characters as escapes."""
     plain = prose.encode("ascii", "backslashreplace").decode("ascii")
     return "\n".join(f"-- {line}".rstrip() for line in plain.splitlines())
 
@@ -132,7 +132,7 @@ def _number(given: float | decimal.Decimal) -> str:
     if isinstance(given, float):
         if math.isnan(given) or math.isinf(given):
             return f"'{given}'"
-        # repr() is the shortest text that gives the same bits back; quoted, so that it is not read as numeric.
+        # repr() is the shortest text that yields the same bits; quoted, so that it is not parsed as numeric.
         return f"'{given!r}'"
     return str(given) if given.is_finite() and "E" not in str(given) else f"'{given}'"
 

@@ -1,4 +1,4 @@
-"""Masked columns in a script: no error that it raises holds their values, because the server logs every error."""
+"""Masked columns in a script: its errors must not contain their values, because the server logs errors."""
 
 import re
 
@@ -6,7 +6,7 @@ from datafixes.script import literal
 
 _HANDLER = """\
 EXCEPTION WHEN OTHERS OR ASSERT_FAILURE OR QUERY_CANCELED THEN
-    -- The server logs what goes wrong, and the client is told: without the values of columns that are masked.
+    -- The server logs errors, and the client gets them: remove the values of masked columns.
     DECLARE
         of_schema     text;
         of_table      text;
@@ -30,12 +30,12 @@ EXCEPTION WHEN OTHERS OR ASSERT_FAILURE OR QUERY_CANCELED THEN
 
 
 def pattern_of(masks: tuple[str, ...]) -> str:
-    """A regular expression of PostgreSQL's for the masked columns, as ``schema.table.column`` in small letters."""
+    """A PostgreSQL regular expression for the masked columns, as ``schema.table.column`` in lower case."""
     return f"(^|\\.)({'|'.join(_as_regex(mask.lower()) for mask in masks)})$" if masks else ""
 
 
 def without_values(block: str, masks: tuple[str, ...]) -> str:
-    """A block that ends with END, so that what fails in it says no values of masked columns."""
+    """A block that ends with END, with a handler that removes values of masked columns from its errors."""
     if not masks:
         return block
     before, end, after = block.rpartition("END")
@@ -43,14 +43,14 @@ def without_values(block: str, masks: tuple[str, ...]) -> str:
 
 
 def sent_without_values(statements: str, masks: tuple[str, ...]) -> str:
-    """Statements of a recorded fix as one that runs them."""
+    """Statements of a recorded fix, as one statement that runs them."""
     # A comment may end them.
     block = f"\nBEGIN\n    EXECUTE {literal.body(f'{statements}{chr(10)}', 'statement')};\nEND\n"
     return f"DO {literal.body(without_values(block, masks), 'datafix')}"
 
 
 def _as_regex(mask: str) -> str:
-    """What ``fnmatch`` reads: ``*``, ``?``, ``[seq]``, ``[!seq]``."""
+    """Convert ``fnmatch`` patterns: ``*``, ``?``, ``[seq]``, ``[!seq]``."""
 
     def one(found: re.Match[str]) -> str:
         if found[0] in ("*", "?"):
@@ -65,7 +65,7 @@ def _as_regex(mask: str) -> str:
 
 
 def _character(character: str) -> str:
-    """A character that stands for itself; beyond ASCII in both cases: not every database knows small letters."""
+    """A literal character; beyond ASCII in both cases, because lower() depends on the database."""
     if character.isascii():
         return character if character.isalnum() or character == "_" else f"\\{character}"
     other = character.upper()

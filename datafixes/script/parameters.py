@@ -1,10 +1,10 @@
-"""Sending text as it is, through drivers that look for parameters in it."""
+"""Sends text verbatim through drivers that look for parameters in it."""
 
 from sqlalchemy.engine import Connection
 
 
 def verbatim(connection: Connection, statement: str) -> str:
-    """The text to hand to ``exec_driver_sql`` so that the server receives ``statement``.
+    """The text for ``exec_driver_sql``, so that the server receives ``statement``.
 
     Drivers with the paramstyles format and pyformat read ``%%`` as ``%``, with or without parameters.
     """

@@ -1,4 +1,4 @@
-"""The scripts of a recorded fix: what opens the recording, what closes it, and both in one block around plain SQL."""
+"""The scripts of a recorded fix: opening and closing the recording, or both in one block around plain SQL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,11 +24,11 @@ _ENGINE = (
 
 @dataclass(frozen=True)
 class Recording:
-    """What is sent before the statements of a fix, and after them.
+    """The scripts before and after the statements of a fix.
 
     Attributes:
-        opening: looks at everything, opens the run and begins to record.
-        closing: writes the images, proves them, closes the run and puts the settings back.
+        opening: runs the guards, opens the run and begins to record.
+        closing: writes the images, checks them, closes the run and resets the settings.
     """
 
     opening: Script
@@ -45,7 +45,7 @@ def recording(fix: RecordedFix, context: Context, limits: Limits) -> Recording:
             [*_DECLARATIONS, "BEGIN", *_closing(fix)],
         )
     )
-    # Both procedures are made before the recording begins: an event trigger may write down that they were made.
+    # Both procedures are created before the recording begins, because an event trigger may log their creation.
     own = (procedure("datafix_run", opening), procedure("datafix_prove", closing), *whole.own[1:])
     return Recording(
         opening=replace(whole, own=own, after=()),
@@ -54,7 +54,7 @@ def recording(fix: RecordedFix, context: Context, limits: Limits) -> Recording:
 
 
 def recorded_script(fix: RecordedFix, statements: Sequence[str], context: Context, limits: Limits) -> Script:
-    """One script with the statements in it, as safe as that of a declared fix: all of it happens, or nothing."""
+    """One script with the statements in it, atomic like that of a declared fix."""
     return _framed(
         fix,
         context,
@@ -75,7 +75,7 @@ def recorded_script(fix: RecordedFix, statements: Sequence[str], context: Contex
 _DECLARATIONS = [
     "",
     "DECLARE",
-    "    fix     jsonb;     -- what the engine knows: this run, its tables, their columns and keys",
+    "    fix     jsonb;     -- the engine's facts: this run, its tables, their columns and keys",
     "    one     jsonb;     -- one of the tables",
     "    failing bigint;",
     "    holds   boolean;",
@@ -105,8 +105,8 @@ def _opening(fix: RecordedFix, context: Context) -> list[str]:
     ]
     facts |= {"tables": described, "change": "record", "required": fix.required}
     return [
-        "    -- One fix at a time; this revision and no other; tables that can be copied; not in force already.",
-        "    -- From here on nobody else writes to these tables, and triggers note every row that changes in them.",
+        "    -- One fix at a time; only at this revision; the tables can be copied; the fix is not in force.",
+        "    -- From here on no other session can write to these tables, and triggers note every row that changes in them.",
         f"    fix := pg_temp.datafix_open_recording({literal.json_body(facts, 'fix')},",
         f"        {context.version_table_oid}, pg_temp.datafix_surroundings());",
     ]
@@ -126,26 +126,26 @@ def _closing(fix: RecordedFix) -> list[str]:
     tables = list(enumerate(fix.tables, 1))
     named = [(number, table) for number, table in tables if any(True for _ in table.named())]
     lines = [
-        "    -- What deferred constraints and triggers have still to do belongs to it. Then the recording stops, and nothing",
-        "    -- but the tables of the fix may have changed.",
+        "    -- Run deferred constraints and triggers, whose changes belong to the fix. Then stop recording, and check that",
+        "    -- only the tables of the fix have changed.",
         f"    EXECUTE pg_temp.datafix_settle_recording({literal.text(fix.name)}, 'IMMEDIATE');",
         f"    EXECUTE pg_temp.datafix_settle_recording({literal.text(fix.name)}, 'DEFERRED');",
         f"    fix := pg_temp.datafix_stop_recording({literal.text(fix.name)}, pg_temp.datafix_surroundings());",
         "",
-        "    -- The images: each row that changed, as it was first and as it is now.",
+        "    -- The images: each changed row, before and after.",
         *(
             f"    PERFORM pg_temp.datafix_write_images(pg_temp.datafix_table(fix, {number}));"
             for number, _ in tables
         ),
         "",
         *(line for number, table in named for line in _named_rows(number, table)),
-        "    -- Where nothing changed because none of the rows exists, the fix is not applicable here.",
+        "    -- If nothing changed because none of the rows exists, the fix is not applicable in this database.",
         "    IF NOT pg_temp.datafix_changed_anything(fix) THEN",
         "        RETURN;",
         "    END IF;",
         "",
-        "    -- The proof: each row is the one that was meant, the post-conditions hold, and as many rows as expected",
-        "    -- changed.",
+        "    -- Checks: the rows are those that the fix was written for, the post-conditions hold, and the number of changed",
+        "    -- rows is as expected.",
         *(line for number, table in named for line in _judge(number, table)),
         *(line for number, table in tables if table.ensure for line in _ensure(number, table)),
     ]

@@ -1,4 +1,4 @@
-"""Audit tables and the ledger: their fixed names, and the scripts that make and drop them."""
+"""Audit tables and the ledger: their fixed names, and the scripts that create and drop them."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
 LEDGER_VERSION = 2
 NEWEST_FIRST = "started_at DESC, run_id DESC"
-"""The order of runs. Numbers alone are none: after a switchover they may have begun from below once more."""
+"""The order of runs. Not by number alone, because after a switchover old numbers may come again."""
 
 AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
 CHANGES_SUFFIX = "_changes"
@@ -18,10 +18,10 @@ CHANGES_SUFFIX = "_changes"
 
 @dataclass(frozen=True)
 class AuditTable:
-    """An audit table and the table whose rows it keeps.
+    """An audit table and its target.
 
     Attributes:
-        target: the table whose rows are copied, exactly as it is in the catalog.
+        target: the catalog name of the table whose rows are copied.
         name: the audit table.
         target_schema: the target's schema.
         audit_schema: the schema of the audit table and of the ledger.
@@ -33,15 +33,15 @@ class AuditTable:
     audit_schema: str
 
     def __post_init__(self) -> None:
-        # The view beside it has the longest name.
+        # The name of the view beside it is longer.
         check_identifiers(self.target, self.name + CHANGES_SUFFIX, self.target_schema, self.audit_schema)
 
 
 def create_script(table: AuditTable, limits: Limits) -> Script:
-    """The script that makes an audit table, and the ledger where its schema has none yet."""
+    """The script that creates an audit table, and the ledger if its schema has none."""
     block = f"""
 BEGIN
-    -- Two runs must not make the same table at the same time.
+    -- Two runs must not create the same table at the same time.
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_create_ledger({literal.text(table.audit_schema)});
     PERFORM pg_temp.datafix_create_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
@@ -54,7 +54,7 @@ END
 
 
 def update_script(table: AuditTable, limits: Limits) -> Script:
-    """The script that brings an audit table to the shape of a target that has gained columns."""
+    """The script that adds new columns of the target to an audit table."""
     block = f"""
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
@@ -63,14 +63,12 @@ BEGIN
     {_finished("update", table.name)}
 END
 """
-    title = (
-        f"audit table {table.audit_schema}.{table.name}: to the shape of {table.target_schema}.{table.target}"
-    )
+    title = f"audit table {table.audit_schema}.{table.name}: add new columns of {table.target_schema}.{table.target}"
     return frame(title, f"update {table.name}", block, limits)
 
 
 def ledger_script(audit_schema: str, limits: Limits) -> Script:
-    """The script that brings a ledger to the version that this package writes."""
+    """The script that upgrades a ledger to the version that this package writes."""
     check_identifiers(audit_schema)
     block = f"""
 BEGIN
@@ -79,18 +77,18 @@ BEGIN
     {_finished("update", LEDGER)}
 END
 """
-    title = f"ledger {audit_schema}.{LEDGER}: to the version of this engine"
+    title = f"ledger {audit_schema}.{LEDGER}: upgrade to the version of this engine"
     return frame(title, f"update {LEDGER}", block, limits)
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:
-    """The script that drops an audit table, and with the last one the ledger.
+    """The script that drops an audit table; with the last one, the ledger too.
 
     Args:
         name: the audit table.
         audit_schema: its schema.
         limits: the time-outs.
-        discard: drop it although it holds copies.
+        discard: drop it even if it holds copies.
     """
     block = f"""
 BEGIN

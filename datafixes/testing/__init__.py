@@ -1,4 +1,4 @@
-"""Testing a fix on a real PostgreSQL: what the pytest fixture ``datafix`` gives, for annotations."""
+"""Tests of fixes on a real PostgreSQL: the types behind the pytest fixture ``datafix``, for annotations."""
 
 from datafixes.testing.fixture import Datafix
 from datafixes.testing.trial import Trial

@@ -1,4 +1,4 @@
-"""What a check found, and how it is told."""
+"""Results of checks, and their reports."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from datafixes.errors import DatafixError
 from datafixes.testing.databases import words_of
 
 TITLES = {
-    "up-down-up": "the downgrade gives back what the upgrade found, and the upgrade runs again",
-    "offline": "the script of alembic upgrade --sql does what the online run does",
-    "foreign-write": "a downgrade does not lose what somebody else wrote since",
-    "empty": "on an empty database the upgrade goes on",
+    "up-down-up": "the downgrade restores all rows, and the upgrade runs again",
+    "offline": "the script of alembic upgrade --sql has the same effect as the online run",
+    "foreign-write": "a downgrade does not lose later writes by others",
+    "empty": "the upgrade succeeds on an empty database",
 }
-"""By name, what each check is for."""
+"""The expectation of each check."""
 
 Outcome = Literal["passed", "failed", "left out", "nothing to check"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a check.
+    """The result of a check.
 
     Attributes:
         check: its name.
-        outcome: how it ended.
-        words: why, or what was left aside.
-        evidence: more lines.
+        outcome: its outcome.
+        words: the reason, or what was not compared.
+        evidence: further lines.
     """
 
     check: str
@@ -40,7 +40,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the checks of one fix in one test."""
+    """The results of the checks of one fix in one test."""
 
     fix: str
     revision: str
@@ -52,7 +52,7 @@ class Report:
         return [result for result in self.results if result.outcome == "failed"]
 
     def failure(self) -> str:
-        """What failed, for people: a line for the summary, then one part for each check."""
+        """The failure for people: a summary, then one part for each failed check."""
         names = ", ".join(result.check for result in self.failed)
         parts = [f"datafix {self.fix} ({self.revision}): failed checks: {names}"]
         for result in self.failed:
@@ -63,7 +63,7 @@ class Report:
         return "\n\n".join(parts)
 
     def notes(self) -> list[tuple[str, str]]:
-        """What to tell of checks that did not fail: each the outcome, and a line."""
+        """Notes about checks that did not fail: for each the outcome, and a line."""
         grouped: dict[tuple[str, str], list[str]] = {}
         for result in self.results:
             if result.outcome != "failed":
@@ -75,7 +75,7 @@ class Report:
 
 
 class Failed(Exception):
-    """Ends a check that failed."""
+    """The check failed."""
 
     def __init__(self, words: str, *evidence: str) -> None:
         super().__init__(words)
@@ -84,7 +84,7 @@ class Failed(Exception):
 
     @classmethod
     def by(cls, what: str, error: Exception) -> Failed:
-        """Because something was refused or broke."""
+        """A failure because of an exception."""
         if isinstance(error, DatafixError):
             return cls(f"{what}: {error.one_line()}", *error.detail.splitlines())
         words = words_of(error) if isinstance(error, DBAPIError) else " ".join(str(error).split())
@@ -92,8 +92,8 @@ class Failed(Exception):
 
 
 class LeftOut(Exception):
-    """Ends a check that should run and cannot: people are told."""
+    """The check could not run, which is reported."""
 
 
 class NothingToCheck(Exception):
-    """Ends a check that this test has no use for."""
+    """The check does not apply to this test."""

@@ -1,4 +1,4 @@
-"""What is in a database, bit for bit as text, and how two databases differ."""
+"""The contents of a database, exactly, as text; and the differences of two databases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SELECT n.nspname || '.' || c.relname,
    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND NOT {_OWN}
  ORDER BY 1
 """
-# Those of audit tables and ledgers go on: a number that was given is never given again.
+# Those of audit tables and ledgers are excluded: their numbers are never reused.
 _SEQUENCES = f"""
 SELECT pg_catalog.format('%I.%I', n.nspname, s.relname)
   FROM pg_catalog.pg_class AS s JOIN pg_catalog.pg_namespace AS n ON n.oid = s.relnamespace
@@ -50,23 +50,23 @@ SELECT pg_catalog.format('%I.%I', n.nspname, s.relname)
 
 @dataclass(frozen=True)
 class TableContents:
-    """The rows of a table, in no order, each as often as it occurs."""
+    """The rows of a table, unordered, with their counts."""
 
     columns: tuple[str, ...]
     rows: Counter[Line]
 
 
 Contents = Mapping[str, TableContents]
-"""By name with schema, every table that has rows; audit tables and ledgers are left out."""
+"""Every table with rows, by name with schema, except audit tables and ledgers."""
 
 
 @dataclass(frozen=True)
 class Varying:
-    """What is not the same in two runs of the same thing, such as what is made of ``now()``.
+    """Values that differ between two equal runs, such as those of ``now()``.
 
     Attributes:
         columns: by table, the columns.
-        rows: by table, the rows in which that is so, as the first of the two runs left them.
+        rows: by table, the rows concerned, from the first of the two runs.
     """
 
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def contents_of(database: Database) -> Contents:
         for table, source, columns in _all(connection, _TABLES):
             values = ", ".join(f"t.{quoted(column)}::text" for column in columns)
             rows = Counter(_all(connection, f"SELECT {values} FROM {source} AS t")) if columns else None
-            # A table without rows is as good as none: what is compared is contents.
+            # A table without rows is treated as missing, because only contents are compared.
             if rows:
                 found[table] = TableContents(tuple(columns), rows)
     return found
@@ -106,7 +106,7 @@ def _all(connection: Connection, query: str) -> list[tuple[Any, ...]]:
 
 
 def sequences_of(database: Database) -> dict[str, tuple[int, bool]]:
-    """Where each sequence stands."""
+    """The state of each sequence."""
     with database.connect() as connection:
         names = [name for (name,) in _all(connection, _SEQUENCES)]
         stand: dict[str, tuple[int, bool]] = {}
@@ -117,7 +117,7 @@ def sequences_of(database: Database) -> dict[str, tuple[int, bool]]:
 
 
 def set_sequences(database: Database, sequences: Mapping[str, tuple[int, bool]]) -> None:
-    """Set sequences back, so that a second run draws the same numbers as the first."""
+    """Reset sequences, so that a second run gets the same numbers as the first."""
     there = sequences_of(database)
     with database.connect() as connection:
         for name in sequences.keys() & there.keys():
@@ -127,7 +127,7 @@ def set_sequences(database: Database, sequences: Mapping[str, tuple[int, bool]])
 
 
 def varying(one: Contents, other: Contents) -> Varying:
-    """What differs between two runs that began from the same."""
+    """The differences between two runs from the same start."""
     columns: dict[str, frozenset[str]] = {}
     rows: dict[str, Counter[Line]] = {}
     for table in one.keys() & other.keys():
@@ -151,12 +151,12 @@ def _values(rows: Counter[Line], place: int) -> Counter[str | None]:
 
 
 def differences(one: Contents, other: Contents, varies: Varying | None = None) -> list[str]:
-    """How two databases differ, as lines for people; nothing where they do not.
+    """The differences of two databases, as lines for people; empty if they are equal.
 
     Args:
-        one: what is expected.
-        other: what there is.
-        varies: what need not be the same, in the rows that it names.
+        one: the expected contents.
+        other: the actual contents.
+        varies: columns that may differ, in certain rows.
     """
     varies = varies or Varying()
     lines: list[str] = []
@@ -183,11 +183,11 @@ def _counts(mine: Counter[Line], theirs: Counter[Line]) -> str:
     missing, more = sum(mine.values()), sum(theirs.values())
     if missing == more:
         return f"{rows_(missing)} {'differs' if missing == 1 else 'differ'}"
-    return f"{rows_(missing)} missing or other, {more} found instead"
+    return f"{rows_(missing)} missing or different, {more} found instead"
 
 
 def _forgive(mine: Counter[Line], theirs: Counter[Line], columns: Line, varies: Varying, table: str) -> None:
-    """Take out the pairs of rows that differ in nothing but what varies."""
+    """Remove pairs of rows that differ only in columns that vary."""
     hidden = varies.columns.get(table, frozenset())
     kept = [place for place, name in enumerate(columns) if name not in hidden]
     allowed = Counter(varies.rows.get(table, Counter()))
@@ -202,7 +202,7 @@ def _forgive(mine: Counter[Line], theirs: Counter[Line], columns: Line, varies: 
 
 
 def _lines(columns: tuple[str, ...], mine: Counter[Line], theirs: Counter[Line]) -> Iterator[str]:
-    """Pairs of rows by their first column, which is the key more often than not; the others whole."""
+    """Rows paired by their first column, which usually is the key; unpaired rows are shown whole."""
     expected, found = list(mine.elements()), list(theirs.elements())
     by_key = {row[0]: row for row in found}
     keys = [row[0] for row in expected]
@@ -217,7 +217,7 @@ def _lines(columns: tuple[str, ...], mine: Counter[Line], theirs: Counter[Line])
     for row in sorted(found, key=str):
         shown += 1
         if shown <= _SHOWN_ROWS:
-            yield f"too many: {_whole(columns, row)}"
+            yield f"unexpected: {_whole(columns, row)}"
     if shown > _SHOWN_ROWS:
         yield f"... and {shown - _SHOWN_ROWS} more"
 

@@ -1,4 +1,4 @@
-"""The checks that run by themselves when a test of a fix has passed."""
+"""The checks that run automatically after a test of a fix has passed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NO_SCRIPT = "cannot become a script"
 
 
 def check(trial: Trial) -> Report:
-    """Run the checks of a fix, each on copies of the database that the test had before it applied the fix."""
+    """Run the checks of a fix, each on copies of the test's database from before the fix."""
     course = _Course(trial)
     return Report(trial.fix.name, trial.revision, tuple(course.result(name) for name in CHECKS))
 
 
 @dataclass(frozen=True)
 class _Upgraded:
-    """A database on which the fix ran, and what was in it before and after."""
+    """A database on which the fix ran, and its contents before and after."""
 
     database: Database
     run: Run
@@ -46,7 +46,7 @@ class _Upgraded:
 
 
 class _Course:
-    """The checks of one fix in one test, and what they share."""
+    """The checks of one fix in one test, and their shared state."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
@@ -72,25 +72,25 @@ class _Course:
         except LeftOut as left_out:
             return Result(name, "left out", str(left_out))
         except DatafixError as error:
-            failed = Failed.by("the check cannot be made", error)
+            failed = Failed.by("the check cannot run", error)
         except Failed as error:
             failed = error
         return Result(name, "failed", failed.words, failed.evidence)
 
     def _look_for_something_to_check(self) -> None:
         if self._trial.refused is not None:
-            raise NothingToCheck("the test saw the fix refused")
+            raise NothingToCheck("the fix was refused in the test")
         if self._first.run.outcome != "not_applicable":
             return
         if not self._trial.prepared:
             raise LeftOut("nothing was seeded, and the fix is not applicable")
-        raise Failed("the fix is not applicable to what the test seeded: none of its rows is there")
+        raise Failed("the fix is not applicable to the seeded rows: none of its rows exists")
 
     def _up_down_up(self) -> str:
         first = self._first
         self._down(first.database)
         if lines := differences(first.before, contents_of(first.database)):
-            raise Failed("the downgrade does not give everything back:", *lines)
+            raise Failed("the downgrade does not restore everything:", *lines)
         set_sequences(first.database, first.sequences)
         self._up(first.database, "the upgrade does not run again after the downgrade")
         self._in_force = first.database
@@ -99,8 +99,8 @@ class _Course:
     def _offline(self) -> str:
         first, varies = self._first, varying(self._first.after, contents_of(self._applied()))
         if len(self._trial.target.below) > 1:
-            raise LeftOut("a revision with several below it has no script of its own")
-        # The last to begin from what was seeded takes it: a copy of a database takes longer than all else here.
+            raise LeftOut("a merge revision has no script of its own")
+        # The last check on the seeded database uses it directly, because copying a database is slow.
         database = self._trial.pristine()
         script = self._script(database)
         try:
@@ -108,7 +108,7 @@ class _Course:
         except DBAPIError as error:
             raise Failed.by("the script fails", error) from error
         if lines := differences(first.after, contents_of(database), varies):
-            raise Failed("the script leaves other rows than the online run:", *lines)
+            raise Failed("the script and the online run leave different rows:", *lines)
         run = self._trial.run_in(database)
         if (run.outcome, run.rows_changed) != (first.run.outcome, first.run.rows_changed):
             raise Failed(
@@ -125,9 +125,9 @@ class _Course:
         except DatafixError as error:
             if _NO_SCRIPT in error.message:
                 raise LeftOut(error.message) from None
-            raise Failed.by("there is no script", error) from error
-        except Exception as error:  # whatever a migration does that has no connection to ask
-            raise Failed.by("there is no script", error) from error
+            raise Failed.by("no script can be made", error) from error
+        except Exception as error:  # a migration without a connection may raise anything
+            raise Failed.by("no script can be made", error) from error
 
     def _foreign_write(self) -> str:
         database = self._applied()
@@ -137,7 +137,7 @@ class _Course:
             raise LeftOut(
                 "the fix changed no row"
                 if not run.rows_changed
-                else "the tables take no other value in what the fix wrote"
+                else "the tables accept no other value in the columns that the fix wrote"
             )
         before = contents_of(database)
         try:
@@ -145,32 +145,30 @@ class _Course:
         except Conflicts as conflict:
             return self._refused_well(conflict, write, differences(before, contents_of(database)))
         except Exception as error:
-            raise Failed.by(
-                f"{write.words}; then the downgrade fails, and not because of that", error
-            ) from error
+            raise Failed.by(f"{write.words}; then the downgrade fails for another reason", error) from error
         return self._went_on(database, write)
 
     def _refused_well(self, conflict: Conflicts, write: ForeignWrite, changed: list[str]) -> str:
         named = re.compile(rf"(?<!\w){re.escape(write.key)}(?!\w)")
         if not named.search(f"{conflict.message}\n{conflict.detail}"):
             raise Failed(
-                f"{write.words}; the downgrade is refused, and does not name the row: {conflict.message}"
+                f"{write.words}; the downgrade is refused, but does not name the row: {conflict.message}"
             )
         if changed:
-            raise Failed(f"{write.words}; the downgrade is refused, and changed this:", *changed)
+            raise Failed(f"{write.words}; the downgrade is refused, but changed rows:", *changed)
         return write.words
 
     def _went_on(self, database: Database, write: ForeignWrite) -> str:
-        """A downgrade that goes on past a conflict does so because its author said so, or it loses a write."""
+        """Judge a downgrade that succeeded despite a conflict: on request of its author, or it lost a write."""
         run = self._trial.run_in(database) if self._trial.has_ledger(database) else None
         if run is not None and run.direction == "revert" and run.rows_skipped:
             return f"{write.words}; the downgrade skips it"
         if run is not None and run.direction == "revert" and run.rows_overwritten:
-            raise LeftOut("the downgrade overwrites what others wrote: on_conflict")
-        raise Failed(f"{write.words}; the downgrade takes no notice and loses it")
+            raise LeftOut("the downgrade overwrites later writes: on_conflict")
+        raise Failed(f"{write.words}; the downgrade loses it without a refusal")
 
     def _empty(self) -> str:
-        """Once for each fix: the database is the same in every test."""
+        """Run once for each fix, because the empty database is the same in every test."""
         seen, fix = self._trial.session.on_empty, (self._trial.revision, self._trial.fix.name)
         if fix not in seen:
             seen[fix] = self._on_empty()
@@ -184,13 +182,13 @@ class _Course:
             self._migrations.upgrade(database, self._trial.revision)
         except DatafixError as error:
             if required:
-                return "refused, as required=True says"
+                return "refused, because of required=True"
             raise Failed.by("the upgrade is refused", error) from error
         except DBAPIError as error:
             raise Failed.by("the upgrade fails", error) from error
         run = self._trial.run_in(database)
         if run.outcome == "not_applicable" and required:
-            raise Failed("the fix is required=True, and was not refused")
+            raise Failed("the fix is required=True, but was not refused")
         self._down(database)
         return "" if run.outcome == "not_applicable" else f"{run.outcome}: {run.rows_changed} changed"
 
@@ -219,5 +217,5 @@ class _Course:
     def _down(self, database: Database) -> None:
         try:
             self._migrations.downgrade(database, self._trial.down_to)
-        except Exception as error:  # a downgrade() that is not there raises what it likes
+        except Exception as error:  # a missing downgrade() may raise anything
             raise Failed.by("the downgrade fails", error) from error

@@ -1,4 +1,4 @@
-"""Databases for tests: made, copied and dropped on one server, each with a name that says what it is."""
+"""Databases for tests: created, copied and dropped on one server, each with a recognizable name."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
 
 PREFIX = "datafix_test_"
-"""How every database begins that is made here; no other one is ever dropped."""
+"""The prefix of every database that is created here; no other one is ever dropped."""
 
 _IN_USE, _DENIED = "55006", "42501"
 _PATIENCE = 1.0
-_CLOSE = "Close the connections of the test, and of what it calls, before fix.apply() and at its end."
+_CLOSE = (
+    "Close the connections of the test, and of the code that it calls, before fix.apply() and at its end."
+)
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database that a test may do with as it likes."""
+    """A database that a test may change freely."""
 
     url: URL
 
@@ -48,12 +50,12 @@ class Database:
             yield connection
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query, which is sent as it is written."""
+        """The rows of a query, which is sent verbatim."""
         with self.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(verbatim(connection, query)).all()]
 
     def run(self, sql: str) -> None:
-        """Send SQL as one message, as it is written: all of it counts, or nothing, unless it commits by itself."""
+        """Send SQL verbatim as one message: atomic, unless it commits by itself."""
         with _autocommit(self.url) as connection:
             connection.exec_driver_sql(verbatim(connection, sql))
 
@@ -62,7 +64,7 @@ class Databases:
     """The databases of one run of tests.
 
     Args:
-        server: where they are made; its own database is only connected to.
+        server: the server; its own database is not changed.
     """
 
     def __init__(self, server: URL) -> None:
@@ -72,10 +74,10 @@ class Databases:
         self._numbers = itertools.count(1)
 
     def create(self, template: Database | None = None) -> Database:
-        """Make an empty database, or a copy of another.
+        """Create an empty database, or a copy of another.
 
         Raises:
-            DatafixError: the server does not answer, the role may make none, or the other one is in use.
+            DatafixError: the server does not answer, the role may not create databases, or the other one is in use.
         """
         name = f"{self._prefix}{next(self._numbers)}"
         copied = f" TEMPLATE {quoted(template.name)}" if template is not None else ""
@@ -89,9 +91,9 @@ class Databases:
         return Database(self._server.set(database=name))
 
     def drop(self, database: Database) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database, even with open connections."""
         if not database.name.startswith(self._prefix):
-            raise DatafixError(f"{database.name} was not made by these tests, and is not dropped.")
+            raise DatafixError(f"{database.name} was not created by these tests, and is not dropped.")
         with _autocommit(self._server) as connection:
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted(database.name)} WITH (FORCE)")
 
@@ -104,7 +106,7 @@ def _autocommit(url: URL) -> Iterator[Connection]:
 
 
 def _wait_until_alone(connection: Connection, database: Database) -> None:
-    """A session that was closed is gone a moment later; one that stays would keep the database from being copied."""
+    """Wait for closed sessions to end; one that stays open prevents a copy of the database."""
     deadline = time.monotonic() + _PATIENCE
     query = (
         "SELECT pid, application_name, state, left(query, 60) FROM pg_catalog.pg_stat_activity"
@@ -114,7 +116,7 @@ def _wait_until_alone(connection: Connection, database: Database) -> None:
         if time.monotonic() > deadline:
             pid, application, state, last = sessions[0]
             raise DatafixError(
-                f"The database of a test cannot be copied while a session is in it: pid {pid}, application"
+                f"The database of a test cannot be copied while a session is open: pid {pid}, application"
                 f" {application or '(unnamed)'}, {state}, last statement: {' '.join(last.split()) or '(none)'}",
                 hint=_CLOSE,
             )
@@ -127,14 +129,14 @@ def _refused(error: DBAPIError) -> DatafixError:
         return DatafixError(f"The database of a test cannot be copied: {words}", hint=_CLOSE)
     if sqlstate(error) == _DENIED:
         return DatafixError(
-            f"The role may not make databases for tests: {words}",
-            hint="ALTER ROLE ... CREATEDB, or leave the URL out and use the private PostgreSQL.",
+            f"The role may not create databases for tests: {words}",
+            hint="ALTER ROLE ... CREATEDB, or omit the URL to use the private PostgreSQL.",
         )
-    return DatafixError(f"No database for tests can be made: {words}")
+    return DatafixError(f"No database for tests can be created: {words}")
 
 
 def words_of(error: DBAPIError) -> str:
-    """What the server said, on one line, without the statement."""
+    """The server's message, on one line, without the statement."""
     diagnosis = getattr(error.orig, "diag", None)
     primary = getattr(diagnosis, "message_primary", None) or str(error.orig)
     detail = getattr(diagnosis, "message_detail", None)

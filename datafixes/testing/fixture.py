@@ -1,4 +1,4 @@
-"""What the fixture ``datafix`` gives a test: fixes by revision or name, each with a database of its own."""
+"""The fixture ``datafix``: gives a test fixes by revision or name, each with its own database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datafixes.testing.trial import Trial, told
 
 
 class Datafix:
-    """Gives the fixes of one test their databases, and checks them when the test has passed."""
+    """Creates the databases of a test's fixes, and checks the fixes when the test has passed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -27,14 +27,14 @@ class Datafix:
         self._ends.close()
 
     def __call__(self, revision: str | None = None, *, name: str | None = None) -> Trial:
-        """Get a fix, and a database of its own at the revision below.
+        """Get a fix, with its own database at the parent revision.
 
         Args:
-            revision: the revision that declares the fix, as Alembic takes it: ``015``, its beginning, ``head``.
-            name: the fix's name; needed only where the revision declares several, or is not given.
+            revision: the revision that declares the fix, in Alembic's notation: ``015``, its beginning, ``head``.
+            name: the fix's name; required only if the revision declares several, or is not given.
 
         Raises:
-            DatafixError: there is no such fix, or there is no database to be had.
+            DatafixError: there is no such fix, or no database can be created.
         """
         __tracebackhide__ = True
         try:

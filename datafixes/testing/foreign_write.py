@@ -1,4 +1,4 @@
-"""A write by somebody else, to a row that a fix changed: what a downgrade must not lose."""
+"""A write by another session to a row that a fix changed, which a downgrade must not lose."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from datafixes.testing.databases import Database
 
 _TRIED_ROWS = 5
 _EVERYTHING = 1_000_000_000
-"""Of a value, in characters: PostgreSQL has none longer."""
+"""The maximum length of a value in PostgreSQL, in characters."""
 
-# How a value becomes another one, by the category of its type. The first that the table takes is written.
+# Expressions for another value, by the category of its type. The first that the table accepts is written.
 _OTHER_VALUES = {
     "S": ("coalesce(@, '') || 'x'", "'x'", "left(@, -1)"),
     "N": ("@ + 1", "@ - 1", "0", "1"),
@@ -36,12 +36,12 @@ _OTHER_VALUES = {
 
 @dataclass(frozen=True)
 class ForeignWrite:
-    """What somebody else did.
+    """The write.
 
     Attributes:
-        table: to which table.
-        key: the key of the row as text; empty where the table has none.
-        words: what was written, for people.
+        table: its table.
+        key: the key of the row as text; empty if the table has none.
+        words: the write, in words.
     """
 
     table: str
@@ -58,10 +58,10 @@ class _Column:
 
 
 def write_to_row_of(database: Database, fix: Fix, run: int) -> ForeignWrite | None:
-    """Change a row that a run changed, so that a revert of the run is in conflict with it.
+    """Change a row that a run changed, so that a revert of the run conflicts with it.
 
     Returns:
-        What was written; or None where the constraints of the tables allow no other value.
+        The write, or None if the constraints of the tables allow no other value.
     """
     with database.connect() as connection:
         for setting in PINNED:
@@ -81,9 +81,9 @@ def write_to_row_of(database: Database, fix: Fix, run: int) -> ForeignWrite | No
 def _writes(
     connection: Connection, table: TableOfRun, row: Row, cells: list[Cell], columns: dict[str, _Column]
 ) -> Iterator[tuple[str, str]]:
-    """Statements that change the row, the likeliest first, and how people call them."""
+    """Statements that change the row, the most common first, and their descriptions."""
     if row.kind == "deleted" and not table.key:
-        return  # one more row that looks like it is nobody's, and stands in nobody's way
+        return  # another row with the same values is no conflict
     row_called = f"{table.target} {row.key}".rstrip()
     for cell in cells:
         column = columns[cell.column]
@@ -93,7 +93,7 @@ def _writes(
             if row.kind == "deleted":
                 yield (
                     _insertion(table, row, columns, column, new),
-                    f"{row_called} is there again, with another {column.name}",
+                    f"{row_called} was inserted again, with another {column.name}",
                 )
             else:
                 words = f"{row_called}.{column.name} is no longer {_left(cell)}"
@@ -157,7 +157,7 @@ def _insertion(table: TableOfRun, row: Row, columns: dict[str, _Column], other: 
 
 
 def _counted(statement: str, cell: Cell) -> str:
-    """Count only what the table, and its triggers, left as another value than it was and than the fix left."""
+    """Count the write only if table and triggers stored a value that differs from those before and after the fix."""
     other = " AND ".join(
         f"new IS DISTINCT FROM {_literal(known.text)}" for known in (cell.before, cell.after) if known
     )

@@ -1,4 +1,4 @@
-"""Runs a project's own migrations, in this process, on a database of a test and on no other."""
+"""Runs a project's own migrations in this process, only on the database of a test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Migrations:
 
     Args:
         file: Alembic's configuration.
-        level: from which level on the log tells what they do.
+        level: the level of their log.
     """
 
     def __init__(self, file: Path, level: int = logging.INFO) -> None:
@@ -50,7 +50,7 @@ class Migrations:
         try:
             with contextlib.chdir(self._file.parent):
                 scripts = Project.read(str(self._file)).scripts
-                scripts.get_heads()  # the files are read now, while what they import can be found
+                scripts.get_heads()  # the files are loaded now, while their imports can be found
                 return scripts
         finally:
             sys.path[:] = path
@@ -59,23 +59,23 @@ class Migrations:
         """Run ``alembic upgrade``.
 
         Raises:
-            DatafixError: a fix was refused, or Alembic says no.
+            DatafixError: a fix was refused, or Alembic failed.
         """
         self._run(database, lambda config: command.upgrade(config, revision))
 
     def downgrade(self, database: Database, revision: str, *flags: str) -> None:
-        """Run ``alembic downgrade``; flags are what stands behind ``-x``.
+        """Run ``alembic downgrade``; flags are the values of ``-x``.
 
         Raises:
-            DatafixError: a fix was refused, or Alembic says no.
+            DatafixError: a fix was refused, or Alembic failed.
         """
         self._run(database, lambda config: command.downgrade(config, revision), *flags)
 
     def script(self, database: Database, revisions: str) -> str:
-        """What ``alembic upgrade REVISIONS --sql`` prints.
+        """The output of ``alembic upgrade REVISIONS --sql``.
 
         Raises:
-            DatafixError: there is no script.
+            DatafixError: no script can be made.
         """
         printed = io.StringIO()
 
@@ -109,7 +109,7 @@ class Migrations:
 
 
 def _tell(ended: SystemExit) -> NoReturn:
-    """What an env.py ends a script with, which cannot be printed."""
+    """Raised by an env.py instead of ending the process, if a script cannot be printed."""
     cause = ended.__context__
     if isinstance(cause, DatafixFailed):
         raise cause.error from None
@@ -117,7 +117,7 @@ def _tell(ended: SystemExit) -> NoReturn:
 
 
 def _with_driver_of(text: str, url: URL) -> str:
-    """The database of a test, reached through the driver that a project's own URL names."""
+    """The database of a test, with the driver of the project's own URL."""
     try:
         driver = make_url(text).drivername if text else ""
     except (ArgumentError, ValueError):
@@ -129,9 +129,9 @@ def _with_driver_of(text: str, url: URL) -> str:
 
 @contextlib.contextmanager
 def _surroundings(url: str, log_level: int) -> Iterator[None]:
-    """What an env.py finds: this database, and none of the settings of whoever runs the tests.
+    """The environment for an env.py: this database, and none of the settings of the user who runs the tests.
 
-    What it does to logging and to the import path is undone, or not done, because the other tests come after it.
+    Its changes to logging and to the import path are prevented or undone, because other tests follow.
     """
     environment, path = dict(os.environ), list(sys.path)
     configure = logging.config.fileConfig, logging.config.dictConfig
@@ -154,12 +154,12 @@ def _surroundings(url: str, log_level: int) -> Iterator[None]:
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Leave logging as it is."""
+    """Do not change logging."""
 
 
 @contextlib.contextmanager
 def _on_no_other(database: Database) -> Iterator[None]:
-    """Refuse to migrate another database, wherever an env.py took it from, before a statement is run there."""
+    """Refuse to migrate another database, whatever its origin, before a statement runs there."""
     configure = EnvironmentContext.configure
 
     def check_and_configure(
@@ -167,8 +167,8 @@ def _on_no_other(database: Database) -> Iterator[None]:
     ) -> None:
         if connection is not None and (found := _name_of(connection)) != database.name:
             raise DatafixError(
-                f"env.py connects to the database {found}, and not to the one of this test. Nothing was run there.",
-                hint="Let env.py take the database from -x url, from config's sqlalchemy.url, or from DATABASE_URL; "
+                f"env.py connects to the database {found} instead of the test's. Nothing was run there.",
+                hint="Let env.py take the database from -x url, from config's sqlalchemy.url, or from DATABASE_URL, as "
                 "datafixes.environment.run_migrations does.",
             )
         configure(self, connection, *more, **options)
@@ -181,6 +181,6 @@ def _on_no_other(database: Database) -> Iterator[None]:
 
 
 def _name_of(connection: Any) -> str:
-    """To which database a connection leads; no statement is run for that, because it would begin a transaction."""
+    """The database of a connection, found without a statement, which would begin a transaction."""
     info = getattr(connection.connection.dbapi_connection, "info", None)
     return str(getattr(info, "dbname", None) or connection.engine.url.database)

@@ -1,4 +1,4 @@
-"""On which server fixes are tested: a private one, or one that was named; never somebody else's machine by accident."""
+"""The server for tests of fixes: a private one, or a given one; a remote one only if allowed explicitly."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 
 VARIABLE = "DATAFIXES_TEST_URL"
-"""The environment's word for ``--datafix-url``."""
+"""The environment variable for ``--datafix-url``."""
 
 
 @contextmanager
 def running_server(named: str, origin: str, *, version: int, remote: bool) -> Iterator[URL]:
-    """The server to test on.
+    """The server for the tests.
 
     Args:
-        named: its URL, or nothing: then a private one is started, and ends with the tests.
-        origin: where the URL was named.
-        version: the PostgreSQL of the private one.
+        named: its URL, or empty: then a private one is started, and ends with the tests.
+        origin: the origin of the URL.
+        version: the PostgreSQL version of the private one.
         remote: whether it may be on another machine.
 
     Raises:
-        DatafixError: it is on another machine and that was not allowed; or it does not start.
+        DatafixError: it is on another machine without permission; or it does not start.
     """
     if not named:
         with embedded_server(version=version) as url:
@@ -45,17 +45,17 @@ def running_server(named: str, origin: str, *, version: int, remote: bool) -> It
     if not remote and (elsewhere := hosts_elsewhere(location.url, os.environ)):
         raise DatafixError(
             f"The tests of fixes would run on another machine: {', '.join(elsewhere)} ({origin}).",
-            hint="They only make and drop databases of their own there. If that is meant: --datafix-remote",
+            hint="They only create and drop their own databases there. To allow that: --datafix-remote",
         )
     yield location.url
 
 
 def hosts_elsewhere(url: URL, environment: Mapping[str, str]) -> list[str]:
-    """The hosts that a URL leads to and that are not this machine, as libpq would find them."""
+    """The hosts of a URL other than this machine, in libpq's interpretation."""
     service = url.query.get("service") or environment.get("PGSERVICE")
     if service:
-        return [f"whatever the service {service} is"]
-    # An address wins over a name.
+        return [f"the hosts of the service {service}"]
+    # hostaddr takes precedence over host.
     for said, variable in (
         (url.query.get("hostaddr"), "PGHOSTADDR"),
         (url.host or url.query.get("host"), "PGHOST"),

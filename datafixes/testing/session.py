@@ -1,4 +1,4 @@
-"""What the tests of a run share: the project, the server, and a database at each revision that they begin from."""
+"""Shared by the tests of a run: the project, the server, and a database at each starting revision."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from datafixes.testing.server import VARIABLE, running_server
 
 @dataclass(frozen=True)
 class Wishes:
-    """What was set.
+    """The options.
 
     Attributes:
-        root: pytest's root directory; the paths are from there.
+        root: pytest's root directory, for relative paths.
         config: Alembic's configuration.
-        baseline: an SQL file that is run before the first migration, or nothing.
-        url: what ``--datafix-url`` says, or nothing.
-        url_in_ini: what pytest's configuration says, or nothing.
+        baseline: an SQL file that runs before the first migration, or empty.
+        url: the value of ``--datafix-url``, or empty.
+        url_in_ini: the URL in pytest's configuration, or empty.
         remote: whether the server may be on another machine.
     """
 
@@ -46,12 +46,12 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Target:
-    """A fix that is tested, and its place in the chain of revisions.
+    """A tested fix, and its place in the chain of revisions.
 
     Attributes:
         of: the fix and the revision that declares it.
-        below: the revisions right below, on which that one depends too; none below the first.
-        parents: those of them that it follows; a downgrade leads there.
+        below: the revision's parents and dependencies; empty for the first revision.
+        parents: its parents, to which a downgrade leads.
     """
 
     of: FixOfRevision
@@ -60,17 +60,17 @@ class Target:
 
 
 class Session:
-    """Starts what is needed when it is needed, and ends it at the end of the tests.
+    """Starts resources on demand, and ends them after the tests.
 
     Attributes:
-        on_empty: by fix, what became of it on an empty database; looked at once.
+        on_empty: by fix, its result on an empty database, checked once.
     """
 
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
         self._ends = ExitStack()
         self._templates: dict[tuple[str, ...], Database] = {}
-        # The variables of the moment when the tests begin: a test may change them, for itself.
+        # The environment at the beginning, because a test may change it for itself.
         self._environment: Mapping[str, str] = dict(os.environ)
         self.on_empty: dict[tuple[str, str], str] = {}
 
@@ -84,11 +84,11 @@ class Session:
         """Find a fix by its revision, by its name, or by both.
 
         Raises:
-            DatafixError: there is none, or there are several; the message names what there is.
+            DatafixError: there is none, or there are several; the message lists the existing ones.
         """
         if revision is None:
             if name is None:
-                raise DatafixError("datafix() needs a revision, or name= and the name of a fix.")
+                raise DatafixError("datafix() needs a revision, or name=NAME.")
             return self._place(fix_named(fixes_of(self._scripts), name))
         script = self._revision(revision)
         found = [FixOfRevision(script.revision, Path(script.path), fix) for fix in fixes_in(script.module)]
@@ -98,23 +98,23 @@ class Session:
             others = ", ".join(f"{one.revision} ({one.fix.name})" for one in fixes_of(self._scripts)[-8:])
             raise DatafixError(
                 f"Revision {script.revision} declares no fix.",
-                hint=f"These do: {others}."
+                hint=f"Revisions with fixes: {others}."
                 if others
-                else "A fix is declared at the top of a revision: fix = DataFix(...).",
+                else "Declare a fix at module level of a revision: fix = DataFix(...).",
             )
         if len(found) > 1:
             names = [one.fix.name for one in found]
             raise DatafixError(
                 f"Revision {script.revision} declares {len(found)} fixes: {', '.join(names)}.",
-                hint=f'Say which one is looked at: datafix("{script.revision}", name="{names[0]}").',
+                hint=f'Choose one: datafix("{script.revision}", name="{names[0]}").',
             )
         return self._place(found[0])
 
     def below(self, target: Target) -> Database:
-        """A database at the revision below a fix, to be copied.
+        """A template database at the parent revision of a fix.
 
         Raises:
-            DatafixError: it cannot be made; the message says at what.
+            DatafixError: it cannot be created; the message says why.
         """
         if target.below not in self._templates:
             self._templates[target.below] = self._migrated(target.below)
@@ -122,17 +122,17 @@ class Session:
 
     @cached_property
     def migrations(self) -> Migrations:
-        """What runs the project's migrations."""
+        """Runs the project's migrations."""
         return Migrations(self._file)
 
     @cached_property
     def checking(self) -> Migrations:
-        """The same for checks, whose log would hide what the test itself did."""
+        """The same for checks, whose log would hide that of the test."""
         return Migrations(self._file, logging.CRITICAL)
 
     @cached_property
     def databases(self) -> Databases:
-        """The databases, on the server that was wished for."""
+        """The databases, on the requested server."""
         origin, url = self._named
         version = Project.read(str(self._file)).settings.embedded_version
         server = running_server(url, origin, version=version, remote=self._wishes.remote)
@@ -140,7 +140,7 @@ class Session:
 
     @property
     def _named(self) -> tuple[str, str]:
-        """Where the server was named, and its URL."""
+        """The origin of the server's URL, and the URL."""
         places = {
             "--datafix-url": self._wishes.url,
             f"environment {VARIABLE}": self._environment.get(VARIABLE, ""),
@@ -157,8 +157,8 @@ class Session:
         if named == "alembic.ini" and toml.is_file() and "[tool.alembic]" in toml.read_text(encoding="utf-8"):
             return toml
         raise DatafixError(
-            f"There is no Alembic project here: no {named} in {root}, pytest's root directory.",
-            hint="Say where it is, in pytest's configuration: datafix_config = path/to/alembic.ini",
+            f"No Alembic project found: no {named} in {root}, pytest's root directory.",
+            hint="Set its path in pytest's configuration: datafix_config = path/to/alembic.ini",
         )
 
     @cached_property
@@ -171,11 +171,9 @@ class Session:
             script = self._scripts.get_revision(revision)
         except CommandError as error:
             words = " ".join(str(error).split())
-            raise DatafixError(
-                f"There is no revision {revision}: {words}.{nearest(revision, known)}"
-            ) from None
+            raise DatafixError(f"Revision {revision} not found: {words}.{nearest(revision, known)}") from None
         if script is None:
-            raise DatafixError(f"There is no revision {revision}.{nearest(revision, known)}")
+            raise DatafixError(f"Revision {revision} does not exist.{nearest(revision, known)}")
         return script
 
     def _place(self, of: FixOfRevision) -> Target:
@@ -192,8 +190,8 @@ class Session:
             except (DatafixError, DBAPIError) as error:
                 words = error.one_line() if isinstance(error, DatafixError) else words_of(error)
                 raise DatafixError(
-                    f"The migrations up to {revision} cannot be run on an empty database: {words}",
-                    hint="Where they need something that no migration makes, write it into an SQL file, and say so in "
+                    f"The migrations up to {revision} cannot run on an empty database: {words}",
+                    hint="If they need objects that no migration creates, put them into an SQL file, and set it in "
                     "pytest's configuration: datafix_baseline = path/to/file.sql",
                 ) from error
         return database
@@ -203,7 +201,7 @@ class Session:
             return
         file = self._wishes.root / self._wishes.baseline
         if not file.is_file():
-            raise DatafixError(f"There is no file {file} (datafix_baseline in pytest's configuration).")
+            raise DatafixError(f"{file} does not exist (datafix_baseline in pytest's configuration).")
         try:
             database.run(file.read_text(encoding="utf-8"))
         except DBAPIError as error:

@@ -1,4 +1,4 @@
-"""Which statement of a text fails: looked for only when one does."""
+"""Finds the failing statement of an SQL text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PART = re.compile(
 
 
 def statements(text: str) -> Iterator[str]:
-    """The statements of a text; what is quoted is left whole."""
+    """The statements of a text; quoted parts are not split."""
     start = 0
     for part in _PART.finditer(text):
         if part["end"]:
@@ -30,7 +30,7 @@ def statements(text: str) -> Iterator[str]:
 
 
 def failing_statement(database: Database, text: str) -> tuple[int, str]:
-    """The number of the first statement that fails, from 1, and its beginning; 0 where none does by itself."""
+    """The number of the first failing statement, from 1, and its beginning; 0 if none fails by itself."""
     try:
         with database.connect() as connection:
             outer = connection.begin_nested()
@@ -43,5 +43,5 @@ def failing_statement(database: Database, text: str) -> tuple[int, str]:
                     return number, shown
             outer.rollback()
     except DBAPIError:
-        pass  # a text that commits by itself leaves nothing to look in
+        pass  # a text that commits by itself cannot be tried
     return 0, ""

@@ -1,4 +1,4 @@
-"""One fix in one test: rows are seeded, the fix is applied, and what it did can be asked for."""
+"""One fix in one test: seed rows, apply the fix, and query the result."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from datafixes.testing.session import Session, Target
 from datafixes.testing.statements import failing_statement
 
 CHECKS = ("up-down-up", "offline", "foreign-write", "empty")
-"""The checks that run by themselves, by the names that ``without`` takes."""
+"""The automatic checks, by their names for ``without``."""
 
 
 class Trial:
-    """A fix, and a database of its own that is at the revision below it.
+    """A fix, with its own database at the parent revision.
 
     Attributes:
         fix: the declaration.
         revision: the revision that declares it.
         database: the database of the test.
-        seeded: a copy of it, from right before the fix was applied; None before.
-        refused: what the test saw refused, if it did.
-        left_out: checks that are not to run, each with its reason.
+        seeded: a copy of it from right before the fix was applied; None before.
+        refused: the refusal of the fix in the test, if any.
+        left_out: the checks to leave out, each with its reason.
         prepared: whether the test wrote anything before the fix was applied.
     """
 
@@ -49,25 +49,25 @@ class Trial:
 
     @property
     def url(self) -> str:
-        """The database of the test as a URL, for code of the application."""
+        """The URL of the test's database, for code of the application."""
         return self.database.url.render_as_string(hide_password=False)
 
     def seed(self, *given: str | Path) -> None:
-        """Write the rows that the fix is for, before it is applied.
+        """Write the rows for the fix, before it is applied.
 
         Args:
-            given: SQL, or the path of a file of it; each in a transaction of its own.
+            given: SQL, or the path of an SQL file; each in its own transaction.
 
         Raises:
             DatafixError: a statement fails; the message shows which one.
         """
         __tracebackhide__ = True
         if self.seeded is not None:
-            raise DatafixError("seed() comes before apply(). What others write afterwards: fix.execute(...).")
+            raise DatafixError("seed() must come before apply(). For later writes use fix.execute(...).")
         self._write(given)
 
     def execute(self, *given: str | Path) -> None:
-        """Run any SQL on the database of the test, at any time, as somebody else would.
+        """Run any SQL on the database of the test, at any time, as another session.
 
         Raises:
             DatafixError: a statement fails; the message shows which one.
@@ -79,10 +79,10 @@ class Trial:
         """Run ``alembic upgrade`` to the revision of the fix.
 
         Returns:
-            The run, as the ledger has it: ``outcome``, ``rows_found``, ``rows_changed``, ``rows_already``, ...
+            The run from the ledger: ``outcome``, ``rows_found``, ``rows_changed``, ``rows_already``, ...
 
         Raises:
-            DatafixError: the fix was refused; it is of the kind that says why, such as RowsNotAsExpected.
+            DatafixError: the fix was refused; its class says why, such as RowsNotAsExpected.
         """
         __tracebackhide__ = True
         try:
@@ -96,13 +96,13 @@ class Trial:
         return self.run_in(self.database)
 
     def revert(self, on_conflict: str = "") -> Run | None:
-        """Run ``alembic downgrade`` to the revision below.
+        """Run ``alembic downgrade`` to the parent revision.
 
         Args:
-            on_conflict: ``skip`` or ``overwrite``, as ``alembic -x on_conflict=FIX:skip`` would say.
+            on_conflict: ``skip`` or ``overwrite``, as in ``alembic -x on_conflict=FIX:skip``.
 
         Returns:
-            The run, as the ledger has it; None where the downgrade took the ledger along.
+            The run from the ledger; None if the downgrade dropped the ledger.
 
         Raises:
             DatafixError: it was refused, for example with Conflicts.
@@ -116,15 +116,15 @@ class Trial:
         return self.run_in(self.database) if self.has_ledger(self.database) else None
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query, on the database of the test. The query is sent as it is written."""
+        """The rows of a query on the database of the test. The query is sent verbatim."""
         return self.database.rows(query)
 
     def without(self, *checks: str, because: str) -> None:
-        """Leave checks out that would run when the test has passed.
+        """Leave out checks that would run after the test.
 
         Args:
             checks: ``up-down-up``, ``offline``, ``foreign-write``, ``empty``.
-            because: why; it is shown with the results.
+            because: the reason, which is shown with the results.
 
         Raises:
             DatafixError: there is no such check, or no reason.
@@ -132,22 +132,22 @@ class Trial:
         __tracebackhide__ = True
         for check in checks:
             if check not in CHECKS:
-                raise DatafixError(f"There is no check {check}.{nearest(check, list(CHECKS))}")
+                raise DatafixError(f"Unknown check {check}.{nearest(check, list(CHECKS))}")
         if not because.strip():
-            raise DatafixError("Say why a check is left out: without(..., because='...').")
+            raise DatafixError("A check is left out without a reason: add because='...'.")
         self.left_out |= dict.fromkeys(checks, because)
 
     @property
     def down_to(self) -> str:
-        """Where a downgrade leads."""
+        """The target of a downgrade."""
         return self.target.parents[0] if self.target.parents else "base"
 
     def pristine(self) -> Database:
-        """The database as it is before the fix, for checks; the test's own, where the test did not apply the fix."""
+        """The database before the fix, for checks; the test's own if the test did not apply the fix."""
         return self.seeded or self.database
 
     def copy(self, database: Database) -> Database:
-        """A copy that ends with the test."""
+        """A copy that is dropped after the test."""
         copy = self.session.databases.create(database)
         self._ends.callback(self.session.databases.drop, copy)
         return copy
@@ -156,20 +156,20 @@ class Trial:
         """The newest run of the fix.
 
         Raises:
-            DatafixError: the ledger has none: the migration does not run its fix.
+            DatafixError: the ledger has none, because the migration does not run its fix.
         """
         schema = self.fix.schema_of_audit
         with database.connect() as connection:
             last = last_run(connection, schema, self.fix.name) if self.has_ledger(database) else None
             if last is None:
                 raise DatafixError(
-                    f"Revision {self.revision} ran, and did not run its fix {self.fix.name}.",
+                    f"Revision {self.revision} ran, but did not run its fix {self.fix.name}.",
                     hint="Its upgrade() needs op.apply_datafix(fix) or op.record_datafix(fix).",
                 )
             return run_of(connection, schema, last.run_id)
 
     def has_ledger(self, database: Database) -> bool:
-        """Whether there is a ledger."""
+        """Whether the ledger exists."""
         schema = self.fix.schema_of_audit.replace("'", "''")
         found = database.rows(
             "SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
@@ -194,12 +194,14 @@ def _not_written(database: Database, text: str, place: str, error: DBAPIError) -
     which = f"statement {number}{place}" if number else f"the SQL{place}"
     hint = ""
     if any(line.startswith("\\") for line in text.splitlines()) or "COPY" in str(error.orig):
-        hint = "It is sent to the server, not to psql: commands with a backslash and COPY FROM stdin do not work."
+        hint = (
+            "The SQL is sent to the server, not to psql: backslash commands and COPY FROM stdin do not work."
+        )
     return told(DatafixError(f"{which} fails: {words_of(error)}", detail=statement, hint=hint))
 
 
 def told(error: DatafixError) -> DatafixError:
-    """The error with its detail and its hint where pytest shows them, and without the way that led to it."""
+    """The error with its detail and hint as notes, which pytest shows, and without its traceback."""
     notes: Mapping[str, str] = {"": error.detail, "hint: ": error.hint}
     if not getattr(error, "__notes__", None):
         for what, note in notes.items():

@@ -247,7 +247,7 @@ def test_a_role_without_the_right_is_told(database: Database, server: Server) ->
     database.execute("CREATE ROLE no_databases LOGIN")
     try:
         url = make_url(url_of(server)).set(drivername="postgresql+psycopg2", username="no_databases")
-        with pytest.raises(DatafixError, match="may not make databases") as denied:
+        with pytest.raises(DatafixError, match="may not create databases") as denied:
             Databases(url).create()
         assert "CREATEDB" in denied.value.hint
     finally:

@@ -56,7 +56,7 @@ FIXES = {
     "only_key": (
         f'DataFix(name="f", reason="r", audit="only_key_audit", change=Delete("only_key"), {ROWS})',
         "INSERT INTO only_key VALUES (1), (2), (3)",
-        "the tables take no other value in what the fix wrote",
+        "the tables accept no other value in the columns that the fix wrote",
     ),
 }  # fmt: skip
 KEYLESS = (

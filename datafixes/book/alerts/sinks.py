@@ -180,7 +180,7 @@ class Sinks:
         if not queue[0].unanswered:
             return replace(queue[0], unanswered=True), *queue[1:][1 - MOST_WAITING :]
         self._say(
-            f"The {name} was sent an alert twice and did not answer. It counts as reported: {self._hide(queue[0].title)}"
+            f"The {name} was sent an alert twice without an answer. It counts as reported: {self._hide(queue[0].title)}"
         )
         return queue[1:][-MOST_WAITING:]
 

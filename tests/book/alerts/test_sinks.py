@@ -228,7 +228,7 @@ def test_what_got_no_answer_is_sent_once_more_also_after_a_restart_and_not_for_e
         waiting = {name: tuple(map(Alert.from_json, queue)) for name, queue in kept.items()}
     assert sent == ["1", "1", "2", "2"]
     assert [line for line in said if "twice" in line] == [
-        f"The webhook was sent an alert twice and did not answer. It counts as reported: {n}" for n in (1, 2)
+        f"The webhook was sent an alert twice without an answer. It counts as reported: {n}" for n in (1, 2)
     ]
 
 
