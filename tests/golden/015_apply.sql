@@ -1,12 +1,12 @@
 -- The fix. The line that calls it stands below, behind the engine.
 CREATE OR REPLACE PROCEDURE pg_temp.datafix_run() LANGUAGE plpgsql AS $datafix$
 DECLARE
-    fix     jsonb;     -- what the engine knows: this run, the table, its columns and its key
+    fix     jsonb;     -- the engine's facts: this run, the table, its columns and its key
     copied  bigint;
     changed bigint;
     after   bigint;
 BEGIN
-    -- One fix at a time; this revision and no other; a table that can be copied; not in force already.
+    -- One fix at a time; only at this revision; the table can be copied; the fix is not in force.
     fix := pg_temp.datafix_open($fix${
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
@@ -51,7 +51,7 @@ BEGIN
         (32, 'NOW260220P00110000'),
         (33, 'QCOM260220P00145000');
 
-    -- The plain values that it sets, in the columns' own types; they are compared in the end.
+    -- The plain values that it sets, in the columns' own types, for a comparison at the end.
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         CREATE TEMP TABLE datafix_wanted ON COMMIT DROP AS
         SELECT status, close_reason, current_pnl_dollars, current_pnl_percent
@@ -67,10 +67,10 @@ BEGIN
                true AS datafix_already
           FROM public.active_positions WITH NO DATA
     $sql$);
-    -- From here on, whatever changes anywhere is the fix's doing.
+    -- From here on, every change in any table counts as the fix's.
     PERFORM pg_temp.datafix_watch();
 
-    -- Lock the rows and copy them, in one statement: what is copied is what will be changed.
+    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.
     copied := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
         INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
         SELECT {{target.columns}}, {{run}}, 'before'
@@ -84,8 +84,8 @@ BEGIN
     $sql$));
     PERFORM pg_temp.datafix_note_captured(fix);
 
-    -- What stands in the table under the expected keys. Exactly these rows, or nothing happens; where none of
-    -- them exists, the fix is not applicable here.
+    -- The rows with the expected keys. Either these are exactly the expected rows, or nothing is changed; if none
+    -- of them exists, the fix is not applicable in this database.
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         INSERT INTO pg_temp.datafix_actual
         SELECT {{target.key}},
@@ -100,7 +100,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- The change, on the copied rows and no others.
+    -- The change, on the copied rows only.
     PERFORM pg_temp.datafix_check_cascades(fix);
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         UPDATE public.active_positions
@@ -116,7 +116,7 @@ BEGIN
     GET DIAGNOSTICS changed = ROW_COUNT;
     PERFORM pg_temp.datafix_check_changed(fix, copied, changed);
 
-    -- The proof: deferred constraints hold, the rows as they are now go into the audit table, and are as wanted.
+    -- Checks: deferred constraints hold; the new rows are copied into the audit table, and are as declared.
     EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
     EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
     after := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
@@ -128,7 +128,7 @@ BEGIN
          ORDER BY {{target.key}}
     $sql$));
     PERFORM pg_temp.datafix_check_after(fix, changed, after);
-    -- Whatever triggers did elsewhere has no copy.
+    -- No other rows changed: changes by triggers elsewhere have no copy.
     PERFORM pg_temp.datafix_check_nothing_else(fix);
     PERFORM pg_temp.datafix_check_wanted(fix);
     EXECUTE pg_temp.datafix_sql(fix, $sql$

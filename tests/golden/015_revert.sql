@@ -5,9 +5,8 @@ DECLARE
     one      jsonb;     -- one of its tables
     restored bigint;
 BEGIN
-    -- One fix at a time; this revision and no other; applied and not yet reverted; the images and the tables are as
-    -- they were. What the fix is, the ledger tells. NULL: it changed nothing when it ran, so there is nothing to give
-    -- back.
+    -- One fix at a time; only at this revision; applied and not yet reverted; images and tables are unchanged. The
+    -- facts of the fix come from the ledger. NULL: the run changed nothing, so there is nothing to restore.
     fix := pg_temp.datafix_open_revert($fix${
         "fix": "close_phantom_positions",
         "reason": "Shorts that a wrong-symbol close had opened were closed by hand at Alpaca; the book was never told.",
@@ -37,17 +36,17 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Lock the rows, and compare each column as the fix found it, as the fix left it and as it is now. Whoever
-    -- changed a value since must not lose it.
+    -- Lock the rows, and compare each column before the fix, after the fix and now: later changes by others must
+    -- not be lost.
     fix := pg_temp.datafix_compare(fix);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_prepare_identity(one, 'then');
         EXECUTE pg_temp.datafix_prepare_identity(one, 'now');
     END LOOP;
 
-    -- From here on, whatever changes anywhere is the revert's doing.
+    -- From here on, every change in any table counts as the revert's.
     PERFORM pg_temp.datafix_watch();
-    -- A key alone is no proof of identity: a row that somebody put under one of these keys since is not ours.
+    -- A key alone does not identify a row: a row that was inserted since with one of these keys is another row.
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         EXECUTE pg_temp.datafix_fill_identity(one, 'then');
         EXECUTE pg_temp.datafix_fill_identity(one, 'now');
@@ -56,19 +55,19 @@ BEGIN
     PERFORM pg_temp.datafix_settle_conflicts(fix);
     PERFORM pg_temp.datafix_check_nulls(fix);
 
-    -- Copy before the change: a revert adds images like any other run, so that it can be reverted too.
+    -- Copy the rows before the change: a revert writes images like any other run, so that it can be reverted too.
     PERFORM pg_temp.datafix_copy_restored(fix, 'before');
 
-    -- Delete what was inserted, restore what was changed, insert again what was deleted: in one statement, because
-    -- PostgreSQL checks foreign keys at the end of a statement.
+    -- Delete inserted rows, restore updated rows and insert deleted rows again, in one statement, because PostgreSQL
+    -- checks foreign keys at the end of a statement.
     EXECUTE pg_temp.datafix_restore_sql(fix) INTO restored;
 
-    -- The proof: deferred constraints hold, the rows as they are now are copied, and every value is back.
+    -- Checks: deferred constraints hold, the restored rows are copied, and every value is restored.
     EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
     EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
     PERFORM pg_temp.datafix_copy_restored(fix, 'after');
     PERFORM pg_temp.datafix_check_restored(fix, restored);
-    -- Whatever triggers did elsewhere has no copy.
+    -- No other rows changed: changes by triggers elsewhere have no copy.
     PERFORM pg_temp.datafix_check_nothing_else(fix);
     PERFORM pg_temp.datafix_close(fix, 'reverted', restored);
 END

@@ -133,7 +133,10 @@ def test_a_script_that_does_something_else(datafix: Datafix) -> None:
 def test_a_downgrade_that_loses_what_others_wrote(datafix: Datafix) -> None:
     report = checked(datafix, "loses_writes")
     assert outcomes(report) == ALL_PASSED | {"foreign-write": "failed"}
-    assert "public.item 1.status is no longer closed; the downgrade loses it without a refusal" in report.failure()
+    assert (
+        "public.item 1.status is no longer closed; the downgrade loses it without a refusal"
+        in report.failure()
+    )
 
 
 def test_what_an_author_said_of_conflicts_counts(datafix: Datafix) -> None:
@@ -158,7 +161,10 @@ def test_a_fix_that_stops_an_empty_database(datafix: Datafix) -> None:
 def test_a_required_fix_is_refused_on_an_empty_database(datafix: Datafix) -> None:
     report = checked(datafix, "required")
     assert outcomes(report) == ALL_PASSED
-    assert ("passed", "datafix close_items: empty: passed: refused, because of required=True") in report.notes()
+    assert (
+        "passed",
+        "datafix close_items: empty: passed: refused, because of required=True",
+    ) in report.notes()
 
 
 def test_a_seed_without_the_rows_of_the_fix_is_no_test(datafix: Datafix) -> None:
