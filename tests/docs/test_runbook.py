@@ -23,7 +23,7 @@ REFUSED = {
 """By message, what happened to the book before."""
 
 ELSEWHERE = {
-    "No database is named anywhere.",
+    "No database is configured.",
     "The database does not answer: host ..., port ...",
     "canceling statement due to lock timeout (attempt 1 of ...)",
     "public.active_positions cannot be adopted: ...",
@@ -69,7 +69,7 @@ def test_what_015_refuses(reader: Reader) -> None:
 def test_no_connection(database: Database, tmp_path: Path) -> None:
     reader = Reader(database, tmp_path)
     checkout(reader)
-    _fails(reader, "unset DATABASE_URL; alembic upgrade head", "No database is named anywhere.")
+    _fails(reader, "unset DATABASE_URL; alembic upgrade head", "No database is configured.")
     _fails(
         reader,
         "alembic -x url=postgresql://ops@127.0.0.1:1/ops upgrade head",
