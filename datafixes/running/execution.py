@@ -116,8 +116,7 @@ def failure(
     if error.connection_invalidated or not code:
         return ConnectionLost(
             f"{label}: the connection to the database was lost: {_primary(error)}",
-            hint="The server rolls back the open transaction. Check the ledger (datafixes history), then "
-            "run the migration again.",
+            hint="The server rolls back. Check the ledger (datafixes history), then run the migration again.",
         )
     diagnosis = getattr(error.orig, "diag", None)
     detail = getattr(diagnosis, "message_detail", None) or ""

@@ -173,7 +173,7 @@ def test_who_has_no_alembic_project_notices_nothing(tmp_path: Path) -> None:
     assert not loaded & {"alembic", "sqlalchemy", "psycopg2", "boto3", "click", "rich"}
     asked = run_pytest(tmp_path, "-k", "asks").stdout
     assert "No Alembic project found: no alembic.ini in" in asked
-    assert "hint: Say where it is, in pytest's configuration: datafix_config" in asked
+    assert "hint: Set its path in pytest's configuration: datafix_config" in asked
 
 
 def test_the_plugin_is_loaded_quickly() -> None:
@@ -200,8 +200,8 @@ def test_the_plugin_is_loaded_quickly() -> None:
         ("postgresql://u@localhost/x?hostaddr=10.0.0.1", {}, ["10.0.0.1"]),
         ("postgresql:///x", {"PGHOST": "db"}, ["db"]),
         ("postgresql://localhost/x", {"PGHOSTADDR": "10.0.0.1"}, ["10.0.0.1"]),
-        ("postgresql://localhost/x", {"PGSERVICE": "live"}, ["whatever the service live is"]),
-        ("postgresql:///x?service=live", {}, ["whatever the service live is"]),
+        ("postgresql://localhost/x", {"PGSERVICE": "live"}, ["the hosts of the service live"]),
+        ("postgresql:///x?service=live", {}, ["the hosts of the service live"]),
     ],
 )
 def test_another_machine_is_recognised(url: str, environment: dict[str, str], elsewhere: list[str]) -> None:
@@ -237,7 +237,7 @@ def test_only_databases_of_its_own_are_dropped(database: Database, server: Serve
     databases, others = Databases(url), Databases(url)
     own = databases.create()
     for foreign in (Own(url.set(database=database.name)), own):
-        with pytest.raises(DatafixError, match="was not made by these tests"):
+        with pytest.raises(DatafixError, match="was not created by these tests"):
             others.drop(foreign)
     databases.drop(own)
     assert database.rows(f"SELECT FROM pg_database WHERE datname = '{own.name}'") == []
@@ -262,7 +262,7 @@ def test_migrations_that_need_more_get_a_baseline(database: Database, server: Se
     wishes = Wishes(tmp_path, url=url_of(server))
     with Session(wishes) as session, Datafix(session) as datafix, pytest.raises(DatafixError) as failed:
         datafix("good")
-    assert failed.value.message.startswith("The migrations up to first cannot be run on an empty database: ")
+    assert failed.value.message.startswith("The migrations up to first cannot run on an empty database: ")
     assert "datafix_baseline" in failed.value.hint
     (tmp_path / "base.sql").write_text(CREATE, "utf-8")
     wishes = Wishes(tmp_path, url=url_of(server), baseline="base.sql")

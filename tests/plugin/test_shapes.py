@@ -46,7 +46,7 @@ FIXES = {
     "delete": (
         f'DataFix(name="f", reason="r", audit="colored_audit", change=Delete("colored"), {ROWS})',
         "INSERT INTO colored VALUES (1, 'red', false), (2, 'red', true)",
-        "colored 1 is there again, with another color",
+        "colored 1 was inserted again, with another color",
     ),
     "partitioned": (
         'DataFix(name="f", reason="r", audit="part_audit", change=Update("part", {"ok": False}), rows=Rows(key=("id", "region"), expect=[(1, "a"), (1, "b")]))',
