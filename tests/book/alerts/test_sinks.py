@@ -62,7 +62,7 @@ def test_a_broken_sink_stops_nothing_and_is_told_of_once() -> None:
     bad.broken = False
     assert reported(sinks, alerts("4"), waiting) == {}
     assert bad.taken == ["1", "2", "3", "4"]
-    assert said[1:] == ["The webhook takes alerts again."]
+    assert said[1:] == ["The webhook accepts alerts again."]
     bad.broken = True
     reported(sinks, alerts("5"), {})
     assert len(said) == 3
@@ -89,7 +89,7 @@ def test_the_settings_say_which_there_are() -> None:
     ["alerts", "arn:aws:sqs:us-west-2:123456789012:alerts", "arn:aws:sns::1:a", f"{TOPIC}:subscription"],
 )
 def test_a_topic_that_is_none_is_a_matter_of_settings(topic: str) -> None:
-    with pytest.raises(SettingError, match="no ARN of an SNS topic"):
+    with pytest.raises(SettingError, match="not the ARN of an SNS topic"):
         sinks_of(settings(alert_topic=topic))
 
 
@@ -194,7 +194,7 @@ def test_what_is_refused_is_sent_in_short_and_what_is_refused_then_too_blocks_no
     assert [alert.title for alert in strict.taken] == ["long", "short"]
     assert strict.taken[0].text().splitlines()[:3] == [
         "long",
-        "All of it is in the log.",
+        "The log has all of it.",
         "... and 1500 more",
     ]
     jsonschema.validate(strict.taken[0].as_json(), schema()["$defs"]["alert"])

@@ -144,8 +144,8 @@ def test_a_side_without_a_sign_counts(alpaca: Alpaca) -> None:
     [
         (status(429), "answers HTTP 429 (4 attempts)"),
         (status(500), "answers HTTP 500 (4 attempts)"),
-        (status(401, "key HIDDEN-large is wrong"), "does not accept the keys of environment KEYS_LARGE (HTTP 401: key *** is"),
-        (status(403, "forbidden."), "does not accept the keys of environment KEYS_LARGE (HTTP 403: forbidden.)"),
+        (status(401, "key HIDDEN-large is wrong"), "rejects the keys of environment KEYS_LARGE (HTTP 401: key *** is"),
+        (status(403, "forbidden."), "rejects the keys of environment KEYS_LARGE (HTTP 403: forbidden.)"),
         (status(404), "answers HTTP 404"),
         (body("moved", 302), "answers HTTP 302"),
         (body("<html>HIDDEN</html>"), "does not answer with JSON"),
@@ -253,15 +253,15 @@ def test_nobody_there(alpaca: Alpaca) -> None:
         ({"qty": "NaN"}, "qty of SPY is 'NaN': not a number"),
         ({"qty": "1_0"}, "qty of SPY is '1_0': not a number"),
         ({"qty": True}, "qty of SPY is True: not a number"),
-        ({"qty": "-5", "side": "long"}, "SPY: a quantity of -5 and the side 'long' do not go together"),
-        ({"side": "both"}, "a quantity of 5 and the side 'both' do not go together"),
+        ({"qty": "-5", "side": "long"}, "SPY: a quantity of -5 contradicts the side 'long'"),
+        ({"side": "both"}, "a quantity of 5 contradicts the side 'both'"),
         ({"avg_entry_price": "-"}, "avg_entry_price of SPY is '-': not a number"),
         ({"symbol": "no symbol"}, "'no symbol' is neither a ticker nor"),
         ({"symbol": ""}, "an answer has no symbol"),
-        ({"symbol": "SPY260231P00100000"}, "260231 is no date"),
+        ({"symbol": "SPY260231P00100000"}, "260231 is not a date"),
         ({"symbol": "BTCUSD", "asset_class": "crypto"}, "BTCUSD, which is crypto: neither a stock nor an option"),
-        ({"asset_class": "us_option"}, "SPY is said to be 'us_option'"),
-        ({"symbol": PUT}, "CRM260227P00200000 is said to be 'us_equity'"),
+        ({"asset_class": "us_option"}, "SPY has the asset class 'us_option'"),
+        ({"symbol": PUT}, "CRM260227P00200000 has the asset class 'us_equity'"),
         ({"symbol": "QQQ"}, "lists QQQ twice"),
     ],
 )  # fmt: skip
@@ -277,9 +277,9 @@ def test_one_position_that_makes_no_sense(alpaca: Alpaca, changed: dict[str, Any
         ({"status": "ACCOUNT_CLOSED"}, "its status is 'ACCOUNT_CLOSED'"),
         ({"long_market_value": None}, "long_market_value of the account is None: not a number"),
         ({"account_number": ""}, "an answer has no account_number"),
-        ({"long_market_value": "500"}, "says that its long positions are worth 500.00, and lists 50.00"),
-        ({"short_market_value": "-0.5"}, "says that its short positions are worth 0.50, and lists none"),
-        ({"long_market_value": "0"}, "says that its long positions are worth 0.00, and lists 50.00"),
+        ({"long_market_value": "500"}, "says that its long positions are worth 500.00, but lists 50.00"),
+        ({"short_market_value": "-0.5"}, "says that its short positions are worth 0.50, but lists none"),
+        ({"long_market_value": "0"}, "says that its long positions are worth 0.00, but lists 50.00"),
     ],
 )
 def test_an_account_that_contradicts_its_list(alpaca: Alpaca, figures: dict[str, Any], words: str) -> None:
@@ -291,12 +291,12 @@ def test_an_account_that_contradicts_its_list(alpaca: Alpaca, figures: dict[str,
 def test_an_empty_list_of_an_account_with_positions(alpaca: Alpaca) -> None:
     alpaca.accounts["large"].hold(SPY="5")
     alpaca.fail("/positions", body("[]"))
-    assert why(alpaca) == "the account says that its long positions are worth 50.00, and lists none"
+    assert why(alpaca) == "the account says that its long positions are worth 50.00, but lists none"
 
 
 def test_an_answer_with_the_other_accounts_positions(alpaca: Alpaca) -> None:
     alpaca.fail("/positions", body(json.dumps([position("SPY", "5")])))
-    assert why(alpaca, "tiny") == "the account says that its long positions are worth 0.00, and lists 50.00"
+    assert why(alpaca, "tiny") == "the account says that its long positions are worth 0.00, but lists 50.00"
 
 
 def test_prices_that_moved_and_options_beyond_the_figure_are_no_contradiction(alpaca: Alpaca) -> None:
@@ -319,7 +319,7 @@ def test_keys_that_say_which_account_they_open_must_open_it(
     assert not known(alpaca).proven
     named = json.loads(alpaca.secret("large")) | {"account_number": "PA3TINY2222"}
     monkeypatch.setenv("KEYS_LARGE", json.dumps(named))
-    assert why(alpaca) == "environment KEYS_LARGE opens account …1111, and names …2222 itself"
+    assert why(alpaca) == "environment KEYS_LARGE opens account …1111, and names …2222"
     monkeypatch.setenv("KEYS_LARGE", json.dumps(named | {"account_number": "PA3LARGE1111"}))
     assert known(alpaca).proven
 

@@ -91,7 +91,7 @@ def test_a_position_of_another_class_makes_the_account_unknown(
     value = found(book, alpaca, code=1)
     assert whys(value)["large"] == (
         f"holds KLAR, which is {kind or 'of no asset_class'}: neither a stock nor an option "
-        "(to leave it out: broker_ignore=large:KLAR)"
+        "(to exclude it: broker_ignore=large:KLAR)"
     )
     assert [(one["account"], one["verdict"]) for one in value["accounts"]] == [
         ("large", "unknown"), ("tiny", "different")
@@ -147,7 +147,7 @@ def test_orders_in_other_instruments_blind_the_account_as_long_as_they_may_move_
     large = alpaca.accounts["large"]
     large.orders = [order("KLAR", "1", asset_class="ipo"), order("BTC/USD", "1", asset_class="crypto")]
     assert whys(found(book, alpaca, code=1))["large"] == (
-        "has an order in KLAR, which is ipo: neither a stock nor an option (to leave it out: broker_ignore=large:KLAR)"
+        "has an order in KLAR, which is ipo: neither a stock nor an option (to exclude it: broker_ignore=large:KLAR)"
     )
     value = found(book, alpaca, code=3, broker_ignore="large:KLAR")
     assert (value["equal"], len(value["differences"])) == (3, 7)
@@ -262,7 +262,7 @@ def test_what_is_left_out_is_no_proof_about_anything_else(book: Trader, alpaca: 
     ran = run(book, alpaca, "propose", "--phantoms", broker_ignore="large:QCOM,large:8EF998015")
     assert ran.code == 0, ran.err
     assert (
-        "Left alone: phantom tiny QCOM (row 16): what large has of it is not compared (broker_ignore): it may be the"
+        "Left alone: phantom tiny QCOM (row 16): it is not compared in large (broker_ignore): it may be the"
         " same position" in ran.err
     )
     assert (
@@ -281,9 +281,9 @@ def test_an_account_is_still_believed_only_if_its_figures_fit(book: Trader, alpa
     large.figures = {"long_market_value": "0"}  # some brokers' figures do not have it
     assert whys(found(book, alpaca, code=3, **flags))["large"] is None
     large.figures = {"long_market_value": "5000"}
-    assert "are worth 5,000.00, and lists 980.00" in str(whys(found(book, alpaca, code=1, **flags))["large"])
+    assert "are worth 5,000.00, but lists 980.00" in str(whys(found(book, alpaca, code=1, **flags))["large"])
     large.figures = {"short_market_value": "-50"}
-    assert "short positions are worth 50.00, and lists none" in str(
+    assert "short positions are worth 50.00, but lists none" in str(
         whys(found(book, alpaca, code=1, **flags))["large"]
     )
     large.positions, large.figures = (
@@ -362,7 +362,7 @@ def test_a_file_that_says_what_a_row_is_in_is_believed(tmp_path: Path, kind: str
     )
     assert f"({column.lower()})" in large.why
     assert isinstance(FileBroker(path).positions("tiny", since=LONG_AGO), Known)
-    assert large.why.endswith("(to leave it out: broker_ignore=large:KLAR)")
+    assert large.why.endswith("(to exclude it: broker_ignore=large:KLAR)")
     answer = FileBroker(path, ignored={"large": {"KLAR"}}).positions("large", since=LONG_AGO)
     assert isinstance(answer, Known)
     assert (len(answer.positions), answer.left_out["KLAR"].words) == (3, "10")
@@ -396,7 +396,7 @@ def test_an_odd_symbol_of_a_file_blinds_its_account_alone(book: Trader) -> None:
     real = "".join(f"large,{one['symbol']},{one['quantity']}\n" for one in REAL)
     path = held(book, f"account,symbol,quantity\n{real}large,8EF998015,3\ntiny,,\n")
     value = whys(of_file(book, path, code=1))
-    assert (str(value["large"]).endswith("(to leave it out: broker_ignore=large:8EF998015)"), value["tiny"]) == (
+    assert (str(value["large"]).endswith("(to exclude it: broker_ignore=large:8EF998015)"), value["tiny"]) == (
         True, None
     )  # fmt: skip
     assert of_file(book, path, code=3, broker_ignore="large:8EF998015")["equal"] == 3
@@ -413,7 +413,7 @@ def test_another_currency_is_another_instrument(book: Trader) -> None:
         ("usd", "in usd (currency)"),
     ):
         why = whys(of_file(book, held(book, text.format(currency)), code=1))["large"]
-        assert f"holds SAP, {told}, and the book is in USD" in str(why)
+        assert f"holds SAP, {told}, but the book is in USD" in str(why)
     assert whys(of_file(book, held(book, text.format("USD")), code=3))["large"] is None
 
 

@@ -122,7 +122,7 @@ def test_fills_alone_do_not_say_that_nothing_is_held(tmp_path: Path) -> None:
         ('account,symbol,quantity\nlarge,"SPY\n', "line 2: unexpected end of data"),
         (
             "account,symbol,quantity\nlarge,SPY,5\n\nlarge,spy,5\n",
-            "line 4: SPY of large stands on line 2 already",
+            "line 4: SPY of large is already on line 2",
         ),
         (
             "account,symbol,quantity,filled_at\nlarge,SPY,5,yesterday\n",

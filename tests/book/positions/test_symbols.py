@@ -65,10 +65,10 @@ def test_what_is_no_symbol(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("SPY260231C00500000", "260231 is no date"),
-        ("SPY260229C00500000", "260229 is no date"),
-        ("SPY261301C00500000", "261301 is no date"),
-        ("SPY260100C00500000", "260100 is no date"),
+        ("SPY260231C00500000", "260231 is not a date"),
+        ("SPY260229C00500000", "260229 is not a date"),
+        ("SPY261301C00500000", "261301 is not a date"),
+        ("SPY260100C00500000", "260100 is not a date"),
         ("SPY260227C00000000", "its strike price is zero"),
     ],
 )

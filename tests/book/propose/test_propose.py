@@ -197,7 +197,7 @@ def test_missing_positions_go_into_the_database_of_this_book_and_no_other(
     assert "EXISTS (SELECT FROM public.active_positions WHERE id = 33 AND account_name = 'tiny'" in text
     with server.database("elsewhere") as fresh:
         ran = replace(book.project, database=fresh).alembic("upgrade", "head")
-        assert (ran.code, "insert_missing_016: not applicable here" in ran.err) == (0, True), ran.err
+        assert (ran.code, "insert_missing_016: not applicable in this database" in ran.err) == (0, True), ran.err
         assert fresh.value("SELECT count(*) FROM active_positions") == 0
     book.database.execute("UPDATE active_positions SET status = 'closed' WHERE id = 33")
     upgraded(book)
@@ -235,7 +235,7 @@ def test_what_the_broker_held_is_no_reason_to_insert_it_days_later(book: Trader)
     assert dt.timedelta(hours=23) < left < dt.timedelta(hours=24)
     path.write_text(text.replace(until, "2026-02-04 15:00:00+00:00"), "utf-8")
     ran = book.project.alembic("upgrade", "head")
-    assert (ran.code, "insert_missing_016: not applicable here" in ran.err) == (0, True), ran.err
+    assert (ran.code, "insert_missing_016: not applicable in this database" in ran.err) == (0, True), ran.err
     # It is missing still, and can be proposed anew.
     assert [one["kind"] for one in book.found(code=3)["differences"]].count("missing") == 1
     assert proposed(book, "--missing") != path
@@ -484,7 +484,7 @@ def test_nothing_is_proposed_from_doubt(book: Trader) -> None:
     assert (ran.code, ran.out, book.written()) == (1, "", [])
     for line in (
         "Left alone: quantity large TWO (rows 61, 62): several rows form this position, and it is unknown which",
-        "Left alone: quantity large HALF (row 63): the broker has a fraction (1.5), which the book does not keep",
+        "Left alone: quantity large HALF (row 63): the broker has a fraction (1.5), which the book does not store",
         "Left alone: missing large FREE: the broker gives no entry price",
         "Left alone: missing large PART: the broker has a fraction (0.25)",
         "Not requested: 1 of kind side (to be decided by a person)",
@@ -583,7 +583,7 @@ def test_a_revert_that_cannot_run_any_more_is_nothing_to_build_on_either(book: T
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out) == (1, ""), ran.err
     assert (
-        "FAILED: Nothing was written: revision 017 has not run in this database, and could not be tried: "
+        "FAILED: Nothing was written: pending revision 017 could not be tried: "
         in ran.err
     )
     assert "16 changed since" in ran.err
@@ -598,7 +598,7 @@ def test_who_is_in_the_way_of_a_trial_is_no_reason_to_decline_the_fix(book: Trad
         ran = book.run("-x", "lock_timeout=100ms", "-x", "lock_attempts=1", "propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", []), ran.err
     assert (
-        "FAILED: Nothing was written: revision 015 has not run in this database, and could not be tried:"
+        "FAILED: Nothing was written: pending revision 015 could not be tried:"
         in ran.err
     )
     assert ("lock timeout" in ran.err, "decline" in ran.err) == (True, False), ran.err
@@ -614,7 +614,7 @@ def test_through_the_lambda_nothing_is_built_on_what_cannot_be_tried(
         ran = datafixes(book.project, *settings, "propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", [])
     assert (
-        "whether revision 015 can still run, which did not run yet, cannot be tried through the Lambda"
+        "pending revision 015 cannot be tried through the Lambda"
         in ran.err
     )
 
@@ -645,7 +645,7 @@ def test_without_an_audit_table_nothing_is_written(book: Trader) -> None:
     book.database.execute("CREATE SCHEMA other; CREATE TABLE other.book AS SELECT * FROM active_positions")
     ran = book.run("-x", "book_table=other.book", "propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", [])
-    assert "FAILED: other.book has no audit table, and no revision makes one." in ran.err
+    assert "FAILED: other.book has no audit table, and no revision creates one." in ran.err
 
 
 def test_where_revisions_have_no_numbers_the_id_comes_from_what_was_found(book: Trader) -> None:

@@ -50,7 +50,7 @@ FAILED = replace(RUN, run_id=3, direction="revert", outcome="failed", error="1 o
         (Entry([OPEN], [RUN]), Wanted(rows=7), "green", "7 rows changed"),
         (Entry([OPEN], [RUN]), Wanted(rows=8), "red", "7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC); 8 were expected"),
         (Entry([OPEN], [FAILED, RUN]), Wanted(), "green", "7 rows changed"),
-        (PARTLY, Wanted(), "green", "7 rows changed, 7 expected, 2 given back since (16, 17), so 5 left (run 1"),
+        (PARTLY, Wanted(), "green", "7 rows changed, 7 expected, 2 reverted since (16, 17), so 5 left (run 1"),
         (PARTLY, Wanted(rows=7), "red", "so 5 left (run 1, 2026-02-03 16:08:00 UTC); 7 were expected"),
         (PARTLY, Wanted(rows=5), "green", "so 5 left"),
         (replace(PARTLY, in_force=[replace(OPEN, rows_changed=2)]), Wanted(), "red", "so 0 left (run 1, 2026-02-03 16:08:00 UTC): nothing of it"),

@@ -155,7 +155,7 @@ def test_what_is_older_than_the_window_does_not_count(deploy: Deploy) -> None:
     deploy.log("error closing position", "Checking 10 open positions")
     time.sleep(0.3)
     assert (
-        "no event at all in the last 100ms"
+        "no event in the last 100ms"
         in deploy.verify(*NO_SERVICE, code=3, log_window="100ms")["Log: errors"][1]
     )
 
@@ -179,7 +179,7 @@ def test_credentials_are_said_first(deploy: Deploy, monkeypatch: pytest.MonkeyPa
     first, *others = other["lines"]
     assert first["colour"] == "red"
     assert (
-        "user/moto of account 123456789012, region us-west-2; --aws-account is of account 999999999999"
+        "user/moto of account 123456789012, region us-west-2; --aws-account names account 999999999999"
         in first["evidence"]
     )
     assert [line["evidence"] for line in others[-3:]] == ["not checked: see AWS identity"] * 3
@@ -304,7 +304,7 @@ def test_what_is_left_out_is_said_and_what_the_book_has_of_it_is_not_green(deplo
     lines = deploy.verify(*skip, code=0, broker_ignore="large:8EF998015")
     assert lines["Positions of large"] == (
         "green",
-        "3 rows open in the book, the broker holds the same but for what is not compared (broker_ignore): "
+        "3 rows open in the book, the broker holds the same except what is not compared (broker_ignore): "
         "large 8EF998015 (3)",
     )
     lines = deploy.verify(*skip, code=1, broker_ignore="large:SPY,large:8EF998015")

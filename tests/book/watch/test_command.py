@@ -98,8 +98,8 @@ def test_what_is_left_out_is_said_and_no_alert(project: Project, tmp_path: Path)
     ("given", "words"),
     [
         ({"watch_every": "0"}, "watch_every is 0"),
-        ({"alert_topic": "alerts"}, "no ARN of an SNS topic"),
-        ({"alert_webhook": "hooks/T0SECRET"}, "alert_webhook is no URL"),
+        ({"alert_topic": "alerts"}, "not the ARN of an SNS topic"),
+        ({"alert_webhook": "hooks/T0SECRET"}, "alert_webhook is not a URL"),
     ],
 )
 def test_settings_that_mean_nothing_are_said_at_once(

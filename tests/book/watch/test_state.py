@@ -167,4 +167,4 @@ def test_what_somebody_else_left_in_a_directory_for_everybody_is_not_believed(
     tmp_path.chmod(0o1777)
     state, wrong = read_state(path)
     assert state == State(fresh=True)
-    assert "belongs to somebody else" in wrong
+    assert "belongs to another user" in wrong
