@@ -97,7 +97,7 @@ def test_a_command_names_the_setting_that_is_missing(
     assert ran.code == 2
     [line] = ran.err.splitlines()
     assert line.startswith(f"FAILED: Not set: {missing} (")
-    assert f"Write {missing} = … into the section [datafixes] of alembic.ini, or give DATAFIXES_" in line
+    assert f"Set {missing} = … in the section [datafixes] of alembic.ini, or give DATAFIXES_" in line
     assert ran.out == ""
 
 

@@ -319,7 +319,7 @@ def test_keys_that_say_which_account_they_open_must_open_it(
     assert not known(alpaca).proven
     named = json.loads(alpaca.secret("large")) | {"account_number": "PA3TINY2222"}
     monkeypatch.setenv("KEYS_LARGE", json.dumps(named))
-    assert why(alpaca) == "environment KEYS_LARGE opens account …1111, and names …2222"
+    assert why(alpaca) == "environment KEYS_LARGE opens account …1111, but names …2222"
     monkeypatch.setenv("KEYS_LARGE", json.dumps(named | {"account_number": "PA3LARGE1111"}))
     assert known(alpaca).proven
 
@@ -478,7 +478,7 @@ def test_closing_fills(alpaca: Alpaca) -> None:
     alpaca.fail("/orders", status(403))
     refused = broker.fills("large", wanted, after=opened)
     assert isinstance(refused, Unknown)
-    assert "does not accept the keys" in refused.why
+    assert "rejects the keys" in refused.why
 
 
 def test_ten_thousand_positions(alpaca: Alpaca) -> None:

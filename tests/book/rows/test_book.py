@@ -169,7 +169,7 @@ def test_an_account_that_did_not_answer_is_unknown_and_casts_no_doubt_on_others(
     alone = found.only("large")
     assert (alone.is_certain, alone.comparison.equal, len(alone.book.rows)) == (True, 1, 6)
     assert not found.only("tiny").comparison.differences
-    with pytest.raises(DatafixError, match=r"know an account larg\. Known: large, tiny"):
+    with pytest.raises(DatafixError, match=r"have an account larg\. Known: large, tiny"):
         found.only("larg")
 
 

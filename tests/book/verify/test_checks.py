@@ -156,7 +156,7 @@ def test_another_account_is_red_and_waiting_does_not_change_it() -> None:
     assert (line.colour, line.lasting) == ("red", True)
     assert (
         line.evidence
-        == "another account: arn:x of account 111111111111, region us-west-2; ecs_cluster is of account 222222222222"
+        == "another account: arn:x of account 111111111111, region us-west-2; ecs_cluster names account 222222222222"
     )
     assert check_identity("1", "arn:x", "r", {"--aws-account": "1"}).colour == "green"
     given = book_settings(ecs_cluster="arn:aws:ecs:us-west-2:222222222222:cluster/c")

@@ -148,7 +148,7 @@ def test_silence_and_a_log_that_is_not_there(deploy: Deploy) -> None:
     lines = deploy.verify(*NO_SERVICE, code=3)
     assert (lines["Log: errors"][0], lines["Log: positions checked"][0]) == ("red", "red")
     lines = deploy.verify(*NO_SERVICE, code=3, log_group="/none")
-    assert lines["Log: errors"] == ("red", "there is no log group /none in this account and region")
+    assert lines["Log: errors"] == ("red", "log group /none does not exist in this account and region")
 
 
 def test_what_is_older_than_the_window_does_not_count(deploy: Deploy) -> None:
@@ -162,7 +162,7 @@ def test_what_is_older_than_the_window_does_not_count(deploy: Deploy) -> None:
 
 def test_the_service(deploy: Deploy) -> None:
     skip = ("--skip", "logs")
-    assert "there is no service" in deploy.verify(*skip, code=3)["ECS service"][1]
+    assert "service position-manager-service not found" in deploy.verify(*skip, code=3)["ECS service"][1]
     deploy.service(7)
     colour, evidence = deploy.verify(*skip, code=3)["ECS service"]
     assert (colour, evidence.startswith("pm:7, 0 of 0 running: revision 8 or newer is wanted")) == (
@@ -171,7 +171,7 @@ def test_the_service(deploy: Deploy) -> None:
     )
     assert "revision" not in deploy.verify(*skip, code=3, task_revision="7")["ECS service"][1]
     gone = deploy.verify(*skip, code=3, ecs_service="other")["ECS service"]
-    assert gone == ("red", f"there is no service other in the cluster {CLUSTER}, us-west-2: MISSING")
+    assert gone == ("red", f"service other not found in the cluster {CLUSTER}, us-west-2: MISSING")
 
 
 def test_credentials_are_said_first(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
