@@ -296,7 +296,9 @@ def test_an_env_that_goes_elsewhere_is_stopped(server: Server, somebodys: Databa
     with (
         Session(Wishes(tmp_path, url=url_of(server))) as session,
         Datafix(session) as datafix,
-        pytest.raises(DatafixError, match=r"env\.py connects to the database somebodys instead of the test's"),
+        pytest.raises(
+            DatafixError, match=r"env\.py connects to the database somebodys instead of the test's"
+        ),
     ):
         datafix("good")
     assert somebodys.dump() == {}

@@ -357,9 +357,7 @@ def test_a_file_that_says_what_a_row_is_in_is_believed(tmp_path: Path, kind: str
     path.write_text(rows(kind, column=column), "utf-8")
     large = FileBroker(path).positions("large", since=LONG_AGO)
     assert isinstance(large, Unknown)
-    assert (
-        f"line 5: holds KLAR, which is {'said to be ' if kind in ('us_option', 'CALL') else ''}" in large.why
-    )
+    assert "line 5: holds KLAR, which is " in large.why
     assert f"({column.lower()})" in large.why
     assert isinstance(FileBroker(path).positions("tiny", since=LONG_AGO), Known)
     assert large.why.endswith("(to exclude it: broker_ignore=large:KLAR)")

@@ -197,7 +197,9 @@ def test_missing_positions_go_into_the_database_of_this_book_and_no_other(
     assert "EXISTS (SELECT FROM public.active_positions WHERE id = 33 AND account_name = 'tiny'" in text
     with server.database("elsewhere") as fresh:
         ran = replace(book.project, database=fresh).alembic("upgrade", "head")
-        assert (ran.code, "insert_missing_016: not applicable in this database" in ran.err) == (0, True), ran.err
+        assert (ran.code, "insert_missing_016: not applicable in this database" in ran.err) == (0, True), (
+            ran.err
+        )
         assert fresh.value("SELECT count(*) FROM active_positions") == 0
     book.database.execute("UPDATE active_positions SET status = 'closed' WHERE id = 33")
     upgraded(book)
@@ -582,10 +584,7 @@ def test_a_revert_that_cannot_run_any_more_is_nothing_to_build_on_either(book: T
     book.database.execute("UPDATE active_positions SET exit_price = 1 WHERE id = 16", new_row(id=80))
     ran = book.run("propose", "--phantoms")
     assert (ran.code, ran.out) == (1, ""), ran.err
-    assert (
-        "FAILED: Nothing was written: pending revision 017 could not be tried: "
-        in ran.err
-    )
+    assert "FAILED: Nothing was written: pending revision 017 could not be tried: " in ran.err
     assert "16 changed since" in ran.err
     assert [path.name, "017_revert_close_phantoms_016.py"] == book.written()
 
@@ -597,10 +596,7 @@ def test_who_is_in_the_way_of_a_trial_is_no_reason_to_decline_the_fix(book: Trad
         cursor.execute("LOCK TABLE active_positions IN SHARE MODE")
         ran = book.run("-x", "lock_timeout=100ms", "-x", "lock_attempts=1", "propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", []), ran.err
-    assert (
-        "FAILED: Nothing was written: pending revision 015 could not be tried:"
-        in ran.err
-    )
+    assert "FAILED: Nothing was written: pending revision 015 could not be tried:" in ran.err
     assert ("lock timeout" in ran.err, "decline" in ran.err) == (True, False), ran.err
 
 
@@ -613,10 +609,7 @@ def test_through_the_lambda_nothing_is_built_on_what_cannot_be_tried(
         settings = ("-x", f"book=lambda:{NAME}", "-x", f"broker=file:{book.project.directory / 'held.json'}")
         ran = datafixes(book.project, *settings, "propose", "--phantoms")
     assert (ran.code, ran.out, book.written()) == (1, "", [])
-    assert (
-        "pending revision 015 cannot be tried through the Lambda"
-        in ran.err
-    )
+    assert "pending revision 015 cannot be tried through the Lambda" in ran.err
 
 
 def test_through_the_lambda_a_revision_is_written_and_the_database_is_asked_for(

@@ -204,7 +204,10 @@ def lost(counted: list[dict[str, Any]], sql: str) -> Reply:
 
 def test_closed_rows_that_were_lost_on_the_way_are_not_none(account: Lambdas) -> None:
     since = dt.datetime(2026, 2, 3, tzinfo=dt.UTC)
-    for counted, told in (([{"total": 2}], "The answer has 0 of 2 rows"), ([], "The answer has 0 of an unknown number")):
+    for counted, told in (
+        ([{"total": 2}], "The answer has 0 of 2 rows"),
+        ([], "The answer has 0 of an unknown number"),
+    ):
         account.functions[NAME] = partial(lost, counted)
         with pytest.raises(DatafixError, match=told):
             read_others(THROUGH_LAMBDA, [Stock("IBM")], since)

@@ -149,7 +149,7 @@ def test_it_goes_on_when_nobody_reads_its_log_any_more(project: Project, tmp_pat
             process.wait()
             reader.join(10)
             process.stderr.close()
-        assert sum("The log does not take alerts" in line for line in said) == 1
+        assert sum("The log does not accept alerts" in line for line in said) == 1
         assert "Traceback" not in "".join(said)
         waiting = json.loads((tmp_path / "watch.json").read_text("utf-8"))["waiting"]
         assert [alert["event"] for alert in waiting["log"]] == ["changed", "changed"]

@@ -58,7 +58,7 @@ def test_a_broken_sink_gets_later_what_it_missed_also_after_a_restart(tmp_path: 
     here.sink_broken = True
     here.run()
     assert here.reported == []
-    assert sum("does not take alerts" in line for line in here.said) == 1
+    assert sum("does not accept alerts" in line for line in here.said) == 1
     again = world(tmp_path, Look(Comparison(())))
     again.run()
     assert [event for _, event in again.reported] == ["appeared", "gone"]
