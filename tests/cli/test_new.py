@@ -191,7 +191,7 @@ REFUSED = [
     (["--table", "orders", "--where", "true", "--set-sql", "total=nett"], 'column "nett" does not exist'),
     (["--table", "orders", "--where", "id = 99", "--set", "total=1"], "No row of public.orders matches 'id = 99'"),
     (["--table", "keyless", "--where", "true", "--set", "a=1"], "public.keyless has no unique key"),
-    (["--table", "orders", "--where", "true", "--set", "total=1", "--audit", "keyless"], "public.keyless is no audit table"),
+    (["--table", "orders", "--where", "true", "--set", "total=1", "--audit", "keyless"], "public.keyless is not an audit table"),
     (["--table", "orders", "--where", "true", "--set", "total=1", "--head", "zzz"], "zzz is not a head"),
     (["--table", "orders", "--where", "true", "--set", "total=1", "--rev-id", "x" * 33], "is no id for a revision"),
     (["--sql", "nowhere.sql"], "nowhere.sql cannot be read: No such file or directory"),
@@ -232,7 +232,7 @@ def test_where_no_row_matches_it_can_be_forced(tmp_path: Path, database: Databas
     assert ran.code == 0
     text = Path(ran.out.splitlines()[1]).read_text()
     assert 'change=Delete("orders", where="id = 99"),\n    rows=Rows(key="id", expect=1),' in text
-    assert "0 rows found; key id; say which ones are meant" in ran.err
+    assert "0 rows found; key id; fill in which ones" in ran.err
     assert "state the reason in it" in ran.err
 
 
@@ -455,9 +455,9 @@ TABLES = """
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
-        ("UPDATE orders SET id = 1 WHERE false", "The statements change no row here"),
-        ("UPDATE orders SET number = 'x' WHERE id = 1; UPDATE orders SET number = 'A-1' WHERE id = 1", "change no row in the end"),
-        ("UPDATE orders SET number = 'x'; COMMIT", "says COMMIT"),
+        ("UPDATE orders SET id = 1 WHERE false", "The statements change no row"),
+        ("UPDATE orders SET number = 'x' WHERE id = 1; UPDATE orders SET number = 'A-1' WHERE id = 1", "change no row in total"),
+        ("UPDATE orders SET number = 'x'; COMMIT", "runs COMMIT"),
         ("UPDATE orders SET nmber = 'x'", 'column "nmber" of relation "orders" does not exist'),
         ("UPDATE orders SET number = 'x'; ALTER TABLE orders ADD COLUMN y text", "As a recorded fix it would be refused"),
         ("UPDATE orders SET number = 'x'; TRUNCATE log", "As a recorded fix it would be refused"),
@@ -466,7 +466,7 @@ TABLES = """
         ("\\set x 1", "syntax error"),
         ("TRUNCATE log", "TRUNCATE and DDL do not count"),
         ("CREATE TABLE made AS SELECT 1", "The statements create the table public.made"),
-        ("DELETE FROM alembic_version", "change public.alembic_version, which no fix does"),
+        ("DELETE FROM alembic_version", "change public.alembic_version, which a fix must not change"),
     ],
 )  # fmt: skip
 def test_statements_that_cannot_be_a_fix_are_refused_and_keep_nothing(
