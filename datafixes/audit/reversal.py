@@ -4,6 +4,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
 from datafixes.audit.images import TableOfRun, tables_of_run
+from datafixes.audit.wording import counted
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 from datafixes.script.tables import LEDGER, NEWEST_FIRST
@@ -38,7 +39,7 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
         if different := _different(connection, table, kept, (run, revert)):
             return False, f"its downgrade() does not restore {table.target}: {different} images differ"
         rows += table.changed
-    return True, f"its downgrade() was run and restored {rows} row{'' if rows == 1 else 's'}, bit for bit"
+    return True, f"its downgrade() was run and restored {counted(rows, 'row')}, bit for bit"
 
 
 def _different(connection: Connection, table: TableOfRun, columns: list[str], runs: tuple[int, int]) -> int:

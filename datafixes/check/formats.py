@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from datafixes.audit.wording import counted
 from datafixes.check.checking import Checked
 from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.report.json_format import to_json
@@ -12,14 +13,10 @@ from datafixes.report.text import one_line
 
 def summary(checked: Checked) -> str:
     """``2 errors, 1 note in 4 revisions, 1 silenced.``"""
-    parts = [_counted(checked.count(severity), severity) for severity in ("error", "note")]
+    parts = [counted(checked.count(severity), severity) for severity in ("error", "note")]
     found = ", ".join(parts) if checked.findings else "Nothing found"
     silenced = f", {checked.silenced} silenced" if checked.silenced else ""
-    return f"{found} in {_counted(checked.revisions, 'revision')}{silenced}."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{found} in {counted(checked.revisions, 'revision')}{silenced}."
 
 
 def to_terminal(checked: Checked) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import View
+from datafixes.audit.wording import counted
 from datafixes.declaration.expressions import Value, sql
 from datafixes.declaration.fix import DataFix, Delete, Update
 from datafixes.declaration.rows import Rows
@@ -101,7 +102,7 @@ def _rows(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> Rows:
 
 
 def _told(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> str:
-    words = [f"{table.schema}.{table.name}: {rows.count} row{'' if rows.count == 1 else 's'} found"]
+    words = [f"{table.schema}.{table.name}: {counted(rows.count, 'row')} found"]
     words.append(f"key {', '.join(key)}")
     if rows.identity is not None:
         words.append(f"identity {rows.identity.name}")

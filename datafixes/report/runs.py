@@ -9,23 +9,14 @@ from datafixes.audit.changes import Cell, Changes, Kind, Row, Value
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.stamped import StampedPast
+from datafixes.audit.wording import counted, moment
 from datafixes.report.document import Document, Fact, Grid, Section
-
-
-def counted(number: int, what: str) -> str:
-    """``1 row``, ``7 rows``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def counts(inserted: int, updated: int, deleted: int) -> str:
     """``7 updated, 1 deleted``; ``nothing`` if all are zero."""
     named = {"inserted": inserted, "updated": updated, "deleted": deleted}
     return ", ".join(f"{number} {name}" for name, number in named.items() if number) or "nothing"
-
-
-def moment(time: dt.datetime | None) -> str | None:
-    """A time for people: UTC, to the second."""
-    return None if time is None else time.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _minute(time: dt.datetime | None) -> str | None:
@@ -105,7 +96,7 @@ def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]]) -> D
         Fact("Revision", run.revision or "(none)"),
         Fact("Outcome", run.outcome, "bad" if run.outcome == "failed" else "good"),
         Fact("Run by", _who(run)),
-        Fact("Started", moment(run.started_at) or ""),
+        Fact("Started", moment(run.started_at)),
         Fact("Finished", moment(run.finished_at) or "(not finished)"),
     ]
     more = {
@@ -152,7 +143,7 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
     """The change of the row by one run."""
     one = changes[0]
     facts = (
-        Fact("Finished", moment(one.finished_at) or ""),
+        Fact("Finished", moment(one.finished_at)),
         Fact("Revision", one.revision or "(none)"),
         Fact("Run by", _who(one)),
         Fact("Reason", one.reason or ""),

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.images import PINNED
+from datafixes.audit.wording import counted
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
@@ -75,15 +76,10 @@ class Varying:
     def words(self) -> str:
         """``public.orders.closed_at (7 rows)``."""
         return ", ".join(
-            f"{table}.{column} ({rows_(sum(self.rows[table].values()))})"
+            f"{table}.{column} ({counted(sum(self.rows[table].values()), 'row')})"
             for table, columns in sorted(self.columns.items())
             for column in sorted(columns)
         )
-
-
-def rows_(count: int) -> str:
-    """``1 row``, ``7 rows``."""
-    return f"{count} row{'' if count == 1 else 's'}"
 
 
 def contents_of(database: Database) -> Contents:
@@ -176,14 +172,14 @@ def differences(one: Contents, other: Contents, varies: Varying | None = None) -
 def _shape(table: TableContents | None) -> str:
     if table is None:
         return "no rows"
-    return f"{rows_(sum(table.rows.values()))} with the columns {', '.join(table.columns)}"
+    return f"{counted(sum(table.rows.values()), 'row')} with the columns {', '.join(table.columns)}"
 
 
 def _counts(mine: Counter[Line], theirs: Counter[Line]) -> str:
     missing, more = sum(mine.values()), sum(theirs.values())
     if missing == more:
-        return f"{rows_(missing)} {'differs' if missing == 1 else 'differ'}"
-    return f"{rows_(missing)} missing or different, {more} found instead"
+        return f"{counted(missing, 'row')} {'differs' if missing == 1 else 'differ'}"
+    return f"{counted(missing, 'row')} missing or different, {more} found instead"
 
 
 def _forgive(mine: Counter[Line], theirs: Counter[Line], columns: Line, varies: Varying, table: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
+from datafixes.audit.wording import moment
 from datafixes.settings.values import masked, parse_text
 
 Event = Literal[
@@ -70,7 +71,7 @@ class Alert:
         shown = [_shown(line) for line in self.lines[:MOST_LINES]]
         if more := len(self.lines) + self.left_out - len(shown):
             shown.append(f"... and {more} more")
-        when = self.at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        when = moment(self.at)
         about = f"{self.source}, {when}" if self.source else when
         return masked("\n".join([self.title, *shown, about]))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datafixes.audit.wording import named
 from datafixes.book.compare.reconciling import Reconciliation
 
 Word = Literal["equal", "different", "unsettled", "unknown"]
@@ -28,7 +29,7 @@ def verdict_on(found: Reconciliation, account: str) -> Verdict:
     part = found.only(account)
     count = len(part.comparison.differences)
     bad = part.book.unreadable
-    cannot = f"row{'' if len(bad) == 1 else 's'} {', '.join(str(row.id) for row in bad)} cannot be compared"
+    cannot = f"{named('row', (row.id for row in bad))} cannot be compared"
     waiting = f"{len(part.comparison.unsettled)} unsettled"
     if count:
         more = [cannot] * bool(bad) + [waiting] * bool(part.comparison.unsettled)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
+from datafixes.audit.wording import named
 from datafixes.book.positions.symbols import Symbol
 
 Kind = Literal["phantom", "missing", "quantity", "side", "duplicate", "account"]
@@ -176,9 +177,7 @@ class LeftOut:
     def __str__(self) -> str:
         words = [self.broker] if self.broker else []
         if self.rows:
-            words.append(
-                f"in the book too: row{'' if len(self.rows) == 1 else 's'} {', '.join(map(str, self.rows))}"
-            )
+            words.append(f"in the book too: {named('row', self.rows)}")
         beside = f" ({'; '.join(words)})" if words else ""
         return f"{self.account} {self.instrument}{beside}"
 

@@ -1,7 +1,6 @@
 """The evidence of a proposal in words: the rows of the book, and the broker's data."""
 
-import datetime as dt
-
+from datafixes.audit.wording import counted, moment
 from datafixes.book.positions.numbers import digits
 from datafixes.book.propose.closing import Closing, Exit
 from datafixes.book.rows.row import BookRow
@@ -27,16 +26,6 @@ def exit_text(true: Exit | None, closing: Closing) -> str:
     return f"a neutral exit: {why}{f': {words}' if words else ''}"
 
 
-def moment(time: dt.datetime) -> str:
-    """A time in UTC, to the second."""
-    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
 def rows_are(rows: int) -> str:
     """``1 row is``, ``7 rows are``."""
-    return "1 row is" if rows == 1 else f"{rows} rows are"
-
-
-def positions(count: int) -> str:
-    """``1 position``, ``7 positions``."""
-    return "1 position" if count == 1 else f"{count} positions"
+    return f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'}"

@@ -3,9 +3,9 @@
 import textwrap
 from collections.abc import Sequence
 
+from datafixes.audit.wording import moment
 from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.positions.position import Known
-from datafixes.book.propose.evidence import moment
 from datafixes.book.propose.proposed_fixes import ProposedFix
 from datafixes.declaration.fix import DataFix
 from datafixes.revisions.placing import Place

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from datafixes.audit.wording import counted, moment
 from datafixes.book.compare.comparing import parts_of
 from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import BrokerPosition, Difference, Fill, Unknown
@@ -22,7 +23,7 @@ from datafixes.book.propose.conditions import (
     seen_row,
     still_there,
 )
-from datafixes.book.propose.evidence import exit_text, moment, positions, row_text, rows_are
+from datafixes.book.propose.evidence import exit_text, row_text, rows_are
 from datafixes.book.propose.target import Target
 from datafixes.book.rows.others import OtherRow
 from datafixes.book.rows.row import BookRow
@@ -177,7 +178,9 @@ def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         f" at {', '.join(digits(held.entry_price) for held in one.held if held.entry_price is not None)}"
         for one in chosen
     )
-    reason = f"The broker holds {positions(len(chosen))} that the book does not have ({_asked(seen)})."
+    reason = (
+        f"The broker holds {counted(len(chosen), 'position')} that the book does not have ({_asked(seen)})."
+    )
     since = read_at - seen.grace
     ensure = f"{alone(target)} AND NOT {ended_since(target, since)}"
     new = Rows(key="id", expect=len(chosen), ensure=ensure)

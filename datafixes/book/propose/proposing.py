@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from datafixes.audit.wording import named
 from datafixes.book.compare.doubts import in_doubt
 from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.positions.numbers import digits
@@ -224,5 +225,5 @@ def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool
 
 
 def _told(one: Difference) -> str:
-    rows = f" (row{'s' if len(one.rows) > 1 else ''} {', '.join(map(str, one.rows))})" if one.rows else ""
+    rows = f" ({named('row', one.rows)})" if one.rows else ""
     return f"{one.kind} {one.account} {one.symbol}{rows}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from datafixes.audit.changes import View
+from datafixes.audit.wording import named
 from datafixes.book.rows.source import lambda_of
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
@@ -37,7 +38,7 @@ def check_pending_runs(project: Project, pending: Pending, target: str, say: Cal
     """
     if not pending.waiting:
         return
-    waiting = f"revision{'' if len(pending.waiting) == 1 else 's'} {', '.join(pending.waiting)}"
+    waiting = named("revision", pending.waiting)
     if function := lambda_of(BookSettings.of(project.settings)):
         raise DatafixError(
             f"Nothing was written: pending {waiting} cannot be tried through the Lambda {function}.",

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from datafixes.audit.wording import counted, moment
 from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.compare.verdicts import Word, verdict_on
 from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import Difference, Known
 from datafixes.report.document import Document, Fact, Grid, Section, State
-from datafixes.report.runs import counted, moment
 
 MEANING: Mapping[str, str] = {
     "phantom": "only the book has it",
@@ -47,7 +47,7 @@ def document_of_reconciliation(found: Reconciliation) -> Document:
         Fact("Book", f"{found.book.source}: {counted(_rows(found), 'row')} open or closing"),
         Fact("Broker", found.broker),
         *(Fact(f"Account {account}", *_account(found, account)) for account in found.accounts),
-        Fact("Read", moment(found.read_at) or ""),
+        Fact("Read", moment(found.read_at)),
     )
     return Document("Reconcile", summary(found), state, facts, _sections(found))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from datafixes.audit.wording import moment
 from datafixes.book.positions.numbers import digits, exact
 from datafixes.book.positions.position import BookPosition
 from datafixes.book.positions.symbols import NoSymbol, Stock, Symbol, parse_symbol
@@ -87,7 +88,7 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
         wrong.append(f"its entry_price is {_shown(values['entry_price'])}")
     opened_at = _moment(values["entry_time"], wrong)
     if opened_at is not None and opened_at > latest:
-        wrong.append(f"its entry_time is in the future ({opened_at:%Y-%m-%d %H:%M:%S} UTC)")
+        wrong.append(f"its entry_time is in the future ({moment(opened_at)})")
     number = int(values["id"])
     if wrong or symbol is None or side is None or quantity is None:
         return UnreadableRow(number, account or None, symbol, "; ".join(wrong))

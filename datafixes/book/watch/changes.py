@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from datafixes.audit.wording import counted, named
 from datafixes.book.alerts.alert import Alert, Event
 from datafixes.book.positions.position import Comparison, LeftOut
 from datafixes.book.watch.flapping import Change, Damped, damp
@@ -145,7 +146,7 @@ def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Ale
     """One alert for all differences of one kind: a thousand phantoms are one message."""
     if not pairs:
         return []
-    number = f"{len(pairs)} difference{'' if len(pairs) == 1 else 's'}"
+    number = counted(len(pairs), "difference")
     title = f"{number} between book and broker {_WORDS[event]}"
     lines = tuple(_line(event, was, one) for was, one in pairs)
     facts = tuple(
@@ -173,6 +174,6 @@ def in_words(one: Seen | None) -> str:
 def _facts(one: Seen) -> str:
     if one.why:
         return f"{one.kind}: {one.why}"
-    where = f"row{'' if len(one.rows) == 1 else 's'} {', '.join(map(str, one.rows))}: " if one.rows else ""
+    where = f"{named('row', one.rows)}: " if one.rows else ""
     other = f" in {one.elsewhere}" if one.elsewhere else ""
     return f"{one.kind}, {where}book {one.book}, broker {one.broker}{other}"

@@ -1,0 +1,20 @@
+"""Numbers, names and times in words, as they are shown everywhere."""
+
+import datetime as dt
+from collections.abc import Iterable
+
+
+def counted(number: int, what: str) -> str:
+    """``1 row``, ``7 rows``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def named(what: str, names: Iterable[object]) -> str:
+    """``row 16``, ``rows 16, 17``."""
+    listed = [str(name) for name in names]
+    return f"{what}{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
+
+
+def moment(time: dt.datetime | None) -> str:
+    """A time in UTC, to the second; an empty string where there is none."""
+    return "" if time is None else f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
