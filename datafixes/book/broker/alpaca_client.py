@@ -5,8 +5,6 @@ The only module that imports alpaca-py. It returns Alpaca's JSON unchanged; othe
 
 import datetime as dt
 import functools
-import queue
-import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +16,7 @@ from datafixes.book.broker.alpaca_answers import Json, moment, rows_of, text
 from datafixes.book.broker.connections import cut, noting_connections
 from datafixes.book.broker.credentials import Keys
 from datafixes.book.broker.protocol import NoAnswer
+from datafixes.book.thread import Unfinished, within
 from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:
@@ -174,28 +173,15 @@ class Session:
             if limit <= 0:
                 raise NoAnswer(f"{self._host} takes too long for all requests together")
         client = self._client or self._connect()
-        done: queue.SimpleQueue[tuple[Json, Exception | None]] = queue.SimpleQueue()
-
-        abandoned = threading.Event()
-
-        def work() -> None:
-            try:
-                done.put((question(client), None))
-            except Exception as error:
-                done.put((None, error))
-            if abandoned.is_set():
-                client._session.close()
-
-        threading.Thread(target=work, name=f"asks {self._host}", daemon=True).start()
         try:
-            answer, error = done.get(timeout=limit)
-        except queue.Empty:
+            answer = within(limit, lambda: question(client))
+        except Unfinished as late:
             # The thread still has the connection, and would stay as long as bytes arrive.
-            abandoned.set()
+            late.future.add_done_callback(lambda _: client._session.close())
             cut(self._connections)
             self._client = None
             raise self._too_slow() from None
-        if error is not None:
+        except Exception as error:
             raise self._explained(error) from None
         if answer is None:
             raise NoAnswer(f"{self._host} gave an empty answer")

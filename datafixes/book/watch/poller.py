@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from datafixes.book.thread import in_thread, is_done
+from datafixes.book.thread import Unfinished, within
 from datafixes.book.watch.signals import SignalHandler
 from datafixes.errors import DatafixError
 
@@ -60,19 +60,12 @@ class Poller:
             self._give_up(self._late)
         self._late = None
         self._began = self._seconds()
-        comparing = in_thread(self._compare)
         try:
             with self._signals.interruptible():
-                if not is_done(comparing, _LONGEST):
-                    self._late = comparing
-                    raise _timed_out()
-        except TimedOut:
-            raise
-        except BaseException:
-            # Give the thread a moment to end and close its connections.
-            is_done(comparing, _FAREWELL)
-            raise
-        return comparing.result()
+                return within(_LONGEST, self._compare, _FAREWELL)
+        except Unfinished as late:
+            self._late = late.future
+            raise _timed_out() from None
 
     def _give_up(self, late: Future[Look]) -> None:
         self._given_up = [one for one in self._given_up if not one.done()]

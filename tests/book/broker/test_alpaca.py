@@ -24,6 +24,7 @@ from datafixes.book.broker.protocol import NoAnswer
 from datafixes.book.positions.position import NOT_IN_SETTINGS, BrokerPosition, Fill, Known, Unknown
 from datafixes.book.positions.symbols import Symbol, parse_symbol
 from datafixes.book.settings import BookSettings
+from datafixes.book.thread import THREAD_NAME
 from datafixes.errors import DatafixError, SettingError
 from tests.book.broker.alpaca_server import (
     Alpaca,
@@ -171,13 +172,14 @@ def test_no_fault_of_any_answer_is_taken_for_no_positions(
 def test_no_answer_takes_longer_than_its_time(alpaca: Alpaca, fault: Fault) -> None:
     alpaca.fail("/positions", fault)
     waits = Waits()
+    others = set(threading.enumerate())
     begun = time.monotonic()
     # No attempt begins that could not end within six times the limit.
     assert "does not answer within 0.2s (2 attempts)" in why(alpaca, waits=waits, broker_timeout="200ms")
     assert time.monotonic() - begun < 1.5
     assert waits == [0.5]
     # And nobody goes on listening, however long one byte comes after the other.
-    listening = [thread for thread in threading.enumerate() if thread.name.startswith("asks ")]
+    listening = [one for one in threading.enumerate() if one.name == THREAD_NAME and one not in others]
     for thread in listening:
         thread.join(0.4)
     assert [thread for thread in listening if thread.is_alive()] == []
