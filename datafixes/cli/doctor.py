@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datafixes.doctor.examination import Examination
-    from datafixes.doctor.finding import Finding
 
 
 @click.command(epilog="Example: datafixes doctor")
@@ -37,7 +36,13 @@ def command(where: Where, form: str, output: str | None) -> int:
             "kind": "doctor",
             "fine": found.is_fine,
             "findings": [
-                {"part": part, **vars(one)}
+                {
+                    "part": part,
+                    "check": one.name,
+                    "state": one.state,
+                    "evidence": one.text,
+                    "remedy": one.remedy,
+                }
                 for part, findings in (("project", found.project), ("database", found.database))
                 for one in findings
             ],
@@ -61,6 +66,6 @@ def _document(found: Examination) -> Document:
     )
 
 
-def _section(title: str, findings: Sequence[Finding]) -> Section:
-    facts = [Fact(one.check, " ".join((one.evidence, one.remedy)).strip(), one.state) for one in findings]
+def _section(title: str, findings: Sequence[Fact]) -> Section:
+    facts = [Fact(one.name, " ".join((one.text, one.remedy)).strip(), one.state) for one in findings]
     return Section(title, facts=tuple(facts))

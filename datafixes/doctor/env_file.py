@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.report.document import Fact, attention, bad, good
 
 _ENV = "env.py"
 _STATEMENTS = ("execute", "exec_driver_sql", "scalar", "scalars")
@@ -72,7 +72,7 @@ def _name(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
-def check_env(env: EnvFile) -> list[Finding]:
+def check_env(env: EnvFile) -> list[Fact]:
     """Look for all problems in an ``env.py``."""
     if not env.calls:
         return [
@@ -86,7 +86,7 @@ def check_env(env: EnvFile) -> list[Finding]:
     return [good(_ENV, f"It calls {how}."), _transaction(env), _each_its_own(env)]
 
 
-def _transaction(env: EnvFile) -> Finding:
+def _transaction(env: EnvFile) -> Fact:
     """Alembic treats a transaction that a statement began as the caller's, and commits nothing."""
     check = f"{_ENV}: transaction"
     if env.ours:
@@ -138,7 +138,7 @@ def _statement_before(scope: Scope, configured: list[ast.Call]) -> tuple[ast.Cal
     return None if open_statement is None else (open_statement, begun)
 
 
-def _each_its_own(env: EnvFile) -> Finding:
+def _each_its_own(env: EnvFile) -> Fact:
     check = f"{_ENV}: transactions"
     given = env.option("transaction_per_migration")
     if given is None and env.passes_on:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
-from datafixes.doctor.finding import Finding, attention, bad
 from datafixes.doctor.ledgers import check_ledgers
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
@@ -17,6 +16,7 @@ from datafixes.doctor.server import check_server, check_version_table, version_t
 from datafixes.doctor.stamped import check_stamped, versions
 from datafixes.drafting.survey import see_as_a_run
 from datafixes.errors import DatabaseNotFound, DatafixError
+from datafixes.report.document import Fact, attention, bad
 
 if TYPE_CHECKING:
     from datafixes.project import Project
@@ -31,11 +31,11 @@ class Examination:
         database: about the database.
     """
 
-    project: tuple[Finding, ...]
-    database: tuple[Finding, ...]
+    project: tuple[Fact, ...]
+    database: tuple[Fact, ...]
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[Fact, ...]:
         """All findings."""
         return (*self.project, *self.database)
 
@@ -82,8 +82,8 @@ def examine(project: Project) -> Examination:
     return Examination(tuple(files), tuple(database))
 
 
-def _database(project: Project, known: _Known) -> tuple[list[Finding], int | None]:
-    findings: list[Finding] = []
+def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
+    findings: list[Fact] = []
     width = None
     try:
         with project.reading() as connection:

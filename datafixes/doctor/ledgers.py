@@ -3,7 +3,7 @@
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, ledger_schemas
-from datafixes.doctor.finding import Finding, bad, good
+from datafixes.report.document import Fact, bad, good
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER, LEDGER_VERSION
 
@@ -17,12 +17,12 @@ SELECT coalesce(max(CAST(substring(k.conname FROM '^datafix_run_is_version_([0-9
 """
 
 
-def check_ledgers(connection: Connection) -> list[Finding]:
+def check_ledgers(connection: Connection) -> list[Fact]:
     """Whether this package can write to each ledger."""
     return [_check(connection, schema) for schema in ledger_schemas(connection)]
 
 
-def _check(connection: Connection, schema: str) -> Finding:
+def _check(connection: Connection, schema: str) -> Fact:
     ledger = qualified(schema, LEDGER)
     [(version, is_ours, owner)] = ask(connection, _VERSION.format(schema=text(schema), table=text(LEDGER)))
     told = f"{ledger} has version {version}"

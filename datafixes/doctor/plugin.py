@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datafixes.alembic_plugin import NAME
 from datafixes.doctor.env_file import EnvFile, imports_the_operations, read_env
-from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.report.document import Fact, attention, bad, good
 
 _PLUGINS_SINCE = (1, 18)
 _HOOK = "leave_audit_tables_alone"
@@ -28,7 +28,7 @@ def plugin_is_installed() -> bool:
     return any(one.name == NAME for one in importlib.metadata.entry_points(group="alembic.plugins"))
 
 
-def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:
+def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fact:
     """Whether a revision finds ``op.apply_datafix``.
 
     Args:
@@ -51,7 +51,7 @@ def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fin
     )
 
 
-def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) -> Finding:
+def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fact:
     """Whether autogenerate would drop audit tables and ledgers.
 
     Args:
@@ -88,7 +88,7 @@ def warning_of(folder: Path) -> str:
     except (OSError, SyntaxError, ValueError):
         return ""
     found = check_autogenerate(env, alembic_version(), plugin_is_installed()) if env.calls else None
-    return f"{found.evidence} In env.py: {found.remedy}" if found and found.state == "bad" else ""
+    return f"{found.text} In env.py: {found.remedy}" if found and found.state == "bad" else ""
 
 
 def _is_asked(env: EnvFile, version: tuple[int, ...], installed: bool) -> bool | None:

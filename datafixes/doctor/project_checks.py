@@ -5,13 +5,13 @@ from typing import Any
 
 from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.doctor.env_file import EnvFile, check_env, read_env
-from datafixes.doctor.finding import Finding, attention, bad, good
 from datafixes.doctor.plugin import alembic_version, check_autogenerate, check_plugin, plugin_is_installed
+from datafixes.report.document import Fact, attention, bad, good
 
 _LONGEST_ID = 32
 
 
-def check_folder(*folders: Path) -> Finding:
+def check_folder(*folders: Path) -> Fact:
     """Whether a package of the project called alembic hides the library.
 
     Args:
@@ -31,7 +31,7 @@ def check_folder(*folders: Path) -> Finding:
     return good(check, "No package of the project hides the library.")
 
 
-def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
+def check_env_file(folder: Path) -> tuple[list[Fact], EnvFile | None]:
     """Findings about ``env.py``, and the parsed file."""
     path = folder / "env.py"
     try:
@@ -47,7 +47,7 @@ def check_env_file(folder: Path) -> tuple[list[Finding], EnvFile | None]:
     return [*found, *([check_autogenerate(env, *loads)] if env.calls else [])], env
 
 
-def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:
+def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Fact]:
     """Whether there is one head, and whether every id fits into Alembic's version table.
 
     Args:
@@ -85,7 +85,7 @@ def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Finding]:
     return found
 
 
-def check_fixes(fixes: list[FixOfRevision]) -> Finding:
+def check_fixes(fixes: list[FixOfRevision]) -> Fact:
     """The number of fixes, and whether each name is unique."""
     fingerprints: dict[str, set[str]] = {}
     for one in fixes:

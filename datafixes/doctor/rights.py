@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import ask
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix, RecordedFix
-from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
 
@@ -90,7 +90,7 @@ def needs_of(fix: Fix) -> list[Need]:
     return [*found, *ledgers]
 
 
-def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
+def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Fact]:
     """Whether this role has the privileges that the project's fixes need, on tables that exist."""
     [(role, temporary, database)] = ask(
         connection,
@@ -108,11 +108,11 @@ def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
         )
     else:
         findings.append(good("temporary objects", f"{role} may create them."))
-    lacking: dict[str, Finding] = {}
+    lacking: dict[str, Fact] = {}
     for need in (need for fix in fixes for need in needs_of(fix)):
         finding = _lack(connection, role, need)
         if finding is not None:
-            lacking.setdefault(finding.evidence, finding)
+            lacking.setdefault(finding.text, finding)
     return [
         *findings,
         *(
@@ -122,7 +122,7 @@ def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
     ]
 
 
-def _lack(connection: Connection, role: str, need: Need) -> Finding | None:
+def _lack(connection: Connection, role: str, need: Need) -> Fact | None:
     wanted = f"ARRAY[{', '.join(text(one) for one in need.privileges)}]"
     query = (
         _MAY.replace("{wanted}", wanted)
@@ -146,7 +146,7 @@ def _lack(connection: Connection, role: str, need: Need) -> Finding | None:
     return None
 
 
-def check_audit_tables(connection: Connection) -> list[Finding]:
+def check_audit_tables(connection: Connection) -> list[Fact]:
     """Whether audit tables match their targets, and which other roles may read or change them."""
     audits = ask(connection, _AUDITS.replace("{is_audit}", _IS_AUDIT))
     if not audits:
@@ -171,7 +171,7 @@ def _update(target_schema: str, target: str, schema: str, audit: str) -> str:
     return f"op.update_audit_table({target!r}, name={audit!r}{more})"
 
 
-def _grants(connection: Connection) -> list[Finding]:
+def _grants(connection: Connection) -> list[Fact]:
     ledgers = ", ".join(text(one) for one in (LEDGER, LEDGER_TABLES))
     query = _GRANTS.replace("{is_audit}", _IS_AUDIT).replace("{ledgers}", ledgers)
     findings = []

@@ -8,7 +8,7 @@ from datafixes.audit.history import ask
 from datafixes.audit.images import read_images
 from datafixes.audit.sequences import behind_of_table
 from datafixes.declaration.recorded import Fix
-from datafixes.doctor.finding import Finding, bad, good
+from datafixes.report.document import Fact, bad, good
 from datafixes.script.literal import text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER
 
@@ -25,7 +25,7 @@ SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), o.is_ours
 """
 
 
-def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Finding]:
+def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Fact]:
     """Whether sequences will hand out new numbers: those of ledgers, of audit tables, and of the tables of fixes.
 
     Args:

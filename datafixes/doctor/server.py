@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
 from datafixes.doctor.env_file import EnvFile
-from datafixes.doctor.finding import Finding, attention, bad, good
+from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import name, qualified, text
 
 _OLDEST, _NEWEST = 14, 18
@@ -23,7 +23,7 @@ SELECT n.nspname, pg_catalog.pg_table_is_visible(c.oid)
 """
 
 
-def check_server(connection: Connection) -> list[Finding]:
+def check_server(connection: Connection) -> list[Fact]:
     """The version, the counters that fixes need, and the clock."""
     [(number, counts)] = ask(
         connection,
@@ -35,7 +35,7 @@ def check_server(connection: Connection) -> list[Finding]:
     return [check_version(number), check_counts(counts), check_clock(theirs, before, after)]
 
 
-def check_version(number: int) -> Finding:
+def check_version(number: int) -> Fact:
     """Whether this version of PostgreSQL is supported."""
     check = "PostgreSQL"
     if number < _OLDEST:
@@ -49,7 +49,7 @@ def check_version(number: int) -> Finding:
     return good(check, f"It is version {number}.")
 
 
-def check_counts(on: bool) -> Finding:
+def check_counts(on: bool) -> Fact:
     """Whether the server counts what a transaction changes."""
     if on:
         return good("track_counts", "It is on.")
@@ -60,7 +60,7 @@ def check_counts(on: bool) -> Finding:
     )
 
 
-def check_clock(theirs: dt.datetime, before: dt.datetime, after: dt.datetime) -> Finding:
+def check_clock(theirs: dt.datetime, before: dt.datetime, after: dt.datetime) -> Fact:
     """Whether the clocks agree: the ledger's times are the server's.
 
     Args:
@@ -105,7 +105,7 @@ def version_table_of(env: EnvFile | None) -> VersionTable:
 
 def check_version_table(
     connection: Connection, wanted: VersionTable, known: Collection[str], heads: Collection[str]
-) -> tuple[list[Finding], int | None]:
+) -> tuple[list[Fact], int | None]:
     """Which version table is used, and whether its revision is one of the project.
 
     Args:
@@ -136,7 +136,7 @@ def check_version_table(
     return [*findings, check_at(versions, known, heads)], width if width > 0 else 10**9
 
 
-def _path(wanted: VersionTable, path: str, schemas: dict[str, bool]) -> Finding:
+def _path(wanted: VersionTable, path: str, schemas: dict[str, bool]) -> Fact:
     """Which version table the search_path finds, among all schemas that have one."""
     check, table = "search_path", wanted.table
     mend = 'Name the schema in env.py: version_table_schema="public", or wherever it is.'
@@ -162,7 +162,7 @@ def _path(wanted: VersionTable, path: str, schemas: dict[str, bool]) -> Finding:
     return good(check, f"It is {path}, as usual.")
 
 
-def check_at(versions: list[str], known: Collection[str], heads: Collection[str]) -> Finding:
+def check_at(versions: list[str], known: Collection[str], heads: Collection[str]) -> Fact:
     """Whether the revision of the database is one of the project.
 
     Args:

@@ -10,11 +10,11 @@ from datafixes.audit.history import ask
 from datafixes.audit.stamped import StampedPast, stamped_past
 from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import read_env
-from datafixes.doctor.finding import Finding, attention, bad, good
 from datafixes.doctor.server import VersionTable, version_table_of
 from datafixes.drafting.survey import see_as_a_run
 from datafixes.errors import DatafixError
 from datafixes.project import Project
+from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import name, qualified, text
 
 
@@ -63,9 +63,7 @@ def find_stamped(project: Project, connection: Connection) -> list[StampedPast]:
         return []
 
 
-def check_stamped(
-    connection: Connection, fixes: Collection[FixOfRevision], below: Collection[str]
-) -> Finding:
+def check_stamped(connection: Connection, fixes: Collection[FixOfRevision], below: Collection[str]) -> Fact:
     """Whether a fix was stamped past.
 
     Args:

@@ -10,24 +10,51 @@ from datafixes.audit.changes import Row as Row
 from datafixes.audit.changes import Value as Value
 
 State = Literal["", "good", "bad", "attention", "unknown"]
-"""Whether a fact is good or bad. Never shown by colour alone."""
+"""Whether a fact is good or bad. Never shown by colour alone.
+
+Of a check: skipped; as expected; to be fixed; may be intended; could not be checked.
+"""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A line with a name.
+    """A line with a name: of a report, or the result of a check.
 
     Attributes:
         name: the name.
         text: the text.
         state: whether it is good or bad.
+        remedy: what to do about it, or an empty string.
+        lasting: waiting will not change it.
         exact: the text is meant for copying, such as a command, and is never wrapped.
     """
 
     name: str
     text: str
     state: State = ""
+    remedy: str = ""
+    lasting: bool = False
     exact: bool = False
+
+
+def good(check: str, text: str) -> Fact:
+    """Nothing to fix."""
+    return Fact(check, text, "good")
+
+
+def attention(check: str, text: str, remedy: str) -> Fact:
+    """Something that may be intended."""
+    return Fact(check, text, "attention", remedy)
+
+
+def bad(check: str, text: str, remedy: str = "", *, lasting: bool = False) -> Fact:
+    """Something to fix."""
+    return Fact(check, text, "bad", remedy, lasting)
+
+
+def unknown(check: str, text: str, remedy: str = "", *, lasting: bool = False) -> Fact:
+    """Something that could not be checked."""
+    return Fact(check, text, "unknown", remedy, lasting)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from datafixes.doctor.env_file import check_env, read_env
-from datafixes.doctor.finding import Finding
 from datafixes.doctor.plugin import check_autogenerate, check_plugin
 from datafixes.doctor.project_checks import check_folder
 from datafixes.doctor.server import check_clock, check_counts, check_version
+from datafixes.report.document import Fact
 from tests.cli.commands import datafixes
 from tests.projects import STOCK_ENV, Project, our_project, project_with_fix
 from tests.servers import Database
@@ -85,10 +85,10 @@ STOCK = STOCK_ENV.replace("import datafixes.operations\n", "")
 CONFIGURE = "connection=connection, target_metadata=target_metadata"
 
 
-def of_env(text: str, version: tuple[int, ...] = (1, 17)) -> dict[str, Finding]:
+def of_env(text: str, version: tuple[int, ...] = (1, 17)) -> dict[str, Fact]:
     env = read_env(text)
     found = [*check_env(env), check_autogenerate(env, version, True)]
-    return {one.check.removeprefix("env.py: "): one for one in found}
+    return {one.name.removeprefix("env.py: "): one for one in found}
 
 
 def test_what_alembic_init_writes_needs_attention_and_no_more() -> None:
@@ -118,8 +118,8 @@ def test_b23_a_statement_before_configure(before: str, state: str) -> None:
     found = of_env(f"{online}        {before}\n{mark}{rest}")["transaction"]
     assert found.state == state
     if state == "bad":
-        assert "before context.configure()" in found.evidence
-        assert f"Line {online.count(chr(10)) + 1} runs connection." in found.evidence
+        assert "before context.configure()" in found.text
+        assert f"Line {online.count(chr(10)) + 1} runs connection." in found.text
 
 
 def test_b32_autogenerate_would_drop_audit_tables() -> None:
@@ -227,7 +227,7 @@ def test_b34_a_package_called_alembic(tmp_path: Path) -> None:
     assert check_folder(tmp_path).state == "good"
     (tmp_path / "alembic/__init__.py").touch()
     found = check_folder(tmp_path / "elsewhere", tmp_path)
-    assert (found.state, "replaces the library" in found.evidence) == ("bad", True)
+    assert (found.state, "replaces the library" in found.text) == ("bad", True)
 
 
 def test_an_env_file_that_is_missing_or_broken(tmp_path: Path, database: Database) -> None:
@@ -384,4 +384,4 @@ def test_versions_and_clocks() -> None:
     assert check_clock(now + dt.timedelta(seconds=2), now, later).state == "good"
     for theirs in (now - apart, later + apart):
         found = check_clock(theirs, now, later)
-        assert (found.state, "61 s apart" in found.evidence) == ("attention", True)
+        assert (found.state, "61 s apart" in found.text) == ("attention", True)

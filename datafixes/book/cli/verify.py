@@ -13,6 +13,7 @@ import click
 
 from datafixes.book.report.verify import checklist_as_json, document_of_checklist
 from datafixes.book.settings import COMPARED, BookSettings
+from datafixes.book.thread import Unfinished, within
 from datafixes.cli.asking import given, schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.output import format_options, show
@@ -130,7 +131,7 @@ def _tell_short(question: Question, wait: Duration | str | None, found: Checklis
 
     settings = question.settings
     is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
-    if is_short and any(line.name == ERRORS_NAME and line.colour == "red" for line in found.lines):
+    if is_short and any(line.name == ERRORS_NAME and line.state == "bad" for line in found.lines):
         click.echo(
             f"--wait {wait} is not longer than log_window ({settings.log_window}): an error from before the wait may "
             f"stay in the log window until its end. Wait longer: --wait {usual_wait(settings)}",
@@ -188,14 +189,19 @@ def _redeploy(question: Question, yes: bool) -> Deployment:
     """Begin a new deployment, after showing the AWS identity."""
     from datafixes.book.verify.service import redeploy
     from datafixes.book.verify.verifying import identity_line
-    from datafixes.book.verify.waiting import LONGEST_LOOK, within
+    from datafixes.book.verify.waiting import FAREWELL, LONGEST_LOOK
 
-    identity = within(LONGEST_LOOK, "No new deployment was begun: AWS", lambda: identity_line(question))
-    if identity is not None and identity.colour != "green":
-        raise DatafixError(f"No new deployment was begun: {identity.evidence}", hint=identity.hint)
+    try:
+        identity = within(LONGEST_LOOK, lambda: identity_line(question), FAREWELL)
+    except Unfinished:
+        raise DatafixError(
+            f"No new deployment was begun: AWS does not answer within {LONGEST_LOOK:.3g} s"
+        ) from None
+    if identity is not None and identity.state != "good":
+        raise DatafixError(f"No new deployment was begun: {identity.text}", hint=identity.remedy)
     settings = question.settings
     if identity is not None:
-        click.echo(identity.evidence, err=True)
+        click.echo(identity.text, err=True)
     asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
     if not yes and not _confirmed(asked):
         raise DatafixError("No new deployment was begun: the answer was no.")

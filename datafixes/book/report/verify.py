@@ -2,33 +2,36 @@
 
 from typing import Any
 
-from datafixes.book.verify.checklist import Checklist, Colour, Line
+from datafixes.book.verify.checklist import COLOURS, Checklist
 from datafixes.report.document import Document, Fact, Section, State
 
-# Colours are also words, for readers without colour.
-_STATES: dict[Colour, State] = {"green": "good", "red": "bad", "unknown": "attention", "skipped": ""}
+_TITLES: dict[State, str] = {
+    "good": "All as expected",
+    "bad": "Not as expected",
+    "unknown": "Not everything could be checked",
+}
 
 
 def document_of_checklist(checklist: Checklist) -> Document:
     """Each line with its evidence."""
-    facts = tuple(Fact(line.name, _text(line), _STATES[line.colour]) for line in checklist.lines)
-    if checklist.is_green:
-        title, state = "All as expected", _STATES["green"]
-    elif checklist.is_red:
-        title, state = "Not as expected", _STATES["red"]
-    else:
-        title, state = "Not everything could be checked", _STATES["unknown"]
+    facts = tuple(Fact(line.name, _text(line), _shown(line.state)) for line in checklist.lines)
+    state: State = "good" if checklist.is_green else "bad" if checklist.is_red else "unknown"
     return Document(
         "Verify",
-        f"{title}: {checklist.counts()}.",
-        state,
+        f"{_TITLES[state]}: {checklist.counts()}.",
+        _shown(state),
         sections=(Section("Checklist", facts=facts),),
     )
 
 
-def _text(line: Line) -> str:
-    words = line.evidence if line.evidence.endswith((".", "!", "?")) else f"{line.evidence}."
-    return f"{line.colour}: {words}{f' {line.hint}' if line.hint else ''}"
+def _shown(state: State) -> State:
+    """A check that could not be made needs attention."""
+    return "attention" if state == "unknown" else state
+
+
+def _text(line: Fact) -> str:
+    words = line.text if line.text.endswith((".", "!", "?")) else f"{line.text}."
+    return f"{COLOURS[line.state]}: {words}{f' {line.remedy}' if line.remedy else ''}"
 
 
 def checklist_as_json(checklist: Checklist) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def checklist_as_json(checklist: Checklist) -> dict[str, Any]:
         "kind": "verify",
         "green": checklist.is_green,
         "lines": [
-            {"name": line.name, "colour": line.colour, "evidence": line.evidence, "hint": line.hint}
-            for line in checklist.lines
+            {"name": one.name, "colour": COLOURS[one.state], "evidence": one.text, "hint": one.remedy}
+            for one in checklist.lines
         ],
     }

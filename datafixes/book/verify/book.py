@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from datafixes.audit.wording import counted, named
 from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import Comparison, Difference
 from datafixes.book.rows.book import Book
 from datafixes.book.rows.row import UnreadableRow
-from datafixes.book.verify.checklist import Line, some
+from datafixes.book.verify.checklist import some
+from datafixes.report.document import Fact, bad, good, unknown
 
 _MORE = "More: datafixes reconcile"
 _NO_ACCOUNT = "(no account)"
@@ -17,7 +19,7 @@ def rows_of(book: Book) -> Mapping[str, int]:
     return {account or _NO_ACCOUNT: rows for account, rows in book.counts.items()}
 
 
-def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ()) -> tuple[Line, ...]:
+def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ()) -> tuple[Fact, ...]:
     """A line for each account.
 
     Args:
@@ -26,12 +28,13 @@ def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ())
         accounts: the accounts in the settings, which may have no rows.
     """
     rows = rows_of(book)
-    bad: dict[str, list[UnreadableRow]] = {}
+    unreadable: dict[str, list[UnreadableRow]] = {}
     for row in book.unreadable:
-        bad.setdefault(row.account or _NO_ACCOUNT, []).append(row)
+        unreadable.setdefault(row.account or _NO_ACCOUNT, []).append(row)
     named = sorted({*rows, *accounts, *comparison.unknown, *(one.account for one in comparison.differences)})
     return tuple(
-        _of_account(account, rows.get(account, 0), bad.get(account, ()), comparison) for account in named
+        _of_account(account, rows.get(account, 0), unreadable.get(account, ()), comparison)
+        for account in named
     )
 
 
@@ -40,34 +43,34 @@ def name_of(account: str) -> str:
     return f"Positions of {account}"
 
 
-def _of_account(account: str, rows: int, bad: Sequence[UnreadableRow], comparison: Comparison) -> Line:
-    open_rows = f"{rows} row{'' if rows == 1 else 's'} open in the book"
+def _of_account(account: str, rows: int, unreadable: Sequence[UnreadableRow], comparison: Comparison) -> Fact:
+    open_rows = f"{counted(rows, 'row')} open in the book"
     found = [one for one in comparison.differences if account in (one.account, one.elsewhere)]
     if found:
         evidence = f"{open_rows}; {len(found)} different: {some(_words(found))}"
-        return Line(name_of(account), "red", evidence, _MORE)
-    doubts = [f"row {row.id} cannot be compared: {row.why}" for row in bad]
+        return bad(name_of(account), evidence, _MORE)
+    doubts = [f"row {row.id} cannot be compared: {row.why}" for row in unreadable]
     if account in comparison.unknown:
         doubts.append(f"the broker's positions are unknown: {comparison.unknown[account]}")
     if doubts:
-        return Line(name_of(account), "unknown", f"{open_rows}; {some(doubts)}", _MORE)
+        return unknown(name_of(account), f"{open_rows}; {some(doubts)}", _MORE)
     waiting = [f"{one.symbol} ({one.why})" for one in comparison.unsettled if one.account == account]
     if waiting:
-        return Line(name_of(account), "unknown", f"{open_rows}; not settled yet: {some(waiting)}", _MORE)
+        return unknown(name_of(account), f"{open_rows}; not settled yet: {some(waiting)}", _MORE)
     equal = "the broker holds the same" if rows else "the broker holds nothing either"
     left_out = [one for one in comparison.left_out if one.account == account]
     if not left_out:
-        return Line(name_of(account), "green", f"{open_rows}, {equal}")
+        return good(name_of(account), f"{open_rows}, {equal}")
     evidence = f"{open_rows}, {equal} except what is not compared (broker_ignore): {some(map(str, left_out))}"
     # A position that only the broker has is ignored on purpose; a row of the book in it is unchecked.
     if any(one.rows for one in left_out):
-        return Line(name_of(account), "unknown", evidence, _MORE)
-    return Line(name_of(account), "green", evidence)
+        return unknown(name_of(account), evidence, _MORE)
+    return good(name_of(account), evidence)
 
 
 def _words(found: Sequence[Difference]) -> Iterable[str]:
     for one in found:
-        rows = f" row{'' if len(one.rows) == 1 else 's'} {', '.join(map(str, one.rows))}" if one.rows else ""
+        rows = f" {named('row', one.rows)}" if one.rows else ""
         place = f" in {one.elsewhere}" if one.elsewhere else ""
         book, broker = digits(one.book), digits(one.broker)
         yield f"{one.symbol} {one.kind}{rows} (book {book}, broker {broker}{place})"

@@ -1,47 +1,29 @@
 """The results of the checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Colour = Literal["green", "red", "unknown", "skipped"]
-"""As expected; not as expected; could not be checked; skipped on request."""
+from datafixes.report.document import Fact, State, unknown
 
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the checklist.
-
-    Attributes:
-        name: the subject.
-        colour: the result.
-        evidence: the observation.
-        hint: what to do about it, or an empty string.
-        lasting: waiting will not change it.
-    """
-
-    name: str
-    colour: Colour
-    evidence: str
-    hint: str = ""
-    lasting: bool = False
+COLOURS: Mapping[State, str] = {"good": "green", "bad": "red", "unknown": "unknown", "": "skipped"}
+"""The words for readers: as expected; not as expected; could not be checked; skipped on request."""
 
 
 @dataclass(frozen=True)
 class Checklist:
     """All lines, in display order."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[Fact, ...]
 
     @property
     def is_green(self) -> bool:
         """Whether nothing is red or unknown."""
-        return all(line.colour in ("green", "skipped") for line in self.lines)
+        return all(line.state in ("good", "") for line in self.lines)
 
     @property
     def is_red(self) -> bool:
         """Whether a line is red."""
-        return any(line.colour == "red" for line in self.lines)
+        return any(line.state == "bad" for line in self.lines)
 
     @property
     def is_final(self) -> bool:
@@ -50,8 +32,7 @@ class Checklist:
 
     def counts(self) -> str:
         """``3 green, 1 red``."""
-        colours: tuple[Colour, ...] = ("green", "red", "unknown", "skipped")
-        numbers = [(sum(line.colour == colour for line in self.lines), colour) for colour in colours]
+        numbers = [(sum(line.state == state for line in self.lines), COLOURS[state]) for state in COLOURS]
         return ", ".join(f"{number} {colour}" for number, colour in numbers if number)
 
 
@@ -64,18 +45,17 @@ class Progress:
         asked: the name of the current subject.
     """
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Fact, ...] = ()
     asked: str = "Checklist"
 
-    def asks(self, name: str, *known: Line) -> None:
+    def asks(self, name: str, *known: Fact) -> None:
         """Add lines, and go on to the next subject."""
         self.lines, self.asked = (*self.lines, *known), name
 
     def given_up(self, seconds: float) -> Checklist:
         """The checklist if the check does not end in time."""
         evidence = f"does not answer within {seconds:.3g} s; later lines were not checked"
-        late = Line(self.asked, "unknown", evidence)
-        return Checklist((*self.lines, late))
+        return Checklist((*self.lines, unknown(self.asked, evidence)))
 
 
 def some(texts: Iterable[str], most: int = 5) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import BROKEN, Aws, NotAsked
-from datafixes.book.verify.checklist import Line
+from datafixes.report.document import Fact, bad, good, unknown
 
 NAME = "AWS identity"
 
@@ -20,7 +20,7 @@ _PASSING = ("CredentialRetrievalError", "MetadataRetrievalError", "EndpointConne
 _NO_CREDENTIALS = "Set AWS_PROFILE or log in; without AWS: --skip logs --skip service"
 
 
-def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
+def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Fact:
     """Ask AWS for the identity.
 
     Args:
@@ -30,27 +30,27 @@ def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Line:
     try:
         if not aws.has_credentials():
             evidence = "no credentials (searched: the environment, the profile, and the role of this machine)"
-            return Line(NAME, "unknown", evidence, _NO_CREDENTIALS, lasting=True)
+            return unknown(NAME, evidence, _NO_CREDENTIALS, lasting=True)
     except NotAsked as error:
         lasting = error.code not in _PASSING
-        return Line(NAME, "unknown", f"no credentials: {error}", _NO_CREDENTIALS, lasting)
+        return unknown(NAME, f"no credentials: {error}", _NO_CREDENTIALS, lasting=lasting)
     try:
         caller = aws.ask("sts", "get_caller_identity")
     except NotAsked as error:
         refused = error.code in (*_REFUSED, BROKEN)
         hint = _NO_CREDENTIALS if refused else ""
-        return Line(NAME, "unknown", f"AWS does not say whose credentials these are: {error}", hint, refused)
+        return unknown(NAME, f"AWS does not say whose credentials these are: {error}", hint, lasting=refused)
     return check_identity(str(caller["Account"]), str(caller["Arn"]), aws.region, wanted)
 
 
-def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str]) -> Line:
+def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str]) -> Fact:
     """Whether it is the account of the settings."""
     evidence = f"{arn} of account {account}, region {region}"
     others = {who: number for who, number in wanted.items() if number != account}
     if others:
         words = ", ".join(f"{who} names account {number}" for who, number in others.items())
-        return Line(NAME, "red", f"another account: {evidence}; {words}", "Set AWS_PROFILE", lasting=True)
-    return Line(NAME, "green", evidence)
+        return bad(NAME, f"another account: {evidence}; {words}", "Set AWS_PROFILE", lasting=True)
+    return good(NAME, evidence)
 
 
 def accounts_of(settings: BookSettings, named: str | None) -> dict[str, str]:

@@ -16,9 +16,10 @@ from datafixes.audit.history import (
     open_fixes,
     the_schema,
 )
-from datafixes.book.verify.checklist import Line
+from datafixes.audit.wording import counted, moment
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
+from datafixes.report.document import Fact, bad, good, unknown
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -84,57 +85,53 @@ def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
     return Entry(in_force, runs, newest=next(iter(history(connection, schema, limit=1)), None))
 
 
-def check_entry(entry: Entry | None, wanted: Wanted) -> Line:
+def check_entry(entry: Entry | None, wanted: Wanted) -> Fact:
     """Whether the ledger is as expected."""
     if entry is None:
         evidence = "this database has no ledger (datafix_run): no fix has run in it"
-        return Line(NAME, "red", evidence, "Check which database is used: datafixes where")
+        return bad(NAME, evidence, "Check which database is used: datafixes where")
     if entry.newest is not None and (hidden := _hidden_by(entry.newest, entry.in_force)):
         return hidden
     if not entry.runs:
         if wanted.fix:
-            return Line(
-                NAME, "red", f"it has no run of a fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}"
-            )
-        return Line(NAME, "red", "no fix is in force", "More: datafixes history")
+            return bad(NAME, f"it has no run of a fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
+        return bad(NAME, "no fix is in force", "More: datafixes history")
     fix = entry.runs[0].fix
     here = next((one for one in entry.in_force if one.fix == fix), None)
     if here is None:
         return _not_in_force(entry.runs[0], wanted)
     run = next((one for one in entry.runs if one.run_id == here.run_id), None)
     left = _left(entry.runs, here.run_id, here.rows_changed)
-    evidence = f"{fix}: applied, {_rows(here.rows_changed)} changed{_more(run, here, left)}{_when(here)}"
+    evidence = f"{fix}: applied, {counted(here.rows_changed or 0, 'row')} changed{_more(run, here, left)}{_when(here)}"
     if left <= 0 < (here.rows_changed or 0) and wanted.rows is None:
-        return Line(NAME, "red", f"{evidence}: none of its changes are in force", "More: datafixes history")
+        return bad(NAME, f"{evidence}: none of its changes are in force", "More: datafixes history")
     return _counted(evidence, left, wanted)
 
 
-def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Line | None:
+def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Fact | None:
     """The newest run did not succeed, or is of another fix: an older fix in force proves nothing."""
     words = f"the newest run, {run.run_id}, is {run.fix}: {run.outcome}"
     if run.outcome in _UNFINISHED:
         words += ", not finished"
         if run.error:
             words += f": {' '.join(run.error.split())}"
-        return Line(
-            NAME, "red", words, f"More: datafixes show {run.run_id}; to check another fix: --fix NAME"
-        )
+        return bad(NAME, words, f"More: datafixes show {run.run_id}; to check another fix: --fix NAME")
     if in_force and in_force[0].fix == run.fix:
         return None
     older = f"{in_force[0].fix}, which is in force, is older" if in_force else "no fix is in force"
-    return Line(NAME, "red", f"{words}; {older}", "Name the expected fix: --fix NAME")
+    return bad(NAME, f"{words}; {older}", "Name the expected fix: --fix NAME")
 
 
-def _not_in_force(run: Run, wanted: Wanted) -> Line:
+def _not_in_force(run: Run, wanted: Wanted) -> Fact:
     """The last run of the fix left nothing in force."""
     evidence = f"{run.fix}: {run.outcome} by run {run.run_id}, so it is not in force"
     if run.outcome in _NOTHING_TO_DO and run.direction == "apply":
         evidence = f"{run.fix}: {_NOTHING_TO_DO[run.outcome].format(f'(run {run.run_id})')}"
         if wanted.rows == 0:
-            return Line(NAME, "green", evidence)
+            return good(NAME, evidence)
     if run.error:
         evidence += f": {' '.join(run.error.split())}"
-    return Line(NAME, "red", evidence, f"More: datafixes show {run.run_id}")
+    return bad(NAME, evidence, f"More: datafixes show {run.run_id}")
 
 
 def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
@@ -144,14 +141,10 @@ def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
     return (changed or 0) - sum(given_back)
 
 
-def _counted(evidence: str, left: int, wanted: Wanted) -> Line:
+def _counted(evidence: str, left: int, wanted: Wanted) -> Fact:
     if wanted.rows is not None and left != wanted.rows:
-        return Line(NAME, "red", f"{evidence}; {wanted.rows} were expected")
-    return Line(NAME, "green", evidence)
-
-
-def _rows(number: int | None) -> str:
-    return f"{number or 0} row{'' if number == 1 else 's'}"
+        return bad(NAME, f"{evidence}; {wanted.rows} were expected")
+    return good(NAME, evidence)
 
 
 def _more(run: Run | None, here: OpenFix, left: int) -> str:
@@ -168,9 +161,7 @@ def _more(run: Run | None, here: OpenFix, left: int) -> str:
 
 
 def _when(here: OpenFix) -> str:
-    when = (
-        "" if here.finished_at is None else f", {here.finished_at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S UTC}"
-    )
+    when = "" if here.finished_at is None else f", {moment(here.finished_at)}"
     return f" (run {here.run_id}{when})"
 
 
@@ -180,6 +171,6 @@ def finished_at(entry: Entry | None) -> dt.datetime | None:
     return next((one.finished_at for one in entry.in_force if one.fix == fix), None) if entry else None
 
 
-def not_read(error: DatafixError) -> Line:
+def not_read(error: DatafixError) -> Fact:
     """The line for a ledger that could not be read."""
-    return Line(NAME, "unknown", error.message, error.hint)
+    return unknown(NAME, error.message, error.hint)

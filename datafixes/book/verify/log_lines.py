@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 
+from datafixes.audit.wording import counted
 from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import DENIED, NotAsked
-from datafixes.book.verify.checklist import Line
 from datafixes.book.verify.counts import Asked, clock, held_against
 from datafixes.book.verify.service_log import BAD_SIGNS, Check, Log, excerpt
 from datafixes.book.verify.since import Since, moment, moment_of
+from datafixes.report.document import Fact, bad, good, unknown
 from datafixes.settings.values import Duration
 
 ERRORS_NAME, COUNT_NAME = "Log: errors", "Log: positions checked"
@@ -22,7 +23,7 @@ _TASK = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 
 def check_log(
     log: Log, settings: BookSettings, book: Mapping[str, int] | None, since: Since
-) -> tuple[Line, ...]:
+) -> tuple[Fact, ...]:
     """The two lines about the log.
 
     Args:
@@ -35,7 +36,7 @@ def check_log(
     if not log.events:
         quiet = f"no event {where}, which proves nothing"
         hint = "Does the service run, and is this its log? To read another one: -x log_group=NAME"
-        return Line(ERRORS_NAME, "red", quiet, hint), Line(COUNT_NAME, "red", quiet)
+        return bad(ERRORS_NAME, quiet, hint), bad(COUNT_NAME, quiet)
     wait = f"--wait {usual_wait(settings)}"
     # An account without rows counts too.
     asked = None if book is None else Asked(
@@ -49,7 +50,7 @@ def usual_wait(settings: BookSettings) -> Duration:
     return Duration(settings.log_window.milliseconds + _LONGER)
 
 
-def _errors(log: Log, where: str, since: Since, wait: str) -> Line:
+def _errors(log: Log, where: str, since: Since, wait: str) -> Fact:
     if log.bad and log.newest_bad:
         time, message = log.newest_bad
         signs = ", ".join(f'"{sign}" {_times(number)}' for sign, number in sorted(log.bad.items()))
@@ -60,32 +61,34 @@ def _errors(log: Log, where: str, since: Since, wait: str) -> Line:
             else ""
         )
         evidence = f"{signs} {where}; the newest at {clock(time)}: {excerpt(message)}"
-        return Line(ERRORS_NAME, "red", evidence, hint)
+        return bad(ERRORS_NAME, evidence, hint)
     if not log.whole:
         return _too_much(ERRORS_NAME, log, where)
-    return Line(ERRORS_NAME, "green", f"none of the {len(BAD_SIGNS)} known errors in {_counted(log)} {where}")
+    return good(
+        ERRORS_NAME, f"none of the {len(BAD_SIGNS)} known errors in {counted(log.events, 'event')} {where}"
+    )
 
 
-def _count(log: Log, where: str, asked: Asked | None, known: tuple[Since, str]) -> Line:
+def _count(log: Log, where: str, asked: Asked | None, known: tuple[Since, str]) -> Fact:
     if not log.whole:
         return _too_much(COUNT_NAME, log, where)
     newest = log.newest
     if newest is None:
-        return Line(COUNT_NAME, "red", f'no "Checking N open positions" among {_counted(log)} {where}')
+        return bad(COUNT_NAME, f'no "Checking N open positions" among {counted(log.events, "event")} {where}')
     since, wait = known
     said = f'"Checking {newest.number} open positions" at {clock(newest.time)}'
     if older := _older(newest, log, since):
         hint = f"The service has logged nothing newer: {wait}"
-        return Line(COUNT_NAME, "red", f"{said}; {older}", hint)
+        return bad(COUNT_NAME, f"{said}; {older}", hint)
     if asked is None:
-        return Line(COUNT_NAME, "unknown", f"{said}; the number of rows in the book is unknown")
+        return unknown(COUNT_NAME, f"{said}; the number of rows in the book is unknown")
     new = {
         stream: [one for one in found.checks if not _older(one, log, since)]
         for stream, found in log.streams.items()
     }
     found = held_against(asked, {stream: checks for stream, checks in new.items() if checks})
     hint = f"If a cycle is running, or one task is replacing another: {wait}" if found.waits else ""
-    return Line(COUNT_NAME, "green" if found.right else "red", found.evidence, hint)
+    return Fact(COUNT_NAME, found.evidence, "good" if found.right else "bad", hint)
 
 
 def _older(check: Check, log: Log, since: Since) -> str:
@@ -101,27 +104,21 @@ def _older(check: Check, log: Log, since: Since) -> str:
     return ""
 
 
-def _too_much(name: str, log: Log, where: str) -> Line:
-    evidence = f"more than {_counted(log)} {where}; not all were read"
-    return Line(name, "unknown", evidence, "Read less: -x log_window=2min")
+def _too_much(name: str, log: Log, where: str) -> Fact:
+    evidence = f"more than {counted(log.events, 'event')} {where}; not all were read"
+    return unknown(name, evidence, "Read less: -x log_window=2min")
 
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
 
 
-def _counted(log: Log) -> str:
-    return f"{log.events} event{'' if log.events == 1 else 's'}"
-
-
-def not_read(error: NotAsked, settings: BookSettings) -> tuple[Line, ...]:
+def not_read(error: NotAsked, settings: BookSettings) -> tuple[Fact, ...]:
     """The lines for a log that could not be read. A missing log is red."""
     if error.code == _GONE:
         evidence = f"log group {settings.log_group} does not exist in this account and region"
         hint = "To read another one: -x log_group=NAME"
-        return Line(ERRORS_NAME, "red", evidence, hint), Line(COUNT_NAME, "red", evidence)
+        return bad(ERRORS_NAME, evidence, hint), bad(COUNT_NAME, evidence)
     denied = error.code in DENIED
     hint = "These credentials need logs:FilterLogEvents" if denied else ""
-    return tuple(
-        Line(name, "unknown", str(error), hint, lasting=denied) for name in (ERRORS_NAME, COUNT_NAME)
-    )
+    return tuple(unknown(name, str(error), hint, lasting=denied) for name in (ERRORS_NAME, COUNT_NAME))

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datafixes.audit.wording import counted
 from datafixes.book.settings import BookSettings
 from datafixes.book.verify.aws import DENIED, Aws, NotAsked
-from datafixes.book.verify.checklist import Line
 from datafixes.errors import DatafixError
+from datafixes.report.document import Fact, bad, good, unknown
 
 NAME = "ECS service"
 
@@ -66,7 +67,7 @@ def wanted_definition(settings: BookSettings) -> Definition:
 
 def look_at_service(
     aws: Aws, settings: BookSettings, begun: Deployment | None = None
-) -> tuple[Line, Deployment | None]:
+) -> tuple[Fact, Deployment | None]:
     """Ask ECS about the service.
 
     Args:
@@ -86,7 +87,7 @@ def look_at_service(
             return _missing(settings, str(error)), None
         denied = error.code in DENIED
         hint = "These credentials need ecs:DescribeServices" if denied else ""
-        return Line(NAME, "unknown", str(error), hint, lasting=denied), None
+        return unknown(NAME, str(error), hint, lasting=denied), None
     found = answer.get("services", [])
     if not found or found[0].get("status") == "INACTIVE":
         why = [str(one.get("reason")) for one in answer.get("failures", [])] or ["INACTIVE"]
@@ -94,16 +95,16 @@ def look_at_service(
     return check_service(found[0], wanted_definition(settings), begun), _primary(found[0])
 
 
-def _missing(settings: BookSettings, why: str) -> Line:
+def _missing(settings: BookSettings, why: str) -> Fact:
     place = (
         f"the cluster {settings.ecs_cluster}, {settings.engine.aws_region or 'the region of the AWS profile'}"
     )
     evidence = f"service {settings.ecs_service} not found in {place}: {why}"
     hint = "To check another one: -x ecs_cluster=NAME -x ecs_service=NAME"
-    return Line(NAME, "red", evidence, hint)
+    return bad(NAME, evidence, hint)
 
 
-def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deployment | None = None) -> Line:
+def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deployment | None = None) -> Fact:
     """Whether a service, as described by ECS, runs the required task definition and nothing else.
 
     Args:
@@ -117,20 +118,17 @@ def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deploym
     controller = service.get("deploymentController", {}).get("type", "ECS")
     if controller != "ECS":
         words = f"{evidence}; {controller} deploys it, so the state of the deployment is unknown"
-        return Line(NAME, "unknown", words, "Check there, and skip it here: --skip service", lasting=True)
+        return unknown(NAME, words, "Check there, and skip it here: --skip service", lasting=True)
     wrong = [missing] if (missing := wanted.missing_in(definition)) else []
     if (status := service.get("status", "ACTIVE")) != "ACTIVE":
         wrong.append(f"the service is {status}")
     wrong += _running(running, desired, int(service.get("pendingCount", 0)))
     wrong += _unsettled(service.get("deployments", ()), definition, begun)
     if not wrong:
-        return Line(NAME, "green", f"{evidence}, the deployment is complete")
+        return good(NAME, f"{evidence}, the deployment is complete")
     under_way = any(one.get("rolloutState") == "IN_PROGRESS" for one in service.get("deployments", ()))
-    return Line(
-        NAME,
-        "red",
-        f"{evidence}: {'; '.join(wrong)}",
-        "A deployment is in progress: --wait" if under_way else "",
+    return bad(
+        NAME, f"{evidence}: {'; '.join(wrong)}", "A deployment is in progress: --wait" if under_way else ""
     )
 
 
@@ -182,7 +180,7 @@ def _another(primary: Mapping[str, Any], begun: Deployment) -> str:
 def _why(deployment: Mapping[str, Any]) -> str:
     said = [str(deployment.get("rolloutStateReason", "")).rstrip(".")]
     if failed := int(deployment.get("failedTasks", 0)):
-        said.append(f"{failed} task{'' if failed == 1 else 's'} failed to start")
+        said.append(f"{counted(failed, 'task')} failed to start")
     words = "; ".join(filter(None, said))
     return f" ({words})" if words else ""
 

@@ -14,7 +14,7 @@ from datafixes.book.settings import BookSettings
 from datafixes.book.verify import ledger, log_lines, service_log
 from datafixes.book.verify.aws import Aws, NotAsked
 from datafixes.book.verify.book import check_book, rows_of
-from datafixes.book.verify.checklist import Checklist, Line, Progress
+from datafixes.book.verify.checklist import Checklist, Progress
 from datafixes.book.verify.identity import NAME as IDENTITY
 from datafixes.book.verify.identity import accounts_of, look_at_identity
 from datafixes.book.verify.ledger import Entry, Wanted
@@ -22,6 +22,7 @@ from datafixes.book.verify.service import NAME as SERVICE
 from datafixes.book.verify.service import Deployment, look_at_service
 from datafixes.book.verify.since import Since
 from datafixes.errors import ConnectionLost, DatafixError
+from datafixes.report.document import Fact, unknown
 from datafixes.running.execution import failure
 from datafixes.settings.values import masked
 
@@ -87,7 +88,7 @@ def look(question: Question, progress: Progress | None = None) -> Checklist:
     entry, ledger_line = _ledger(question)
     progress.asks(BOOK, ledger_line)
     rows, book_lines = _book(question)
-    asks = identity is None or identity.colour == "green"
+    asks = identity is None or identity.state == "good"
     progress.asks(SERVICE, *book_lines)
     service, deployed_at = _service(question) if asks else (_not_asked("service", question), None)
     since = Since(ledger.finished_at(entry), deployed_at)
@@ -97,21 +98,21 @@ def look(question: Question, progress: Progress | None = None) -> Checklist:
     return Checklist((*first, ledger_line, *book_lines, *logs, *service))
 
 
-def identity_line(question: Question) -> Line | None:
+def identity_line(question: Question) -> Fact | None:
     """The AWS identity; None if AWS is not used."""
     if {"logs", "service"} <= question.skip and question.account is None:
         return None
     return look_at_identity(question.aws, accounts_of(question.settings, question.account))
 
 
-def _skipped(part: str) -> tuple[Line, ...]:
-    return tuple(Line(name, "skipped", f"skipped by --skip {part}") for name in PARTS[part])
+def _skipped(part: str) -> tuple[Fact, ...]:
+    return tuple(Fact(name, f"skipped by --skip {part}") for name in PARTS[part])
 
 
-def _not_asked(part: str, question: Question) -> tuple[Line, ...]:
+def _not_asked(part: str, question: Question) -> tuple[Fact, ...]:
     if part in question.skip:
         return _skipped(part)
-    return tuple(Line(name, "unknown", f"not checked: see {IDENTITY}") for name in PARTS[part])
+    return tuple(unknown(name, f"not checked: see {IDENTITY}") for name in PARTS[part])
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def _in_words() -> Iterator[None]:
         raise DatafixError(masked(f"{type(error).__name__}: {words}")) from None
 
 
-def _ledger(question: Question) -> tuple[Entry | None, Line]:
+def _ledger(question: Question) -> tuple[Entry | None, Fact]:
     if "ledger" in question.skip:
         return None, _skipped("ledger")[0]
     try:
@@ -140,7 +141,7 @@ def _ledger(question: Question) -> tuple[Entry | None, Line]:
     return entry, ledger.check_entry(entry, question.wanted)
 
 
-def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...]]:
+def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Fact, ...]]:
     """The number of open rows by account, if known, and the lines about them."""
     if "broker" in question.skip:
         return (None if "logs" in question.skip else _rows(question)), _skipped("broker")
@@ -149,7 +150,7 @@ def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Line, ...
         with _in_words():
             found = question.reconcile(question.project)
     except DatafixError as error:
-        return _rows(question), (Line(BOOK, "unknown", error.message, error.hint),)
+        return _rows(question), (unknown(BOOK, error.message, error.hint),)
     return rows_of(found.book), check_book(found.book, found.comparison, settings.broker_accounts)
 
 
@@ -162,7 +163,7 @@ def _rows(question: Question) -> Mapping[str, int] | None:
         return None
 
 
-def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> tuple[Line, ...]:
+def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> tuple[Fact, ...]:
     settings = question.settings
     if "logs" in question.skip:
         return _skipped("logs")
@@ -173,7 +174,7 @@ def _logs(question: Question, rows: Mapping[str, int] | None, since: Since) -> t
     return log_lines.check_log(log, settings, rows, since)
 
 
-def _service(question: Question) -> tuple[tuple[Line, ...], dt.datetime | None]:
+def _service(question: Question) -> tuple[tuple[Fact, ...], dt.datetime | None]:
     """The line about the service, and when its expected deployment was begun."""
     if "service" in question.skip:
         return _skipped("service"), None

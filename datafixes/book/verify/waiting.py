@@ -2,19 +2,14 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
 
-from datafixes.book.thread import in_thread, is_done
-from datafixes.book.verify.checklist import Checklist, Progress
-from datafixes.errors import DatafixError
-
-T = TypeVar("T")
+from datafixes.book.thread import Unfinished, within
+from datafixes.book.verify.checklist import COLOURS, Checklist, Progress
 
 _REPORT_EVERY = 30.0
 LONGEST_LOOK = 90.0
-_SPARE, _FAREWELL = 15.0, 2.0
+_SPARE, FAREWELL = 15.0, 2.0
 """Seconds."""
 
 
@@ -72,33 +67,16 @@ def look_until_green(
 
 def _look(look: Callable[[Progress], Checklist], seconds: float) -> Checklist:
     progress = Progress()
-    looking = in_thread(lambda: look(progress))
-    return looking.result() if _is_done(looking, seconds) else progress.given_up(seconds)
-
-
-def within(seconds: float, what: str, work: Callable[[], T]) -> T:
-    """The result of the work.
-
-    Raises:
-        DatafixError: it takes longer; `what` is the subject of the message.
-    """
-    future = in_thread(work)
-    if not _is_done(future, seconds):
-        raise DatafixError(f"{what} does not answer within {seconds:.3g} s")
-    return future.result()
-
-
-def _is_done(future: Future[T], seconds: float) -> bool:
     try:
-        return is_done(future, seconds)
-    except BaseException:
-        # Interrupted: give the thread a moment to end and close its connections.
-        is_done(future, _FAREWELL)
-        raise
+        return within(seconds, lambda: look(progress), FAREWELL)
+    except Unfinished:
+        return progress.given_up(seconds)
 
 
 def _status(found: Checklist) -> str:
-    waiting = [f"{line.name} {line.colour}" for line in found.lines if line.colour in ("red", "unknown")]
+    waiting = [
+        f"{line.name} {COLOURS[line.state]}" for line in found.lines if line.state in ("bad", "unknown")
+    ]
     return f"{found.counts()} ({', '.join(waiting)})"
 
 

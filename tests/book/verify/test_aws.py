@@ -89,5 +89,5 @@ def test_a_broken_configuration_is_one_line(
     }.items():
         monkeypatch.setenv(name, value)
     line = look_at_identity(Aws("us-west-2"), {})
-    assert (line.colour, words in line.evidence, "\n" in line.evidence) == ("unknown", True, False), line
+    assert (line.state, words in line.text, "\n" in line.text) == ("unknown", True, False), line
     assert line.lasting or "Error" not in words

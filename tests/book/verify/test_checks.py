@@ -17,9 +17,10 @@ from datafixes.book.rows.book import Book
 from datafixes.book.rows.row import BookRow, UnreadableRow
 from datafixes.book.verify.aws import BROKEN, Aws, NotAsked, _not_asked
 from datafixes.book.verify.book import check_book, rows_of
-from datafixes.book.verify.checklist import Checklist, Colour, Line
+from datafixes.book.verify.checklist import Checklist
 from datafixes.book.verify.identity import accounts_of, check_identity, look_at_identity
 from datafixes.book.verify.ledger import Entry, Wanted, check_entry
+from datafixes.report.document import Fact, State
 from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
@@ -46,36 +47,36 @@ FAILED = replace(RUN, run_id=3, direction="revert", outcome="failed", error="1 o
 @pytest.mark.parametrize(
     ("entry", "wanted", "colour", "words"),
     [
-        (Entry([OPEN], [RUN]), Wanted(), "green", "close: applied, 7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC)"),
-        (Entry([OPEN], [RUN]), Wanted(rows=7), "green", "7 rows changed"),
-        (Entry([OPEN], [RUN]), Wanted(rows=8), "red", "7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC); 8 were expected"),
-        (Entry([OPEN], [FAILED, RUN]), Wanted(), "green", "7 rows changed"),
-        (PARTLY, Wanted(), "green", "7 rows changed, 7 expected, 2 reverted since (16, 17), so 5 left (run 1"),
-        (PARTLY, Wanted(rows=7), "red", "so 5 left (run 1, 2026-02-03 16:08:00 UTC); 7 were expected"),
-        (PARTLY, Wanted(rows=5), "green", "so 5 left"),
-        (replace(PARTLY, in_force=[replace(OPEN, rows_changed=2)]), Wanted(), "red", "so 0 left (run 1, 2026-02-03 16:08:00 UTC): nothing of it"),
-        (replace(PARTLY, runs=[TAKEN_BACK, GIVEN_BACK, RUN]), Wanted(rows=7), "red", "6 left"),
-        (Entry([OPEN], [replace(GIVEN_BACK, reverted_by_run=6), RUN]), Wanted(rows=7), "green", "7 expected (run"),
-        (Entry([], [replace(RUN, run_id=4, direction="revert", outcome="reverted"), RUN]), Wanted("close"), "red", "reverted by run 4"),
-        (Entry([], [NOT_HERE]), Wanted("close"), "red", "not applicable (run 2): none of its rows"),
-        (Entry([], [NOT_HERE]), Wanted("close", 0), "green", "not applicable"),
-        (Entry([], [], ["close"]), Wanted("clsoe"), "red", "it knows no fix clsoe. Did you mean close?"),
-        (Entry([]), Wanted(), "red", "no fix is in force"),
-        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=2)), Wanted(), "green", "7 rows changed"),
-        (Entry([OPEN], [RUN], newest=replace(FAILED, fix="next")), Wanted(), "red", "the newest run, 3, is next: failed, and not finished: 1 of 7 rows cannot"),
-        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=4, fix="next", outcome="started")), Wanted(), "red", "next: started, and not finished"),
-        (Entry([OPEN], [RUN], newest=replace(NOT_HERE, fix="next")), Wanted(), "red", "the newest run, 2, is next: not_applicable; close, which is in force, is older"),
-        (Entry([OPEN], [RUN], newest=replace(GIVEN_BACK, fix="next", rows_chosen=None)), Wanted(), "red", "the newest run, 5, is next: reverted; close"),
-        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=6, fix="next", outcome="already")), Wanted(), "red", "is next: already"),
-        (Entry([], newest=NOT_HERE), Wanted(), "red", "the newest run, 2, is close: not_applicable; no fix is in force"),
-        (Entry([OPEN], [GIVEN_BACK, RUN], newest=GIVEN_BACK), Wanted(), "green", "7 rows changed"),
-        (Entry([], [replace(NOT_HERE, outcome="already")]), Wanted("close", 0), "green", "close: all its rows were as wanted already (run 2)"),
-        (None, Wanted(), "red", "there is no ledger"),
+        (Entry([OPEN], [RUN]), Wanted(), "good", "close: applied, 7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC)"),
+        (Entry([OPEN], [RUN]), Wanted(rows=7), "good", "7 rows changed"),
+        (Entry([OPEN], [RUN]), Wanted(rows=8), "bad", "7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC); 8 were expected"),
+        (Entry([OPEN], [FAILED, RUN]), Wanted(), "good", "7 rows changed"),
+        (PARTLY, Wanted(), "good", "7 rows changed, 7 expected, 2 reverted since (16, 17), so 5 left (run 1"),
+        (PARTLY, Wanted(rows=7), "bad", "so 5 left (run 1, 2026-02-03 16:08:00 UTC); 7 were expected"),
+        (PARTLY, Wanted(rows=5), "good", "so 5 left"),
+        (replace(PARTLY, in_force=[replace(OPEN, rows_changed=2)]), Wanted(), "bad", "so 0 left (run 1, 2026-02-03 16:08:00 UTC): nothing of it"),
+        (replace(PARTLY, runs=[TAKEN_BACK, GIVEN_BACK, RUN]), Wanted(rows=7), "bad", "6 left"),
+        (Entry([OPEN], [replace(GIVEN_BACK, reverted_by_run=6), RUN]), Wanted(rows=7), "good", "7 expected (run"),
+        (Entry([], [replace(RUN, run_id=4, direction="revert", outcome="reverted"), RUN]), Wanted("close"), "bad", "reverted by run 4"),
+        (Entry([], [NOT_HERE]), Wanted("close"), "bad", "not applicable (run 2): none of its rows"),
+        (Entry([], [NOT_HERE]), Wanted("close", 0), "good", "not applicable"),
+        (Entry([], [], ["close"]), Wanted("clsoe"), "bad", "it knows no fix clsoe. Did you mean close?"),
+        (Entry([]), Wanted(), "bad", "no fix is in force"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=2)), Wanted(), "good", "7 rows changed"),
+        (Entry([OPEN], [RUN], newest=replace(FAILED, fix="next")), Wanted(), "bad", "the newest run, 3, is next: failed, and not finished: 1 of 7 rows cannot"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=4, fix="next", outcome="started")), Wanted(), "bad", "next: started, and not finished"),
+        (Entry([OPEN], [RUN], newest=replace(NOT_HERE, fix="next")), Wanted(), "bad", "the newest run, 2, is next: not_applicable; close, which is in force, is older"),
+        (Entry([OPEN], [RUN], newest=replace(GIVEN_BACK, fix="next", rows_chosen=None)), Wanted(), "bad", "the newest run, 5, is next: reverted; close"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=6, fix="next", outcome="already")), Wanted(), "bad", "is next: already"),
+        (Entry([], newest=NOT_HERE), Wanted(), "bad", "the newest run, 2, is close: not_applicable; no fix is in force"),
+        (Entry([OPEN], [GIVEN_BACK, RUN], newest=GIVEN_BACK), Wanted(), "good", "7 rows changed"),
+        (Entry([], [replace(NOT_HERE, outcome="already")]), Wanted("close", 0), "good", "close: all its rows were as wanted already (run 2)"),
+        (None, Wanted(), "bad", "there is no ledger"),
     ],
 )  # fmt: skip
-def test_ledger(entry: Entry | None, wanted: Wanted, colour: Colour, words: str) -> None:
+def test_ledger(entry: Entry | None, wanted: Wanted, colour: State, words: str) -> None:
     line = check_entry(entry, wanted)
-    assert (line.colour, words in line.evidence) == (colour, True), line.evidence
+    assert (line.state, words in line.text) == (colour, True), line.text
 
 
 # The book.
@@ -91,37 +92,37 @@ PHANTOM = Difference("phantom", "large", parse_symbol("QCOM"), (16,), Decimal("5
 
 def test_book_has_a_line_for_each_account() -> None:
     lines = check_book(BOOK, Comparison((), equal=2), ["large", "tiny"])
-    assert [(line.name, line.colour, line.evidence) for line in lines] == [
-        ("Positions of large", "green", "2 rows open in the book, the broker holds the same"),
-        ("Positions of tiny", "green", "0 rows open in the book, the broker holds nothing either"),
+    assert [(line.name, line.state, line.text) for line in lines] == [
+        ("Positions of large", "good", "2 rows open in the book, the broker holds the same"),
+        ("Positions of tiny", "good", "0 rows open in the book, the broker holds nothing either"),
     ]
 
 
 def test_a_difference_is_red_where_it_is() -> None:
     large, tiny = check_book(BOOK, Comparison((PHANTOM,)), ["large", "tiny"])
-    assert (large.colour, tiny.colour) == ("red", "green")
-    assert "1 different: QCOM phantom row 16 (book 5, broker 0)" in large.evidence
-    assert large.hint == "More: datafixes reconcile"
+    assert (large.state, tiny.state) == ("bad", "good")
+    assert "1 different: QCOM phantom row 16 (book 5, broker 0)" in large.text
+    assert large.remedy == "More: datafixes reconcile"
     moved = replace(PHANTOM, kind="account", broker=Decimal(5), elsewhere="tiny")
-    assert [line.colour for line in check_book(BOOK, Comparison((moved,)), ["large", "tiny"])] == [
-        "red",
-        "red",
+    assert [line.state for line in check_book(BOOK, Comparison((moved,)), ["large", "tiny"])] == [
+        "bad",
+        "bad",
     ]
 
 
 def test_a_thousand_differences_are_one_line() -> None:
     [line] = check_book(BOOK, Comparison((PHANTOM,) * 1000))
-    assert "1000 different" in line.evidence
-    assert "and 995 more" in line.evidence
+    assert "1000 different" in line.text
+    assert "and 995 more" in line.text
 
 
 def test_what_is_not_known_is_not_green() -> None:
     found = Comparison((), unknown={"tiny": "it answers 500", "other": "the settings do not know it"})
     lines = {line.name: line for line in check_book(BOOK, found, ["large", "tiny"])}
-    assert {name: line.colour for name, line in lines.items()} == {
-        "Positions of large": "green", "Positions of other": "unknown", "Positions of tiny": "unknown",
+    assert {name: line.state for name, line in lines.items()} == {
+        "Positions of large": "good", "Positions of other": "unknown", "Positions of tiny": "unknown",
     }  # fmt: skip
-    assert "it answers 500" in lines["Positions of tiny"].evidence
+    assert "it answers 500" in lines["Positions of tiny"].text
 
 
 def test_a_row_that_cannot_be_compared_counts_and_is_not_green() -> None:
@@ -135,14 +136,14 @@ def test_a_row_that_cannot_be_compared_counts_and_is_not_green() -> None:
     )
     assert rows_of(book) == {"large": 2, "tiny": 1, "(no account)": 1}
     nobody, large, tiny = check_book(book, Comparison(()), ["large", "tiny"])
-    assert [nobody.colour, large.colour, tiny.colour] == ["unknown", "green", "unknown"]
-    assert "row 40 cannot be compared: no symbol" in tiny.evidence
+    assert [nobody.state, large.state, tiny.state] == ["unknown", "good", "unknown"]
+    assert "row 40 cannot be compared: no symbol" in tiny.text
 
 
 def test_what_is_not_settled_is_told_and_neither_red_nor_green() -> None:
     found = Comparison((), (Unsettled("large", parse_symbol("SPY"), (30,), "an order is in flight"),))
     [line] = check_book(BOOK, found)
-    assert (line.colour, line.evidence.endswith("not settled yet: SPY (an order is in flight)")) == (
+    assert (line.state, line.text.endswith("not settled yet: SPY (an order is in flight)")) == (
         "unknown",
         True,
     )
@@ -153,12 +154,12 @@ def test_what_is_not_settled_is_told_and_neither_red_nor_green() -> None:
 
 def test_another_account_is_red_and_waiting_does_not_change_it() -> None:
     line = check_identity("111111111111", "arn:x", "us-west-2", {"ecs_cluster": "222222222222"})
-    assert (line.colour, line.lasting) == ("red", True)
+    assert (line.state, line.lasting) == ("bad", True)
     assert (
-        line.evidence
+        line.text
         == "another account: arn:x of account 111111111111, region us-west-2; ecs_cluster names account 222222222222"
     )
-    assert check_identity("1", "arn:x", "r", {"--aws-account": "1"}).colour == "green"
+    assert check_identity("1", "arn:x", "r", {"--aws-account": "1"}).state == "good"
     given = book_settings(ecs_cluster="arn:aws:ecs:us-west-2:222222222222:cluster/c")
     assert accounts_of(given, None) == {"ecs_cluster": "222222222222"}
     assert accounts_of(SETTINGS, "3") == {"--aws-account": "3"}
@@ -192,7 +193,7 @@ class Asked(Aws):
 )
 def test_only_credentials_that_stay_bad_end_the_wait(code: str, reads: bool, lasting: bool) -> None:
     line = look_at_identity(Asked(code, reads), {})
-    assert (line.colour, line.lasting) == ("unknown", lasting)
+    assert (line.state, line.lasting) == ("unknown", lasting)
 
 
 def test_the_name_of_a_failure_is_known() -> None:
@@ -223,19 +224,19 @@ def test_an_answer_that_cannot_be_read_is_no_broken_configuration() -> None:
 
 
 def test_a_sentence_ends_once() -> None:
-    line = Line("Ledger", "unknown", "Is it accepting connections?", "Look there")
+    line = Fact("Ledger", "Is it accepting connections?", "unknown", "Look there")
     [section] = document_of_checklist(Checklist((line,))).sections
     assert section.facts[0].text == "unknown: Is it accepting connections? Look there"
 
 
 def test_a_checklist_is_as_good_as_its_worst_line() -> None:
-    def all_of(*colours: Colour) -> Checklist:
-        return Checklist(tuple(Line("x", colour, "") for colour in colours))
+    def all_of(*colours: State) -> Checklist:
+        return Checklist(tuple(Fact("x", "", colour) for colour in colours))
 
-    assert all_of("green", "skipped").is_green
-    assert not all_of("green", "unknown").is_green
-    assert not all_of("green", "unknown").is_red
-    assert all_of("red", "unknown").is_red
-    assert all_of("green", "red", "green").counts() == "2 green, 1 red"
-    assert not all_of("red").is_final
-    assert Checklist((Line("x", "red", "", lasting=True),)).is_final
+    assert all_of("good", "").is_green
+    assert not all_of("good", "unknown").is_green
+    assert not all_of("good", "unknown").is_red
+    assert all_of("bad", "unknown").is_red
+    assert all_of("good", "bad", "good").counts() == "2 green, 1 red"
+    assert not all_of("bad").is_final
+    assert Checklist((Fact("x", "", "bad", lasting=True),)).is_final

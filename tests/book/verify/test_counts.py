@@ -8,10 +8,10 @@ import datetime as dt
 
 import pytest
 
-from datafixes.book.verify.checklist import Line
 from datafixes.book.verify.log_lines import check_log, usual_wait
 from datafixes.book.verify.service_log import Log
 from datafixes.book.verify.since import Since
+from datafixes.report.document import Fact
 from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, 8, tzinfo=dt.UTC)
@@ -30,7 +30,7 @@ def check(
     since: Since | None = None,
     accounts: str = "",
     streams: str = "",
-) -> Line:
+) -> Fact:
     """The line about the positions."""
     flags = {"broker_accounts": accounts, "log_streams": streams}
     settings = book_settings(**{name: value for name, value in flags.items() if value})
@@ -78,7 +78,7 @@ def minutes(*numbers: str, stream: str = "task", first: float = 0) -> list[Said]
 )  # fmt: skip
 def test_one_account_after_the_other(said: list[Said], book: dict[str, int], words: str) -> None:
     line = check(*said, book=book)
-    assert (line.colour, words in line.evidence) == ("green", True), line
+    assert (line.state, words in line.text) == ("good", True), line
 
 
 @pytest.mark.parametrize(
@@ -100,19 +100,19 @@ def test_one_account_after_the_other(said: list[Said], book: dict[str, int], wor
 )  # fmt: skip
 def test_numbers_that_are_not_those_of_the_accounts_are_red(said: list[Said], book: dict[str, int]) -> None:
     line = check(*said, book=book)
-    assert line.colour == "red", line
-    assert "these are not its accounts in turn either" in line.evidence
+    assert line.state == "bad", line
+    assert "these are not its accounts in turn either" in line.text
 
 
 def test_lines_from_before_prove_nothing_here_either() -> None:
     book = {"large": 2, "tiny": 1}
     line = check(*minutes("2", "1"), book=book, since=Since(after(120)))
-    assert (line.colour, "--wait 12min" in line.hint) == ("red", True), line
-    assert check(*minutes("2", "1"), book=book, since=Since(after(119))).colour == "green"
+    assert (line.state, "--wait 12min" in line.remedy) == ("bad", True), line
+    assert check(*minutes("2", "1"), book=book, since=Since(after(119))).state == "good"
     line = check(*minutes("2", "1"), book=book, since=Since(None, after(300)))
-    assert (line.colour, "is older than the deployment" in line.evidence) == ("red", True)
+    assert (line.state, "is older than the deployment" in line.text) == ("bad", True)
     # The account after this one has not had its turn since the fix.
-    assert check((0, "1"), (60, "2"), book=book, since=Since(after(30))).colour == "red"
+    assert check((0, "1"), (60, "2"), book=book, since=Since(after(30))).state == "bad"
 
 
 def test_a_task_beside_that_says_another_number_is_seen_whatever_a_cycle_is() -> None:
@@ -120,14 +120,14 @@ def test_a_task_beside_that_says_another_number_is_seen_whatever_a_cycle_is() ->
     new = minutes("2", "1", stream="new", first=10)
     old = minutes("9", "9", stream="old", first=-20)
     line = check(*new, *old, book=book)
-    assert (line.colour, "others have another number: 9 at 16:09:41 UTC in old" in line.evidence) == (
-        "red",
+    assert (line.state, "others have another number: 9 at 16:09:41 UTC in old" in line.text) == (
+        "bad",
         True,
     )
     # In its first cycle the new task has not been seen to pause.
-    assert check(*new[:2], *old[:2], book=book, since=Since(after(-40))).colour == "red"
+    assert check(*new[:2], *old[:2], book=book, since=Since(after(-40))).state == "bad"
     # It has ended.
-    assert check(*new, *old[:2], book=book).colour == "green"
+    assert check(*new, *old[:2], book=book).state == "good"
 
 
 # Lines that name an account.
@@ -150,29 +150,29 @@ def test_a_task_beside_that_says_another_number_is_seen_whatever_a_cycle_is() ->
 @pytest.mark.parametrize("streams", [("task", "task"), ("one", "two")])
 def test_a_line_that_names_an_account_counts_for_it(large: str, tiny: str, streams: tuple[str, str]) -> None:
     line = check((0, large, streams[0]), (1, tiny, streams[1]))
-    assert line.colour == "green"
-    assert line.evidence == (
+    assert line.state == "good"
+    assert line.text == (
         'large: "Checking 3 open positions" at 16:08:00 UTC (the line names it), the book has 3; '
         'tiny: "Checking 0 open positions" at 16:08:01 UTC (the line names it), the book has 0'
     )
     # The numbers are right, and of the wrong accounts.
     swapped = check((0, large, streams[0]), (1, tiny, streams[1]), book={"tiny": 3})
-    assert swapped.colour == "red"
+    assert swapped.state == "bad"
     assert (
         'large: "Checking 3 open positions" at 16:08:00 UTC (the line names it), the book has 0'
-        in swapped.evidence
+        in swapped.text
     )
 
 
 def test_two_lines_of_one_event_are_told_apart() -> None:
-    assert check((0, "[large] Checking 3 open positions\n[tiny] Checking 0 open positions")).colour == "green"
-    assert check((0, "[large] Checking 0 open positions\n[tiny] Checking 3 open positions")).colour == "red"
+    assert check((0, "[large] Checking 3 open positions\n[tiny] Checking 0 open positions")).state == "good"
+    assert check((0, "[large] Checking 0 open positions\n[tiny] Checking 3 open positions")).state == "bad"
 
 
 def test_a_line_of_one_account_is_no_number_of_the_whole_book() -> None:
     line = check((0, "[large] Checking 3 open positions"), book={"large": 2, "tiny": 1})
-    assert (line.colour, "the book has 2" in line.evidence, "of tiny are checked" in line.evidence) == (
-        "red", True, True
+    assert (line.state, "the book has 2" in line.text, "of tiny are checked" in line.text) == (
+        "bad", True, True
     )  # fmt: skip
 
 
@@ -188,19 +188,19 @@ def test_a_line_of_one_account_is_no_number_of_the_whole_book() -> None:
     ],
 )
 def test_what_only_looks_like_a_name_is_none(line: str) -> None:
-    assert "the total of the book" in check((0, line)).evidence
+    assert "the total of the book" in check((0, line)).text
 
 
 def test_an_account_that_is_not_named_any_more_and_one_that_never_is() -> None:
     named = [(0.0, "[large] Checking 3 open positions", "a"), (1.0, "[tiny] Checking 0 open positions", "a")]
-    assert check(*named, since=Since(after(0.5))).colour == "red"
+    assert check(*named, since=Since(after(0.5))).state == "bad"
     # The other account says its number without a name.
-    assert check(named[0], (1, "0", "b")).colour == "green"
-    assert check(named[0], (1, "1", "b")).colour == "red"
+    assert check(named[0], (1, "0", "b")).state == "good"
+    assert check(named[0], (1, "1", "b")).state == "bad"
     # An old task that names nobody still works with another book.
     line = check(*named, (2, "9", "old"))
-    assert (line.colour, "others have another number: 9 at 16:08:02 UTC in old" in line.evidence) == (
-        "red",
+    assert (line.state, "others have another number: 9 at 16:08:02 UTC in old" in line.text) == (
+        "bad",
         True,
     )
 
@@ -211,16 +211,16 @@ def test_an_account_that_is_not_named_any_more_and_one_that_never_is() -> None:
 def test_each_stream_is_one_account() -> None:
     said = [*minutes("2", stream="pm-a/x/1"), *minutes("1", stream="pm-b/x/2", first=30)]
     line = check(*said, book={"large": 2, "tiny": 1})
-    assert line.colour == "green"
-    assert line.evidence == (
+    assert line.state == "good"
+    assert line.text == (
         "each of 2 streams for one account: 1 at 16:10:30 UTC in pm-b/x/2; 2 at 16:10:00 UTC in pm-a/x/1; "
         "the book has 3 (large 2, tiny 1)"
     )
-    assert check(*said, book={"large": 2, "tiny": 2}).colour == "red"
-    assert check(*said, book={"large": 2, "tiny": 1, "mid": 0}).colour == "red"
+    assert check(*said, book={"large": 2, "tiny": 2}).state == "bad"
+    assert check(*said, book={"large": 2, "tiny": 1, "mid": 0}).state == "bad"
     # A count is used once.
     assert (
-        check(*said, *minutes("1", stream="pm-c/x/3", first=31), book={"large": 2, "tiny": 1}).colour == "red"
+        check(*said, *minutes("1", stream="pm-c/x/3", first=31), book={"large": 2, "tiny": 1}).state == "bad"
     )
 
 
@@ -228,28 +228,28 @@ def test_the_setting_says_whose_a_stream_is() -> None:
     said = [*minutes("2", stream="pm-a/x/1"), *minutes("1", stream="pm-b/x/2", first=30)]
     streams, book = "large=pm-a/*,tiny=pm-b/*", {"large": 2, "tiny": 1}
     line = check(*said, book=book, streams=streams)
-    assert line.colour == "green"
-    assert line.evidence == (
+    assert line.state == "good"
+    assert line.text == (
         'large: "Checking 2 open positions" at 16:10:00 UTC (by log_streams), the book has 2; '
         'tiny: "Checking 1 open positions" at 16:10:30 UTC (by log_streams), the book has 1'
     )
     # Without it nobody could tell.
     swapped = {"large": 1, "tiny": 2}
-    assert check(*said, book=swapped).colour == "green"
-    assert check(*said, book=swapped, streams=streams).colour == "red"
+    assert check(*said, book=swapped).state == "good"
+    assert check(*said, book=swapped, streams=streams).state == "bad"
     # One of them only; a stream of nobody proves nothing, and an account without a stream is not checked.
-    assert check(*said, book=book, streams="large=pm-a/*").colour == "green"
-    assert check(*said, *minutes("9", stream="scan", first=2), book=book, streams=streams).colour == "green"
+    assert check(*said, book=book, streams="large=pm-a/*").state == "good"
+    assert check(*said, *minutes("9", stream="scan", first=2), book=book, streams=streams).state == "good"
     line = check(*said, book=book, streams="large=pm-a/*,tiny=none/*")
-    assert (line.colour, "tiny: no recent enough line (by log_streams)" in line.evidence) == (
-        "red",
+    assert (line.state, "tiny: no recent enough line (by log_streams)" in line.text) == (
+        "bad",
         True,
     )
     line = check(*said, book=book, streams="large=pm-a/*,tiny=pm-*")
-    assert (line.colour, line.evidence.count("log_streams gives one stream to large and tiny")) == ("red", 2)
+    assert (line.state, line.text.count("log_streams gives one stream to large and tiny")) == ("bad", 2)
     # A task that takes over.
     newer = [*said, *minutes("9", stream="pm-a/x/3", first=40)]
-    assert check(*newer, book=book, streams=streams).colour == "red"
+    assert check(*newer, book=book, streams=streams).state == "bad"
 
 
 def test_waiting_takes_longer_than_the_log_is_read_back() -> None:

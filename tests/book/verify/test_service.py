@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 
 from datafixes.book.verify.aws import Aws, NotAsked
-from datafixes.book.verify.checklist import Colour
 from datafixes.book.verify.service import (
     Definition,
     Deployment,
@@ -17,6 +16,7 @@ from datafixes.book.verify.service import (
     wanted_definition,
 )
 from datafixes.errors import DatafixError
+from datafixes.report.document import State
 from tests.book.settings import book_settings
 
 SETTINGS = book_settings()
@@ -37,55 +37,55 @@ ROLLING = {
 @pytest.mark.parametrize(
     ("change", "colour", "words"),
     [
-        ({}, "green", "pm:8, 1 of 1 running, the deployment is complete"),
-        ({"taskDefinition": "a/pm:10"}, "green", "pm:10"),
-        ({"taskDefinition": "arn:aws-cn:ecs:cn-north-1:123456789012:task-definition/pm:9"}, "green", "pm:9"),
-        ({"taskDefinition": "a/pm:7"}, "red", "revision 8 or newer is wanted"),
-        ({"taskDefinition": ""}, "red", "no task definition, 1 of 1 running: revision 8 or newer is wanted"),
-        ({"runningCount": 0}, "red", "0 of 1 running: fewer than desired"),
-        ({"runningCount": 2}, "red", "2 of 1 running: more than desired"),
-        ({"runningCount": 0, "desiredCount": 0}, "red", "nothing is to run"),
-        ({"pendingCount": 1}, "red", "1 of 1 running: 1 still starting"),
-        ({"status": "DRAINING"}, "red", "the service is DRAINING"),
-        ({"deployments": [PRIMARY, {"id": "d0", "status": "ACTIVE"}]}, "red", "1 older deployment still runs"),
-        ({"deployments": [{"status": "INACTIVE"}, PRIMARY, {"status": "ACTIVE"}]}, "red", "2 older deployments still run"),
-        ({"deployments": []}, "red", "0 primary deployments"),
-        ({"deployments": [{**PRIMARY, "rolloutState": "FAILED", "rolloutStateReason": "no task starts."}]}, "red", "the deployment is FAILED (no task starts)"),
-        ({"deployments": [ROLLING]}, "red", "the deployment is IN_PROGRESS (d1 in progress; 2 tasks failed to start)"),
-        ({"deployments": [{**PRIMARY, "taskDefinition": "a/pm:7"}]}, "red", "the deployment is of pm:7"),
-        ({"deployments": [{"id": "d1", "status": "PRIMARY"}]}, "green", "complete"),
+        ({}, "good", "pm:8, 1 of 1 running, the deployment is complete"),
+        ({"taskDefinition": "a/pm:10"}, "good", "pm:10"),
+        ({"taskDefinition": "arn:aws-cn:ecs:cn-north-1:123456789012:task-definition/pm:9"}, "good", "pm:9"),
+        ({"taskDefinition": "a/pm:7"}, "bad", "revision 8 or newer is wanted"),
+        ({"taskDefinition": ""}, "bad", "no task definition, 1 of 1 running: revision 8 or newer is wanted"),
+        ({"runningCount": 0}, "bad", "0 of 1 running: fewer than desired"),
+        ({"runningCount": 2}, "bad", "2 of 1 running: more than desired"),
+        ({"runningCount": 0, "desiredCount": 0}, "bad", "nothing is to run"),
+        ({"pendingCount": 1}, "bad", "1 of 1 running: 1 still starting"),
+        ({"status": "DRAINING"}, "bad", "the service is DRAINING"),
+        ({"deployments": [PRIMARY, {"id": "d0", "status": "ACTIVE"}]}, "bad", "1 older deployment still runs"),
+        ({"deployments": [{"status": "INACTIVE"}, PRIMARY, {"status": "ACTIVE"}]}, "bad", "2 older deployments still run"),
+        ({"deployments": []}, "bad", "0 primary deployments"),
+        ({"deployments": [{**PRIMARY, "rolloutState": "FAILED", "rolloutStateReason": "no task starts."}]}, "bad", "the deployment is FAILED (no task starts)"),
+        ({"deployments": [ROLLING]}, "bad", "the deployment is IN_PROGRESS (d1 in progress; 2 tasks failed to start)"),
+        ({"deployments": [{**PRIMARY, "taskDefinition": "a/pm:7"}]}, "bad", "the deployment is of pm:7"),
+        ({"deployments": [{"id": "d1", "status": "PRIMARY"}]}, "good", "complete"),
         ({"deployments": [], "deploymentController": {"type": "CODE_DEPLOY"}}, "unknown", "CODE_DEPLOY deploys it"),
-        ({"deploymentController": {"type": "ECS"}}, "green", "complete"),
+        ({"deploymentController": {"type": "ECS"}}, "good", "complete"),
     ],
 )  # fmt: skip
-def test_service(change: dict[str, Any], colour: Colour, words: str) -> None:
+def test_service(change: dict[str, Any], colour: State, words: str) -> None:
     line = check_service({**SERVICE, **change}, Definition(8))
-    assert (line.colour, words in line.evidence) == (colour, True), line.evidence
+    assert (line.state, words in line.text) == (colour, True), line.text
 
 
 def test_what_is_under_way_is_worth_waiting_for() -> None:
-    assert "--wait" in check_service({**SERVICE, "deployments": [ROLLING]}, Definition(8)).hint
-    assert check_service({**SERVICE, "runningCount": 0}, Definition(8)).hint == ""
+    assert "--wait" in check_service({**SERVICE, "deployments": [ROLLING]}, Definition(8)).remedy
+    assert check_service({**SERVICE, "runningCount": 0}, Definition(8)).remedy == ""
 
 
 @pytest.mark.parametrize(
     ("wanted", "runs", "colour"),
     [
-        ("8", "other:9", "green"),
-        ("pm:8", "pm:8", "green"),
-        ("pm:8", "pm:7", "red"),
-        ("pm:8", "other:9", "red"),
-        ("pm:8", "pm-2:9", "red"),
-        ("pm:8", "PM:9", "red"),
+        ("8", "other:9", "good"),
+        ("pm:8", "pm:8", "good"),
+        ("pm:8", "pm:7", "bad"),
+        ("pm:8", "other:9", "bad"),
+        ("pm:8", "pm-2:9", "bad"),
+        ("pm:8", "PM:9", "bad"),
     ],
 )
-def test_another_family_is_not_what_is_wanted(wanted: str, runs: str, colour: Colour) -> None:
+def test_another_family_is_not_what_is_wanted(wanted: str, runs: str, colour: State) -> None:
     family, _, revision = wanted.rpartition(":")
     definition = Definition(int(revision), family)
     line = check_service({**SERVICE, "taskDefinition": f"arn:x:task-definition/{runs}"}, definition)
-    assert (line.colour, line.evidence.startswith(f"{runs}, ")) == (colour, True)
-    if colour == "red":
-        assert "revision 8 or newer of pm is wanted" in line.evidence
+    assert (line.state, line.text.startswith(f"{runs}, ")) == (colour, True)
+    if colour == "bad":
+        assert "revision 8 or newer of pm is wanted" in line.text
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_a_setting_that_names_neither(text: str) -> None:
 
 def test_the_deployment_that_was_begun_is_the_one_that_counts() -> None:
     def told(begun: Deployment) -> str:
-        return check_service(SERVICE, Definition(8), begun).evidence
+        return check_service(SERVICE, Definition(8), begun).text
 
-    assert check_service(SERVICE, Definition(8), Deployment("d1", AT)).colour == "green"
+    assert check_service(SERVICE, Definition(8), Deployment("d1", AT)).state == "good"
     assert "the new deployment has not begun" in told(Deployment("d2", AT + dt.timedelta(seconds=1)))
     assert "the new deployment has not begun" in told(Deployment("d2"))
     # A circuit breaker that rolls back makes one more deployment, and completes it.
@@ -131,7 +131,7 @@ def test_the_deployment_that_runs_is_known_with_its_time() -> None:
     older = {"id": "d0", "status": "ACTIVE", "createdAt": AT - dt.timedelta(days=1)}
     described = {**SERVICE, "deployments": [older, PRIMARY]}
     line, runs = look_at_service(Ecs({"services": [described]}), SETTINGS)
-    assert (line.colour, runs) == ("red", Deployment("d1", AT))
+    assert (line.state, runs) == ("bad", Deployment("d1", AT))
     assert look_at_service(Ecs({"services": [{**SERVICE, "deployments": []}]}), SETTINGS)[1] is None
     assert redeploy(Ecs({"service": described}), SETTINGS) == Deployment("d1", AT)
     assert redeploy(Ecs({"service": {}}), SETTINGS) == Deployment()
@@ -141,10 +141,10 @@ def test_a_service_that_may_not_be_described_is_unknown_for_good() -> None:
     line, runs = look_at_service(
         Ecs(NotAsked("AccessDeniedException: no", "AccessDeniedException")), SETTINGS
     )
-    assert (line.colour, line.lasting, runs) == ("unknown", True, None)
-    assert "ecs:DescribeServices" in line.hint
+    assert (line.state, line.lasting, runs) == ("unknown", True, None)
+    assert "ecs:DescribeServices" in line.remedy
     line, _ = look_at_service(Ecs(NotAsked("Could not connect", "EndpointConnectionError")), SETTINGS)
-    assert (line.colour, line.lasting) == ("unknown", False)
+    assert (line.state, line.lasting) == ("unknown", False)
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def test_a_connection_that_is_lost_is_unknown_and_nothing_is_said_of_migrations(
     for error in (lost, ConnectionLost(f"the question: {words}", hint="run the migration again")):
         found = {line.name: line for line in look(question(error)).lines}
         for name in ("Ledger", "Positions"):
-            assert (found[name].colour, found[name].hint) == ("unknown", "")
-            assert words in found[name].evidence
-        assert found["ECS service"].colour == "green"
+            assert (found[name].state, found[name].remedy) == ("unknown", "")
+            assert words in found[name].text
+        assert found["ECS service"].state == "good"
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_a_connection_that_is_lost_is_unknown_and_nothing_is_said_of_migrations(
 def test_a_broken_configuration_is_unknown_and_the_rest_is_looked_at(error: Exception, words: str) -> None:
     found = {line.name: line for line in look(question(error)).lines}
     for name in ("Ledger", "Positions"):
-        assert (found[name].colour, words in found[name].evidence) == ("unknown", True), found[name].evidence
-    assert found["ECS service"].colour == "green"
+        assert (found[name].state, words in found[name].text) == ("unknown", True), found[name].text
+    assert found["ECS service"].state == "good"
 
 
 def test_the_log_must_be_newer_than_the_deployment_that_runs_and_than_the_one_just_begun() -> None:
@@ -101,9 +101,9 @@ def test_the_log_must_be_newer_than_the_deployment_that_runs_and_than_the_one_ju
     second = dt.timedelta(seconds=1)
     for deployed_at, begun, colour in (
         (AT - second, None, "unknown"),  # the book is not known
-        (AT + second, None, "red"),
-        (AT - second, Deployment("d2", AT + second), "red"),
+        (AT + second, None, "bad"),
+        (AT - second, Deployment("d2", AT + second), "bad"),
         (AT - second, Deployment("d1"), "unknown"),
     ):
         found = {line.name: line for line in look(question(lost, deployed_at, begun)).lines}
-        assert found["Log: positions checked"].colour == colour
+        assert found["Log: positions checked"].state == colour
