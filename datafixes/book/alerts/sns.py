@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from datafixes.book.alerts.alert import Alert
+from datafixes.database.aws_client import Aws
 from datafixes.errors import SettingError
 
 # Limits of the service: a subject of fewer than 100 characters of ASCII, and a message of 256 KiB.
@@ -49,12 +50,7 @@ class SnsSink:
 
     @cached_property
     def _client(self) -> Any:
-        # boto3 is slow to load, and most alerts do not need it.
-        import boto3
-        from botocore.config import Config
-
-        config = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2})
-        return boto3.session.Session(region_name=self._region).client("sns", config=config)
+        return Aws(self._region).client("sns", attempts=2, seconds=4)
 
 
 def _subject(title: str) -> str:

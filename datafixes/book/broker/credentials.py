@@ -4,8 +4,8 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
+from datafixes.database.aws_client import Aws, NotAsked
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 
@@ -58,7 +58,11 @@ def read_keys(settings: Settings, secret: str) -> Keys:
             raise NoKeys(f"{origin}: not set", hint=f"It must be JSON: {_SHAPE}")
     else:
         origin = f"secret {secret}"
-        content = _secret(settings, secret, origin)
+        aws = Aws(settings.aws_region)
+        try:
+            content = aws.secret(secret)
+        except NotAsked as error:
+            raise NoKeys(f"{origin}: {aws.explained(error)}") from None
     keys, wrong = _parse(content, origin)
     if keys is None:
         raise NoKeys(f"{origin}: {wrong}", hint=f"It must be JSON: {_SHAPE}")
@@ -83,49 +87,3 @@ def _parse(content: str | bytes, origin: str) -> tuple[Keys | None, str]:
     if foreign:
         return None, f"{foreign[0]} has a character that is not valid in a key"
     return Keys(origin, **texts, account_number=str(value.get("account_number") or "").strip()), ""
-
-
-def _secret(settings: Settings, secret: str, origin: str) -> str | bytes:
-    # Imported here, because boto3 is slow to load and most runs do not need it.
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 1})
-    try:
-        session = boto3.session.Session(region_name=settings.aws_region or None)
-        found = session.client("secretsmanager", config=config).get_secret_value(SecretId=secret)
-        content: str | bytes = found.get("SecretString") or found.get("SecretBinary", b"")
-        return content
-    except NoCredentialsError:
-        wrong = "no credentials (searched: the environment, the profile, and the role of this machine)"
-    except ClientError as error:
-        wrong = _client_error(error.response.get("Error", {}), session, config)
-    # Besides its own errors: an endpoint that is not a URL, a helper that is missing or fails.
-    except (BotoCoreError, ValueError, OSError) as error:
-        wrong = _one_line(error)
-    raise NoKeys(f"{origin}: {wrong}")
-
-
-def _client_error(error: dict[str, Any], session: Any, config: Any) -> str:
-    code, words = error.get("Code", ""), _one_line(error.get("Message", ""))
-    if code == "ResourceNotFoundException":
-        return f"does not exist{_identity(session, config)}"
-    if code in ("AccessDenied", "AccessDeniedException", "403"):
-        return f"access denied{_identity(session, config)}: {words}"
-    return f"{code}: {words}"
-
-
-def _identity(session: Any, config: Any) -> str:
-    """The identity of the credentials: a wrong account is the usual reason for a missing secret."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        caller = session.client("sts", config=config).get_caller_identity()
-    except (BotoCoreError, ClientError, ValueError, OSError):
-        return " (AWS does not say whose credentials these are)"
-    return f" (asked as {caller['Arn']} of account {caller['Account']})"
-
-
-def _one_line(words: object) -> str:
-    return " ".join(str(words).split())

@@ -161,8 +161,8 @@ def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Quest
     from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.positions.ignored import check_accounts
     from datafixes.book.rows.book import read_book
-    from datafixes.book.verify.aws import Aws
     from datafixes.book.verify.verifying import Question
+    from datafixes.database.aws_client import Aws
 
     project = where.project()
     settings = BookSettings.of(project.settings)

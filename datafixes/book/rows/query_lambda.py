@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from datafixes.database.aws_client import Aws, NotAsked, in_words
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 from datafixes.settings.values import masked
@@ -89,28 +90,15 @@ def _no_number(text: str) -> Any:
 
 
 def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
-    # Imported here, because boto3 is slow to load and most runs do not need it.
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    config = Config(connect_timeout=5, read_timeout=_SECONDS, retries={"total_max_attempts": 2})
+    aws = Aws(settings.aws_region)
     try:
-        client = boto3.session.Session(region_name=settings.aws_region or None).client(
-            "lambda", config=config
-        )
-        found = client.invoke(FunctionName=answer._function, Payload=json.dumps({"sql": select}).encode())
-        payload: bytes = found["Payload"].read()
-    except ClientError as error:
-        details = error.response.get("Error", {})
-        region = settings.aws_region or "of the AWS profile"
-        raise answer.wrong(
-            f"{details.get('Code', 'no code')}: {details.get('Message', '')}",
-            f"Check the credentials: aws sts get-caller-identity. Region: {region}",
-        ) from None
-    # Besides its own errors: an endpoint that is not a URL, a helper that is missing or fails.
-    except (BotoCoreError, ValueError, OSError) as error:
-        raise answer.wrong(error) from None
+        with in_words():
+            client = aws.client("lambda", attempts=2, seconds=_SECONDS)
+            found = client.invoke(FunctionName=answer._function, Payload=json.dumps({"sql": select}).encode())
+            payload: bytes = found["Payload"].read()
+    except NotAsked as error:
+        hint = f"Check the credentials: aws sts get-caller-identity. Region: {aws.region}"
+        raise (answer.wrong(error, hint) if error.is_answer else answer.wrong(error.words)) from None
     if found.get("FunctionError"):
         raise answer.wrong(f"it failed ({found['FunctionError']}): {_error_of(payload)}")
     return payload

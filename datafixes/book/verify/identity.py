@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from datafixes.book.settings import BookSettings
-from datafixes.book.verify.aws import BROKEN, Aws, NotAsked
+from datafixes.database.aws_client import BROKEN, NO_CREDENTIALS, Aws, NotAsked
 from datafixes.report.document import Fact, bad, good, unknown
 
 NAME = "AWS identity"
@@ -29,8 +29,7 @@ def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Fact:
     """
     try:
         if not aws.has_credentials():
-            evidence = "no credentials (searched: the environment, the profile, and the role of this machine)"
-            return unknown(NAME, evidence, _NO_CREDENTIALS, lasting=True)
+            return unknown(NAME, NO_CREDENTIALS, _NO_CREDENTIALS, lasting=True)
     except NotAsked as error:
         lasting = error.code not in _PASSING
         return unknown(NAME, f"no credentials: {error}", _NO_CREDENTIALS, lasting=lasting)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from datafixes.audit.wording import counted
 from datafixes.book.settings import BookSettings
-from datafixes.book.verify.aws import DENIED, NotAsked
 from datafixes.book.verify.counts import Asked, clock, held_against
 from datafixes.book.verify.service_log import BAD_SIGNS, Check, Log, excerpt
 from datafixes.book.verify.since import Since, moment, moment_of
+from datafixes.database.aws_client import DENIED, NotAsked
 from datafixes.report.document import Fact, bad, good, unknown
 from datafixes.settings.values import Duration
 

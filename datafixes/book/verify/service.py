@@ -8,7 +8,7 @@ from typing import Any
 
 from datafixes.audit.wording import counted
 from datafixes.book.settings import BookSettings
-from datafixes.book.verify.aws import DENIED, Aws, NotAsked
+from datafixes.database.aws_client import DENIED, Aws, NotAsked
 from datafixes.errors import DatafixError
 from datafixes.report.document import Fact, bad, good, unknown
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datafixes.book.settings import BookSettings
-from datafixes.book.verify.aws import Aws
+from datafixes.database.aws_client import Aws
 from datafixes.settings.values import masked, parse_text
 
 BAD_SIGNS = ("position does not exist", "no position found for symbol", "error closing position")

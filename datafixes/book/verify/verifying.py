@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.book.settings import BookSettings
 from datafixes.book.verify import ledger, log_lines, service_log
-from datafixes.book.verify.aws import Aws, NotAsked
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist, Progress
 from datafixes.book.verify.identity import NAME as IDENTITY
@@ -21,6 +20,7 @@ from datafixes.book.verify.ledger import Entry, Wanted
 from datafixes.book.verify.service import NAME as SERVICE
 from datafixes.book.verify.service import Deployment, look_at_service
 from datafixes.book.verify.since import Since
+from datafixes.database.aws_client import Aws, NotAsked
 from datafixes.errors import ConnectionLost, DatafixError
 from datafixes.report.document import Fact, unknown
 from datafixes.running.execution import failure

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from datafixes.book.verify.aws import Aws, NotAsked
 from datafixes.book.verify.identity import look_at_identity
+from datafixes.database.aws_client import Aws, NotAsked
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.report.verify import document_of_checklist
 from datafixes.book.rows.book import Book
 from datafixes.book.rows.row import BookRow, UnreadableRow
-from datafixes.book.verify.aws import BROKEN, Aws, NotAsked, _not_asked
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist
 from datafixes.book.verify.identity import accounts_of, check_identity, look_at_identity
 from datafixes.book.verify.ledger import Entry, Wanted, check_entry
+from datafixes.database.aws_client import BROKEN, Aws, NotAsked, _not_asked
 from datafixes.report.document import Fact, State
 from tests.book.settings import book_settings
 

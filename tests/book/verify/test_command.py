@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 
 from datafixes.book.verify import waiting
-from datafixes.book.verify.aws import Aws, NotAsked
+from datafixes.database.aws_client import Aws, NotAsked
 from tests.aws import Cloud
 from tests.book.settings import ROOT
 from tests.book.watch.service import serving

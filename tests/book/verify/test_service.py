@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from datafixes.book.verify.aws import Aws, NotAsked
 from datafixes.book.verify.service import (
     Definition,
     Deployment,
@@ -15,6 +14,7 @@ from datafixes.book.verify.service import (
     redeploy,
     wanted_definition,
 )
+from datafixes.database.aws_client import Aws, NotAsked
 from datafixes.errors import DatafixError
 from datafixes.report.document import State
 from tests.book.settings import book_settings

@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from datafixes.book.verify.aws import Aws
 from datafixes.book.verify.service import Deployment
 from datafixes.book.verify.verifying import Question, look
+from datafixes.database.aws_client import Aws
 from datafixes.errors import ConnectionLost
 from datafixes.project import Project
 from tests.book.settings import engine_settings

@@ -1,4 +1,4 @@
-"""AWS clients for the checks, and their errors in words."""
+"""Clients for AWS, and their errors in words."""
 
 import re
 from collections.abc import Iterator
@@ -13,6 +13,9 @@ DENIED = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
 BROKEN = "Configuration"
 """The code for exceptions that are not the client's own, such as a missing helper."""
 
+MISSING = ("ParameterNotFound", "ResourceNotFoundException")
+NO_CREDENTIALS = "no credentials (searched: the environment, the profile, and the role of this machine)"
+
 # After these errors it is unknown whether AWS received the request; after others it was not sent, or was refused.
 _UNCERTAIN = ("ReadTimeoutError", "ConnectionClosedError", "HTTPClientError", "ResponseStreamingError",
               "IncompleteReadError", "ResponseParserError")  # fmt: skip
@@ -24,11 +27,21 @@ class NotAsked(Exception):
     Attributes:
         code: AWS's error code, or the name of the client's exception.
         is_uncertain: AWS may have received the request.
+        is_answer: the error is AWS's own.
+        words: the message of AWS or the client, without the code.
     """
 
-    def __init__(self, why: str, code: str = "", is_uncertain: bool = False) -> None:
+    def __init__(
+        self,
+        why: str,
+        code: str = "",
+        is_uncertain: bool = False,
+        *,
+        is_answer: bool = False,
+        words: str = "",
+    ) -> None:
         super().__init__(why)
-        self.code, self.is_uncertain = code, is_uncertain
+        self.code, self.is_uncertain, self.is_answer, self.words = code, is_uncertain, is_answer, words
 
 
 class Aws:
@@ -57,7 +70,7 @@ class Aws:
         Raises:
             NotAsked: they cannot be read.
         """
-        with _in_words():
+        with in_words():
             return self._session.get_credentials() is not None
 
     def ask(self, service: str, operation: str, /, **arguments: Any) -> Any:
@@ -71,8 +84,8 @@ class Aws:
         Raises:
             NotAsked: it failed.
         """
-        with _in_words():
-            return getattr(self._client(service, attempts=2, seconds=5), operation)(**arguments)
+        with in_words():
+            return getattr(self.client(service, attempts=2, seconds=5), operation)(**arguments)
 
     def do(self, service: str, operation: str, /, **arguments: Any) -> Any:
         """Send a request that changes something; only once, because it is not idempotent.
@@ -85,10 +98,40 @@ class Aws:
         Raises:
             NotAsked: it failed, or may have succeeded: see `NotAsked.is_uncertain`.
         """
-        with _in_words():
-            return getattr(self._client(service, attempts=1, seconds=10), operation)(**arguments)
+        with in_words():
+            return getattr(self.client(service, attempts=1, seconds=10), operation)(**arguments)
 
-    def _client(self, service: str, attempts: int, seconds: float) -> Any:
+    def secret(self, name: str) -> str | bytes:
+        """The content of a secret.
+
+        Raises:
+            NotAsked: it failed.
+        """
+        found = self.ask("secretsmanager", "get_secret_value", SecretId=name)
+        content: str | bytes = found.get("SecretString") or found.get("SecretBinary", b"")
+        return content
+
+    def explained(self, error: NotAsked) -> str:
+        """The error in words; with the identity where a wrong account is the usual reason."""
+        if error.code == "NoCredentialsError":
+            return NO_CREDENTIALS
+        if error.code in MISSING:
+            return f"does not exist{self._identity}"
+        # A proxy between here and AWS may answer with a status number instead of AWS's code.
+        if error.code in (*DENIED, "403"):
+            return f"access denied{self._identity}: {error.words}"
+        return str(error) if error.is_answer else error.words
+
+    @cached_property
+    def _identity(self) -> str:
+        try:
+            caller = self.ask("sts", "get_caller_identity")
+        except NotAsked:
+            return " (AWS does not say whose credentials these are)"
+        return f" (asked as {caller['Arn']} of account {caller['Account']})"
+
+    def client(self, service: str, attempts: int, seconds: float) -> Any:
+        """boto3's client for a service, with a number of attempts, and a time limit for each, in seconds."""
         from botocore.config import Config
 
         known: dict[tuple[str, int], Any] = self._clients
@@ -104,7 +147,8 @@ class Aws:
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def in_words() -> Iterator[None]:
+    """Turn any exception into a :class:`NotAsked`."""
     try:
         yield
     except Exception as error:
@@ -124,6 +168,7 @@ def _not_asked(error: Exception) -> NotAsked:
     plain = masked(" ".join(re.sub(r"<[^>]*>", " ", words).split()))
     failed = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
     if isinstance(error, BotoCoreError | ClientError):
-        return NotAsked(f"{code}: {plain}" if code else plain, code or kind, failed or kind in _UNCERTAIN)
+        uncertain, why = failed or kind in _UNCERTAIN, f"{code}: {plain}" if code else plain
+        return NotAsked(why, code or kind, uncertain, is_answer=isinstance(error, ClientError), words=plain)
     uncertain = kind in _UNCERTAIN
-    return NotAsked(f"{kind}: {plain}", kind if uncertain else BROKEN, uncertain)
+    return NotAsked(f"{kind}: {plain}", kind if uncertain else BROKEN, uncertain, words=plain)
