@@ -68,28 +68,11 @@ COMPARED = ("book_table", "broker_accounts")
 
 @dataclass(frozen=True, repr=False)
 class BookSettings:
-    """Every setting of the book with its value and its origin. Its text form shows no password.
+    """Every setting of the book with its value and its origin; what each means is in `SETTINGS`.
+
+    Its text form shows no password.
 
     Attributes:
-        book_table: the table of the book, with its schema.
-        book: `postgres`, or `lambda:` and the function's name.
-        grace: how long a position that was just opened or closed is unsettled.
-        broker: `alpaca`, or `file:` and a path.
-        broker_accounts: by name of an account, the secret with its keys.
-        broker_url: `paper`, `live` or a URL.
-        broker_timeout: how long one answer of the broker may take.
-        broker_file_age: how old a file of positions may be; zero: no limit.
-        broker_ignore: pairs of an account and an instrument that is not compared.
-        log_group: the log group of the service that uses the book.
-        log_window: how far back that log is read.
-        log_streams: pairs of an account and a pattern for the names of its streams.
-        ecs_cluster: the ECS cluster of that service.
-        ecs_service: the ECS service.
-        task_revision: the oldest acceptable revision of its task definition: `8`, or `FAMILY:8`.
-        alert_topic: the SNS topic for alerts, or an empty string.
-        alert_webhook: a URL that receives alerts, or an empty string.
-        unknown_limit: how long an account may be unknown, or a position unsettled, before an alert.
-        watch_every: the interval of the watch.
         origins: by name of a setting, the origin of its value.
         engine: the settings of the engine in the same run.
     """

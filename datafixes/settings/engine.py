@@ -65,26 +65,9 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, repr=False)
 class Settings:
-    """Every setting with its value and its origin. Its text form shows no password.
+    """Every setting with its value and its origin; what each means is in `SETTINGS`. Its text form shows no password.
 
     Attributes:
-        url: the database's URL, or an empty string.
-        lock_timeout: how long a statement waits for a lock.
-        statement_timeout: how long a statement may run.
-        lock_attempts: how often a fix tries to get its locks.
-        lock_pause: the pause between two attempts.
-        run_wait: how long a run waits for another run on the same database; zero: not at all.
-        connect_timeout: how long connecting may take.
-        application: who and what runs (commit and pipeline), or an empty string.
-        aws_region: the region of parameters and secret.
-        aws_parameters: the prefix of the SSM parameters, with a slash at its end.
-        aws_secret: the name of the secret.
-        embedded_version: the PostgreSQL version of `embedded:`.
-        on_conflict: by name of a fix, what its revert does with rows that changed since.
-        decline: by name of a fix that must not run in this database, why.
-        plan: the digests of a plan, one for each run; empty without a plan.
-        mask: patterns for columns whose values no plan, report or error shows.
-        discard: names of tables that may be dropped even if they hold copies.
         origins: by name of a setting, the origin of its value.
         sources: all places of this run, for settings that are not the engine's.
     """
