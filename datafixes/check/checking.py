@@ -9,10 +9,9 @@ from datafixes.check.acting import names_used_twice, ways_back
 from datafixes.check.chain import Chain, id_findings
 from datafixes.check.changing import unrecorded_changes
 from datafixes.check.declaring import incomplete_fixes, numbers_brought
-from datafixes.check.dropping import dropped_copies
 from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.check.fix_sql import hazards_of_fixes
-from datafixes.check.later import Facts, later_findings
+from datafixes.check.later import Facts, dropped_copies, later_findings
 from datafixes.check.loading import moving_declarations
 from datafixes.check.module import Module
 from datafixes.check.silencing import silence

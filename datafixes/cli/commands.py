@@ -6,8 +6,7 @@ import click
 
 from datafixes.cli.project_options import Where
 from datafixes.errors import DatafixError
-from datafixes.settings.extensions import Extension, extensions
-from datafixes.settings.groups import groups
+from datafixes.settings.groups import Extension, extensions, groups
 
 # In the order in which they are used.
 COMMANDS = {

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
-from datafixes.doctor.ledgers import check_ledgers
+from datafixes.doctor.ledgers import check_ledgers, check_sequences
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
-from datafixes.doctor.sequences import check_sequences
 from datafixes.doctor.server import check_server, check_version_table, version_table_of
 from datafixes.doctor.stamped import check_stamped, versions
 from datafixes.drafting.survey import see_as_a_run

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from datafixes.report.document import Document, Fact, Grid, Section, State
-from datafixes.report.measure import padded, wrapped
-from datafixes.report.terminal_rows import changes_lines
+from datafixes.report.terminal_rows import changes_lines, padded, wrapped
 from datafixes.report.text import lines, one_line
 
 SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}

@@ -1,11 +1,47 @@
-"""SQL conditions over the book, for proposed fixes. The current row has the table's own name."""
+"""The book's table, for fixes, and SQL conditions over its rows. The current row has the table's own name."""
+
+from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from datafixes.book.propose.target import Target
-from datafixes.book.rows.row import BookRow
+from datafixes.book.rows.row import BookRow, moment_of
+from datafixes.book.rows.source import asking
 from datafixes.script import literal
+
+if TYPE_CHECKING:
+    from datafixes.project import Project
+
+
+@dataclass(frozen=True)
+class Target:
+    """The book's table, for fixes.
+
+    Attributes:
+        schema: its schema.
+        table: its name.
+        columns: by name of a column, its type.
+        audit: the audit table.
+        audit_schema: its schema.
+    """
+
+    schema: str
+    table: str
+    columns: Mapping[str, str]
+    audit: str
+    audit_schema: str
+
+    def time(self, column: str, moment: dt.datetime) -> dt.datetime:
+        """A time as a value for a column: in UTC, with a zone if the column has one."""
+        utc = moment.astimezone(dt.UTC)
+        return utc if self.has_zone(column) else utc.replace(tzinfo=None)
+
+    def has_zone(self, column: str) -> bool:
+        """Whether a column of times has a zone."""
+        return "with time zone" in self.columns.get(column, "")
+
 
 OPEN = "status IN ('open', 'closing')"
 CLOSED = "status = 'closed'"
@@ -85,3 +121,36 @@ def _same(target: Target) -> str:
         for one in (other, row)
     )
     return f"{other}.account_name = {row}.account_name AND {' = '.join(symbols)}"
+
+
+_NEWEST = """
+SELECT id, account_name, coalesce(option_symbol, ticker) AS symbol,
+       CAST(extract(epoch FROM entry_time) AS text) AS entry_time
+  FROM {table}
+ WHERE account_name IS NOT NULL AND coalesce(option_symbol, ticker) IS NOT NULL
+   AND extract(epoch FROM entry_time) BETWEEN 0 AND 4102444800
+ ORDER BY id DESC
+ LIMIT 1
+""".strip()
+
+
+def witness_of(project: Project, target: Target) -> str:
+    """The condition that the newest row of the book exists, whatever its status; empty if the book has no rows.
+
+    Raises:
+        DatafixError: the book cannot be read.
+    """
+    table = literal.qualified(target.schema, target.table)
+    with asking(project) as ask:
+        for row in ask(_NEWEST.format(table=table)):
+            opened = moment_of(row["entry_time"])
+            kind = "timestamptz" if target.has_zone("entry_time") else "timestamp"
+            values = {
+                "id": str(int(row["id"])),
+                "account_name": literal.text(str(row["account_name"])),
+                "coalesce(option_symbol, ticker)": literal.text(str(row["symbol"])),
+                "entry_time": f"{kind} {literal.text(target.time('entry_time', opened).isoformat(' '))}",
+            }
+            conditions = " AND ".join(f"{expression} = {value}" for expression, value in values.items())
+            return f"EXISTS (SELECT FROM {table} WHERE {conditions})"
+    return ""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from datafixes.book.positions.position import Difference, Fill, Unknown
 from datafixes.book.propose.closing import A_MOMENT
+from datafixes.book.propose.conditions import Target, witness_of
 from datafixes.book.propose.pending import pending_of
 from datafixes.book.propose.proposing import Findings
-from datafixes.book.propose.target import Target
-from datafixes.book.propose.witness import witness_of
 from datafixes.book.rows.others import OtherRow, read_others
 from datafixes.book.rows.source import alembic_versions, book_columns, book_table, lambda_of
 from datafixes.book.settings import BookSettings

@@ -18,13 +18,13 @@ from datafixes.book.propose.conditions import (
     CLOSED,
     IDENTITY,
     OPEN,
+    Target,
     alone,
     ended_since,
     seen_row,
     still_there,
 )
 from datafixes.book.propose.evidence import exit_text, row_text, rows_are
-from datafixes.book.propose.target import Target
 from datafixes.book.rows.others import OtherRow
 from datafixes.book.rows.row import BookRow
 from datafixes.declaration.expressions import Value, sql

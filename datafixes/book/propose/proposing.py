@@ -14,9 +14,9 @@ from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import Difference, Fill, Known, Unknown
 from datafixes.book.positions.symbols import may_be_renamed
 from datafixes.book.propose import proposed_fixes as fixes
+from datafixes.book.propose.conditions import Target
 from datafixes.book.propose.pending import Pending
 from datafixes.book.propose.proposed_fixes import Chosen, ProposedFix, Seen
-from datafixes.book.propose.target import Target
 from datafixes.book.rows.others import OtherRow
 from datafixes.book.rows.row import BookRow
 

@@ -18,8 +18,7 @@ from datafixes.book.broker.file_broker import FileBroker
 from datafixes.book.positions.position import BookPosition, Difference, Fill, Unknown
 from datafixes.book.positions.symbols import Stock, parse_symbol
 from datafixes.book.propose.closing import closing_of, exit_of
-from datafixes.book.propose.conditions import ended_since
-from datafixes.book.propose.target import Target
+from datafixes.book.propose.conditions import Target, ended_since
 from datafixes.book.rows.others import OtherRow
 from tests.book.books import PHANTOMS, REAL, Trader, new_row, trader
 from tests.book.rows.lambda_server import NAME, lambdas, on

@@ -21,8 +21,7 @@ from datafixes.book.positions.position import (
     Unknown,
 )
 from datafixes.book.positions.symbols import Stock, Symbol, parse_symbol
-from datafixes.book.propose.target import Target
-from datafixes.book.propose.witness import witness_of
+from datafixes.book.propose.conditions import Target, witness_of
 from datafixes.book.report.reconcile import summary
 from datafixes.book.rows.book import Book, read_book
 from datafixes.book.rows.row import BookRow
