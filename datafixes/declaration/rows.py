@@ -7,9 +7,6 @@ from typing import Any
 from datafixes.declaration.expressions import Value, check_identifiers, check_text, check_values
 from datafixes.errors import DeclarationError
 
-Named = Collection[Any] | Mapping[Any, Any]
-"""Rows named one by one: a collection of keys, or a mapping key -> identity."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:

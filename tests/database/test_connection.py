@@ -19,11 +19,11 @@ import pytest
 from sqlalchemy.engine import Connection, make_url
 
 from datafixes.database import locate, one_run_at_a_time, open_connection
-from datafixes.database.embedded import binaries, embedded_server
+from datafixes.database.embedded import embedded_server
 from datafixes.database.turns import Turn
 from datafixes.errors import DatabaseUnreachable, DatafixError, VersionMoved
 from datafixes.settings import Settings
-from tests.servers import Database
+from tests.servers import Database, binaries
 
 DRIVERS = ("psycopg2", "psycopg")
 

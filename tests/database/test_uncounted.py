@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from datafixes import DataFix, Insert, RecordedFix, Rows, Table, Update
-from datafixes.database.embedded import binaries
 from datafixes.errors import OthersWouldChange, ShapeMismatch, WrongTarget
 from tests import fixes
 from tests.faults.own_server import as_nobody_special
-from tests.servers import PROGRAM_VERSION, Database, Server
+from tests.servers import PROGRAM_VERSION, Database, Server, binaries
 
 ITEMS = "CREATE TABLE item (id integer PRIMARY KEY, v text); INSERT INTO item VALUES (1, 'a'), (2, 'b')"
 # What Citus has, as far as it is asked for: which ordinary tables are its own.

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datafixes.database.embedded import binaries, embedded_server
+from datafixes.database.embedded import embedded_server
 from tests.faults.deploys import answers, dead
-from tests.servers import PROGRAM_VERSION, Database, Server
+from tests.servers import PROGRAM_VERSION, Database, Server, binaries
 
 # The machine itself goes on, so fsync shows nothing here; that a commit waits for its WAL does.
 PARAMETERS = {"fsync": "off", "wal_writer_delay": "10s", "max_connections": "30", "shared_buffers": "32MB"}
