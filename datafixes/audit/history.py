@@ -14,10 +14,15 @@ from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES, NEWEST_FIRST
 
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
+
+IS_AUDIT_TABLE = f"""(SELECT count(*) FROM pg_catalog.pg_attribute AS o
+   WHERE o.attrelid = c.oid AND NOT o.attisdropped
+     AND o.attname IN ({", ".join(map(text, AUDIT_COLUMNS))})) = {len(AUDIT_COLUMNS)}"""
+"""Whether the table ``c`` is an audit table, as its columns say."""
 
 _COLUMNS = """
 SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import ask, ledger_schemas
+from datafixes.audit.history import IS_AUDIT_TABLE, ask, ledger_schemas
 from datafixes.audit.images import read_images
 from datafixes.audit.sequences import behind_of_table
 from datafixes.declaration.recorded import Fix
 from datafixes.report.document import Fact, bad, good
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_VERSION
+from datafixes.script.tables import LEDGER, LEDGER_VERSION
 
 # The name of a constraint holds the version; 0.1 had none.
 _VERSION = """
@@ -50,9 +50,7 @@ def _check(connection: Connection, schema: str) -> Fact:
 _NUMBERED = f"""
 SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), o.is_ours
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL (SELECT c.relname = {text(LEDGER)} OR (
-       SELECT count(*) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND NOT a.attisdropped
-          AND a.attname IN ({", ".join(text(one) for one in AUDIT_COLUMNS)})) = {len(AUDIT_COLUMNS)}) AS o (is_ours)
+ CROSS JOIN LATERAL (SELECT c.relname = {text(LEDGER)} OR {IS_AUDIT_TABLE}) AS o (is_ours)
  WHERE c.relkind IN ('r', 'p') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
    AND (o.is_ours OR (n.nspname, c.relname) IN ({{named}}))
  ORDER BY NOT o.is_ours, c.relname <> {text(LEDGER)}, 1

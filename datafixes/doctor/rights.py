@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import ask
+from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix, RecordedFix
 from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import text
-from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
+from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 # The comment of an audit table names its target.
 _AUDITS = """
@@ -29,10 +29,6 @@ SELECT n.nspname, c.relname, t.nspname AS target_schema, t.relname AS target,
  WHERE c.relkind = 'r' AND {is_audit}
  ORDER BY n.nspname, c.relname
 """
-
-_IS_AUDIT = f"""(SELECT count(*) FROM pg_catalog.pg_attribute AS a
-         WHERE a.attrelid = c.oid AND NOT a.attisdropped
-           AND a.attname IN ({", ".join(text(one) for one in AUDIT_COLUMNS)})) = {len(AUDIT_COLUMNS)}"""
 
 _GRANTS = """
 SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
@@ -148,7 +144,7 @@ def _lack(connection: Connection, role: str, need: Need) -> Fact | None:
 
 def check_audit_tables(connection: Connection) -> list[Fact]:
     """Whether audit tables match their targets, and which other roles may read or change them."""
-    audits = ask(connection, _AUDITS.replace("{is_audit}", _IS_AUDIT))
+    audits = ask(connection, _AUDITS.replace("{is_audit}", IS_AUDIT_TABLE))
     if not audits:
         return [good("audit tables", "None exists yet.")]
     findings = [
@@ -173,7 +169,7 @@ def _update(target_schema: str, target: str, schema: str, audit: str) -> str:
 
 def _grants(connection: Connection) -> list[Fact]:
     ledgers = ", ".join(text(one) for one in (LEDGER, LEDGER_TABLES))
-    query = _GRANTS.replace("{is_audit}", _IS_AUDIT).replace("{ledgers}", ledgers)
+    query = _GRANTS.replace("{is_audit}", IS_AUDIT_TABLE).replace("{ledgers}", ledgers)
     findings = []
     for table, grantee, privileges in ask(connection, query):
         writes = [one for one in privileges if one in ("UPDATE", "DELETE", "TRUNCATE")]

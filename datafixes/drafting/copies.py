@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import ask
+from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.drafting.survey import TableSeen
 from datafixes.errors import DatafixError
 from datafixes.script.literal import text
-from datafixes.script.tables import AUDIT_COLUMNS, CHANGES_SUFFIX
+from datafixes.script.tables import CHANGES_SUFFIX
 
 _LONGEST_NAME = 63
 
@@ -45,8 +45,7 @@ SELECT n.nspname, c.relname, ARRAY(
             ORDER BY a.attnum)
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND {which}
-   AND (SELECT count(*) FROM pg_catalog.pg_attribute AS a
-         WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = ANY ({audit_columns})) = {how_many}
+   AND {is_audit}
  ORDER BY c.oid DESC
 """
 
@@ -91,13 +90,7 @@ def _of_name(connection: Connection, table: TableSeen, name: str) -> list[Copies
 
 
 def _audits(connection: Connection, table: TableSeen, which: str) -> list[Copies]:
-    names = ", ".join(text(name) for name in AUDIT_COLUMNS)
-    query = (
-        _AUDITS.replace("{oid}", str(table.oid))
-        .replace("{which}", which)
-        .replace("{audit_columns}", f"ARRAY[{names}]::name[]")
-        .replace("{how_many}", str(len(AUDIT_COLUMNS)))
-    )
+    query = _AUDITS.format(oid=table.oid, which=which, is_audit=IS_AUDIT_TABLE)
     return [
         Copies(schema, name, "outgrown" if missing else "there", tuple(missing))
         for schema, name, missing in ask(connection, query)

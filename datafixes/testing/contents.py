@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from datafixes.audit.history import IS_AUDIT_TABLE
 from datafixes.audit.images import PINNED
 from datafixes.audit.wording import counted
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
+from datafixes.script.tables import LEDGER, LEDGER_TABLES
 from datafixes.testing.databases import Database
 
 Line = tuple[str | None, ...]
@@ -22,11 +23,7 @@ Line = tuple[str | None, ...]
 
 _SHOWN_ROWS, _SHOWN_VALUE = 5, 60
 
-_OWN = (
-    f"(c.relname IN ({text(LEDGER)}, {text(LEDGER_TABLES)})"
-    " OR (SELECT count(*) FROM pg_catalog.pg_attribute AS o WHERE o.attrelid = c.oid AND NOT o.attisdropped"
-    f" AND o.attname IN ({', '.join(map(text, AUDIT_COLUMNS))})) = {len(AUDIT_COLUMNS)})"
-)
+_OWN = f"(c.relname IN ({text(LEDGER)}, {text(LEDGER_TABLES)}) OR {IS_AUDIT_TABLE})"
 _TABLES = f"""
 SELECT n.nspname || '.' || c.relname,
        CASE c.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || pg_catalog.format('%I.%I', n.nspname, c.relname),
