@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.changes import Cell, Changes, Kind, Row, Value, View
+from datafixes.audit.wording import counts
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER_TABLES
@@ -49,8 +50,7 @@ class TableOfRun:
 
     def counts(self) -> str:
         """``2 updated, 3 deleted``."""
-        named = {"inserted": self.inserted, "updated": self.updated, "deleted": self.deleted}
-        return ", ".join(f"{count} {name}" for name, count in named.items() if count) or "nothing changed"
+        return counts(self.inserted, self.updated, self.deleted, none="nothing changed")
 
 
 def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOfRun]:

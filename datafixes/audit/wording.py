@@ -9,6 +9,12 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def counts(inserted: int, updated: int, deleted: int, *, none: str = "nothing") -> str:
+    """``7 updated, 1 deleted``; `none` if all are zero."""
+    told = {"inserted": inserted, "updated": updated, "deleted": deleted}
+    return ", ".join(f"{number} {kind}" for kind, number in told.items() if number) or none
+
+
 def named(what: str, names: Iterable[object]) -> str:
     """``row 16``, ``rows 16, 17``."""
     listed = [str(name) for name in names]

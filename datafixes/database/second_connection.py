@@ -2,7 +2,8 @@
 
 A pooler whose server connections are all taken lets a client log in, and keeps its first statement waiting for minutes.
 No setting limits that, because the statement has not reached a server. So the work on a second connection runs in a
-thread, whose socket is shut down when the result is no longer needed.
+thread, whose socket is shut down when the result is no longer needed. After a time limit alone, the connection would
+still occupy the pooler, which has none to spare.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Loads revision files again in another process, where a declaration that reads a clock or random values differs.
 
 A plan is made from one load, and the upgrade from another in another process. Declarations that differ only on another
-day or machine are not found here.
+day or machine are not found here. Its time limit is that of a process, which can be killed; a thread could not.
 """
 
 import importlib.util

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.changes import View
+from datafixes.audit.wording import counts
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.declaration.table import KINDS, Table
 from datafixes.drafting.copies import copies_of, is_taken
@@ -28,15 +29,15 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
     """
     check_statement(wish.statements, "the statements")
     with project.connection() as connection:
-        counts = count_changes(connection, project.settings, wish.statements)
-    if not counts:
+        counted = count_changes(connection, project.settings, wish.statements)
+    if not counted:
         raise DatafixError(
             "The statements change no row, so nothing was written.",
             hint="A fix changes rows; TRUNCATE and DDL do not count.",
         )
     with project.reading() as connection:
         see_as_a_run(connection)
-        targets = _targets(connection, project, wish, counts)
+        targets = _targets(connection, project, wish, counted)
         looked = looked_at(connection, project)
     tables = _recorded(project, wish, targets)
     told = [] if tables is not None else [_COUNTED]
@@ -50,7 +51,8 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
     )
     names = {(table.schema, table.table) for table in tables}
     kept = tuple((one.seen, one.copies) for one in targets if (one.seen.schema, one.seen.name) in names)
-    return Draft(fix, kept, (*looked, *(f"{t.schema}.{t.table}: {_counts(t)}" for t in tables), *told))
+    found = (f"{one.schema}.{one.table}: {counts(*map(one.count, KINDS))}" for one in tables)
+    return Draft(fix, kept, (*looked, *found, *told))
 
 
 def _targets(connection: Connection, project: Project, wish: Wish, counts: Sequence[Counts]) -> list[Target]:
@@ -84,10 +86,6 @@ def _recorded(project: Project, wish: Wish, targets: Sequence[Target]) -> list[T
 
     with project.connection() as connection:
         return recorded_changes(connection, project.settings, wish.statements, targets, hidden)
-
-
-def _counts(table: Table) -> str:
-    return ", ".join(f"{table.count(kind)} {kind}" for kind in KINDS if table.count(kind)) or "nothing"
 
 
 def _check_is_users(table: TableSeen) -> None:

@@ -12,8 +12,10 @@ from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
 from datafixes.audit.sequences import behind_of_run
 from datafixes.audit.surroundings import acting_on, locks_held
+from datafixes.audit.wording import counts
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
+from datafixes.declaration.table import KINDS
 from datafixes.plan.planned import PlannedRun, PlannedTable
 
 
@@ -74,10 +76,7 @@ def _expected(fix: Fix, number: int) -> str:
         named = "" if isinstance(rows.expect, int) else ", named one by one"
         return f"{rows.count} {fix.kind}d".replace("insertd", "inserted") + named + _tolerance(rows.tolerance)
     table = fix.tables[number]
-    counts = [
-        f"{table.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted") if table.count(kind)
-    ]
-    return (", ".join(counts) or "nothing") + _tolerance(table.tolerance)
+    return counts(*map(table.count, KINDS)) + _tolerance(table.tolerance)
 
 
 def _tolerance(rows: int) -> str:

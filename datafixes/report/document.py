@@ -15,6 +15,9 @@ State = Literal["", "good", "bad", "attention", "unknown"]
 Of a check: skipped; as expected; to be fixed; may be intended; could not be checked.
 """
 
+SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
+"""The sign of a state, before a text."""
+
 
 @dataclass(frozen=True)
 class Fact:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from datafixes.report.document import Cell, Changes, Document, Fact, Grid, Row, Section, State
+from datafixes.report.document import SIGNS, Cell, Changes, Document, Fact, Grid, Row, Section
 from datafixes.report.markdown_text import code, fenced, paragraph, sentence, value
 from datafixes.report.text import arrow, counts_of
 
 LIMIT = 65_000
 """The maximum length, in UTF-16 units. GitHub refuses a comment of more than 65,536."""
 
-SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
 _FOLDED, _COLUMNS, _FACTS = 20, 8, 40
 _CUTS = (2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
 

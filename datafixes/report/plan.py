@@ -5,12 +5,11 @@ from typing import Any
 
 from datafixes.audit.changes import Changes
 from datafixes.audit.sequences import Behind
-from datafixes.audit.wording import counted
+from datafixes.audit.wording import counted, counts
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
 from datafixes.report.document import Document, Fact, Section
 from datafixes.report.runs import (
     changes_as_json,
-    counts,
     only_changed,
     run_as_json,
     section_of_stamped,

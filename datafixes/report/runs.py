@@ -9,14 +9,8 @@ from datafixes.audit.changes import Cell, Changes, Kind, Row, Value
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.stamped import StampedPast
-from datafixes.audit.wording import counted, moment
+from datafixes.audit.wording import counted, counts, moment
 from datafixes.report.document import Document, Fact, Grid, Section
-
-
-def counts(inserted: int, updated: int, deleted: int) -> str:
-    """``7 updated, 1 deleted``; ``nothing`` if all are zero."""
-    named = {"inserted": inserted, "updated": updated, "deleted": deleted}
-    return ", ".join(f"{number} {name}" for name, number in named.items() if number) or "nothing"
 
 
 def _minute(time: dt.datetime | None) -> str | None:

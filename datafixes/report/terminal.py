@@ -10,11 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from datafixes.report.document import Document, Fact, Grid, Section, State
+from datafixes.report.document import SIGNS, Document, Fact, Grid, Section, State
 from datafixes.report.terminal_rows import changes_lines, padded, wrapped
 from datafixes.report.text import lines, one_line
 
-SIGNS: dict[State, str] = {"": "", "good": "✓ ", "bad": "✗ ", "attention": "! ", "unknown": "? "}
 STYLES: dict[State, str] = {"": "", "good": "green", "bad": "red", "attention": "yellow", "unknown": "yellow"}
 # Replacements for characters that the stream's encoding lacks.
 _PLAIN = {"→": "->", "✓": "+", "✗": "x", "…": "...", "·": "-", "\u200e": ""}

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import Cell, Row, View
+from datafixes.audit.history import ask
 from datafixes.audit.images import PINNED, TableOfRun, changes_of_run, tables_of_run
 from datafixes.declaration.recorded import Fix
 from datafixes.script.literal import name as quoted
@@ -110,13 +111,11 @@ def _left(cell: Cell) -> str:
 def _other_values(connection: Connection, column: _Column) -> Iterator[str]:
     for value in _OTHER_VALUES.get(column.category, ()):
         if value == "other":
-            labels = connection.exec_driver_sql(
-                "SELECT enumlabel FROM pg_catalog.pg_enum"
-                + verbatim(
-                    connection, f" WHERE enumtypid = {text(column.type)}::regtype ORDER BY enumsortorder"
-                )
+            of_type = f"enumtypid = {text(column.type)}::regtype"
+            labels = ask(
+                connection, f"SELECT enumlabel FROM pg_catalog.pg_enum WHERE {of_type} ORDER BY enumsortorder"
             )
-            yield from (f"{text(label)}::{column.type}" for label in labels.scalars().all())
+            yield from (f"{text(label)}::{column.type}" for (label,) in labels)
         else:
             yield value
     yield "NULL"
@@ -180,13 +179,11 @@ def _accepted(connection: Connection, statement: str) -> bool:
 
 
 def _columns(connection: Connection, table: str) -> dict[str, _Column]:
-    rows = connection.exec_driver_sql(
-        verbatim(
-            connection,
-            "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typcategory, a.attgenerated = ''"
-            " FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid"
-            f" WHERE a.attrelid = {text(table)}::regclass AND a.attnum > 0 AND NOT a.attisdropped",
-        )
+    rows = ask(
+        connection,
+        "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typcategory, a.attgenerated = ''"
+        " FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid"
+        f" WHERE a.attrelid = {text(table)}::regclass AND a.attnum > 0 AND NOT a.attisdropped",
     )
     return {row[0]: _Column(*row) for row in rows}
 
