@@ -19,10 +19,9 @@ from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES, NEWEST
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
 
-IS_AUDIT_TABLE = f"""(SELECT count(*) FROM pg_catalog.pg_attribute AS o
-   WHERE o.attrelid = c.oid AND NOT o.attisdropped
-     AND o.attname IN ({", ".join(map(text, AUDIT_COLUMNS))})) = {len(AUDIT_COLUMNS)}"""
-"""Whether the table ``c`` is an audit table, as its columns say."""
+IS_AUDIT_TABLE = f"""(SELECT count(*) FROM pg_catalog.pg_attribute AS o WHERE o.attrelid = c.oid AND NOT o.attisdropped
+   AND o.attname IN ({", ".join(map(text, AUDIT_COLUMNS))})) = {len(AUDIT_COLUMNS)}"""
+"""Whether the columns of the table ``c`` are those of an audit table."""
 
 _COLUMNS = """
 SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid

@@ -123,10 +123,9 @@ def failure(
     hint = getattr(diagnosis, "message_hint", None) or hint
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
+    told = f"{label}: {_primary(error)}"
     if code in _TRY_AGAIN:
-        return LockNotAvailable(
-            f"{label}: {_primary(error)}{_held_by(holders)}", hint=_look(holders), holders=holders
-        )
+        return LockNotAvailable(f"{told}{_held_by(holders)}", hint=_look(holders), holders=holders)
     if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):
         words = f"{_kind(error)}; the message of PostgreSQL is left out: it may hold values of masked columns"
         return Refused(f"{label}: {words} [SQLSTATE {code}]", sqlstate=code)
@@ -134,7 +133,7 @@ def failure(
     evidence += _held_by(holders) if code == _QUERY_CANCELED else ""
     if code == _DUPLICATE and re.match(r"Key \((run|audit)_id\)=", detail):
         hint = f"Nothing was changed. {_BEHIND}"
-    return Refused(f"{label}: {_primary(error)}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
+    return Refused(f"{told}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
 
 
 def _primary(error: DBAPIError) -> str:

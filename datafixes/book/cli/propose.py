@@ -46,9 +46,7 @@ def command(  # noqa: PLR0913 - one for each option
     changes already covered by a pending revision. Exit code 1: an account is unknown, or rows of the book cannot be
     compared (certain differences are still proposed); or a pending fix can no longer run.
     """
-    from datafixes.book.broker.configured import (
-        open_broker,  # boto3 is slow to import, and --help does not need it
-    )
+    from datafixes.book.broker.configured import open_broker  # slow to import; --help does not need it
     from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.propose.gathering import gather
     from datafixes.book.report.reconcile import PROPOSED_WITH, summary

@@ -21,9 +21,7 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
     Exit code 0: no differences. 3: differences. 1: an account is unknown, because the broker did not answer in full,
     or rows of the book cannot be compared.
     """
-    from datafixes.book.broker.configured import (
-        open_broker,  # boto3 is slow to import, and --help does not need it
-    )
+    from datafixes.book.broker.configured import open_broker  # slow to import; --help does not need it
     from datafixes.book.compare.reconciling import reconcile
     from datafixes.book.report.reconcile import (
         PROPOSED_WITH,
