@@ -75,7 +75,7 @@ def test_without_a_database_the_project_is_looked_at_all_the_same(
         ran = datafixes(None, "-c", str(ini), "doctor", "--format", "json")
         told = Told(ran.code, json.loads(ran.out)["findings"])
         assert (told.code, told.of("database")["state"]) == (code, state)
-        assert told.of("heads")["evidence"] == "There is one: b."
+        assert told.of("heads")["evidence"] == "The project has one: b."
         assert "s3cret" not in ran.out
 
 

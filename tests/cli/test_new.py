@@ -193,7 +193,7 @@ REFUSED = [
     (["--table", "keyless", "--where", "true", "--set", "a=1"], "public.keyless has no unique key"),
     (["--table", "orders", "--where", "true", "--set", "total=1", "--audit", "keyless"], "public.keyless is not an audit table"),
     (["--table", "orders", "--where", "true", "--set", "total=1", "--head", "zzz"], "zzz is not a head"),
-    (["--table", "orders", "--where", "true", "--set", "total=1", "--rev-id", "x" * 33], "is no id for a revision"),
+    (["--table", "orders", "--where", "true", "--set", "total=1", "--rev-id", "x" * 33], "is not a valid revision id"),
     (["--sql", "nowhere.sql"], "nowhere.sql cannot be read: No such file or directory"),
 ]  # fmt: skip
 
@@ -537,7 +537,7 @@ def test_no_file_is_left_when_the_second_cannot_be_written(tmp_path: Path, datab
         project, "new", "x", "--table", "orders", "--where", "id = 11", "--set", "paid=t", "--rev-id", "7"
     )
     assert (ran.code, ran.out) == (1, "")
-    assert "is there already" in ran.err
+    assert "already exists" in ran.err
     assert [
         path.name for path in (tmp_path / "migrations/versions").iterdir() if path.name != "__pycache__"
     ] == ["7_x.py"]
