@@ -227,13 +227,13 @@ def test_b34_a_package_called_alembic(tmp_path: Path) -> None:
     assert check_folder(tmp_path).state == "good"
     (tmp_path / "alembic/__init__.py").touch()
     found = check_folder(tmp_path / "elsewhere", tmp_path)
-    assert (found.state, "replaces the library" in found.text) == ("bad", True)
+    assert (found.state, "hides the library" in found.text) == ("bad", True)
 
 
 def test_an_env_file_that_is_missing_or_broken(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     project.env("def (")
-    assert "is no Python" in doctor(project).of("env.py")["evidence"]
+    assert "is not Python" in doctor(project).of("env.py")["evidence"]
     (tmp_path / "migrations/env.py").unlink()
     assert "cannot be read" in doctor(project).of("env.py")["evidence"]
     shutil.rmtree(tmp_path / "migrations")
@@ -278,7 +278,7 @@ def test_b30_another_search_path_finds_another_version_table(tmp_path: Path, dat
     assert (hidden["state"], "does not find it" in hidden["evidence"]) == ("bad", True)
     database.execute("CREATE TABLE other.alembic_version (version_num varchar(32))")
     several = doctor(project)
-    assert "in other, public; the search_path (other) decides" in several.of("search_path")["evidence"]
+    assert "the search_path (other) decides" in several.of("search_path")["evidence"]
     project.env("""
         from alembic import context
         from datafixes.environment import run_migrations
@@ -384,4 +384,4 @@ def test_versions_and_clocks() -> None:
     assert check_clock(now + dt.timedelta(seconds=2), now, later).state == "good"
     for theirs in (now - apart, later + apart):
         found = check_clock(theirs, now, later)
-        assert (found.state, "61 s apart" in found.text) == ("attention", True)
+        assert (found.state, "61 s;" in found.text) == ("attention", True)
