@@ -42,7 +42,7 @@ test: $(STAMP) ## run all tests, on PostgreSQL 16 and 18
 
 coverage: $(STAMP) ## run all tests, and fail if they leave too much of the package out
 	@rm -f .coverage .coverage.*
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_CORE=$(CORE) $(BIN)/python -m pytest -n 2 $(ARGS)
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_CORE=$(CORE) $(MAKE) test
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under=$(FLOOR)
 

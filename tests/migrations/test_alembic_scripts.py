@@ -42,7 +42,7 @@ def test_b7_a_script_that_cannot_be_made_whole_is_not_printed(tmp_path: Path, da
     project = project_with_fix(tmp_path, database)
     project.revision("c", "b", 'op.revert_datafix(fix, on_conflict="maybe")')
     project.revision("d", "c", "raise KeyError('d')", top="fix = None")
-    for end, words in (("c", "choose refuse, skip or overwrite"), ("d", "choose refuse")):
+    for end, words in (("c", "must be refuse, skip or overwrite"), ("d", "must be refuse")):
         ran = project.alembic("upgrade", f"a:{end}", "--sql")
         assert ran.code != 0
         assert ran.out == ""
