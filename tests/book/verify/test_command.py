@@ -165,7 +165,7 @@ def test_the_service(deploy: Deploy) -> None:
     assert "service position-manager-service not found" in deploy.verify(*skip, code=3)["ECS service"][1]
     deploy.service(7)
     colour, evidence = deploy.verify(*skip, code=3)["ECS service"]
-    assert (colour, evidence.startswith("pm:7, 0 of 0 running: revision 8 or newer is wanted")) == (
+    assert (colour, evidence.startswith("pm:7, 0 of 0 running: revision 8 or newer is required")) == (
         "red",
         True,
     )
@@ -220,7 +220,7 @@ def test_a_database_that_does_not_answer_is_not_green(deploy: Deploy) -> None:
 def test_nothing_is_green_because_nobody_looked() -> None:
     parts = [part for name in ("ledger", "broker", "logs", "service") for part in ("--skip", name)]
     ran = datafixes(None, "verify", *parts)
-    assert (ran.code, "Nothing is left to look at" in ran.err) == (2, True)
+    assert (ran.code, "Nothing is left to check" in ran.err) == (2, True)
     for option in (("--expect-rows", "7"), ("--fix", "close")):
         ran = datafixes(None, "verify", "--skip", "ledger", *option)
         assert (ran.code, "--skip ledger leaves it out" in ran.err) == (2, True)
@@ -323,7 +323,7 @@ def test_a_run_that_came_to_no_end_is_not_covered_by_an_older_fix(deploy: Deploy
         "ON_ERROR_STOP=1",
     )
     colour, evidence = deploy.verify(*skip, code=3)["Ledger"]
-    assert (colour, "is close_stuck: failed, and not finished" in evidence) == ("red", True)
+    assert (colour, "is close_stuck: failed, not finished" in evidence) == ("red", True)
     assert deploy.verify(*skip, "--fix", "close_phantom_positions", code=0)["Ledger"][0] == "green"
 
 
@@ -522,9 +522,9 @@ def test_a_database_that_says_nothing_does_not_keep_it_from_being_interrupted(tm
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--fix", "", "Invalid value for '--fix': it is empty"),
-        ("--fix", " ", "Invalid value for '--fix': it is empty"),
-        ("--schema", "", "Invalid value for '--schema': it is empty"),
+        ("--fix", "", "Invalid value for '--fix': the value is empty"),
+        ("--fix", " ", "Invalid value for '--fix': the value is empty"),
+        ("--schema", "", "Invalid value for '--schema': the value is empty"),
         ("--aws-account", "", "write its 12 digits"),
         ("--aws-account", "12345678901", "write its 12 digits"),
         ("--aws-account", "arn:aws:iam::123456789012:root", "write its 12 digits"),
@@ -538,7 +538,7 @@ def test_a_variable_that_is_not_set_removes_no_guard(option: str, value: str, wo
 @pytest.mark.parametrize("time", ["ten", "10", "", "10m5s", "1h30", "30d"])
 def test_a_time_that_is_none(time: str) -> None:
     ran = datafixes(None, "verify", "--wait", time)
-    assert (ran.code, f"{time!r} is no time: write 90s, 10m or 1h" in ran.err) == (2, True)
+    assert (ran.code, f"{time!r} is not a length of time: write 90s, 10m or 1h" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_numbers_of_other_kinds() -> None:
 def test_no_event_proves_nothing() -> None:
     errors, count = lines(Log(), {})
     assert (errors.state, count.state) == ("bad", "bad")
-    assert "silence proves nothing" in errors.text
+    assert "which proves nothing" in errors.text
 
 
 def test_the_newest_number_counts_in_whatever_order_it_comes() -> None:
@@ -182,7 +182,7 @@ def test_what_the_task_before_says_after_the_deployment_began_is_not_the_new_one
     say(seen, 31, "starting", NEW)
     line = lines(seen, since=began)[1]
     assert (line.state, OLD in line.text) == ("bad", True)
-    assert "wrote at 2026-02-03 16:07:30.000 UTC already: it is older than the deployment" in line.text
+    assert "already wrote at 2026-02-03 16:07:30.000 UTC: it is older than the deployment" in line.text
     say(seen, 40, "Checking 3 open positions", NEW)
     assert lines(seen, since=began)[1].state == "good"
 

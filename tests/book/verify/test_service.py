@@ -40,11 +40,11 @@ ROLLING = {
         ({}, "good", "pm:8, 1 of 1 running, the deployment is complete"),
         ({"taskDefinition": "a/pm:10"}, "good", "pm:10"),
         ({"taskDefinition": "arn:aws-cn:ecs:cn-north-1:123456789012:task-definition/pm:9"}, "good", "pm:9"),
-        ({"taskDefinition": "a/pm:7"}, "bad", "revision 8 or newer is wanted"),
-        ({"taskDefinition": ""}, "bad", "no task definition, 1 of 1 running: revision 8 or newer is wanted"),
+        ({"taskDefinition": "a/pm:7"}, "bad", "revision 8 or newer is required"),
+        ({"taskDefinition": ""}, "bad", "no task definition, 1 of 1 running: revision 8 or newer is required"),
         ({"runningCount": 0}, "bad", "0 of 1 running: fewer than desired"),
         ({"runningCount": 2}, "bad", "2 of 1 running: more than desired"),
-        ({"runningCount": 0, "desiredCount": 0}, "bad", "nothing is to run"),
+        ({"runningCount": 0, "desiredCount": 0}, "bad", "the desired count is 0"),
         ({"pendingCount": 1}, "bad", "1 of 1 running: 1 still starting"),
         ({"status": "DRAINING"}, "bad", "the service is DRAINING"),
         ({"deployments": [PRIMARY, {"id": "d0", "status": "ACTIVE"}]}, "bad", "1 older deployment still runs"),
@@ -85,7 +85,7 @@ def test_another_family_is_not_what_is_wanted(wanted: str, runs: str, colour: St
     line = check_service({**SERVICE, "taskDefinition": f"arn:x:task-definition/{runs}"}, definition)
     assert (line.state, line.text.startswith(f"{runs}, ")) == (colour, True)
     if colour == "bad":
-        assert "revision 8 or newer of pm is wanted" in line.text
+        assert "revision 8 or newer of pm is required" in line.text
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_deployment_that_was_begun_is_the_one_that_counts() -> None:
     assert "the new deployment has not begun" in told(Deployment("d2", AT + dt.timedelta(seconds=1)))
     assert "the new deployment has not begun" in told(Deployment("d2"))
     # A circuit breaker that rolls back makes one more deployment, and completes it.
-    assert "the deployment d0 was replaced by d1" in told(Deployment("d0", AT - dt.timedelta(minutes=1)))
+    assert "deployment d0 was replaced by d1" in told(Deployment("d0", AT - dt.timedelta(minutes=1)))
 
 
 class Ecs(Aws):
