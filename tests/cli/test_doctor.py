@@ -251,7 +251,7 @@ def test_several_heads_and_long_ids_and_names_used_twice(tmp_path: Path, databas
     project.revision("d", "a", "op.apply_datafix(fix)", top=top)
     told = doctor(project)
     assert told.bad() == ["fixes", "heads", "revision ids"]
-    assert told.of("heads")["evidence"].startswith("There are 3: ")
+    assert told.of("heads")["evidence"].startswith("The project has 3: ")
     assert "c" * 33 in told.of("revision ids")["evidence"]
     database.execute("ALTER TABLE alembic_version ALTER COLUMN version_num TYPE varchar(64)")
     assert doctor(project).of("revision ids")["state"] == "good"
@@ -384,4 +384,4 @@ def test_versions_and_clocks() -> None:
     assert check_clock(now + dt.timedelta(seconds=2), now, later).state == "good"
     for theirs in (now - apart, later + apart):
         found = check_clock(theirs, now, later)
-        assert (found.state, "61 s;" in found.text) == ("attention", True)
+        assert (found.state, "differ by 61 s;" in found.text) == ("attention", True)
