@@ -148,7 +148,7 @@ def test_rows_that_are_not_as_expected(
             fix(audit="itme_audit"),
             ("audit table public.itme_audit does not exist", "op.create_audit_table"),
         ),
-        (fix(name="close items"), ("the name 'close items' is not usable",)),
+        (fix(name="close items"), ("the name 'close items' is not valid",)),
     ],
 )
 def test_a_declaration_that_does_not_fit_the_table(
