@@ -22,5 +22,5 @@ def named(what: str, names: Iterable[object]) -> str:
 
 
 def moment(time: dt.datetime | None) -> str:
-    """A time in UTC, to the second; an empty string where there is none."""
+    """A time in UTC, to the second; an empty string if there is none."""
     return "" if time is None else f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
