@@ -158,5 +158,5 @@ def test_a_name_in_the_form_of_the_engines_own_marks_is_refused(database: Databa
         lambda: Update("item", set={"v": sql("'{{run}}'")}),
         lambda: Rows(key="{{lock}}", expect=[1]),
     ):
-        with pytest.raises(DeclarationError, match="engine's own marks"):
+        with pytest.raises(DeclarationError, match="engine's marks"):
             wrong()
