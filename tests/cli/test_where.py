@@ -76,7 +76,7 @@ def test_where_nothing_names_one_every_place_is_listed(
 def test_a_url_that_cannot_be_used_is_a_line_of_the_answer(tmp_path: Path) -> None:
     ran, value = where(tmp_path, "-x", "url=mysql://me:s3cret@x/y")
     assert ran.code == 1
-    assert "is for mysql, and data fixes need PostgreSQL" in value["database"]["problem"]
+    assert "is for mysql, but data fixes need PostgreSQL" in value["database"]["problem"]
     assert "s3cret" not in ran.out
 
 
