@@ -215,4 +215,4 @@ def test_a_key_is_found_however_it_is_written(tmp_path: Path, database: Database
     for other in ("nothing", "0.2"):
         ran = datafixes(project, "row", "by_number", other)
         assert (ran.code, ran.out) == (1, "")
-        assert f"No run ever changed the row {other} of public.by_number." in ran.last_line
+        assert f"No run has changed row {other} of public.by_number." in ran.last_line

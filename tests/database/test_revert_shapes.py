@@ -107,7 +107,7 @@ def test_c30_a_deleted_row_that_lacks_a_value_now_is_refused(database: Database)
         "ALTER TABLE positions ADD COLUMN later integer NOT NULL",
         f"ALTER TABLE {AUDIT} ADD COLUMN later integer",
     )
-    with pytest.raises(NotRestorable, match="later would be NULL, and is NOT NULL now: 1, 2, 3, 4"):
+    with pytest.raises(NotRestorable, match="later would be NULL, but is NOT NULL now: 1, 2, 3, 4"):
         revert(database, fix)
     assert database.rows(BOOK) == []
     database.execute("ALTER TABLE positions ALTER COLUMN later SET DEFAULT 7")

@@ -137,7 +137,7 @@ def test_b22_another_run_in_between_two_migrations_does_nothing_twice(
     if not version:
         assert (ran.code, project.versions) == (255, {"d"})
         assert "Another run moved the version from b to d" in ran.last_line
-        assert "Say which revision is meant" in ran.last_line
+        assert "Name the revision instead" in ran.last_line
     else:
         assert (ran.code, project.versions) == (0, {version}), ran
     assert rows(database) == [*FIXED[:2], (3, "open", 32)]

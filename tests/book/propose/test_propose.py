@@ -561,7 +561,7 @@ def test_nothing_is_built_on_a_fix_that_cannot_run_any_more(
         f"If no database has applied it, correct or delete {path}; or decline it for this database: alembic -x"
         " decline='close_phantom_positions: WHY' upgrade head. Then propose again."
     )
-    assert "is there already for" not in ran.err
+    assert "already covers" not in ran.err
     assert book.database.dump() == before
     assert book.project.versions == {"014"}
     if "RENAME" in meanwhile:
