@@ -166,7 +166,7 @@ def test_a_row_that_somebody_changed_refuses_and_shows_it(tmp_path: Path, databa
         (["close_items", "--rows", "x"], "invalid input syntax for type integer"),
         (["close_items", "--rows", ","], "names no row of item"),
         (["close_items", "--rev-id", "b"], "Revision b already exists."),
-        (["close_items", "--rev-id", "x" * 33], "is no id for a revision"),
+        (["close_items", "--rev-id", "x" * 33], "is not a valid revision id"),
         (["close_items", "--head", "a"], "a is not a head of this project."),
     ],
 )
