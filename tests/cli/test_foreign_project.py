@@ -91,7 +91,7 @@ def test_the_books_commands_can_be_called_where_they_are_not_listed(foreign: Pat
         refused = run(foreign, name)
         assert refused.code == 2
         assert refused.err.startswith("FAILED: Not set: book_table (the table of the book: SCHEMA.TABLE);")
-        assert "Write book_table = … into the section [datafixes] of alembic.ini" in refused.err
+        assert "Set book_table = … in the section [datafixes] of alembic.ini" in refused.err
 
 
 @pytest.mark.parametrize("place", ["ini", "environment", "flag"])

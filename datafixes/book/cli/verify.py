@@ -62,7 +62,7 @@ def _account(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 
 
 @click.command(epilog="Example: datafixes verify --expect-rows 7 --wait")
-@click.option("--fix", callback=given, metavar="NAME", help="Name of the fix (default: the newest in force).")
+@click.option("--fix", callback=given, metavar="NAME", help="Fix to check (default: newest in force).")
 @click.option(
     "--expect-rows", type=click.IntRange(min=0), metavar="N", help="Number of rows that it must have changed."
 )
