@@ -19,7 +19,7 @@ QUICK = tests/unit tests/house tests/docs/test_reference.py tests/docs/test_gene
 
 # Lines of the package that the tests must run, in percent. From Python 3.12 on the interpreter counts them itself, which
 # costs next to nothing; before that, coverage asks its tracer.
-FLOOR = 85
+FLOOR = 95
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")' 2>/dev/null)
 
 # These lead Python and pip away from .venv.
