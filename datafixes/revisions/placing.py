@@ -139,10 +139,11 @@ def write_revision(scripts: Any, place: Place, text: str) -> None:
     finally:
         with suppress(OSError):
             side.unlink()
-    if scripts.hooks:
+    hooks = scripts.hooks if hasattr(scripts, "hooks") else scripts.hook_config  # before Alembic 1.16
+    if hooks:
         try:
             with _stdout_is_stderr():
-                write_hooks._run_hooks(str(place.path), scripts.hooks)
+                write_hooks._run_hooks(str(place.path), hooks)
         except BaseException:
             place.path.unlink(missing_ok=True)
             raise
