@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import AssertionPool, NullPool, QueuePool, SingletonThreadPool, StaticPool
 
+from datafixes.database.second_connection import SecondConnection
 from datafixes.errors import LockNotAvailable, Refused
 from datafixes.running.execution import Attempts, execute
 from datafixes.script.apply import apply_script
@@ -324,3 +326,31 @@ def test_a_pool_that_has_one_connection_for_everybody_is_asked_for_no_second(dat
             connection.commit()
     connection.close()
     assert statuses(database) == {1: "closed", 2: "closed", 3: "closed", 4: "open"}
+
+
+@pytest.mark.parametrize(
+    ("options", "has_one"),
+    [
+        pytest.param({"poolclass": NullPool}, True, id="no pool"),
+        pytest.param({"poolclass": SingletonThreadPool}, True, id="one for each thread"),
+        pytest.param({"poolclass": QueuePool, "pool_size": 2}, True, id="several"),
+        pytest.param({"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 0.3}, False, id="one"),
+        pytest.param({"poolclass": AssertionPool}, False, id="one at a time"),
+        pytest.param({"poolclass": StaticPool}, False, id="one for everybody"),
+    ],
+)  # fmt: skip
+def test_a_second_connection_is_never_the_runs_own(
+    database: Database, options: dict[str, Any], has_one: bool
+) -> None:
+    """Whatever pool env.py uses; the bridge, the poller of blockers and the failure's line share this."""
+    engine = create_engine(database.url, **options)
+    seen: list[object] = []
+    with engine.connect() as first:
+        driver = first.connection.dbapi_connection
+        second = SecondConnection(engine, lambda own: seen.append(own.connection.dbapi_connection))
+        second.start()
+        assert second.wait(5) == has_one
+        second.end()
+    assert bool(seen) == has_one
+    assert all(one is not driver for one in seen)
+    engine.dispose()
