@@ -58,24 +58,24 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
         Refused: the database refused the script. It has no effect, and its fuse prevents the transaction from being
             committed.
     """
-    with BlockerPoller(connection, label) as watch:
+    with BlockerPoller(connection, label) as poller:
         try:
             sent = set(connection.exec_driver_sql(SENT).scalars())
             for statement in script.preparation(sent):
                 _send(connection, statement)
-            _try(connection, script.run, label, attempts, watch)
+            _try(connection, script.run, label, attempts, poller)
             for statement in script.after:
                 _send(connection, statement)
         except DBAPIError as error:
-            raise failure(error, label, watch.seen) from error
+            raise failure(error, label, poller.seen) from error
 
 
-def _try(connection: Connection, run: str, label: str, attempts: Attempts, watch: BlockerPoller) -> None:
+def _try(connection: Connection, run: str, label: str, attempts: Attempts, poller: BlockerPoller) -> None:
     for number in range(1, attempts.count + 1):
         # Engine and fuse are outside of the savepoint: only the line that runs the fix is tried again.
         savepoint = connection.begin_nested()
         try:
-            with watch.watching():
+            with poller.watching():
                 _send(connection, run)
         except DBAPIError as error:
             if sqlstate(error) not in _TRY_AGAIN or number == attempts.count:
@@ -83,7 +83,7 @@ def _try(connection: Connection, run: str, label: str, attempts: Attempts, watch
             savepoint.rollback()
             _logger.info(
                 "%s: %s (attempt %d of %d)%s; again in %gs", label, _primary(error), number, attempts.count,
-                _held_by(watch.seen), attempts.pause,
+                _held_by(poller.seen), attempts.pause,
             )  # fmt: skip
             time.sleep(attempts.pause)
         else:
