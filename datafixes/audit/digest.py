@@ -37,7 +37,7 @@ def mark_of(digest: str) -> str:
 def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
     """The digest of plans of version 0.1: sixteen digits over everything."""
     schema = fix.schema_of_audit
-    told, tables = run_of(connection, schema, run), tables_of_run(connection, schema, run)
+    line, tables = run_of(connection, schema, run), tables_of_run(connection, schema, run)
     # A declined run has no tables.
     housekeeping = [set(table.housekeeping) for table in fix.tables[: len(tables)]]
     with read_images(connection):
@@ -51,7 +51,7 @@ def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
             ]
             for table, left_out in zip(tables, housekeeping, strict=True)
         ]
-    content = [told.fix, told.fingerprint, told.revision, told.direction, told.outcome, parts]
+    content = [line.fix, line.fingerprint, line.revision, line.direction, line.outcome, parts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

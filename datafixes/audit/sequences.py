@@ -92,7 +92,7 @@ class Sequence:
             conditions.append(f"({number}::numeric - {self.next}) % {abs(self.increment)} = 0")
         return conditions
 
-    def mend(self, furthest: int) -> str:
+    def repair(self, furthest: int) -> str:
         """The SQL that advances it, and never sets it back; empty if that would reach its end.
 
         Args:
@@ -116,16 +116,16 @@ class Behind:
         sequence: the sequence.
         numbers: the first of those numbers; empty if they are masked.
         count: how many there are; 0 if they were not counted.
-        mend: the SQL that advances it; empty if that is impossible.
+        repair: the SQL that advances it; empty if that is impossible.
     """
 
     sequence: Sequence
     numbers: tuple[int, ...]
     count: int
-    mend: str
+    repair: str
 
     @property
-    def stands(self) -> str:
+    def position(self) -> str:
         """``public.coder_id_seq would hand out 3 next``; without the number if it is masked."""
         return self.sequence.name + (f" would hand out {self.sequence.next} next" if self.numbers else "")
 
@@ -136,15 +136,15 @@ class Behind:
         if 0 < len(self.numbers) < self.count:
             shown += f" and {self.count - len(self.numbers)} more"
         return (
-            f"{self.stands}, and the fix inserts its own {self.sequence.column} into {self.sequence.table}: {shown};"
+            f"{self.position}, and the fix inserts its own {self.sequence.column} into {self.sequence.table}: {shown};"
             f" later inserts would fail with duplicate keys. {self.remedy}"
         )
 
     @property
     def remedy(self) -> str:
         """What to do, in a sentence."""
-        if self.mend:
-            return f"Advance it after the insert: {self.mend};"
+        if self.repair:
+            return f"Advance it after the insert: {self.repair};"
         return "It cannot be advanced: these numbers are at the end of its range."
 
 
@@ -179,7 +179,7 @@ def behind_of_run(
         )
         if count:
             seen = () if view.hides(table.target, sequence.column) else tuple(numbers)
-            found.append(Behind(sequence, seen, count, sequence.mend(furthest)))
+            found.append(Behind(sequence, seen, count, sequence.repair(furthest)))
     return tuple(found)
 
 
@@ -200,7 +200,7 @@ def behind_of_table(connection: Connection, table: str) -> list[Behind]:
         query = f"SELECT {furthest}({column})::bigint FROM {table} WHERE {sequence.to_come(column)}"
         [(number,)] = ask(connection, query)
         if number is not None:
-            found.append(Behind(sequence, (number,), 0, sequence.mend(number)))
+            found.append(Behind(sequence, (number,), 0, sequence.repair(number)))
     return found
 
 

@@ -11,8 +11,8 @@ def counted(number: int, what: str) -> str:
 
 def counts(inserted: int, updated: int, deleted: int, *, none: str = "nothing") -> str:
     """``7 updated, 1 deleted``; `none` if all are zero."""
-    told = {"inserted": inserted, "updated": updated, "deleted": deleted}
-    return ", ".join(f"{number} {kind}" for kind, number in told.items() if number) or none
+    numbers = {"inserted": inserted, "updated": updated, "deleted": deleted}
+    return ", ".join(f"{number} {kind}" for kind, number in numbers.items() if number) or none
 
 
 def named(what: str, names: Iterable[object]) -> str:

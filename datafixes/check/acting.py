@@ -64,9 +64,9 @@ def ways_back(module: Module, acts: list[Act]) -> Iterator[Finding]:
         if not why and (everything or not act.known or not open_):
             continue
         named = ", ".join(sorted(act.names if why else open_))
-        told = f"The upgrade {act.verb} {f'the fix {named}' if named else 'a fix'}, and "
+        message = f"The upgrade {act.verb} {f'the fix {named}' if named else 'a fix'}, and "
         yield module.finding(
-            "FIX303", place or act.call, told + (why or "downgrade() does not revert it") + "."
+            "FIX303", place or act.call, message + (why or "downgrade() does not revert it") + "."
         )
 
 
@@ -109,5 +109,5 @@ def names_used_twice(
                     continue
                 other, of = first[name]
                 where = "this revision" if other is module else f"revision {of}" if of else other.source.shown
-                told = f"The name {name} is used by another fix of {where}."
-                yield module, module.finding("FIX304", argument(fix.call, None, "name") or fix.call, told)
+                message = f"The name {name} is used by another fix of {where}."
+                yield module, module.finding("FIX304", argument(fix.call, None, "name") or fix.call, message)

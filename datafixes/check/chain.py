@@ -23,8 +23,8 @@ def id_findings(module: Module) -> list[Finding]:
         return [Finding("FIX102", module.source.shown, 1, 1, "The file has no revision id.", (1, 1))]
     name = revision_of(module)
     if len(name) > _LONGEST_ID:
-        told = f"The revision id {name} has {len(name)} characters."
-        return [module.finding("FIX103", given[0].value, told)]
+        message = f"The revision id {name} has {len(name)} characters."
+        return [module.finding("FIX103", given[0].value, message)]
     return []
 
 

@@ -56,37 +56,39 @@ def unrecorded_changes(module: Module, shapings: Iterable[Shaping]) -> Iterator[
 def _of_call(module: Module, call: ast.Call, own: _Own) -> Iterator[Finding]:
     name = attribute(call)
     if name == "bulk_insert":
-        yield from _told(module, call, "FIX202", own, [bulk_insert_change(module, call)])
+        yield from _findings(module, call, "FIX202", own, [bulk_insert_change(module, call)])
     elif (statement := statement_of(call)) is not None:
         changes = [change for text in texts_of(module, statement) for change in changes_in(text.value)]
         if changes:
-            yield from _told(module, call, "FIX201", own, changes)
+            yield from _findings(module, call, "FIX201", own, changes)
         elif (change := statement_change(module, statement)) is not None:
-            yield from _told(module, call, "FIX202", own, [change])
+            yield from _findings(module, call, "FIX202", own, [change])
         elif _from_file(module, statement):
             yield module.finding("FIX205", call, "The SQL that this executes is in another file.")
     elif doing := session_change(module, call):
         yield module.finding("FIX202", call, f"{doing} changes rows without a fix.")
 
 
-def _told(module: Module, call: ast.Call, code: str, own: _Own, changes: list[Change]) -> Iterator[Finding]:
+def _findings(
+    module: Module, call: ast.Call, code: str, own: _Own, changes: list[Change]
+) -> Iterator[Finding]:
     changes = [one for one in changes if one.table not in own.tables]
     losing = [one for one in changes if not own.lose_nothing(one)]
     if losing:
         yield module.finding(code, call, f"{_listed(losing)} without a fix.")
     elif changes:
         columns = sorted({column for one in changes for column in one.columns})
-        told = f"{changes[0].told} fills {', '.join(columns)}, which this revision adds."
-        yield module.finding("FIX203", call, told)
+        message = f"{changes[0].words} fills {', '.join(columns)}, which this revision adds."
+        yield module.finding("FIX203", call, message)
 
 
 def _listed(changes: list[Change]) -> str:
-    told = list(dict.fromkeys(one.told for one in changes))
-    if len(told) == 1:
-        return f"{told[0]} changes rows"
-    if len(told) > _SHOWN:
-        return f"{', '.join(told[:_SHOWN])} and {len(told) - _SHOWN} more change rows"
-    return f"{', '.join(told[:-1])} and {told[-1]} change rows"
+    listed = list(dict.fromkeys(one.words for one in changes))
+    if len(listed) == 1:
+        return f"{listed[0]} changes rows"
+    if len(listed) > _SHOWN:
+        return f"{', '.join(listed[:_SHOWN])} and {len(listed) - _SHOWN} more change rows"
+    return f"{', '.join(listed[:-1])} and {listed[-1]} change rows"
 
 
 def _from_file(module: Module, node: ast.expr) -> bool:

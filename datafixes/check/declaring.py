@@ -30,7 +30,7 @@ class DeclaredFix:
     tables: tuple[Table, ...]
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """Its name, for a sentence."""
         return f"The fix {self.names[0]}" if self.names else "This fix"
 
@@ -61,7 +61,7 @@ def incomplete_fixes(module: Module, fixes: list[DeclaredFix]) -> Iterator[Findi
         reason = argument(fix.call, None, "reason")
         texts = texts_of(module, reason)
         if reason is None or (texts and all(text.whole and not text.value.strip() for text in texts)):
-            yield module.finding("FIX301", reason or fix.call, f"{fix.told} has no reason.")
+            yield module.finding("FIX301", reason or fix.call, f"{fix.words} has no reason.")
         if class_of(module, fix.call) == "DataFix":
             yield from _expectation_of_rows(module, fix)
         else:
@@ -70,29 +70,29 @@ def incomplete_fixes(module: Module, fixes: list[DeclaredFix]) -> Iterator[Findi
 
 def _expectation_of_rows(module: Module, fix: DeclaredFix) -> Iterator[Finding]:
     rows = argument(fix.call, None, "rows")
-    told = f"{fix.told} does not say which rows it expects."
+    message = f"{fix.words} does not say which rows it expects."
     if rows is None:
-        yield module.finding("FIX302", fix.call, told)
+        yield module.finding("FIX302", fix.call, message)
         return
     for one in _made(module, rows, "Rows"):
         expect = argument(one, None, "expect")
         known = any(keyword.arg is None for keyword in one.keywords)
         if (expect is None and not known) or (expect is not None and _is_nothing(module, expect)):
-            yield module.finding("FIX302", expect or one, told)
+            yield module.finding("FIX302", expect or one, message)
 
 
 def _expectation_of_tables(module: Module, fix: DeclaredFix) -> Iterator[Finding]:
     tables = argument(fix.call, None, "tables")
-    told = f"{fix.told} does not say how many rows it expects."
+    message = f"{fix.words} does not say how many rows it expects."
     if tables is None:
-        yield module.finding("FIX302", fix.call, told)
+        yield module.finding("FIX302", fix.call, message)
         return
     made = _tables_made(module, tables)
     if made is None or any(keyword.arg is None for one in made for keyword in one.keywords):
         return
     counts = [argument(one, place, kind) for one in made for place, kind in enumerate(KINDS, 4)]
     if all(count is None or _is_nothing(module, count) for count in counts):
-        yield module.finding("FIX302", fix.call, told)
+        yield module.finding("FIX302", fix.call, message)
 
 
 def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
@@ -107,8 +107,10 @@ def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Findin
                 name for name, value in _cells(module, insert) if name in keys and _is_number(module, value)
             ]
             if found:
-                told = f"{fix.told} inserts its own {found[0]}: a sequence for that column would not know."
-                yield module.finding("FIX409", insert, told)
+                message = (
+                    f"{fix.words} inserts its own {found[0]}: a sequence for that column would not know."
+                )
+                yield module.finding("FIX409", insert, message)
 
 
 def _keys(module: Module, rows: ast.Call) -> list[str]:

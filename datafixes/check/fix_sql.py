@@ -57,8 +57,8 @@ def _of_expression(module: Module, node: ast.expr) -> Iterator[Finding]:
     for text in texts_of(module, node):
         if text.whole and (refusal := _refusal(text.value)):
             yield module.finding("FIX401", node, refusal)
-        for code, told in _known(text, hazards_of_expression(text.value)):
-            yield module.finding(code, node, told)
+        for code, message in _known(text, hazards_of_expression(text.value)):
+            yield module.finding(code, node, message)
 
 
 def _refusal(text: str) -> str:
@@ -71,7 +71,7 @@ def _refusal(text: str) -> str:
 
 def _known(text: Text, hazards: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Without the finding that a text cannot be read, if the file does not show all of it."""
-    return [(code, told) for code, told in hazards if text.whole or code != "FIX408"]
+    return [(code, message) for code, message in hazards if text.whole or code != "FIX408"]
 
 
 def _values(module: Module, call: ast.Call, kind: str) -> Iterator[ast.expr]:
@@ -99,8 +99,8 @@ def _of_value(module: Module, node: ast.expr) -> Iterator[Finding]:
             continue
         name = module.dotted(value.func)
         if _is_moving(name):
-            told = f"{ast.unparse(value.func)}() differs each time the file is loaded."
-            yield module.finding("FIX405", node, told)
+            message = f"{ast.unparse(value.func)}() differs each time the file is loaded."
+            yield module.finding("FIX405", node, message)
         elif _lacks_zone(name, value):
             yield module.finding("FIX402", node, f"The time {ast.unparse(value)[:60]} has no zone.")
 
@@ -136,9 +136,9 @@ def _of_statement(module: Module, call: ast.Call, statement: ast.expr) -> Iterat
         for change in changes_in(text.value):
             if change.verb == "TRUNCATE":
                 yield module.finding(
-                    "FIX204", call, f"{change.told} leaves no rows to copy, so it is refused."
+                    "FIX204", call, f"{change.words} leaves no rows to copy, so it is refused."
                 )
         if not text.value.strip():
             continue
-        for code, told in _known(text, hazards_of(text.value, times=True)):
-            yield module.finding(code, call, told)
+        for code, message in _known(text, hazards_of(text.value, times=True)):
+            yield module.finding(code, call, message)

@@ -45,8 +45,8 @@ def _annotation(one: Finding) -> str:
         "col": str(one.column),
         "title": one.code,
     }
-    told = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
-    return f"::{kind} {told}::{_data(one_line(one.message))}%0A{_data(one.remedy)}"
+    parameters = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
+    return f"::{kind} {parameters}::{_data(one_line(one.message))}%0A{_data(one.remedy)}"
 
 
 def _data(text: str) -> str:

@@ -76,7 +76,7 @@ class _Applied:
     above: frozenset[str]
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         return f"{self.fix.names[0] if self.fix.names else 'a fix'} (revision {self.revision})"
 
 
@@ -139,15 +139,15 @@ def _mended(shape: Shape, later: Facts, known: dict[str, Facts], chain: Chain) -
 def _finding(module: Module, shaping: Shaping, covered: list[_Applied]) -> Finding:
     shape = shaping.shape
     code = _CODES.get(shape.deed) or ("FIX502" if shape.column else "FIX501")
-    named = ", ".join(one.told for one in covered[:3]) + (
+    named = ", ".join(one.words for one in covered[:3]) + (
         f" and {len(covered) - 3} more" if len(covered) > 3 else ""
     )
     which = "The fix" if len(covered) == 1 else "The fixes"
     doing = {
-        "drops": f"{shape.told} is dropped",
-        "retypes": f"the type of {shape.told} is changed",
-        "renames": f"{shape.told} is renamed",
-        "adds": f"{shape.told} is added here, and not to the audit table",
+        "drops": f"{shape.words} is dropped",
+        "retypes": f"the type of {shape.words} is changed",
+        "renames": f"{shape.words} is renamed",
+        "adds": f"{shape.words} is added here, and not to the audit table",
     }[shape.deed]
     return module.finding(code, shaping.call, f"{which} {named} cannot be reverted once {doing}.")
 
@@ -167,7 +167,7 @@ def dropped_copies(everything: Iterable[Facts], wanted: Iterable[Facts]) -> Iter
                 what = "the ledger" if one.shape.table in ledgers else "the only copies of rows"
                 yield (
                     facts,
-                    facts.module.finding("FIX506", one.call, f"{one.shape.told} is dropped: {what}."),
+                    facts.module.finding("FIX506", one.call, f"{one.shape.words} is dropped: {what}."),
                 )
 
 

@@ -61,9 +61,9 @@ _ORDERING = ("enumerate", "iter", "list", "map", "tuple", "zip")
 
 def moving_declarations(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
     """Findings about values in declarations of this file that may differ at the next load."""
-    told = moving_values(module)
+    reported = moving_values(module)
     for node in _Reach(module).nodes([fix.call for fix in fixes]):
-        if node not in told and isinstance(node, ast.expr) and (why := _moving(module, node)):
+        if node not in reported and isinstance(node, ast.expr) and (why := _moving(module, node)):
             shown = ast.unparse(node)
             shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
             called = (

@@ -49,8 +49,8 @@ def read_source(path: Path) -> Source | Finding:
             return Finding("FIX101", shown, 1, 1, "The file does not exist.")
         size = path.stat().st_size
         if size > LONGEST:
-            told = f"The file has {size:,} bytes; the maximum is {LONGEST:,}."
-            return Finding("FIX101", shown, 1, 1, told)
+            message = f"The file has {size:,} bytes; the maximum is {LONGEST:,}."
+            return Finding("FIX101", shown, 1, 1, message)
         content = path.read_bytes()
     except OSError as error:
         return Finding("FIX101", shown, 1, 1, f"The file cannot be read: {error.strerror or error}.")
@@ -66,11 +66,11 @@ def _parsed(path: Path, shown: str, content: bytes) -> Source | Finding:
             tree = ast.parse(content)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        told = f"The file is not {error.encoding}: byte 0x{content[error.start]:02x}."
-        return Finding("FIX101", shown, line, 1, told)
+        message = f"The file is not {error.encoding}: byte 0x{content[error.start]:02x}."
+        return Finding("FIX101", shown, line, 1, message)
     except SyntaxError as error:
-        told = f"The file is not Python: {error.msg}."
-        return Finding("FIX101", shown, error.lineno or 1, max(error.offset or 1, 1), told)
+        message = f"The file is not Python: {error.msg}."
+        return Finding("FIX101", shown, error.lineno or 1, max(error.offset or 1, 1), message)
     except ValueError as error:
         return Finding("FIX101", shown, 1, 1, f"The file is not Python: {error}.")
     except (RecursionError, MemoryError):

@@ -40,7 +40,7 @@ class Change:
     columns: frozenset[str] = field(default=frozenset())
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """``UPDATE orders``."""
         schema, name = ("" if UNKNOWN in part else part for part in self.table)
         return " ".join(

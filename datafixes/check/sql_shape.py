@@ -26,7 +26,7 @@ class Shape:
     column: str = ""
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """``orders.total``."""
         schema, name = self.table
         table = name if schema == "public" else f"{schema}.{name}"

@@ -50,7 +50,7 @@ def read_run(
     connection: Connection, schema: str, run: int, view: View
 ) -> tuple[Callable[[], Document], Callable[[], Any]]:
     """A run with its rows, for the document and for the JSON."""
-    told = run_of(connection, schema, run)
+    line = run_of(connection, schema, run)
     tables = [
         (table, changes_of_run(connection, run, table, view))
         for table in tables_of_run(connection, schema, run)
@@ -58,6 +58,6 @@ def read_run(
 
     def as_json() -> dict[str, Any]:
         changes = [changes_as_json(table, rows) for table, rows in tables]
-        return {"version": 1, "kind": "run", "run": run_as_json(told), "changes": changes}
+        return {"version": 1, "kind": "run", "run": run_as_json(line), "changes": changes}
 
-    return lambda: document_of_run(told, tables), as_json
+    return lambda: document_of_run(line, tables), as_json

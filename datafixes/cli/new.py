@@ -64,7 +64,7 @@ def command(where: Where, /, message: str, **given: Any) -> int:
         force=given["force"],
     )
     found = draft(project, wish)
-    for line in found.told:
+    for line in found.notes:
         click.echo(line, err=True)
     wanted = Wanted(given["rev_id"], given["head"], given["version_path"])
     paths = _write(project, found, wish, wanted)

@@ -160,8 +160,10 @@ def _unchanged(connection: Connection, schema: str, fix: str, ended: Sequence[Ru
             f"{newest.outcome}.",
             hint=f"Look: datafixes show {newest.run_id}",
         )
-    told = nearest(fix, known_fixes(connection, schema))
-    return DatafixError(f"The fix {fix} has not run in this database.{told}", hint="Look: datafixes history")
+    suggestion = nearest(fix, known_fixes(connection, schema))
+    return DatafixError(
+        f"The fix {fix} has not run in this database.{suggestion}", hint="Look: datafixes history"
+    )
 
 
 def _try(project: Project, fix: Fix, how: Revert) -> DatafixError | None:
@@ -175,7 +177,7 @@ def _told(refused: DatafixError) -> int:
     conflicts = isinstance(refused, Conflicts)
     if refused.detail:
         click.echo(refused.detail.strip("\n"), err=True)
-    told = refused.hint.removeprefix("Nothing was changed.").strip()
-    hint = "--on-conflict skip leaves such rows alone." if conflicts else told
+    suggestion = refused.hint.removeprefix("Nothing was changed.").strip()
+    hint = "--on-conflict skip leaves such rows alone." if conflicts else suggestion
     click.echo(f"FAILED: {refused.message}. Nothing was written. {hint}".rstrip(), err=True)
     return DIFFERENT if conflicts else FAILED

@@ -101,7 +101,7 @@ class Turn:
         if not self.in_a_migration():
             return
         self._bridge = _Bridge(connection)
-        if not self._bridge.stands:
+        if not self._bridge.available:
             _logger.warning(
                 "This migration commits by itself, and no second connection is available at once: until it has "
                 "ended, another run may start it too."
@@ -123,7 +123,7 @@ class Turn:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.settings.run_wait.seconds
-        pause, told = _FIRST_PAUSE, False
+        pause, reported = _FIRST_PAUSE, False
         while not self._has_lock():
             holder, pid = self._holder()
             # Hold no lock, no transaction and no connection of a pooler while waiting.
@@ -135,11 +135,11 @@ class Turn:
                     hint=f"Inspect it: SELECT * FROM pg_stat_activity WHERE pid = {pid}; or wait longer: "
                     "alembic -x run_wait=30min.",
                 )
-            if not told:
+            if not reported:
                 _logger.info(
                     "Waiting up to %s for another run on this database: %s", self.settings.run_wait, holder
                 )
-                told = True
+                reported = True
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
@@ -147,7 +147,7 @@ class Turn:
         if self._is_a_plan:
             # All other transactions of the connection are read-only; this must be the first statement.
             self.connection.exec_driver_sql("SET TRANSACTION READ WRITE")
-        lock = _TRY_AGAIN if self._bridge is not None and self._bridge.stands else _TRY
+        lock = _TRY_AGAIN if self._bridge is not None and self._bridge.available else _TRY
         return bool(self.connection.exec_driver_sql(lock).scalar_one())
 
     def _holder(self) -> tuple[str, str]:
@@ -177,16 +177,16 @@ class _Bridge:
     """Keeps other runs out while a migration commits by itself: a lock held by a second connection.
 
     Attributes:
-        stands: whether it was available at once.
+        available: whether it was available at once.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.stands = False
+        self.available = False
         self._tried = threading.Event()
         self._second = SecondConnection(connection.engine, self._hold)
         self._second.start()
         self._tried.wait(_PATIENCE)
-        if not self.stands:
+        if not self.available:
             self._second.end(0)
 
     def end(self) -> None:
@@ -198,9 +198,9 @@ class _Bridge:
         if (connection.dialect.server_version_info or ()) >= (17,):
             connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
         locked = connection.exec_driver_sql(f"SELECT pg_catalog.pg_try_advisory_xact_lock({_BRIDGE})")
-        self.stands = bool(locked.scalar_one())
+        self.available = bool(locked.scalar_one())
         self._tried.set()
-        if self.stands:
+        if self.available:
             self._second.over.wait()
         connection.rollback()
 

@@ -50,8 +50,8 @@ class Reloading:
         if self.process is None:
             return {}
         try:
-            told, _ = self.process.communicate(timeout=_SECONDS)
-            found: dict[str, dict[str, str]] = json.loads(told)
+            output, _ = self.process.communicate(timeout=_SECONDS)
+            found: dict[str, dict[str, str]] = json.loads(output)
         except (subprocess.TimeoutExpired, ValueError):
             return {}
         finally:

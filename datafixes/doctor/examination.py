@@ -71,9 +71,9 @@ def examine(project: Project) -> Examination:
         files.append(bad("revisions", error.message, error.hint))
     except Exception as error:  # a revision's own code may raise anything
         known.unreadable = True
-        told = " ".join(str(error).split())
+        what = " ".join(str(error).split())
         files.append(
-            bad("revisions", f"They cannot be read: {type(error).__name__}: {told}", "Fix this first.")
+            bad("revisions", f"They cannot be read: {type(error).__name__}: {what}", "Fix this first.")
         )
     database, width = _database(project, known)
     if not known.unreadable:

@@ -30,20 +30,20 @@ def check_ledgers(connection: Connection) -> list[Fact]:
 def _check(connection: Connection, schema: str) -> Fact:
     ledger = qualified(schema, LEDGER)
     [(version, is_ours, owner)] = ask(connection, _VERSION.format(schema=text(schema), table=text(LEDGER)))
-    told = f"{ledger} has version {version}"
+    found_version = f"{ledger} has version {version}"
     if version == LEDGER_VERSION:
-        return good("ledger", f"{told}.")
-    told += f", and this package writes version {LEDGER_VERSION}"
+        return good("ledger", f"{found_version}.")
+    found_version += f", and this package writes version {LEDGER_VERSION}"
     if version > LEDGER_VERSION:
-        return bad("ledger", f"{told}.", "pip install --upgrade datafixes")
+        return bad("ledger", f"{found_version}.", "pip install --upgrade datafixes")
     if not is_ours:
         where = "" if schema == "public" else f"audit_schema={schema!r}"
         return bad(
             "ledger",
-            f"{told}; only its owner {owner} may upgrade it.",
+            f"{found_version}; only its owner {owner} may upgrade it.",
             f"Let {owner} run the next migration, or one with op.update_ledger({where}).",
         )
-    return good("ledger", f"{told}: the next run of a fix upgrades it.")
+    return good("ledger", f"{found_version}: the next run of a fix upgrades it.")
 
 
 # Ledgers, audit tables and the named tables, in schemas that this role may use.
@@ -73,6 +73,6 @@ def check_sequences(connection: Connection, fixes: Iterable[Fix]) -> list[Fact]:
             follows = "fixes will be refused" if is_ours else "its next inserts will fail with duplicate keys"
             for one in behind_of_table(connection, table):
                 column = one.sequence.column
-                evidence = f"{one.stands}, and {table} has {column} {one.numbers[0]} already: {follows}."
+                evidence = f"{one.position}, and {table} has {column} {one.numbers[0]} already: {follows}."
                 findings.append(bad("sequences", evidence, one.remedy))
     return findings or [good("sequences", "None is behind its table.")]

@@ -139,25 +139,25 @@ def check_version_table(
 def _path(wanted: VersionTable, path: str, schemas: dict[str, bool]) -> Fact:
     """Which version table the search_path finds, among all schemas that have one."""
     check, table = "search_path", wanted.table
-    mend = 'Name the schema in env.py: version_table_schema="public", or wherever it is.'
+    remedy = 'Name the schema in env.py: version_table_schema="public", or wherever it is.'
     if wanted.schema:
         return good(check, f"env.py names the version table with its schema, {wanted.schema}.")
     if len(schemas) > 1:
         return bad(
             check,
             f"{', '.join(schemas)} each have a table {table}; the search_path ({path}) decides which one counts.",
-            mend,
+            remedy,
         )
     if schemas and not any(schemas.values()) and not wanted.unsure:
         return bad(
             check,
             f"{table} is in {', '.join(schemas)}, where the search_path ({path}) does not find it: "
             "Alembic would start from base.",
-            mend,
+            remedy,
         )
     if path not in _USUAL_PATHS:
         return attention(
-            check, f"It is {path} for this role and database: other roles may find another {table}.", mend
+            check, f"It is {path} for this role and database: other roles may find another {table}.", remedy
         )
     return good(check, f"It is {path}, as usual.")
 

@@ -79,7 +79,7 @@ def check_stamped(connection: Connection, fixes: Collection[FixOfRevision], belo
         return attention(check, f"The ledger cannot be read: {error.message}", error.hint)
     if not found:
         return good(check, "Every fix up to the database's revision has run, or was declined.")
-    told = "; ".join(f"{one.fix} (revision {one.revision}): {one.why}" for one in found)
+    named = "; ".join(f"{one.fix} (revision {one.revision}): {one.why}" for one in found)
     return bad(
-        check, f"The database's revision is past these fixes, but they did not run: {told}.", found[0].remedy
+        check, f"The database's revision is past these fixes, but they did not run: {named}.", found[0].remedy
     )

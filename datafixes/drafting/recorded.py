@@ -40,7 +40,7 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
         targets = _targets(connection, project, wish, counted)
         looked = looked_at(connection, project)
     tables = _recorded(project, wish, targets)
-    told = [] if tables is not None else [_COUNTED]
+    notes = [] if tables is not None else [_COUNTED]
     tables = [target.counted for target in targets] if tables is None else tables
     schema, schemas = targets[0].copies.schema, {table.schema for table in tables}
     fix = RecordedFix(
@@ -52,7 +52,7 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
     names = {(table.schema, table.table) for table in tables}
     kept = tuple((one.seen, one.copies) for one in targets if (one.seen.schema, one.seen.name) in names)
     found = (f"{one.schema}.{one.table}: {counts(*map(one.count, KINDS))}" for one in tables)
-    return Draft(fix, kept, (*looked, *found, *told))
+    return Draft(fix, kept, (*looked, *found, *notes))
 
 
 def _targets(connection: Connection, project: Project, wish: Wish, counts: Sequence[Counts]) -> list[Target]:

@@ -54,12 +54,12 @@ class Draft:
     Attributes:
         fix: the declaration.
         copies: its tables, each with its audit table.
-        told: the findings, in lines for the author.
+        notes: the findings, in lines for the author.
     """
 
     fix: Declared
     copies: tuple[tuple[TableSeen, Copies], ...]
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def looked_at(connection: Connection, project: Project) -> list[str]:

@@ -63,11 +63,11 @@ def _section(section: Section, rows: int) -> Iterator[str]:
 
 
 def _facts(facts: tuple[Fact, ...]) -> Iterator[str]:
-    told = [f"- {_name(fact)}{SIGNS[fact.state]}{_text(fact)}" for fact in facts[:_FACTS]]
-    if left := len(facts) - len(told):
-        told.append(f"- ({left:,} more lines are omitted)")
-    if told:
-        yield "\n".join(told)
+    items = [f"- {_name(fact)}{SIGNS[fact.state]}{_text(fact)}" for fact in facts[:_FACTS]]
+    if left := len(facts) - len(items):
+        items.append(f"- ({left:,} more lines are omitted)")
+    if items:
+        yield "\n".join(items)
 
 
 def _name(fact: Fact) -> str:
@@ -113,8 +113,10 @@ def _line(cells: list[str]) -> str:
 def _changes(changes: Changes, rows: int) -> Iterator[str]:
     kinds = counts_of([row.kind for row in changes.rows])
     whole = len(changes.rows) == changes.total
-    told = (kinds or "no row changes") if whole else f"{changes.total:,} rows, shown here: {kinds or 'none'}"
-    yield f"**{code(changes.table)}: {told}**"
+    summary = (
+        (kinds or "no row changes") if whole else f"{changes.total:,} rows, shown here: {kinds or 'none'}"
+    )
+    yield f"**{code(changes.table)}: {summary}**"
     room = rows
     for kind, found in groupby(sorted(changes.rows, key=_order), lambda row: row.kind):
         of_kind = list(found)

@@ -63,9 +63,9 @@ def fenced(text: str) -> tuple[str, int]:
     """A preformatted block, and the number of its lines."""
     text = text.rstrip("\n")
     count = text.count("\n") + 1
-    told = lines("\n".join(text[: _LONGEST_LINE * _MOST_LINES].split("\n")[:_MOST_LINES]))
-    told = [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…" for line in told]
-    if left := count - len(told):
-        told.append(f"… {left:,} more lines")
-    ticks = "`" * max(3, max((len(run) for line in told for run in re.findall("`+", line)), default=0) + 1)
-    return "\n".join([f"{ticks}text", *told, ticks]), count
+    kept = lines("\n".join(text[: _LONGEST_LINE * _MOST_LINES].split("\n")[:_MOST_LINES]))
+    kept = [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…" for line in kept]
+    if left := count - len(kept):
+        kept.append(f"… {left:,} more lines")
+    ticks = "`" * max(3, max((len(run) for line in kept for run in re.findall("`+", line)), default=0) + 1)
+    return "\n".join([f"{ticks}text", *kept, ticks]), count

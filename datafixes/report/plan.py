@@ -133,19 +133,19 @@ def _outcome(planned: PlannedRun) -> str:
         return "not_applicable: the run that it reverts changed nothing, so there is nothing to restore"
     if run.outcome == "not_applicable":
         return "not_applicable: the database has none of the rows that the fix was written for, so nothing changes"
-    told = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,
+    numbers = {"found": run.rows_found, "changed": run.rows_changed, "already as wanted": run.rows_already,
             "skipped": run.rows_skipped or None, "overwritten": run.rows_overwritten or None}  # fmt: skip
-    return f"{run.outcome}: " + ", ".join(f"{n} {word}" for word, n in told.items() if n is not None)
+    return f"{run.outcome}: " + ", ".join(f"{n} {word}" for word, n in numbers.items() if n is not None)
 
 
 def _rows(table: PlannedTable) -> str:
     of_run = table.of_run
-    told = f"found {counts(of_run.inserted, of_run.updated, of_run.deleted)}"
+    label = f"found {counts(of_run.inserted, of_run.updated, of_run.deleted)}"
     if table.expected:
-        told = f"expected {table.expected}; {told}"
+        label = f"expected {table.expected}; {label}"
     if not of_run.key:
-        told += "; it has no key: its rows are identified by their whole image"
-    return told
+        label += "; it has no key: its rows are identified by their whole image"
+    return label
 
 
 def _refused(refusal: Refusal) -> Section:
@@ -211,5 +211,5 @@ def _behind_as_json(one: Behind) -> dict[str, Any]:
         "next": None if masked else one.sequence.next,
         "numbers": list(one.numbers),
         "count": one.count,
-        "mend": one.mend or None,
+        "repair": one.repair or None,
     }

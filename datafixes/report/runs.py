@@ -57,10 +57,10 @@ def document_of_history(runs: Sequence[Run], limit: int, stamped: Sequence[Stamp
         )
         for run in runs
     )  # fmt: skip
-    told = counted(len(runs), "run")
+    label = counted(len(runs), "run")
     return Document(
         "History",
-        f"The newest {told} (--limit shows more)." if len(runs) == limit else f"{told}, newest first.",
+        f"The newest {label} (--limit shows more)." if len(runs) == limit else f"{label}, newest first.",
         sections=(
             Section("Runs", grids=(Grid("", columns, rows, "no fix has run in this database"),)),
             *((section_of_stamped(stamped),) if stamped else ()),
@@ -71,8 +71,10 @@ def document_of_history(runs: Sequence[Run], limit: int, stamped: Sequence[Stamp
 def _became(run: Run) -> str:
     if run.declined_because:
         return f"declined: {run.declined_because}"
-    told = run.outcome if run.direction == "apply" or run.outcome == "reverted" else f"{run.outcome} (revert)"
-    return f"{told}, reverted by {run.reverted_by_run}" if run.reverted_by_run else told
+    label = (
+        run.outcome if run.direction == "apply" or run.outcome == "reverted" else f"{run.outcome} (revert)"
+    )
+    return f"{label}, reverted by {run.reverted_by_run}" if run.reverted_by_run else label
 
 
 def _who(run: Run | ChangeOfRow) -> str:
@@ -183,10 +185,10 @@ def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Docum
         if reason
     )
     stuck = sum(can is False for _, can, _ in fixes)
-    told = "1 fix is in force" if len(fixes) == 1 else f"{len(fixes)} fixes are in force"
+    label = "1 fix is in force" if len(fixes) == 1 else f"{len(fixes)} fixes are in force"
     return Document(
         "Open fixes",
-        f"{told}; {stuck} of them cannot be reverted at present." if stuck else f"{told}.",
+        f"{label}; {stuck} of them cannot be reverted at present." if stuck else f"{label}.",
         "bad" if stuck else "good",
         sections=(Section("In force", grids=(Grid("", columns, rows, "none"),)), *why),
     )

@@ -151,8 +151,8 @@ def _as_table(names: list[str], rows: list[list[str | None]], widths: list[int])
 def _as_cards(names: list[str], rows: list[list[str | None]], width: int) -> Iterator[Text]:
     """The cells of rows one below the other, if they do not fit side by side: whole texts, without empty ones."""
     for row in rows:
-        told = [f"{name}: {text}" for name, text in zip(names, row, strict=True) if text is not None]
-        first, *others = told or ["(nothing)"]
+        values = [f"{name}: {text}" for name, text in zip(names, row, strict=True) if text is not None]
+        first, *others = values or ["(nothing)"]
         yield Text(first, "bold")
         yield from (Text(f"  {line}") for line in _flowing(others, width - 2))
 

@@ -50,10 +50,10 @@ def changes_lines(changes: Changes, width: int) -> Iterator[Text]:
     table = _as_table(changes.rows, width)
     yield from _as_list(changes.rows, width) if table is None else table
     if left := changes.total - len(changes.rows):
-        told = (
+        note = (
             f"{left:,} of {changes.total:,} rows not shown" if changes.rows else f"{left:,} rows, not shown"
         )
-        yield from (Text(line, "dim") for line in wrapped(f"({told})", width))
+        yield from (Text(line, "dim") for line in wrapped(f"({note})", width))
 
 
 def _as_table(rows: tuple[Row, ...], width: int) -> list[Text] | None:

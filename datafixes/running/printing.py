@@ -23,8 +23,8 @@ def print_script(operation: Operation, script: Script) -> None:
     """
     settings = operation.settings
     if settings.plan:
-        told = f"A script cannot be compared with a plan ({settings.origins['plan']})."
-        raise DatafixFailed(DatafixError(told, hint="Apply it online, or omit the plan."))
+        message = f"A script cannot be compared with a plan ({settings.origins['plan']})."
+        raise DatafixFailed(DatafixError(message, hint="Apply it online, or omit the plan."))
     sent = _sent_in_transaction(operation.alembic)
     for statement in script.statements(sent):
         # Not through execute(), which would turn tabs into spaces and double every percent sign.

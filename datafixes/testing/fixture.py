@@ -9,7 +9,7 @@ from datafixes.errors import DatafixError
 from datafixes.testing.checks import Report
 from datafixes.testing.course import check
 from datafixes.testing.session import Session
-from datafixes.testing.trial import Trial, told
+from datafixes.testing.trial import Trial, with_notes
 
 
 class Datafix:
@@ -42,7 +42,7 @@ class Datafix:
             template = self._session.below(target)
             trial = Trial(self._session, target, template, self._ends)
         except DatafixError as error:
-            raise told(error) from None
+            raise with_notes(error) from None
         self._trials.append(trial)
         return trial
 

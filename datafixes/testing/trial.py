@@ -92,7 +92,7 @@ class Trial:
             self.refused = None
         except DatafixError as error:
             self.refused, self.seeded = error, None
-            raise told(error) from None
+            raise with_notes(error) from None
         return self.run_in(self.database)
 
     def revert(self, on_conflict: str = "") -> Run | None:
@@ -112,7 +112,7 @@ class Trial:
         try:
             self.session.migrations.downgrade(self.database, self.down_to, *flags)
         except DatafixError as error:
-            raise told(error) from None
+            raise with_notes(error) from None
         return self.run_in(self.database) if self.has_ledger(self.database) else None
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -197,10 +197,10 @@ def _not_written(database: Database, text: str, place: str, error: DBAPIError) -
         hint = (
             "The SQL is sent to the server, not to psql: backslash commands and COPY FROM stdin do not work."
         )
-    return told(DatafixError(f"{which} fails: {words_of(error)}", detail=statement, hint=hint))
+    return with_notes(DatafixError(f"{which} fails: {words_of(error)}", detail=statement, hint=hint))
 
 
-def told(error: DatafixError) -> DatafixError:
+def with_notes(error: DatafixError) -> DatafixError:
     """The error with its detail and hint as notes, which pytest shows, and without its traceback."""
     notes: Mapping[str, str] = {"": error.detail, "hint: ": error.hint}
     if not getattr(error, "__notes__", None):

@@ -56,8 +56,8 @@
     const texts = () => (state.texts ??= all().map((row) => row.textContent.toLowerCase()));
 
     const input = make("input", { type: "search", autocomplete: "off", spellcheck: false });
-    const told = make("output", {});
-    told.setAttribute("aria-live", "polite");
+    const count = make("output", {});
+    count.setAttribute("aria-live", "polite");
     const more = make("button", { type: "button" });
     const on = make("div", { className: "on" }, more);
 
@@ -65,8 +65,8 @@
       const matching = state.shown ? state.shown.length : total;
       const visible = Math.min(state.limit, matching);
       const say = (count) => count.toLocaleString("en");
-      told.textContent = matching === total ? `${say(total)} rows` : `${say(matching)} of ${say(total)} rows`;
-      if (visible < matching) told.textContent += `, the first ${say(visible)} shown`;
+      count.textContent = matching === total ? `${say(total)} rows` : `${say(matching)} of ${say(total)} rows`;
+      if (visible < matching) count.textContent += `, the first ${say(visible)} shown`;
       on.hidden = visible >= matching;
       more.textContent = `Show ${say(Math.min(STEP, matching - visible))} more`;
     };
@@ -103,7 +103,7 @@
       waiting = setTimeout(() => { state.limit = STEP; find(); }, total > STEP ? 120 : 0);
     });
     more.addEventListener("click", () => { state.limit += STEP; state.shown ??= all(); show(); });
-    if (total > FEW) part.prepend(make("div", { className: "tools" }, make("label", {}, "Filter ", input), told));
+    if (total > FEW) part.prepend(make("div", { className: "tools" }, make("label", {}, "Filter ", input), count));
     part.append(on);
     tell();
 
