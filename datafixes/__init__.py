@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from datafixes.declaration.expressions import sql
     from datafixes.declaration.fix import DataFix, Delete, Insert, Update
     from datafixes.declaration.recorded import RecordedFix
-    from datafixes.declaration.rows import Rows
+    from datafixes.declaration.rows import AtMost, Rows
     from datafixes.declaration.table import Table
     from datafixes.errors import DatafixError
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "AtMost",
     "DataFix",
     "DatafixError",
     "Delete",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AtMost": "declaration.rows",
     "DataFix": "declaration.fix",
     "DatafixError": "errors",
     "Delete": "declaration.fix",

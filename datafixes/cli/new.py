@@ -31,14 +31,13 @@ if TYPE_CHECKING:
 @click.option("--reason", metavar="TEXT", help="Reason for the ledger (default: MESSAGE).")
 @click.option("--name", metavar="NAME", help="Name of the fix (default: from MESSAGE).")
 @click.option("--key", metavar="COLUMNS", help="Key columns, such as id or a,b.")
+@click.option("--at-most", type=click.IntRange(1), metavar="NUMBER", help="Accept up to so many rows.")
 @click.option("--audit", metavar="NAME", help="Name of the audit table.")
 @place_options
 @click.option("--force", is_flag=True, help="Write the revision even if no row matches.")
 @pass_where
 def command(where: Where, /, message: str, **given: Any) -> int:
-    """Write a revision with a data fix, filled in from the database. The database is only read; --sql runs in a
-    transaction that is rolled back.
-    """
+    """Write a revision with a data fix from the database, which is not changed."""
     if not message.strip():
         raise click.UsageError("MESSAGE is missing: a few words that describe the revision.")
     _check_usage(given)
@@ -61,6 +60,7 @@ def command(where: Where, /, message: str, **given: Any) -> int:
         name=given["name"],
         audit=given["audit"],
         key=given["key"],
+        at_most=given["at_most"],
         force=given["force"],
     )
     found = draft(project, wish)

@@ -16,7 +16,7 @@ from datafixes.declaration.expressions import (
     plain,
     sql,
 )
-from datafixes.declaration.rows import Rows
+from datafixes.declaration.rows import AtMost, Rows
 from datafixes.declaration.table import Table, check_housekeeping
 from datafixes.errors import DeclarationError
 
@@ -31,7 +31,7 @@ class Update:
         table: the target's catalog name (no quotes, no schema).
         set: column -> new value: a plain value, or ``sql("expression")``.
         where: a condition that every changed row must meet. Optional if ``Rows.expect`` names the rows; required if
-            it is only a number.
+            it is only a number or a bound.
         schema: the target's schema.
     """
 
@@ -149,14 +149,14 @@ class DataFix:
     def _check_rows(self) -> None:
         change, rows = self.change, self.rows
         if isinstance(change, Insert):
-            if rows.count != len(change.rows) or not isinstance(rows.expect, int):
+            if rows.expect != len(change.rows):
                 raise DeclarationError(
                     f"datafix {self.name}: expect is the number of inserted rows, {len(change.rows)}."
                 )
             if rows.already or rows.tolerance:
                 raise DeclarationError(f"datafix {self.name}: already does not apply to an Insert.")
             return
-        if isinstance(rows.expect, int) and not change.where.strip():
+        if not rows.names_rows and not change.where.strip():
             raise DeclarationError(
                 f"datafix {self.name}: expect is a number ({rows.expect}) and names no rows, so where is required.",
                 hint='where="true" means every row of the table.',
@@ -193,8 +193,13 @@ class DataFix:
 
     @property
     def rows_expected(self) -> int:
-        """The number of rows expected to change."""
+        """The number of rows expected to change; of a bound, the largest."""
         return self.rows.count
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether only the largest number of rows is said."""
+        return isinstance(self.rows.expect, AtMost)
 
     @property
     def other_tables(self) -> list[list[str]]:

@@ -75,8 +75,13 @@ class RecordedFix:
 
     @property
     def rows_expected(self) -> int:
-        """The number of rows expected to change, in all tables."""
+        """The number of rows expected to change, in all tables; of bounds, the largest."""
         return sum(table.count(kind) for table in self.tables for kind in KINDS)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether of some rows only the largest number is said."""
+        return any(table.bounded for table in self.tables)
 
     @property
     def other_tables(self) -> list[list[str]]:

@@ -7,6 +7,32 @@ from typing import Any
 from datafixes.declaration.expressions import Value, check_identifiers, check_text, check_values
 from datafixes.errors import DeclarationError
 
+_MOST = 2**63 - 1  # PostgreSQL counts in bigint
+
+
+@dataclass(frozen=True, repr=False)
+class AtMost:
+    """Any number of rows up to a bound, for databases that have different numbers of them.
+
+    The engine notes the number that it found. If it found none, the fix is ``not_applicable``.
+
+    Args:
+        rows: the largest number of rows that the fix may change.
+    """
+
+    rows: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rows, bool) or not isinstance(self.rows, int) or not 1 <= self.rows <= _MOST:
+            raise DeclarationError(f"{self}: the bound is a number of rows, 1 or more, such as AtMost(5_000).")
+
+    def __repr__(self) -> str:
+        return f"AtMost({self.rows!r})"
+
+
+Expected = int | AtMost | Collection[Any] | Mapping[Any, Any]
+"""What is expected: a number of rows, a bound, or the rows: a collection of keys, or a mapping key -> identity."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -16,7 +42,8 @@ class Rows:
         key: the column, or the columns, of a unique key of the target. It identifies a row in the audit table
             and when the fix is reverted.
         expect: the rows themselves, ``{key: identity}`` (an identity is a value, or a tuple of values if
-            ``identity`` has several expressions), or a collection of keys, or the number of rows.
+            ``identity`` has several expressions), or a collection of keys, or the number of rows, or a bound:
+            ``AtMost(5_000)``.
         identity: name -> SQL expression that identifies a row beyond its key. An id alone is not enough, because ids
             are reassigned.
         tolerance: by how many rows the number found may differ from a number in ``expect``.
@@ -29,7 +56,7 @@ class Rows:
     """
 
     key: str | tuple[str, ...]
-    expect: Mapping[Any, Any] | Collection[Any] | int
+    expect: Expected
     identity: Mapping[str, str] = field(default_factory=dict)
     tolerance: int = 0
     already: str = ""
@@ -53,16 +80,21 @@ class Rows:
         self._check_expected()
 
     def _check_expected(self) -> None:
-        if isinstance(self.expect, int):
+        if not names_rows(self.expect):
             if self.identity:
                 raise DeclarationError(
                     "Rows: identity needs the rows themselves in expect, as {key: identity}, not a number."
                 )
+            check_tolerance("Rows", self.tolerance, self.expect)
             return
         if self.tolerance:
             raise DeclarationError("Rows: tolerance goes with a number of rows, but expect names the rows.")
         if isinstance(self.expect, str):
             raise DeclarationError(f"Rows: expect={self.expect!r} is a string; it must be a list of keys.")
+        if not isinstance(self.expect, Collection):
+            raise DeclarationError(
+                f"Rows: expect={self.expect!r}; it must be {{key: identity}}, a list of keys, a number or AtMost(number)."
+            )
         if not self.expect:
             raise DeclarationError("Rows: expect is empty, so nothing would change.")
         if bool(self.identity) != isinstance(self.expect, Mapping):
@@ -84,12 +116,17 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """The number of expected rows."""
-        return self.expect if isinstance(self.expect, int) else len(self.expect)
+        """The number of expected rows; of a bound, the largest."""
+        return count_of(self.expect)
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether the rows are named one by one."""
+        return names_rows(self.expect)
 
     def expected(self) -> Iterator[tuple[tuple[Value, ...], tuple[Value, ...]]]:
         """Each expected row as (key, identity), both as tuples; empty if only a number is expected."""
-        if isinstance(self.expect, int):
+        if isinstance(self.expect, int | AtMost):
             return
         for key in self.expect:
             identity: Any = self.expect[key] if isinstance(self.expect, Mapping) else ()
@@ -97,6 +134,24 @@ class Rows:
                 key if isinstance(key, tuple) else (key,),
                 identity if isinstance(identity, tuple) else (identity,),
             )
+
+
+def names_rows(expected: Expected) -> bool:
+    """Whether an expectation names the rows one by one."""
+    return not isinstance(expected, int | AtMost)
+
+
+def count_of(expected: Expected) -> int:
+    """The number of rows of an expectation; of a bound, the largest."""
+    if isinstance(expected, AtMost):
+        return expected.rows
+    return expected if isinstance(expected, int) else len(expected)
+
+
+def check_tolerance(where: str, tolerance: int, *expected: Expected) -> None:
+    """Refuse a tolerance beside a bound, which is one itself."""
+    if tolerance and any(isinstance(one, AtMost) for one in expected):
+        raise DeclarationError(f"{where}: tolerance goes with a number of rows; AtMost is the bound itself.")
 
 
 def columns_of(where: str, key: object) -> tuple[str, ...]:

@@ -2,17 +2,21 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from datafixes.declaration.expressions import Value, check_identifiers, check_text
-from datafixes.declaration.rows import Rows, columns_of
+from datafixes.declaration.rows import (
+    AtMost,
+    Expected,
+    Rows,
+    check_tolerance,
+    columns_of,
+    count_of,
+    names_rows,
+)
 from datafixes.errors import DeclarationError
 
 KINDS = ("inserted", "updated", "deleted")
 """The kinds of changes of a row."""
-
-Expected = int | Collection[Any] | Mapping[Any, Any]
-"""The number of rows, or the rows: a number, a collection of keys, or a mapping key -> identity."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Table:
         key: the column, or the columns, of a unique key. By default the primary key identifies rows, or else another
             unique key that is never null, or else the whole image of a row; then an update counts as ``deleted`` and
             ``inserted``.
-        inserted: the number of inserted rows.
-        updated: the number of updated rows, or the rows: a collection of keys, or ``{key: identity}``.
+        inserted: the number of inserted rows, or a bound: ``AtMost(5_000)``.
+        updated: the number of updated rows, a bound, or the rows: a collection of keys, or ``{key: identity}``.
         deleted: the same for deleted rows.
         tolerance: by how many rows a number found may differ from the number expected.
         identity: name -> SQL expression over the old row that identifies it beyond its key.
@@ -43,7 +47,7 @@ class Table:
     audit: str
     schema: str = "public"
     key: str | tuple[str, ...] = ()
-    inserted: int = 0
+    inserted: int | AtMost = 0
     updated: Expected = 0
     deleted: Expected = 0
     tolerance: int = 0
@@ -61,12 +65,15 @@ class Table:
             raise DeclarationError(f"Table {self.table}: tolerance is a number of rows, 0 or more.")
         for kind in KINDS:
             self._check_expected(kind, getattr(self, kind))
+        check_tolerance(f"Table {self.table}", self.tolerance, *(getattr(self, kind) for kind in KINDS))
 
     def _check_expected(self, kind: str, expected: Expected) -> None:
         if isinstance(expected, bool) or (isinstance(expected, int) and expected < 0):
             raise DeclarationError(f"Table {self.table}: {kind}={expected!r} is not a number of rows.")
-        if isinstance(expected, int):
+        if not names_rows(expected):
             return
+        if not isinstance(expected, Collection):
+            raise DeclarationError(f"Table {self.table}: {kind}={expected!r} is neither a number nor rows.")
         if kind == "inserted":
             raise DeclarationError(
                 f"Table {self.table}: inserted must be a number, because new rows have no keys yet."
@@ -84,15 +91,19 @@ class Table:
         return columns_of(f"Table {self.table}", self.key)
 
     def count(self, kind: str) -> int:
-        """The number of rows of a kind that are expected."""
-        expected: Expected = getattr(self, kind)
-        return expected if isinstance(expected, int) else len(expected)
+        """The number of rows of a kind that are expected; of a bound, the largest."""
+        return count_of(getattr(self, kind))
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """The kinds of which only the largest number is said."""
+        return tuple(kind for kind in KINDS if isinstance(getattr(self, kind), AtMost))
 
     def named(self) -> Iterator[tuple[str, tuple[Value, ...], tuple[Value, ...]]]:
         """Each row that is named, as (kind, key, identity)."""
         for kind in ("updated", "deleted"):
             expected: Expected = getattr(self, kind)
-            if not isinstance(expected, int):
+            if names_rows(expected):
                 for key, identity in Rows(key=self.key, expect=expected, identity=self.identity).expected():
                     yield kind, key, identity if self.identity else ()
 

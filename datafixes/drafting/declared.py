@@ -23,7 +23,7 @@ from datafixes.drafting.survey import (
     see_as_a_run,
     table_seen,
 )
-from datafixes.drafting.wish import Draft, Wish, looked_at
+from datafixes.drafting.wish import Draft, Wish, bound, looked_at
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.project import Project
 from datafixes.running.execution import failure
@@ -69,11 +69,11 @@ def declared_draft(project: Project, wish: Wish) -> Draft:
         name=wish.name or "",
         reason=wish.reason or "",
         change=change,
-        rows=_rows(table, key, rows),
+        rows=_rows(table, key, rows, wish.at_most),
         audit=copies.name,
         audit_schema="" if copies.schema == table.schema else copies.schema,
     )
-    return Draft(fix, ((table, copies),), (*looked, _told(table, key, rows)))
+    return Draft(fix, ((table, copies),), (*looked, _told(table, key, rows, wish.at_most)))
 
 
 def _no_row(table: TableSeen, where: str) -> DatafixError:
@@ -83,8 +83,10 @@ def _no_row(table: TableSeen, where: str) -> DatafixError:
     )
 
 
-def _rows(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> Rows:
+def _rows(table: TableSeen, key: tuple[str, ...], rows: RowsSeen, at_most: int | None) -> Rows:
     named: str | tuple[str, ...] = key[0] if len(key) == 1 else key
+    if at_most is not None:
+        return Rows(key=named, expect=bound(at_most, rows.count, f"{table.schema}.{table.name}"))
     if not rows.keys:
         return Rows(key=named, expect=max(rows.count, 1))
     kinds = [table.column(name).kind for name in key]
@@ -101,10 +103,12 @@ def _rows(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> Rows:
     )
 
 
-def _told(table: TableSeen, key: tuple[str, ...], rows: RowsSeen) -> str:
+def _told(table: TableSeen, key: tuple[str, ...], rows: RowsSeen, at_most: int | None) -> str:
     words = [f"{table.schema}.{table.name}: {counted(rows.count, 'row')} found"]
     words.append(f"key {', '.join(key)}")
-    if rows.identity is not None:
+    if at_most is not None:
+        words.append(f"accepted are at most {at_most}")
+    elif rows.identity is not None:
         words.append(f"identity {rows.identity.name}")
     elif rows.keys:
         words.append("no column identifies the rows to people: add an identity if you know one")

@@ -12,7 +12,7 @@ from datafixes.declaration.table import KINDS, Table
 from datafixes.drafting.copies import copies_of, is_taken
 from datafixes.drafting.rehearsal import Counts, Target, audit_schema_of, count_changes, recorded_changes
 from datafixes.drafting.survey import TableSeen, see_as_a_run, table_seen
-from datafixes.drafting.wish import Draft, Wish, looked_at
+from datafixes.drafting.wish import Draft, Wish, bound, looked_at
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.running.recording import check_statement
@@ -42,6 +42,9 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
     tables = _recorded(project, wish, targets)
     notes = [] if tables is not None else [_COUNTED]
     tables = [target.counted for target in targets] if tables is None else tables
+    found = [f"{one.schema}.{one.table}: {counts(*map(one.count, KINDS))}" for one in tables]
+    if wish.at_most is not None:
+        tables = [_bounded(table, wish.at_most) for table in tables]
     schema, schemas = targets[0].copies.schema, {table.schema for table in tables}
     fix = RecordedFix(
         name=wish.name or "",
@@ -51,7 +54,6 @@ def recorded_draft(project: Project, wish: Wish) -> Draft:
     )
     names = {(table.schema, table.table) for table in tables}
     kept = tuple((one.seen, one.copies) for one in targets if (one.seen.schema, one.seen.name) in names)
-    found = (f"{one.schema}.{one.table}: {counts(*map(one.count, KINDS))}" for one in tables)
     return Draft(fix, kept, (*looked, *found, *notes))
 
 
@@ -86,6 +88,13 @@ def _recorded(project: Project, wish: Wish, targets: Sequence[Target]) -> list[T
 
     with project.connection() as connection:
         return recorded_changes(connection, project.settings, wish.statements, targets, hidden)
+
+
+def _bounded(table: Table, at_most: int) -> Table:
+    """A table that names no rows, and has a bound for each kind of change that was found."""
+    what = f"{table.schema}.{table.table}"
+    bounds = {kind: bound(at_most, n, what) for kind in KINDS if (n := table.count(kind))}
+    return Table(table.table, table.audit, table.schema, **bounds)  # type: ignore[arg-type]
 
 
 def _check_is_users(table: TableSeen) -> None:

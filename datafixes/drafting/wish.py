@@ -6,8 +6,10 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
 from datafixes.declaration.recorded import Declared
+from datafixes.declaration.rows import AtMost
 from datafixes.drafting.copies import Copies
 from datafixes.drafting.survey import TableSeen
+from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.settings.values import masked
 
@@ -29,6 +31,7 @@ class Wish:
         name: the name of the fix.
         audit: the name of the audit table.
         key: the columns of the key, separated by commas.
+        at_most: accept any number of rows up to this, instead of the rows found.
         force: write a declared fix even if no row matches.
     """
 
@@ -44,6 +47,7 @@ class Wish:
     name: str | None = None
     audit: str | None = None
     key: str | None = None
+    at_most: int | None = None
     force: bool = False
 
 
@@ -60,6 +64,17 @@ class Draft:
     fix: Declared
     copies: tuple[tuple[TableSeen, Copies], ...]
     notes: tuple[str, ...]
+
+
+def bound(at_most: int, found: int, what: str) -> AtMost:
+    """The bound that the author wishes.
+
+    Raises:
+        DatafixError: more rows were found.
+    """
+    if found > at_most:
+        raise DatafixError(f"{what}: {found} rows were found, more than --at-most {at_most}.")
+    return AtMost(at_most)
 
 
 def looked_at(connection: Connection, project: Project) -> list[str]:

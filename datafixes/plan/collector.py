@@ -12,7 +12,6 @@ from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
 from datafixes.audit.sequences import behind_of_run
 from datafixes.audit.surroundings import acting_on, locks_held
-from datafixes.audit.wording import counts
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import KINDS
@@ -73,10 +72,16 @@ def _expected(fix: Fix, number: int) -> str:
     """The rows that a fix expects in one of its tables, in words."""
     if isinstance(fix, DataFix):
         rows = fix.rows
-        named = "" if isinstance(rows.expect, int) else ", named one by one"
-        return f"{rows.count} {fix.kind}d".replace("insertd", "inserted") + named + _tolerance(rows.tolerance)
+        kind = f"{fix.kind}d".replace("insertd", "inserted")
+        named = ", named one by one" if rows.names_rows else ""
+        return _number(rows.count, kind, fix.is_bounded) + named + _tolerance(rows.tolerance)
     table = fix.tables[number]
-    return counts(*map(table.count, KINDS)) + _tolerance(table.tolerance)
+    told = (_number(table.count(kind), kind, kind in table.bounded) for kind in KINDS if table.count(kind))
+    return (", ".join(told) or "nothing") + _tolerance(table.tolerance)
+
+
+def _number(rows: int, kind: str, bounded: bool) -> str:
+    return f"{'at most ' if bounded else ''}{rows} {kind}"
 
 
 def _tolerance(rows: int) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datafixes.declaration.expressions import sql
+from datafixes.declaration.rows import AtMost
 
 WIDTH = 88
 _STEP = "    "
@@ -68,6 +69,8 @@ def source_of(value: Any) -> Source:
             return Source(f"Decimal({quoted(str(value))})", needs=frozenset({"Decimal"}))
         case dt.date() | dt.time():
             return Source(_moment(value), needs=frozenset({"dt"}))
+        case AtMost():
+            return call("AtMost", Source(f"{value.rows:_}"))
         case tuple():
             return Source("(", tuple(("", source_of(one)) for one in value), ",)" if len(value) == 1 else ")")
         case list():

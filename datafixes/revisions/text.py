@@ -12,7 +12,7 @@ from datafixes.revisions.placing import Place
 from datafixes.revisions.source import WIDTH, Source, call, laid_out, quoted, source_of
 from datafixes.settings.values import masked, parse_text
 
-_ORDER = ("DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
+_ORDER = ("AtMost", "DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
 
 _TEXT = '''\
 """{title}

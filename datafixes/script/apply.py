@@ -74,7 +74,7 @@ _WATCH = [
 
 def _change_steps(fix: DataFix) -> list[str]:
     table = literal.qualified(fix.change.schema, fix.change.table)
-    named = not isinstance(fix.rows.expect, int)
+    named = fix.rows.names_rows
     return [
         *(expected_rows(fix, table) if named else []),
         *wanted_values(fix, table),

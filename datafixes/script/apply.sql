@@ -70,13 +70,15 @@ BEGIN
 END
 $engine$;
 
--- A number of rows was expected. Returns whether there is something to change; refuses any other number than the one
--- the fix was written for.
+-- A number of rows was expected, or any number up to a bound. Returns whether there is something to change; refuses any
+-- other number than the fix was written for.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_number(fix jsonb, copied bigint)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     expected  bigint := (fix -> 'rows_expected')::bigint;
     tolerance bigint := (fix -> 'tolerance')::bigint;
+    bounded   boolean := fix ? 'at_most';
+    least     bigint := CASE WHEN bounded THEN 1 ELSE expected - tolerance END;
 BEGIN
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = 0 WHERE run_id = $2', fix ->> 'ledger')
       USING copied, (fix -> 'run')::bigint;
@@ -84,10 +86,10 @@ BEGIN
         PERFORM pg_temp.datafix_close(fix, 'not_applicable');
         RETURN false;
     END IF;
-    IF abs(copied - expected) > tolerance THEN
+    IF copied NOT BETWEEN least AND expected + tolerance THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('found %s rows of %s, expected %s%s',
-                   copied, fix ->> 'target', expected,
+            format('found %s rows of %s, expected %s%s%s',
+                   copied, fix ->> 'target', CASE WHEN bounded THEN '1 to ' ELSE '' END, expected,
                    CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
             hint => coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
     END IF;

@@ -98,6 +98,7 @@ def declared(fix: Declared, context: Context, fuse: str) -> dict[str, object]:
         "other_tables": fix.other_tables,
         "fire_triggers": fix.fire_triggers,
         "rows_expected": fix.rows_expected,
+        **({"at_most": True} if fix.is_bounded else {}),
         **run_facts(fix, context, fuse),
         "fingerprint": fix.fingerprint,
     }

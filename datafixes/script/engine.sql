@@ -24,6 +24,7 @@
 --   other_tables        tables that may differ too: pairs of a schema and a name
 --   fire_triggers       whether the triggers of its tables fire
 --   rows_expected       how many rows it should change; null: not known
+--   at_most             whether that is the largest number; missing: it is not
 --   required            whether "not applicable" is a failure
 --   change              update, delete, insert, record, revert or decline
 --   set                 update: the columns that it sets
@@ -65,6 +66,7 @@
 --   updated             recorded: how many should be updated
 --   deleted             recorded: how many should be deleted
 --   named_kinds         recorded: the kinds of change whose rows are named
+--   bounded             recorded: the kinds of change of which the number is the largest; missing: none
 --   target              the table, as SQL names it
 --   target_alias        its name alone, quoted
 --   target_oid          its number

@@ -103,6 +103,7 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                        'audit_table', t -> 'audit_table', 'key', t -> 'key', 'identity', t -> 'identity',
                        'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping') ORDER BY n), '[]')
                      FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
+           || CASE WHEN fix ? 'at_most' THEN '{"at_most": true}' ELSE '{}' END::jsonb
            -- a run by 0.1: whatever takes its revert back knows no more than the revert did
            || CASE WHEN fix ? 'unidentified' THEN '{"unidentified": true}' ELSE '{}' END::jsonb
 $engine$;

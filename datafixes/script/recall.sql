@@ -19,7 +19,9 @@ BEGIN
         RETURN fix || '{"last": null, "tables": []}';
     END IF;
     fix := fix || jsonb_build_object('last', last, 'fix', last -> 'fix', 'reason', last -> 'reason',
-        'rows_expected', last -> 'rows_expected', 'fingerprint', coalesce(fix -> 'fingerprint', last -> 'fingerprint'),
+        -- where the fix knew a bound, its run knows the number
+        'rows_expected', last -> CASE WHEN last -> 'declaration' ? 'at_most' THEN 'rows_changed' ELSE 'rows_expected' END,
+        'fingerprint', coalesce(fix -> 'fingerprint', last -> 'fingerprint'),
         'on_conflict', coalesce(fix -> 'overruled' -> (last ->> 'fix'), fix -> 'on_conflict'));
     IF jsonb_typeof(last -> 'declaration') = 'object' THEN
         fix := fix || pg_temp.datafix_trusted(fix, last);
@@ -27,7 +29,7 @@ BEGIN
     ELSIF NOT fix ? 'tables' OR fix ->> 'fingerprint' IS DISTINCT FROM last ->> 'fingerprint' THEN
         fix := fix || pg_temp.datafix_declaration_by_images(fix, (last -> 'run_id')::bigint);
     END IF;
-    RETURN pg_temp.datafix_take_keys(fix);
+    RETURN pg_temp.datafix_take_keys(fix - 'at_most');
 END
 $engine$;
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from datafixes.declaration.recorded import RecordedFix
+from datafixes.declaration.rows import names_rows
 from datafixes.declaration.table import KINDS, Table
 from datafixes.script import arrival, literal
 from datafixes.script.context import Context, declared
@@ -113,12 +114,13 @@ def _opening(fix: RecordedFix, context: Context) -> list[str]:
 
 
 def _expectations(table: Table) -> dict[str, object]:
-    named = [kind for kind in KINDS if not isinstance(getattr(table, kind), int)]
+    named = [kind for kind in KINDS if names_rows(getattr(table, kind))]
     return {
         **{kind: table.count(kind) for kind in KINDS},
         "tolerance": table.tolerance,
         "named": bool(named),
         "named_kinds": named,
+        **({"bounded": list(table.bounded)} if table.bounded else {}),
     }
 
 

@@ -386,7 +386,8 @@ BEGIN
     END LOOP;
     IF (fix -> 'required')::boolean THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('its statements changed nothing, and %s rows were expected to change', fix ->> 'rows_expected'),
+            format('its statements changed nothing, and %s%s rows were expected to change',
+                   CASE WHEN fix ? 'at_most' THEN '1 to ' ELSE '' END, fix ->> 'rows_expected'),
             hint => pg_temp.datafix_ways_on(fix));
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = 0 WHERE run_id = $1', fix ->> 'ledger') USING (fix -> 'run')::bigint;
@@ -395,7 +396,7 @@ BEGIN
 END
 $engine$;
 
--- As many rows of each table and kind as expected. Returns how many changed in all.
+-- As many rows of each table and kind as expected, or not more than the bound. Returns how many changed in all.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_counts(fix jsonb)
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -414,12 +415,14 @@ BEGIN
         PERFORM pg_temp.datafix_count(one, found.inserted, found.updated, found.deleted);
         changed := changed + found.inserted + found.updated + found.deleted;
         wrong := wrong || ARRAY(
-            SELECT format('%s: %s %s, expected %s%s', one ->> 'target', kind.found, kind.name, one ->> kind.name,
+            SELECT format('%s: %s %s, expected %s%s%s', one ->> 'target', kind.found, kind.name,
+                          CASE WHEN one -> 'bounded' ? kind.name THEN 'at most ' ELSE '' END, one ->> kind.name,
                           CASE WHEN one -> 'tolerance' <> '0' THEN format(' (give or take %s)', one ->> 'tolerance')
                                ELSE '' END)
               FROM (VALUES ('inserted', found.inserted), ('updated', found.updated), ('deleted', found.deleted))
                    AS kind (name, found)
-             WHERE abs(kind.found - (one -> kind.name)::bigint) > (one -> 'tolerance')::bigint);
+             WHERE CASE WHEN one -> 'bounded' ? kind.name THEN kind.found > (one -> kind.name)::bigint
+                        ELSE abs(kind.found - (one -> kind.name)::bigint) > (one -> 'tolerance')::bigint END);
     END LOOP;
     IF wrong <> '{}' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',

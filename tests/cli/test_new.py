@@ -252,6 +252,39 @@ def test_of_many_rows_only_the_number_is_written(tmp_path: Path, database: Datab
     lint([path])
 
 
+def test_a_bound_is_written_instead_of_the_rows(tmp_path: Path, database: Database) -> None:
+    project = project_of(tmp_path, database)
+    before = database.dump()
+    wish = ("x", "--table", "orders", "--where", "tax_class IS NULL", "--set", "tax_class=standard")
+    refused = datafixes(project, "new", *wish, "--at-most", "1")
+    assert (refused.code, refused.out) == (1, "")
+    assert "public.orders: 2 rows were found, more than --at-most 1." in refused.err
+    paths = written(project, *wish, "--at-most", "5000")
+    assert 'rows=Rows(key="id", expect=AtMost(5_000))' in paths[1].read_text()
+    assert "from datafixes import AtMost, DataFix, Rows, Update\n" in paths[1].read_text()
+    lint(paths)
+    assert datafixes(project, "check").code == 0
+    database.execute("INSERT INTO orders (id, number) VALUES (13, 'A-19')")
+    before = database.dump()
+    up_and_down(project, before, ("public.orders_audit",), "base")
+    assert datafixes(project, "new", *wish, "--at-most", "0").code == 2
+
+
+def test_a_bound_of_statements_is_one_for_each_kind_of_change(tmp_path: Path, database: Database) -> None:
+    project = project_of(tmp_path, database, MERGE)
+    before = database.dump()
+    text = "UPDATE orders SET customer_id = 4 WHERE customer_id = 7; DELETE FROM customers WHERE id = 7"
+    file = sql_file(tmp_path, text)
+    assert "public.orders: 3 rows were found" in datafixes(project, "new", "x", "--sql", file, "--at-most", "2").err
+    ran = datafixes(project, "new", "merge acme", "--sql", file, "--at-most", "10")
+    assert "public.orders: 3 updated" in ran.err
+    audits, fix = (Path(line) for line in ran.out.splitlines())
+    assert 'Table("customers", "customers_audit", deleted=AtMost(10)),' in fix.read_text()
+    assert 'Table("orders", "orders_audit", updated=AtMost(10)),' in fix.read_text()
+    lint([audits, fix])
+    up_and_down(project, before, ("public.orders_audit", "public.customers_audit"))
+
+
 ODD = """
 CREATE SCHEMA shop;
 CREATE TABLE shop."Order Items" ("select" integer, "it's" text, "Ünï 😀" text NOT NULL, "Name" text, v numeric, PRIMARY KEY ("select", "it's"));
