@@ -8,7 +8,7 @@ from pathlib import Path
 from datafixes.check.acting import names_used_twice, ways_back
 from datafixes.check.chain import Chain, id_findings
 from datafixes.check.changing import unrecorded_changes
-from datafixes.check.declaring import incomplete_fixes, numbers_brought
+from datafixes.check.declaring import bounds_without_limit, incomplete_fixes, numbers_brought
 from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.check.fix_sql import hazards_of_fixes
 from datafixes.check.later import Facts, dropped_copies, later_findings
@@ -126,6 +126,7 @@ def _of_one(facts: Facts, reading: _Reading) -> None:
         lambda: hazards_of_fixes(module),
         lambda: moving_declarations(module, facts.fixes),
         lambda: numbers_brought(module, facts.fixes),
+        lambda: bounds_without_limit(module),
     ]
     try:
         for rule in rules:

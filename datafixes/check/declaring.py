@@ -1,6 +1,7 @@
 """The fixes that a revision declares, and findings about incomplete declarations."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from datafixes.check.op_shapes import Table
 from datafixes.check.texts import texts_of
 from datafixes.declaration.table import KINDS
 
+_ABSURD = 1_000_000  # rows of one transaction, each of which is written twice more
+_DEEPEST = 8
 _COUNTING = ("count", "enumerate", "range")
-_CLASSES = ("DataFix", "RecordedFix", "Rows", "Table", "Update", "Delete", "Insert", "sql")
+_CLASSES = ("AtMost", "DataFix", "RecordedFix", "Rows", "Table", "Update", "Delete", "Insert", "sql")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,39 @@ def _expectation_of_tables(module: Module, fix: DeclaredFix) -> Iterator[Finding
         yield module.finding("FIX302", fix.call, message)
 
 
+def bounds_without_limit(module: Module) -> Iterator[Finding]:
+    """Findings about bounds and tolerances that any number of rows would meet."""
+    places = {"AtMost": (0, "rows"), "Rows": (None, "tolerance"), "Table": (7, "tolerance")}
+    for call in module.calls:
+        place, name = places.get(class_of(module, call), (None, ""))
+        given = argument(call, place, name) if name else None
+        largest = max(_numbers(module, given), default=0) if given is not None else 0
+        if given is not None and largest > _ABSURD:
+            told = f"{'AtMost' if name == 'rows' else name} is {ast.unparse(given)[:40]}: it limits nothing."
+            yield module.finding("FIX306", given, told)
+
+
+def _numbers(module: Module, node: ast.expr, depth: int = 0) -> Iterator[int]:
+    """The whole numbers that an expression may stand for, as far as they can be computed."""
+    for one in values_of(module, node) if depth < _DEEPEST else []:
+        match one:
+            case ast.Constant(value=int() as number) if not isinstance(number, bool):
+                yield number
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                yield from (-number for number in _numbers(module, operand, depth + 1))
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Pow() as op, right=right):
+                for a in _numbers(module, left, depth + 1):
+                    yield from (_computed(a, op, b) for b in _numbers(module, right, depth + 1))
+            case ast.Attribute() if module.dotted(one) == "sys.maxsize":
+                yield sys.maxsize
+
+
+def _computed(a: int, op: ast.operator, b: int) -> int:
+    if isinstance(op, ast.Pow):  # a file may ask for a number that would take for ever
+        return a**b if 0 <= b <= 64 and abs(a) <= _ABSURD else _ABSURD + 1
+    return a * b if isinstance(op, ast.Mult) else a + b if isinstance(op, ast.Add) else a - b
+
+
 def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
     """Findings about inserts that choose the numbers of their keys."""
     for fix in fixes:
@@ -153,14 +189,25 @@ def _is_number(module: Module, value: ast.expr) -> bool:
 
 
 def _is_nothing(module: Module, node: ast.expr) -> bool:
-    """Whether an expectation names no rows: 0, None, or an empty collection."""
+    """Whether an expectation names no rows: 0, None, an empty collection, or a bound that is no number from 1 on."""
     values = values_of(module, node)
     return bool(values) and all(
         (isinstance(one, ast.Constant) and one.value in (0, None, ""))
         or (isinstance(one, ast.List | ast.Tuple | ast.Set) and not one.elts)
         or (isinstance(one, ast.Dict) and not one.keys)
+        or (isinstance(one, ast.Call) and class_of(module, one) == "AtMost" and not _may_limit(module, one))
         for one in values
     )
+
+
+def _may_limit(module: Module, call: ast.Call) -> bool:
+    """Whether the bound may be a number of rows, as far as the file shows it."""
+    given = argument(call, 0, "rows")
+    if given is None:
+        return any(keyword.arg is None for keyword in call.keywords)
+    values = values_of(module, given)
+    known = all(isinstance(one, ast.Constant | ast.UnaryOp) for one in values)
+    return not values or not known or any(number > 0 for number in _numbers(module, given))
 
 
 def _made(module: Module, node: ast.expr, *classes: str) -> list[ast.Call]:

@@ -17,7 +17,7 @@ from sqlalchemy import text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 from alembic import op
-from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
+from datafixes import AtMost, DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
 
 orders = sa.table("orders", sa.column("id"))
 """
@@ -239,6 +239,46 @@ def test_a_recorded_fix_says_what_it_expects(folder: Folder) -> None:
         folder.codes(up, BACK, top=RECORDED.replace("[Table(", "[*more, Table(").replace(", updated=1", ""))
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("bound", "codes"),
+    [
+        ("AtMost(5_000)", []),
+        ("AtMost(rows=5_000)", []),
+        ("AtMost(50 * 100)", []),
+        ("AtMost(BOUND)", []),
+        ("AtMost(1_000_000)", []),
+        ("AtMost(how_many())", []),  # the file does not show it
+        ("AtMost(**given)", []),
+        ("datafixes.AtMost()", ["FIX302"]),
+        ("AtMost()", ["FIX302"]),
+        ("AtMost(0)", ["FIX302"]),
+        ("AtMost(-5)", ["FIX302"]),
+        ("AtMost(True)", ["FIX302"]),
+        ("AtMost(None)", ["FIX302"]),
+        ("AtMost('5')", ["FIX302"]),
+        ("AtMost(2.5)", ["FIX302"]),
+        ("AtMost(10**9)", ["FIX306"]),
+        ("AtMost(2**10**9)", ["FIX306"]),
+        ("AtMost(1_000_001)", ["FIX306"]),
+        ("AtMost(1000 * BOUND)", ["FIX306"]),
+        ("AtMost(sys.maxsize)", ["FIX306"]),
+        ("AtMost(rows=sys.maxsize - 1)", ["FIX306"]),
+        ("5, tolerance=10**7", ["FIX306"]),
+        ("EVERY", ["FIX306"]),
+        ("EVERY", []),
+    ],
+)
+def test_a_bound_is_there_and_limits_something(folder: Folder, bound: str, codes: list[str]) -> None:
+    silenced = "  # datafixes: ignore[FIX306] the archive has 3 million rows" if codes == [] else ""
+    top = f"import datafixes, sys\nBOUND = 5_000\nEVERY = AtMost(3_000_000){silenced if bound == 'EVERY' else ''}\n"
+    if bound != "EVERY":
+        top = top.replace("AtMost(3_000_000)", "0")
+    fix = top + FIX.replace("expect=2", f"expect={bound}")
+    assert folder.codes("op.apply_datafix(fix)", BACK, top=fix) == codes
+    up = "with op.record_datafix(fix):\n    pass"
+    assert folder.codes(up, BACK, top=top + RECORDED.replace("updated=1", f"updated={bound}")) == codes
 
 
 @pytest.mark.parametrize(
