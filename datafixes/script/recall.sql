@@ -20,7 +20,8 @@ BEGIN
     END IF;
     fix := fix || jsonb_build_object('last', last, 'fix', last -> 'fix', 'reason', last -> 'reason',
         -- where the fix knew a bound, its run knows the number
-        'rows_expected', last -> CASE WHEN last -> 'declaration' ? 'at_most' THEN 'rows_changed' ELSE 'rows_expected' END,
+        'rows_expected', CASE WHEN last -> 'declaration' ? 'at_most' THEN last -> 'rows_changed'
+                              ELSE last -> 'rows_expected' END,
         'fingerprint', coalesce(fix -> 'fingerprint', last -> 'fingerprint'),
         'on_conflict', coalesce(fix -> 'overruled' -> (last ->> 'fix'), fix -> 'on_conflict'));
     IF jsonb_typeof(last -> 'declaration') = 'object' THEN

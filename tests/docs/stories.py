@@ -26,7 +26,7 @@ CREATE TABLE customers (id integer PRIMARY KEY, name text);
 INSERT INTO customers VALUES (4, 'ACME INC'), (7, 'Acme Inc');
 INSERT INTO orders SELECT n, 'A-' || n + 6, CASE WHEN n < 13 THEN 4 ELSE 7 END, n, n FROM generate_series(11, 15) AS n;
 INSERT INTO orders VALUES (90, 'LOADTEST-1', 4, 1, 1, 'x'), (91, 'LOADTEST-2', 4, 1, 1, 'x');
-UPDATE orders SET tax_class = 'x' WHERE id > 12;
+UPDATE orders SET tax_class = CASE id WHEN 13 THEN 'moving' ELSE 'x' END WHERE id > 12;
 INSERT INTO order_lines SELECT 90, n FROM generate_series(1, 3) AS n UNION ALL SELECT 91, n FROM generate_series(1, 2) AS n;
 """
 

@@ -20,7 +20,7 @@ TABLES = ("orders", "order_lines", "customers")
 
 def test_the_fixes_that_the_page_shows_run_and_come_back(tmp_path: Path, database: Database) -> None:
     shown = [block.text for block in blocks(PAGE, "python") if "down_revision" in block.text]
-    assert len(shown) == 3
+    assert len(shown) == 4
     project = new_project(tmp_path, database)
     made = "\n".join(f"op.create_audit_table({t!r}, name={t + '_audit'!r})" for t in TABLES)
     project.revision("0041", None, made)
@@ -35,13 +35,13 @@ def test_the_fixes_that_the_page_shows_run_and_come_back(tmp_path: Path, databas
     for _ in range(2):
         ran = project.alembic("upgrade", "head")
         assert ran.code == 0, ran.out
-        assert project.outcomes[-3:] == ["applied"] * 3
+        assert project.outcomes[-4:] == ["applied"] * 4
         assert database.dump(*own) != before
         assert project.alembic("downgrade", "0041").code == 0
         assert database.dump(*own) == before
-    script = project.script("0041:0044")
+    script = project.script("0041:0045")
     database.psql(script, "-v", "ON_ERROR_STOP=1")
-    assert project.outcomes[-3:] == ["applied"] * 3
+    assert project.outcomes[-4:] == ["applied"] * 4
 
 
 def test_the_declarations_of_the_reference_run_and_come_back(tmp_path: Path, database: Database) -> None:
@@ -80,7 +80,7 @@ def test_check_finds_nothing_in_any_fix_that_a_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = fixes()
-    assert len(shown) == 4
+    assert len(shown) == 5
     for number, text in enumerate(shown):
         (tmp_path / f"{number}.py").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
