@@ -121,6 +121,7 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
         output_buffer=script,
         **options,
     )
+    _begin_read_committed(context.get_context().impl)
     try:
         # psql would execute what a migration prints as SQL.
         with redirect_stdout(sys.stderr), context.begin_transaction():
@@ -134,6 +135,11 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
             context.get_starting_revision_argument(), context.get_revision_argument(),
         )  # fmt: skip
     stdout.write(text)
+
+
+def _begin_read_committed(impl: Any) -> None:
+    """Let each transaction of a script begin in READ COMMITTED, as online: a fix in it may not be the first to read."""
+    impl.emit_begin = lambda: impl.static_output("BEGIN ISOLATION LEVEL READ COMMITTED;")
 
 
 def _told(error: DatafixError) -> str:

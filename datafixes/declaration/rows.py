@@ -24,7 +24,9 @@ class AtMost:
 
     def __post_init__(self) -> None:
         if isinstance(self.rows, bool) or not isinstance(self.rows, int) or not 1 <= self.rows <= _MOST:
-            raise DeclarationError(f"{self}: the bound is a number of rows, 1 or more, such as AtMost(5_000).")
+            raise DeclarationError(
+                f"{self}: the bound is a number of rows, 1 or more, such as AtMost(5_000)."
+            )
 
     def __repr__(self) -> str:
         return f"AtMost({self.rows!r})"
@@ -93,7 +95,7 @@ class Rows:
             raise DeclarationError(f"Rows: expect={self.expect!r} is a string; it must be a list of keys.")
         if not isinstance(self.expect, Collection):
             raise DeclarationError(
-                f"Rows: expect={self.expect!r}; it must be {{key: identity}}, a list of keys, a number or AtMost(number)."
+                f"Rows: expect={self.expect!r}; it must be {{key: identity}}, a list of keys, a number or AtMost(...)."
             )
         if not self.expect:
             raise DeclarationError("Rows: expect is empty, so nothing would change.")

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.errors import BY_SQLSTATE, ConnectionLost, DatafixError, LockNotAvailable, Refused, sqlstate
+from datafixes.errors import (
+    BY_SQLSTATE,
+    ConnectionLost,
+    DatafixError,
+    LockNotAvailable,
+    Refused,
+    UnsafeTransaction,
+    sqlstate,
+)
 from datafixes.running.blockers import BlockerPoller
 from datafixes.script.engine import SENT
 from datafixes.script.frame import Limits, Script
@@ -21,6 +29,7 @@ _logger = logging.getLogger("alembic.datafixes")
 _TRY_AGAIN = frozenset({"55P03", "40P01", "40001"})
 _QUERY_CANCELED = "57014"  # statement_timeout, or somebody
 _DUPLICATE = "23505"
+_TOO_LATE = "25001"  # the first statement of a fix, which sets the isolation level
 _BEHIND = (
     "Its sequence is behind its table, as after a switchover by logical replication or a restore of data alone. "
     "The table's owner can run: datafixes doctor"
@@ -60,6 +69,8 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
     """
     with BlockerPoller(connection, label) as poller:
         try:
+            for statement in script.before:  # a query would fix the isolation level
+                _send(connection, statement)
             sent = set(connection.exec_driver_sql(SENT).scalars())
             for statement in script.preparation(sent):
                 _send(connection, statement)
@@ -124,6 +135,13 @@ def failure(
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
     told = f"{label}: {_primary(error)}"
+    if code == _TOO_LATE and "ISOLATION LEVEL" in told:
+        return UnsafeTransaction(
+            f"{label}: the transaction has read already and is not READ COMMITTED: it would not see what others commit "
+            "while it waits for a lock",
+            hint="Nothing was changed. Let env.py call run_migrations of datafixes.environment, or create its engine "
+            'with isolation_level="READ COMMITTED".',
+        )
     if code in _TRY_AGAIN:
         return LockNotAvailable(f"{told}{_held_by(holders)}", hint=_look(holders), holders=holders)
     if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):

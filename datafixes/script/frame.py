@@ -1,7 +1,7 @@
 """A script: the same text for the plan, for ``alembic upgrade --sql`` and for the server.
 
-Every script has the same frame. The commit fuse comes first: from there on nothing can be committed unless the fix ran
-to its end, however the client handles an error in between. Time-outs are a separate statement, because they cannot be
+Every script has the same frame. That of a fix says READ COMMITTED, which must be before any query. Then comes the commit
+fuse: from there on nothing can be committed unless the fix ran to its end, however the client handles an error. Time-outs are a separate statement, because they cannot be
 changed from inside a statement. Then follow the fix, as a procedure; the engine that it calls; and the line that runs
 it. The last statement resets the settings; of those named ``datafixes.*``, which end with the transaction, the session
 keeps the names without values.
@@ -29,6 +29,13 @@ _PINNED = (
     "work_mem",
 )
 
+# Audit tables can be created in any transaction.
+_OF_A_FIX = ("apply", "revert", "decline")
+
+_READ_COMMITTED = """\
+-- Whatever the database prefers, because what is read after a lock must be current. It cannot follow a query.
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED"""
+
 # Never less than in the session.
 _ENOUGH_MEMORY = """('work_mem', CASE WHEN pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')
                                      THEN '64MB' ELSE current_setting('work_mem') END)"""
@@ -48,7 +55,7 @@ class Script:
 
     Attributes:
         fuse: the name of the fuse: ``"apply NAME"`` or ``"revert NAME"``.
-        before: the fuse and the time-outs.
+        before: of a fix, the isolation level; the fuse and the time-outs.
         own: the procedure of the fix; for a recording, also its other statements.
         engine: the functions that the procedure calls.
         run: the line that calls the procedure; it can be retried.
@@ -69,16 +76,16 @@ class Script:
         return "apply" if first == "decline" else first
 
     def preparation(self, sent: Collection[str] = ()) -> tuple[str, ...]:
-        """The statements before the line that runs the fix.
+        """The statements between those of ``before`` and the line that runs the fix.
 
         Args:
             sent: the engine's functions that this transaction already has.
         """
-        return (*self.before, *self.own, *self.engine.statements(sent))
+        return (*self.own, *self.engine.statements(sent))
 
     def statements(self, sent: Collection[str] = ()) -> tuple[str, ...]:
         """All statements, in order, without trailing semicolons."""
-        return (*self.preparation(sent), self.run, *self.after)
+        return (*self.before, *self.preparation(sent), self.run, *self.after)
 
     @property
     def text(self) -> str:
@@ -97,9 +104,11 @@ def frame(title: str, fuse: str, block: str, limits: Limits, *roots: str) -> Scr
         roots: the engine's files and functions that blocks of this kind may call, so that all are the same.
     """
     engine = engine_of(*roots, *sorted(called_by(block)))
+    opening = [_READ_COMMITTED] if fuse.split()[0] in _OF_A_FIX else []
+    first, *rest = [*opening, _fuse(fuse), _pin(limits)]
     return Script(
         fuse=fuse,
-        before=(f"{literal.comment(title)}\n\n{_fuse(fuse)}", _pin(limits)),
+        before=(f"{literal.comment(title)}\n\n{first}", *rest),
         own=(
             f"-- The fix. The line that calls it stands below, behind the engine.\n{procedure('datafix_run', block)}",
             *engine.of_triggers.values(),
@@ -167,9 +176,8 @@ def _pin(limits: Limits) -> str:
         for name, value in zip(_PINNED, values, strict=False)  # the last one depends on the session
     )
     return f"""\
--- Time limits; row-level security raises an error instead of hiding rows from a copy; a commit is durable; names of
--- types and of regclass values have one form, and NULL in an array is a null; images and temporary tables are ordinary
--- heap tables; memory to compare some 100,000 rows. The search_path is noted for event triggers, which run with it.
+-- Time limits; row-level security is an error and hides no rows; a commit is durable; types, regclass, NULL in arrays
+-- have one form; new tables are heap tables; memory for 100,000 rows; the search_path is noted, for event triggers.
 DO $settings$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');

@@ -44,7 +44,8 @@ BEGIN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
             format('the transaction is %s, and would not see what others commit while it waits for a lock',
                    upper(current_setting('transaction_isolation'))),
-            hint => 'Run the migration in READ COMMITTED, PostgreSQL''s default.');
+            hint => 'Nothing was changed. Begin it with BEGIN ISOLATION LEVEL READ COMMITTED, or let env.py create its '
+                    'engine with isolation_level="READ COMMITTED".');
     END IF;
 END
 $engine$;

@@ -275,7 +275,10 @@ def test_a_bound_of_statements_is_one_for_each_kind_of_change(tmp_path: Path, da
     before = database.dump()
     text = "UPDATE orders SET customer_id = 4 WHERE customer_id = 7; DELETE FROM customers WHERE id = 7"
     file = sql_file(tmp_path, text)
-    assert "public.orders: 3 rows were found" in datafixes(project, "new", "x", "--sql", file, "--at-most", "2").err
+    assert (
+        "public.orders: 3 rows were found"
+        in datafixes(project, "new", "x", "--sql", file, "--at-most", "2").err
+    )
     ran = datafixes(project, "new", "merge acme", "--sql", file, "--at-most", "10")
     assert "public.orders: 3 updated" in ran.err
     audits, fix = (Path(line) for line in ran.out.splitlines())

@@ -30,7 +30,10 @@ def lay(database: Database, rows: int) -> None:
         fixes.create_audit_table(database, name, f"{name}_audit")
 
 
-def close(expect: Any = AtMost(3), **more: Any) -> DataFix:
+THREE = AtMost(3)
+
+
+def close(expect: Any = THREE, **more: Any) -> DataFix:
     return DataFix(
         name="close", reason="Stuck.", change=Update("item", set={"status": "closed"}, where="status = 'stuck'"),
         rows=Rows(key="id", expect=expect, **more), audit="item_audit",
@@ -107,7 +110,9 @@ def test_a_recorded_fix_beyond_a_bound_or_a_number_beside_it_is_refused(database
     database.execute("INSERT INTO part SELECT 1, n FROM generate_series(1, 3) AS n")
     with pytest.raises(Refused, match=r"public\.part: 3 deleted, expected at most 2$"):
         fixes.record(database, recorded(deleted=2), DELETE)
-    with pytest.raises(Refused, match=r"public\.item: 2 deleted, expected 3; public\.part: 3 deleted, expected at"):
+    with pytest.raises(
+        Refused, match=r"public\.item: 2 deleted, expected 3; public\.part: 3 deleted, expected at"
+    ):
         fixes.record(database, recorded(deleted=3), DELETE)
     with pytest.raises(Refused, match=r"public\.item: 1 updated, expected 0"):
         fixes.record(database, recorded(deleted=AtMost(2)), "UPDATE item SET status = 'x' WHERE id = 2")
@@ -151,7 +156,9 @@ def test_the_number_found_is_in_the_log_and_the_plan_binds_it(project: Project, 
     assert "datafix close_items: applied: 3 found, 3 changed, 0 already as wanted" in ran.err
 
 
-def test_one_printed_script_serves_databases_with_different_numbers(project: Project, database: Database) -> None:
+def test_one_printed_script_serves_databases_with_different_numbers(
+    project: Project, database: Database
+) -> None:
     script = project.script("a:b")
     database.execute("DELETE FROM item WHERE id = 3")
     database.psql(script, "-v", "ON_ERROR_STOP=1")
@@ -161,6 +168,10 @@ def test_one_printed_script_serves_databases_with_different_numbers(project: Pro
 
 
 # --- declarations
+
+CLASS: Any = AtMost
+HALF: Any = 1.5
+NOTHING: Any = None
 
 
 @pytest.mark.parametrize("bound", [0, -1, True, 2.5, "5", None, 2**63])
@@ -177,10 +188,10 @@ def test_a_bound_is_a_number_of_rows(bound: Any) -> None:
     [
         (lambda: Rows(key="id", expect=AtMost(3), tolerance=1), "AtMost is the bound itself"),
         (lambda: Rows(key="id", expect=AtMost(3), identity={"s": "s"}), "identity needs the rows themselves"),
-        (lambda: Rows(key="id", expect=AtMost), "must be {key: identity}, a list of keys, a number or AtMost(number)"),
-        (lambda: Rows(key="id", expect=1.5), "must be {key: identity}, a list of keys, a number or AtMost(number)"),
+        (lambda: Rows(key="id", expect=CLASS), "must be {key: identity}, a list of keys, a number or AtMost(...)"),
+        (lambda: Rows(key="id", expect=HALF), "must be {key: identity}, a list of keys, a number or AtMost(...)"),
         (lambda: Table("t", "t_audit", updated=AtMost(3), tolerance=1), "Table t: tolerance goes with a number"),
-        (lambda: Table("t", "t_audit", updated=None), "Table t: updated=None is neither a number nor rows"),
+        (lambda: Table("t", "t_audit", updated=NOTHING), "Table t: updated=None is neither a number nor rows"),
         (
             lambda: DataFix(name="f", reason="r", change=Delete("t"), rows=Rows(key="id", expect=AtMost(3)), audit="a"),
             "expect is a number (AtMost(3)) and names no rows, so where is required",

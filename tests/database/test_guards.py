@@ -366,16 +366,6 @@ def test_c31_a_fix_that_changes_what_identifies_a_row_can_be_reverted(database: 
 # --- transactions and crashes
 
 
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_c22_a_role_that_prefers_old_snapshots_is_refused_in_psql(database: Database, level: str) -> None:
-    lay(database, f"ALTER DATABASE {database.name} SET default_transaction_isolation = '{level}'")
-    script = apply_script(close(), Context(), fixes.LIMITS).text
-    done = database.psql(f"BEGIN;\n{script}COMMIT;\n", "-v", "ON_ERROR_STOP=1", check=False)
-    assert done.returncode != 0
-    assert f"the transaction is {level.upper()}" in done.stderr
-    assert set(statuses(database).values()) == {"open"}
-
-
 def test_c36_after_a_crash_either_all_of_a_fix_is_there_or_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with embedded_server(str(data), parameters={"fsync": "off"}) as url:

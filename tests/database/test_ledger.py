@@ -115,7 +115,7 @@ def test_nothing_to_do_is_told(project: Project) -> None:
 def test_with_sql_stdout_holds_the_script_and_nothing_else(project: Project, step: str, order: str) -> None:
     ran = project.process(order, step, "--sql")
     assert ran.code == 0
-    assert ran.out.startswith("BEGIN;")
+    assert ran.out.startswith("BEGIN ISOLATION LEVEL READ COMMITTED;")
     assert "INFO" not in ran.out
     assert "2 found" not in ran.out + ran.err
     assert project.outcomes == []

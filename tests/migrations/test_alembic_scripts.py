@@ -59,7 +59,7 @@ def test_b8_stdout_is_sql_only(tmp_path: Path, database: Database) -> None:
     assert ran.code == 0, ran.err
     assert "hello" not in ran.out
     assert "hello from the migration" in ran.err
-    assert ran.out.startswith("BEGIN;")
+    assert ran.out.startswith("BEGIN ISOLATION LEVEL READ COMMITTED;")
     database.psql(ran.out, *STOP)
     close_both(project)
     # A failure is not SQL either.

@@ -249,7 +249,7 @@ def test_b2_b3_b6_a_script_at_the_wrong_revision_changes_nothing(how: str, phant
 def test_b7_a_script_cut_off_after_any_statement_changes_nothing(how: str, phantoms: Project) -> None:
     for step, now in (("014:015", AFTER), ("015:014", BEFORE)):
         parts = statements(phantoms.script(step))
-        assert parts[0].endswith("BEGIN;")
+        assert parts[0].endswith("BEGIN ISOLATION LEVEL READ COMMITTED;")
         assert parts[-1].endswith("COMMIT;")
         before = phantoms.database.dump()
         # psql -1 commits what came. Up to Alembic's UPDATE that must fail, and from there on it is everything.
@@ -264,7 +264,7 @@ def cuts(parts: list[str]) -> list[str]:
     """A script without its end: at the statements' ends, and in the middle of one, which psql sends all the same."""
     # Every function of the engine is alike: the first and the last stand for them.
     last = [n for n, part in enumerate(parts) if "CREATE OR REPLACE FUNCTION" in part][-1]
-    ends = ["".join(parts[:end]) for end in (*range(1, 6), *range(last, len(parts) - 1))]
+    ends = ["".join(parts[:end]) for end in (*range(1, 8), *range(last, len(parts) - 1))]
     return [*ends, ends[-1] + parts[-2][: -len(" '014';")], "".join(parts[:-1])]
 
 
@@ -274,7 +274,9 @@ def test_b3_a_script_with_a_statement_missing_never_leaves_half(phantoms: Projec
         parts = statements(phantoms.script(step))
         last = [n for n, part in enumerate(parts) if "CREATE OR REPLACE FUNCTION" in part][-1]
         # BEGIN and the fuse are not among them: without them, psql may commit Alembic's own UPDATE by itself.
-        for missing in (*range(2, 5), *range(last, len(parts) - 1)):
+        fuse = next(n for n, part in enumerate(parts) if "DO $fuse$" in part)
+        assert fuse == 2  # behind BEGIN and the isolation level
+        for missing in (1, *range(fuse + 1, fuse + 4), *range(last, len(parts) - 1)):
             pipe(phantoms, "".join(part for n, part in enumerate(parts) if n != missing), how)
             assert state(phantoms) in (start, end), parts[missing]
             if state(phantoms) == end:
