@@ -65,8 +65,65 @@ BEGIN
 END
 $engine$;
 
+-- A row that is not under its key may be under another one, because somebody changed the key. A row that has all of its
+-- other values, or those of another unique key, is taken for it, unless the last image of the key says that a later run
+-- deleted the row. datafix_moved_N holds the keys then and now.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_mark_moved(fix jsonb)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
+DECLARE
+    others jsonb := (SELECT jsonb_agg(c)
+                       FROM jsonb_array_elements(fix -> 'compared') AS c
+                      WHERE NOT (c -> 'generated')::boolean AND NOT fix -> 'key' ? (c ->> 'name'));
+    same   record;
+    missed boolean;
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, 'SELECT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r '
+                                     'WHERE NOT r.datafix_present AND NOT r.datafix_deleted)') INTO missed;
+    IF NOT missed THEN
+        RETURN;
+    END IF;
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
+        CREATE TEMP TABLE datafix_moved_{{n}} ON COMMIT DROP AS
+        SELECT {{t.key}}, ''::text AS datafix_text FROM %s AS t WITH NO DATA
+    $sql$, fix ->> 'target')));
+    FOR same IN
+        SELECT others AS columns, 1 AS least WHERE others IS NOT NULL
+        UNION
+        SELECT jsonb_agg(c ORDER BY (c -> 'position')::int), i.indnkeyatts
+          FROM pg_index AS i JOIN jsonb_array_elements(others) AS c ON (c -> 'position')::int = ANY (i.indkey::int[])
+         WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+         GROUP BY i.indexrelid, i.indnkeyatts, i.indnatts
+        HAVING count(*) = i.indnatts
+    LOOP
+        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+            INSERT INTO pg_temp.datafix_moved_{{n}}
+            SELECT {{was.key}}, {{t.shown}}
+              FROM (SELECT {{p.key}}, ROW(%1$s)::text AS datafix_text
+                      FROM pg_temp.datafix_restore_{{n}} AS r
+                      JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
+                      JOIN %4$s AS a ON a.audit_id = p.datafix_after
+                     WHERE NOT r.datafix_present AND num_nonnulls(%1$s) >= %2$s AND NOT EXISTS (
+                           SELECT FROM %4$s AS i
+                            WHERE {{i.key = p.key}} AND i.audit_id > a.audit_id AND i.audit_image = 'before'
+                              AND NOT EXISTS (SELECT FROM %4$s AS newer
+                                               WHERE {{newer.key = p.key}} AND newer.audit_id > i.audit_id))) AS was
+              JOIN %5$s AS t ON ROW(%3$s)::text = was.datafix_text
+             WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS own WHERE {{own.key = t.key}})
+        $sql$, pg_temp.datafix_each(same.columns, 'a.%1$I'), same.least,
+            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'target'));
+    END LOOP;
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'moved', datafix_action = NULL
+          FROM pg_temp.datafix_moved_{{n}} AS was WHERE {{r.key = was.key}}
+    $sql$);
+END
+$engine$;
+
 -- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows
--- alone, overwrite restores rows that changed since. Nothing overwrites a row that is gone, taken or referred to.
+-- alone, overwrite restores rows that changed since. Nothing overwrites a row that is gone, moved, taken or referred to.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_settle_conflicts(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -96,7 +153,7 @@ BEGIN
         EXECUTE pg_temp.datafix_sql(one, $sql$
             SELECT count(*) AS rows,
                    count(*) FILTER (WHERE r.datafix_state = 'overwritten') AS forced,
-                   count(*) FILTER (WHERE r.datafix_state IN ('changed since', 'gone', 'taken', 'referenced'))
+                   count(*) FILTER (WHERE r.datafix_state = ANY ('{changed since,gone,moved,taken,referenced}'))
                    AS standing,
                    count(*) FILTER (WHERE r.datafix_state = 'already back') AS back
               FROM pg_temp.datafix_restore_{{n}} AS r
@@ -334,6 +391,17 @@ BEGIN
                  LIMIT 20
             $sql$, place, pg_temp.datafix_each_shown(one, one -> 'writable', 'r.%1$I', '''(masked)''::text')));
             CONTINUE;
+        END IF;
+        IF to_regclass(format('pg_temp.datafix_moved_%s', one ->> 'n')) IS NOT NULL THEN
+            EXECUTE pg_temp.datafix_sql(one, format($sql$
+                INSERT INTO pg_temp.datafix_conflict (key, conflict, "column", before, "left", now)
+                SELECT %s {{was.shown}}, 'moved', %L, CASE WHEN NOT r.datafix_inserted THEN {{was.shown}} END,
+                       {{was.shown}}, string_agg(DISTINCT was.datafix_text, ', ')
+                  FROM pg_temp.datafix_moved_{{n}} AS was
+                  JOIN pg_temp.datafix_restore_{{n}} AS r ON {{r.key = was.key}}
+                 GROUP BY {{was.key}}, r.datafix_inserted
+                 LIMIT 20
+            $sql$, place, (SELECT string_agg(k, '/') FROM jsonb_array_elements_text(one -> 'key') AS k)));
         END IF;
         compared := CASE WHEN one -> 'written' = '[]' THEN one -> 'compared' ELSE one -> 'written' END;
         -- a later fix did it only if it is still in force, and left the very value that is there now

@@ -367,6 +367,7 @@ BEGIN
                END) AS verdict (datafix_state)
     $sql$));
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_restore_{{n}}');
+    PERFORM pg_temp.datafix_mark_moved(fix);
     RETURN fix || jsonb_build_object('staged', staged, 'written', coalesce(written, '[]'));
 END
 $engine$;

@@ -232,9 +232,12 @@ def judge(shape: Shape, plan: Plan, states: tuple[State, State, State]) -> Verdi
     before, after, now = states
     certain: set[Key] = set()
     restored: dict[Key, Row | None] = {}
-    for key, was, left in plan.captured(shape, before, after):
+    captured = list(plan.captured(shape, before, after))
+    others = [row for key, row in now.items() if key not in {key for key, *_ in captured}]
+    for key, was, left in captured:
         back = _back(shape, plan, (was, left, now.get(key)))
-        if isinstance(back, str):
+        moved = left is not None and key not in now and any(_is_one(shape, left, row) for row in others)
+        if isinstance(back, str) or moved:
             certain.add(key)
         else:
             restored[key] = back
@@ -266,6 +269,14 @@ def _back(shape: Shape, plan: Plan, images: tuple[Row | None, Row | None, Row | 
     if any(now[n] not in (was[n], left[n]) for n in to_undo):
         return "changed since"
     return _with(now, {n: was[n] for n in to_undo})
+
+
+def _is_one(shape: Shape, left: Row, other: Row) -> bool:
+    """Whether a row may be the one that the fix left, under another key."""
+    unique = (n for n, column in enumerate(shape.columns) if column.unique and left[n] is not None)
+    return (left == other and any(value is not None for value in left)) or any(
+        left[n] == other[n] for n in unique
+    )
 
 
 def _with(row: Row, values: Mapping[int, Value]) -> Row:

@@ -184,7 +184,7 @@ class Told:
             for k in self.keys()
         }
         lines = message.partition(" cannot be restored: ")[2].split(", ")
-        kinds = (" changed since", " gone", " taken")
+        kinds = (" changed since", " gone", " moved", " taken")
         return {shown[line.removesuffix(kind)] for line in lines for kind in kinds if line.endswith(kind)}
 
     def keys(self) -> set[Key]:

@@ -1,13 +1,15 @@
 """Revert of deleted and inserted rows: keys, generated columns, who refers to them, who took their place."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from datafixes import DataFix, Delete, Insert, Rows, Update, sql
-from datafixes.errors import Conflicts, OthersWouldChange, Refused
-from tests.fixes import apply, create_audit_table, revert
+from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
+from datafixes.declaration.recalled import RecalledFix
+from datafixes.errors import Conflicts, NothingToRevert, OthersWouldChange, Refused
+from tests.fixes import apply, create_audit_table, record, revert
 from tests.servers import Database
 
 LAST = (
@@ -286,3 +288,143 @@ def test_a_row_that_cannot_be_put_back_is_refused_by_its_constraint(database: Da
     with pytest.raises(Refused, match="never_a"):
         revert(database, delete(1))
     assert ids(database) == [2]
+
+
+# --- rows whose key somebody changed
+
+
+def test_an_inserted_row_whose_key_somebody_changed_is_a_conflict_that_names_it(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text, n numeric", "INSERT INTO item VALUES (9, 'old', 1.0)")
+    fix = insert({"id": 1, "v": "new", "n": None}, {"id": 2, "v": "newer", "n": 1})
+    apply(database, fix)
+    database.execute("UPDATE item SET id = 20 WHERE id = 2")
+    before = database.dump()
+    for policy in ("refuse", "overwrite"):
+        with pytest.raises(
+            Conflicts, match=r"1 of 2 rows of public\.item cannot be restored: 2 moved"
+        ) as refused:
+            revert(database, fix, policy)
+        assert refused.value.detail.splitlines()[-1].split() == ["2", "moved", "id", "NULL", "2", "20"]
+        assert "overwrite" not in refused.value.hint
+        assert database.dump() == before
+    revert(database, fix, "skip")
+    assert ids(database) == [9, 20]
+    assert database.rows(LAST) == [("reverted", 2, 1, 0, 1, 0)]
+
+
+def test_an_inserted_row_that_somebody_deleted_is_back_already(database: Database) -> None:
+    """Whatever else is there: a row of another content, one of the fix's own, one whose values are all NULL."""
+    a_table(
+        database,
+        "id integer PRIMARY KEY, v text, n integer",
+        "INSERT INTO item VALUES (8, NULL, NULL), (9, 'x', 1)",
+    )
+    fix = insert({"id": 1, "v": "x", "n": 2}, {"id": 2, "v": "x", "n": 2}, {"id": 3, "v": None, "n": None})
+    apply(database, fix)
+    database.execute("DELETE FROM item WHERE id IN (1, 3)")
+    revert(database, fix)
+    assert ids(database) == [8, 9]
+    assert database.rows(LAST) == [("reverted", 3, 1, 2, 0, 0)]
+
+
+def test_a_unique_value_tells_that_the_key_changed_whatever_else_did(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, code text UNIQUE, at timestamptz DEFAULT now()")
+    fix = insert({"id": 1, "code": "EUR"}, {"id": 2, "code": None}, {"id": 3, "code": "USD"})
+    apply(database, fix)
+    database.execute("UPDATE item SET id = id + 10, at = '2020-01-01 00:00+00'")
+    with pytest.raises(Conflicts, match=r"2 of 3 rows .*: 1 moved, 3 moved"):
+        revert(database, fix)
+
+
+def test_housekeeping_does_not_tell_rows_apart(database: Database) -> None:
+    a_table(
+        database,
+        "id integer PRIMARY KEY, v text, at timestamptz DEFAULT now(), twice int GENERATED ALWAYS AS (id * 2) STORED",
+    )
+    fix = replace(insert({"id": 1, "v": "x"}), housekeeping=["at"])
+    apply(database, fix)
+    database.execute("UPDATE item SET id = 7, at = '2020-01-01 00:00+00'")
+    with pytest.raises(Conflicts, match="1 moved"):
+        revert(database, fix)
+
+
+def test_a_row_of_several_key_columns_and_of_types_of_its_own(database: Database) -> None:
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'glad')", "CREATE TYPE pair AS (a timestamptz, b text)"
+    )
+    a_table(
+        database,
+        "id integer, kind mood, j json, at timestamptz, both_ pair, PRIMARY KEY (id, kind)",
+    )
+    fix = insert(
+        {"id": 1, "kind": "sad", "j": sql("'{\"a\": 1}'"), "at": sql("now()"), "both_": sql("(now(), 'x')")}
+    )
+    fix = replace(fix, rows=Rows(key=("id", "kind"), expect=1))
+    apply(database, fix)
+    database.execute("UPDATE item SET kind = 'glad'")
+    with pytest.raises(Conflicts, match="1/sad moved") as refused:
+        revert(database, fix)
+    assert refused.value.detail.splitlines()[-1].split() == [
+        "1/sad",
+        "moved",
+        "id/kind",
+        "NULL",
+        "1/sad",
+        "1/glad",
+    ]
+
+
+def test_an_updated_row_whose_key_somebody_changed_says_where_it_is(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text", "INSERT INTO item VALUES (1, 'a'), (2, 'b')")
+    fix = DataFix(
+        name="update", reason="A test.", change=Update("item", set={"v": sql("v || '!'")}),
+        rows=Rows(key="id", expect=[1, 2]), audit="item_audit",
+    )  # fmt: skip
+    apply(database, fix)
+    database.execute("UPDATE item SET id = 20 WHERE id = 2", "DELETE FROM item WHERE id = 1")
+    with pytest.raises(Conflicts, match="2 of 2 rows .*: 1 gone, 2 moved") as refused:
+        revert(database, fix)
+    assert ["2", "moved", "id", "2", "2", "20"] in [
+        line.split() for line in refused.value.detail.splitlines()
+    ]
+    revert(database, fix, "skip")
+    assert database.rows(ALL) == [(20, "b!")]
+
+
+def test_a_row_that_a_later_fix_deleted_is_back_already_though_it_has_a_twin(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text", "INSERT INTO item VALUES (9, 'x')")
+    fix, later = insert({"id": 1, "v": "x"}), delete(1)
+    apply(database, fix)
+    apply(database, later)
+    revert(database, fix)
+    assert database.rows(LAST) == [("reverted", 1, 0, 1, 0, 0)]
+    # Brought back by that fix's revert, and moved: somebody's change again.
+    revert(database, later)
+    database.execute("UPDATE item SET id = 5 WHERE id = 1")
+    with pytest.raises(NothingToRevert):
+        revert(database, fix)
+
+
+def test_a_recorded_insert_whose_key_somebody_changed_is_a_conflict(database: Database) -> None:
+    a_table(database, "id integer PRIMARY KEY, v text")
+    database.execute("CREATE TABLE heap (v text)")
+    create_audit_table(database, "heap", "heap_audit")
+    fix = RecordedFix(
+        name="record", reason="A test.", tables=[Table("item", "item_audit", inserted=1), Table("heap", "heap_audit", inserted=1)]
+    )  # fmt: skip
+    record(database, fix, "INSERT INTO item VALUES (1, 'x')", "INSERT INTO heap VALUES ('x')")
+    database.execute("UPDATE item SET id = 2", "UPDATE heap SET v = 'y'")
+    with pytest.raises(Conflicts, match=r"public\.heap \(x\) gone, public\.item 1 moved"):
+        revert(database, fix)
+
+
+def test_the_revert_of_a_deletes_revert_is_refused_too(database: Database) -> None:
+    """A deleted row came back, and its key was changed: to take that back would leave it."""
+    a_table(database, "id integer PRIMARY KEY, v text", "INSERT INTO item VALUES (1, 'x')")
+    fix = delete(1)
+    apply(database, fix)
+    revert(database, fix)
+    database.execute("UPDATE item SET id = 2")
+    back = RecalledFix("delete", database.value("SELECT max(run_id) FROM datafix_run"), "public")
+    with pytest.raises(Conflicts, match="1 moved"):
+        revert(database, back)
