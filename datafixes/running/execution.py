@@ -78,6 +78,8 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
             for statement in script.after:
                 _send(connection, statement)
         except DBAPIError as error:
+            if sqlstate(error) == _TOO_LATE and "ISOLATION LEVEL" in _primary(error):
+                raise _not_read_committed(label) from error
             raise failure(error, label, poller.seen) from error
 
 
@@ -135,13 +137,6 @@ def failure(
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
     told = f"{label}: {_primary(error)}"
-    if code == _TOO_LATE and "ISOLATION LEVEL" in told:
-        return UnsafeTransaction(
-            f"{label}: the transaction has read already and is not READ COMMITTED: it would not see what others commit "
-            "while it waits for a lock",
-            hint="Nothing was changed. Let env.py call run_migrations of datafixes.environment, or create its engine "
-            'with isolation_level="READ COMMITTED".',
-        )
     if code in _TRY_AGAIN:
         return LockNotAvailable(f"{told}{_held_by(holders)}", hint=_look(holders), holders=holders)
     if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):
@@ -152,6 +147,15 @@ def failure(
     if code == _DUPLICATE and re.match(r"Key \((run|audit)_id\)=", detail):
         hint = f"Nothing was changed. {_BEHIND}"
     return Refused(f"{told}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
+
+
+def _not_read_committed(label: str) -> UnsafeTransaction:
+    return UnsafeTransaction(
+        f"{label}: the transaction has read already and is not READ COMMITTED: it would not see what others commit "
+        "while it waits for a lock",
+        hint="Nothing was changed. Let env.py call run_migrations of datafixes.environment, or create its engine "
+        'with isolation_level="READ COMMITTED".',
+    )
 
 
 def _primary(error: DBAPIError) -> str:

@@ -123,7 +123,8 @@ END
 $engine$;
 
 -- Any conflict refuses the whole revert, unless the author or the operator chose by name: skip leaves such rows
--- alone, overwrite restores rows that changed since. Nothing overwrites a row that is gone, moved, taken or referred to.
+-- alone, overwrite restores rows that changed since. Nothing overwrites a row that is gone, moved, taken or referred
+-- to.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_settle_conflicts(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE

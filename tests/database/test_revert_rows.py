@@ -382,7 +382,7 @@ def test_an_updated_row_whose_key_somebody_changed_says_where_it_is(database: Da
     )  # fmt: skip
     apply(database, fix)
     database.execute("UPDATE item SET id = 20 WHERE id = 2", "DELETE FROM item WHERE id = 1")
-    with pytest.raises(Conflicts, match="2 of 2 rows .*: 1 gone, 2 moved") as refused:
+    with pytest.raises(Conflicts, match=r"2 of 2 rows .*: 1 gone, 2 moved") as refused:
         revert(database, fix)
     assert ["2", "moved", "id", "2", "2", "20"] in [
         line.split() for line in refused.value.detail.splitlines()
