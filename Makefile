@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix check lint bench clean FORCE
+.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-extensions check lint bench clean FORCE
 
 # Enough to see that a change is sound, in a minute or two.
 QUICK = tests/unit tests/house tests/docs/test_reference.py tests/docs/test_generated.py tests/matrix/test_main_paths.py \
@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	while IFS='|' read -r name text; do printf '  make %-13s  %s\n' "$$name" "$$text"; done
+	while IFS='|' read -r name text; do printf '  make %-15s  %s\n' "$$name" "$$text"; done
 
 demo: $(STAMP) ## walk through the incident on a private PostgreSQL: close seven rows, give them back
 	@$(BIN)/python -m tests.demo.incident
@@ -54,6 +54,10 @@ test-alembics: $(STAMP) ## run the main paths on each supported Alembic, with th
 
 test-matrix: $(STAMP) ## run them on each supported Alembic, SQLAlchemy and Python, as far as they are here
 	@$(BIN)/python -m tests.matrix.run
+
+# Debian's packages: postgresql-15, and postgresql-15-{hll,ip4r,periods,postgis-3,rational,semver,tablelog,unit}.
+test-extensions: $(STAMP) ## run the tests that need the extensions and the ICU of Debian's PostgreSQL 15
+	@$(BIN)/python -m pytest -n 2 -q tests/extensions $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

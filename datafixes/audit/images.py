@@ -118,7 +118,8 @@ def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str
         found.append(
             f"({one} ORDER BY x.audit_id LIMIT {view.rows}) AS one LEFT JOIN ({other}) AS other ON {same} ORDER BY one.audit_id"
         )
-    if table.inserted:
+    # an update may spell a key otherwise (citext, a collation): keys are compared as text here, so it shows as both
+    if table.inserted or table.updated:
         found.append(
             f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was WHERE was.audit_run_id = {run}"
             f" AND was.audit_image = 'before' AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true"

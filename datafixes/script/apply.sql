@@ -104,9 +104,9 @@ RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engin
 DECLARE
     differs text;
     seen    record;
+    which   text;
 BEGIN
-    SELECT coalesce(string_agg(format('e.%1$I IS DISTINCT FROM a.%1$I', i), ' OR '), 'false') INTO differs
-      FROM jsonb_array_elements_text(fix -> 'identity') AS i;
+    differs := coalesce(pg_temp.datafix_other_identity(fix, 'pg_temp.datafix_expected', 'e', 'a'), 'false');
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH looked_at AS (
             SELECT {{e.shown}} AS key,
@@ -129,7 +129,7 @@ BEGIN
                    FILTER (WHERE verdict NOT IN ('found', 'already')) AS which,
                string_agg(key, ', ' ORDER BY position) FILTER (WHERE verdict = 'already') AS as_wanted
           FROM looked_at
-    $sql$, differs, pg_temp.datafix_difference(fix))) INTO seen;
+    $sql$, differs, pg_temp.datafix_difference(fix, 'pg_temp.datafix_expected'))) INTO seen;
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = $2, already = $4 WHERE run_id = $3', fix ->> 'ledger')
       USING seen.found, seen.already, (fix -> 'run')::bigint, left(seen.as_wanted, 600);
     IF seen.missing = (fix -> 'rows_expected')::bigint AND NOT (fix -> 'required')::boolean THEN
@@ -144,7 +144,16 @@ BEGIN
                    CASE WHEN length(seen.which) > 600 THEN left(seen.which, 600) || ' ...' ELSE seen.which END),
             hint => pg_temp.datafix_ways_on(fix));
     END IF;
-    IF seen.found <> (SELECT count(*) FROM pg_temp.datafix_captured) THEN
+    IF seen.found > (SELECT count(*) FROM pg_temp.datafix_captured) THEN
+        EXECUTE pg_temp.datafix_sql(fix, $sql$
+            SELECT string_agg({{e.shown}}, ', ' ORDER BY {{e.key}})
+              FROM pg_temp.datafix_expected AS e
+             WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS o WHERE {{o.key = e.key}} AND o.ctid <> e.ctid)
+        $sql$) INTO which;
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('keys of its expected rows are equal in %s and name the same row: %s', fix ->> 'target',
+                   left(which, 300)));
+    ELSIF seen.found < (SELECT count(*) FROM pg_temp.datafix_captured) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
             format('%s of the expected rows of %s were found, but %s rows were copied: the condition matches rows '
                    'that are not named',
@@ -167,14 +176,14 @@ END
 $engine$;
 
 -- The SQL expression that says how a row's identity differs: "symbol is AAPL, not QCOM".
-CREATE OR REPLACE FUNCTION pg_temp.datafix_difference(fix jsonb)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_difference(fix jsonb, expected regclass)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce('concat_ws('', '', '
-                    || string_agg(format('CASE WHEN e.%1$I IS DISTINCT FROM a.%1$I '
-                                         'THEN format(%2$L, a.%1$I, e.%1$I) END',
+                    || string_agg(format('CASE WHEN %3$s THEN format(%2$L, a.%1$I, e.%1$I) END',
                                          i, replace(i, '%', '%%')
                                             || CASE WHEN pg_temp.datafix_hides(fix, i) THEN ' is (masked)'
-                                                    ELSE ' is %s, not %s' END), ', ')
+                                                    ELSE ' is %s, not %s' END,
+                                         pg_temp.datafix_other_value(expected, i, 'e', 'a')), ', ')
                     || ')', '''''')
       FROM jsonb_array_elements_text(fix -> 'identity') AS i
 $engine$;

@@ -1,13 +1,16 @@
 -- What blocks a revert: rows that somebody has changed, removed, taken or referred to since.
 
--- The rows as the fix left them, in the target's own types: what the author's expressions can read.
+-- The rows as the fix left them, in the target's own types and collations: what the author's expressions can read.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
-        CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS
+        CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS SELECT %s FROM %s AS t WITH NO DATA
+    $sql$, pg_temp.datafix_each(fix -> 'images', 't.%1$I'), fix ->> 'target')));
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO pg_temp.datafix_left_{{n}}
         SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = 'after'
-    $sql$, pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit', fix ->> 'from_run')));
+    $sql$, pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s'), fix ->> 'audit', fix ->> 'from_run'));
 END
 $engine$;
 
@@ -60,8 +63,8 @@ BEGIN
         UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'taken', datafix_action = NULL
           FROM pg_temp.datafix_then_{{n}} AS was JOIN pg_temp.datafix_now_{{n}} AS has ON {{was.key = has.key}}
          WHERE {{r.key = has.key}} AND r.datafix_state <> 'already back' AND (%s)
-    $sql$, (SELECT string_agg(format('was.%1$I IS DISTINCT FROM has.%1$I', i), ' OR ')
-              FROM jsonb_array_elements_text(fix -> 'identity') AS i)));
+    $sql$, pg_temp.datafix_other_identity(fix, pg_temp.datafix_sql(fix, 'pg_temp.datafix_now_{{n}}')::regclass,
+                                          'was', 'has')));
 END
 $engine$;
 
@@ -279,9 +282,10 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_unique_entries(fix jsonb)
 RETURNS TABLE (at_once boolean, entry text, condition text, same text)
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT i.indimmediate,
-           string_agg(format('(%s)%s AS datafix_entry_%s',
+           string_agg(format('(%s)%s%s AS datafix_entry_%s',
                              coalesce(generated.expression, pg_get_indexdef(i.indexrelid, k, false)),
-                             pg_temp.datafix_to_base(e.atttypid), k), ', ' ORDER BY k),
+                             pg_temp.datafix_to_base(e.atttypid),
+                             pg_temp.datafix_collate(i.indcollation[k - 1], h.attcollation), k), ', ' ORDER BY k),
            coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
            string_agg(format(CASE WHEN (to_jsonb(i) -> 'indnullsnotdistinct')::boolean
                                   THEN '(n.%1$I OPERATOR(%2$I.%3$s) t.%1$I OR n.%1$I IS NULL AND t.%1$I IS NULL)'
@@ -290,6 +294,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
       FROM pg_index AS i CROSS JOIN LATERAL generate_series(1, i.indnkeyatts) AS k
       LEFT JOIN pg_constraint AS x ON x.conindid = i.indexrelid AND x.conrelid = i.indrelid AND x.conexclop IS NOT NULL
       JOIN pg_attribute AS e ON e.attrelid = i.indexrelid AND e.attnum = k
+      LEFT JOIN pg_attribute AS h ON h.attrelid = i.indrelid AND h.attnum = i.indkey[k - 1]
       LEFT JOIN LATERAL (     -- what is generated is not kept: it is generated here as there
            SELECT pg_get_expr(d.adbin, d.adrelid) AS expression
              FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

@@ -274,10 +274,20 @@ BEGIN
 END
 $engine$;
 
+-- The COLLATE clause for the collation by which PostgreSQL itself compares values of a column, in an index or for a
+-- foreign key. Empty where there is nothing to say.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_collate(decisive oid, of_column oid)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT coalesce((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+                       FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace
+                      WHERE c.oid = decisive
+                        AND NOT (c.collprovider = 'd' AND coalesce(of_column, 0) IN (0, decisive))), '')
+$engine$;
+
 -- Fills in what only the catalog knows. In a statement, "target" stands for the fix's table:
 --   {{columns}}            the names of its columns
 --   {{target.columns}}     the same, qualified, and cast to the types in which they are kept
---   {{a.key}}              the columns of the key, qualified
+--   {{a.key}}              the columns of the key, qualified, in the collation of its unique index
 --   {{a.key = b.key}}      a and b are one row, by the equality of the key's own unique index
 --   {{a.shown}}            the key as text, for messages: without values of columns that are masked
 --   {{lock}}  {{run}}      the lock that the change needs; the number of this run
@@ -311,11 +321,11 @@ BEGIN
                                   ', ' ORDER BY n))
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         ELSIF part[3] IS NULL THEN
-            SELECT string_agg(coalesce(part[1] || '.', '') || quote_ident(k ->> 'name'), ', ' ORDER BY n)
+            SELECT string_agg(concat(part[1] || '.', quote_ident(k ->> 'name'), k ->> 'collate'), ', ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         ELSE
-            SELECT string_agg(format('%s.%I%s%s %s %s.%I%s', part[1], k ->> 'name', k ->> 'cast', k ->> 'base',
-                                     k ->> 'equals', part[3], k ->> 'name', k ->> 'base'),
+            SELECT string_agg(format('%s.%I%s%s %s %s.%I%s%s', part[1], k ->> 'name', k ->> 'cast', k ->> 'base',
+                                     k ->> 'equals', part[3], k ->> 'name', k ->> 'base', k ->> 'collate'),
                               ' AND ' ORDER BY n)
               INTO expanded FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n);
         END IF;
@@ -325,10 +335,10 @@ BEGIN
 END
 $engine$;
 
--- The key of an image, in the types of the target.
+-- The key of an image, in the types of the target and the collation of the key's index.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_typed_key(fix jsonb, alias text)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format('%s.%I%s', alias, k ->> 'name', k ->> 'cast'), ', ' ORDER BY n)
+    SELECT string_agg(format('%s.%I%s%s', alias, k ->> 'name', k ->> 'cast', k ->> 'collate'), ', ' ORDER BY n)
       FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n)
 $engine$;
 
@@ -494,15 +504,20 @@ RETURNS SETOF pg_constraint LANGUAGE sql SET search_path = pg_catalog, pg_temp A
      ORDER BY c.conname
 $engine$;
 
--- The join condition of a foreign key, between a row and one that refers to it, by the operators of the key itself.
+-- The join condition of a foreign key, between a row and one that refers to it, by the operators of the key itself, and
+-- by the collation with which PostgreSQL looks for the rows that refer: the parent's where two spellings can be equal
+-- there, else the child's.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_reference(reference pg_constraint, alias text DEFAULT 'child',
                                                      parent_alias text DEFAULT 't')
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) %s.%I', parent_alias, parent.attname, n.nspname, o.oprname,
-                             alias, child.attname), ' AND ')
+    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) %s.%I%s', parent_alias, parent.attname, n.nspname, o.oprname,
+                             alias, child.attname, pg_temp.datafix_collate(
+                                 CASE WHEN c.collisdeterministic THEN child.attcollation ELSE c.oid END,
+                                 parent.attcollation)), ' AND ')
       FROM generate_subscripts(reference.conkey, 1) AS i
       JOIN pg_attribute AS child ON child.attrelid = reference.conrelid AND child.attnum = reference.conkey[i]
       JOIN pg_attribute AS parent ON parent.attrelid = reference.confrelid AND parent.attnum = reference.confkey[i]
       JOIN pg_operator AS o ON o.oid = reference.conpfeqop[i]
       JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+      LEFT JOIN pg_collation AS c ON c.oid = parent.attcollation
 $engine$;

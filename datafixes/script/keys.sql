@@ -100,14 +100,17 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_check_deferrable(fix, found_key.index);
     SELECT * INTO STRICT key_index FROM pg_index WHERE indexrelid = found_key.index;
-    -- Keys are compared by the operator of the index itself: the search_path may offer another "=".
+    -- Keys are compared by the operator and the collation of the index itself: the search_path may offer another "=",
+    -- and images and tables have other collations.
     SELECT jsonb_agg(jsonb_build_object('name', k.name, 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
                'cast', CASE WHEN c ->> 'type' = c ->> 'kept' THEN '' ELSE '::' || (c ->> 'type') END,
-               'base', c ->> 'to_base') ORDER BY k.position)
+               'base', c ->> 'to_base', 'collate', pg_temp.datafix_collate(key_index.indcollation[i], a.attcollation))
+               ORDER BY k.position)
       INTO key_columns
       FROM unnest(wanted) WITH ORDINALITY AS k (name, position)
       JOIN jsonb_array_elements(fix -> 'columns') AS c ON c ->> 'name' = k.name
       JOIN generate_series(0, key_index.indnkeyatts - 1) AS i ON key_index.indkey[i] = (c -> 'position')::int
+      JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = key_index.indkey[i]
       JOIN pg_opclass AS opc ON opc.oid = key_index.indclass[i]
       JOIN pg_amop AS amop ON amop.amopfamily = opc.opcfamily AND amop.amopstrategy = 3
                           AND amop.amoplefttype = opc.opcintype AND amop.amoprighttype = opc.opcintype
@@ -119,4 +122,29 @@ BEGIN
                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'set' ? a.attname::text)
              THEN 'UPDATE' ELSE 'NO KEY UPDATE' END);
 END
+$engine$;
+
+-- The condition that two rows have another value in a column of a table. It tells apart what a collation takes for the
+-- same: it is for guards.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_other_value(relation regclass, name text, one text, other text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT format(CASE WHEN a.attcollation <> 0 THEN '%1$s.%3$I COLLATE pg_catalog."C" IS DISTINCT FROM %2$s.%3$I'
+                       -- a composite or range type may have such a collation inside
+                       WHEN EXISTS (SELECT FROM pg_temp.datafix_parts(a.atttypid) AS part (oid)
+                                      JOIN pg_type AS t ON t.oid = part.oid AND t.typtype <> 'b'
+                                      LEFT JOIN pg_attribute AS f ON f.attrelid = t.typrelid
+                                      LEFT JOIN pg_range AS r ON t.oid IN (r.rngtypid, r.rngmultitypid)
+                                      JOIN pg_collation AS c ON c.oid IN (f.attcollation, r.rngcollation)
+                                     WHERE NOT c.collisdeterministic)
+                       THEN 'record_image_ne(ROW(%1$s.%3$I), ROW(%2$s.%3$I))'
+                       ELSE '%1$s.%3$I IS DISTINCT FROM %2$s.%3$I' END, one, other, name)
+      FROM pg_attribute AS a
+     WHERE a.attrelid = relation AND a.attname = name
+$engine$;
+
+-- The condition that two rows have another identity; NULL where nothing but the key identifies rows.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_other_identity(fix jsonb, relation regclass, one text, other text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(pg_temp.datafix_other_value(relation, i, one, other), ' OR ')
+      FROM jsonb_array_elements_text(fix -> 'identity') AS i
 $engine$;

@@ -440,15 +440,18 @@ BEGIN
 END
 $engine$;
 
--- The rows as they were, in the target's own types: what the author's expressions can read.
+-- The rows as they were, in the target's own types and collations: what the author's expressions can read.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_found(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
-        CREATE TEMP TABLE datafix_found_{{n}} ON COMMIT DROP AS
-        SELECT %s, CASE WHEN p.datafix_after IS NULL THEN 'deleted' ELSE 'updated' END AS datafix_kind
+        CREATE TEMP TABLE datafix_found_{{n}} ON COMMIT DROP AS SELECT %s, '' AS datafix_kind FROM %s AS t WITH NO DATA
+    $sql$, pg_temp.datafix_each(fix -> 'columns', 't.%1$I'), fix ->> 'target')));
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO pg_temp.datafix_found_{{n}}
+        SELECT %s, CASE WHEN p.datafix_after IS NULL THEN 'deleted' ELSE 'updated' END
           FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS i ON i.audit_id = p.datafix_before
-    $sql$, pg_temp.datafix_each(fix -> 'columns', 'i.%1$I%4$s AS %1$I'), fix ->> 'audit')));
+    $sql$, pg_temp.datafix_each(fix -> 'columns', 'i.%1$I%4$s'), fix ->> 'audit'));
 END
 $engine$;
 
@@ -457,10 +460,10 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_named(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    differs text := (SELECT coalesce(string_agg(format('e.%1$I IS DISTINCT FROM a.%1$I', i), ' OR '), 'false')
-                       FROM jsonb_array_elements_text(fix -> 'identity') AS i);
-    wrong   bigint;
-    which   text;
+    expected regclass := pg_temp.datafix_sql(fix, 'pg_temp.datafix_expected_{{n}}');
+    differs  text     := coalesce(pg_temp.datafix_other_identity(fix, expected, 'e', 'a'), 'false');
+    wrong    bigint;
+    which    text;
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH looked_at AS (
@@ -477,7 +480,8 @@ BEGIN
              -- a kind that is expected by number names no rows
              WHERE e.datafix_kind IS NOT NULL OR a.datafix_kind = ANY (ARRAY(SELECT jsonb_array_elements_text($1))))
         SELECT count(*), string_agg(key || ' ' || verdict, '; ' ORDER BY key) FROM looked_at WHERE verdict IS NOT NULL
-    $sql$, differs, pg_temp.datafix_difference(fix), fix ->> 'target')) INTO wrong, which USING fix -> 'named_kinds';
+    $sql$, differs, pg_temp.datafix_difference(fix, expected), fix ->> 'target'))
+       INTO wrong, which USING fix -> 'named_kinds';
     IF wrong > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
             format('%s rows of %s are not as expected: %s',

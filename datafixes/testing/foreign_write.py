@@ -123,7 +123,8 @@ def _other_values(connection: Connection, column: _Column) -> Iterator[str]:
 
 def _is_the_row(table: TableOfRun, row: Row) -> str:
     same = " AND ".join(
-        f"one.{quoted(cell.column)}::text IS NOT DISTINCT FROM {_literal(cell.after.text if cell.after else None)}"
+        f'one.{quoted(cell.column)}::text COLLATE pg_catalog."C" IS NOT DISTINCT FROM '
+        f"{_literal(cell.after.text if cell.after else None)}"
         for cell in row.cells
     )
     return f"(t.tableoid, t.ctid) = (SELECT one.tableoid, one.ctid FROM {table.target} AS one WHERE {same} LIMIT 1)"
@@ -158,7 +159,9 @@ def _insertion(table: TableOfRun, row: Row, columns: dict[str, _Column], other: 
 def _counted(statement: str, cell: Cell) -> str:
     """Count the write only if table and triggers stored a value that differs from those before and after the fix."""
     other = " AND ".join(
-        f"new IS DISTINCT FROM {_literal(known.text)}" for known in (cell.before, cell.after) if known
+        f'new COLLATE pg_catalog."C" IS DISTINCT FROM {_literal(known.text)}'
+        for known in (cell.before, cell.after)
+        if known
     )
     return f"WITH written AS ({statement}) SELECT count(*) FROM written WHERE {other}"
 
