@@ -15,6 +15,7 @@ from alembic.util import CommandError
 from datafixes.audit.autogenerate import leave_alone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from datafixes.declaration.fix import DataFix
@@ -112,15 +113,25 @@ class RevertDatafixOp(MigrateOperation):
 class CreateAuditTableOp(MigrateOperation):
     """Create an audit table."""
 
-    def __init__(self, target: str, name: str, schema: str, audit_schema: str) -> None:
+    def __init__(
+        self, target: str, name: str, schema: str, audit_schema: str, own_types: Sequence[str] = ()
+    ) -> None:
         self.target = target
         self.name = name
         self.schema = schema
         self.audit_schema = audit_schema
+        self.own_types = (own_types,) if isinstance(own_types, str) else tuple(own_types)
 
     @classmethod
-    def create_audit_table(
-        cls, operations: Operations, target: str, *, name: str, schema: str = "public", audit_schema: str = ""
+    def create_audit_table(  # noqa: PLR0913 - the arguments of an operation
+        cls,
+        operations: Operations,
+        target: str,
+        *,
+        name: str,
+        schema: str = "public",
+        audit_schema: str = "",
+        own_types: Sequence[str] = (),
     ) -> None:
         """Create the audit table of a target, and the ledger if its schema has none.
 
@@ -130,23 +141,35 @@ class CreateAuditTableOp(MigrateOperation):
             name: the audit table.
             schema: the target's schema.
             audit_schema: the schema of audit table and ledger; by default the target's.
+            own_types: columns to keep in their own type, which an extension made, and not as text. As long as the audit
+                table exists, the extension cannot be dropped.
         """
-        operations.invoke(cls(target, name, schema, audit_schema or schema))
+        operations.invoke(cls(target, name, schema, audit_schema or schema, own_types))
 
 
 @Operations.register_operation("update_audit_table")
 class UpdateAuditTableOp(MigrateOperation):
     """Add the columns of its target to an audit table."""
 
-    def __init__(self, target: str, name: str, schema: str, audit_schema: str) -> None:
+    def __init__(
+        self, target: str, name: str, schema: str, audit_schema: str, own_types: Sequence[str] = ()
+    ) -> None:
         self.target = target
         self.name = name
         self.schema = schema
         self.audit_schema = audit_schema
+        self.own_types = (own_types,) if isinstance(own_types, str) else tuple(own_types)
 
     @classmethod
-    def update_audit_table(
-        cls, operations: Operations, target: str, *, name: str, schema: str = "public", audit_schema: str = ""
+    def update_audit_table(  # noqa: PLR0913 - the arguments of an operation
+        cls,
+        operations: Operations,
+        target: str,
+        *,
+        name: str,
+        schema: str = "public",
+        audit_schema: str = "",
+        own_types: Sequence[str] = (),
     ) -> None:
         """Add new columns of the target to its audit table and to the view beside it.
 
@@ -158,8 +181,9 @@ class UpdateAuditTableOp(MigrateOperation):
             name: the audit table.
             schema: the target's schema.
             audit_schema: the schema of the audit table; by default the target's.
+            own_types: new columns to keep in their own type, which an extension made, and not as text.
         """
-        operations.invoke(cls(target, name, schema, audit_schema or schema))
+        operations.invoke(cls(target, name, schema, audit_schema or schema, own_types))
 
 
 @Operations.register_operation("update_ledger")
@@ -226,7 +250,7 @@ def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
     table = audit_tables.AuditTable(
-        operation.target, operation.name, operation.schema, operation.audit_schema
+        operation.target, operation.name, operation.schema, operation.audit_schema, operation.own_types
     )
     audit_tables.create(operations.migration_context, table)
 
@@ -243,7 +267,7 @@ def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
     table = audit_tables.AuditTable(
-        operation.target, operation.name, operation.schema, operation.audit_schema
+        operation.target, operation.name, operation.schema, operation.audit_schema, operation.own_types
     )
     audit_tables.update(operations.migration_context, table)
 

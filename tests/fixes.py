@@ -4,6 +4,8 @@ Each call is a connection and a transaction of its own, as a migration's is. Wha
 `Refused` that a pipeline would see.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -83,10 +85,11 @@ def create_audit_table(
     *,
     schema: str = "public",
     audit_schema: str = "",
+    own_types: Sequence[str] = (),
     role: str = "postgres",
 ) -> None:
     """Make an audit table, and the ledger where there is none, and commit."""
-    table = AuditTable(target, name, schema, audit_schema or schema)
+    table = AuditTable(target, name, schema, audit_schema or schema, tuple(own_types))
     run(database, create_script(table, LIMITS), f"audit table {name}", role=role)
 
 

@@ -33,6 +33,7 @@ class TableOfRun:
         inserted: how many rows were inserted.
         updated: how many rows were updated.
         deleted: how many rows were deleted.
+        inexact: columns that the run left as they were, and of whose values the images hold a text without every bit.
     """
 
     target: str
@@ -42,11 +43,20 @@ class TableOfRun:
     inserted: int
     updated: int
     deleted: int
+    inexact: tuple[str, ...] = ()
 
     @property
     def changed(self) -> int:
         """The number of changed rows."""
         return self.inserted + self.updated + self.deleted
+
+    @property
+    def inexactly_kept(self) -> str:
+        """Which columns have images that do not hold every bit, and why that does no harm."""
+        return (
+            f"{', '.join(self.inexact)} of {self.target}, without every bit: the fix leaves these values as they are,"
+            " so none is restored"
+        )
 
     def counts(self) -> str:
         """``2 updated, 3 deleted``."""
@@ -58,10 +68,11 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
     rows = _rows(
         connection,
         "SELECT target_table, audit_table, key_columns, ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c),"
-        " coalesce(rows_inserted, 0), coalesce(rows_updated, 0), coalesce(rows_deleted, 0)"
+        " coalesce(rows_inserted, 0), coalesce(rows_updated, 0), coalesce(rows_deleted, 0),"
+        " ARRAY(SELECT jsonb_array_elements_text(shape -> 'inexact'))"
         f" FROM {literal.qualified(schema, LEDGER_TABLES)} WHERE run_id = {run} ORDER BY position",
     )
-    return [TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), *r[4:]) for r in rows]
+    return [TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7])) for r in rows]
 
 
 def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: View) -> Changes:

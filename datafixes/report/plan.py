@@ -92,6 +92,9 @@ def _section(title: str, planned: PlannedRun) -> Section:
         words = f"{'yes' if proven else 'no'}: {planned.reversal.words}"
         facts.append(Fact("Can be reverted", words, "good" if proven else "bad"))
     facts += [Fact("Sequence", one.words, "attention") for table in planned.tables for one in table.sequences]
+    facts += [
+        Fact("Kept as text", table.of_run.inexactly_kept) for table in planned.tables if table.of_run.inexact
+    ]
     facts += [Fact("Acting", line) for table in planned.tables for line in table.acting]
     facts.append(
         Fact(

@@ -215,6 +215,7 @@ def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
         "inserted": table.inserted,
         "updated": table.updated,
         "deleted": table.deleted,
+        "inexact": list(table.inexact),
         "rows_total": changes.total,
         "rows": [
             {

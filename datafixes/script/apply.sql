@@ -43,13 +43,51 @@ $engine$;
 -- Notes the keys of the rows that were locked and copied. ANALYZE tells the planner how many they are.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    captured text := format('%s AS t JOIN pg_temp.datafix_captured AS c ON {{c.key = t.key}}', fix ->> 'target');
+    unlike   text;
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format(
         'INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
         pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit'));
     ANALYZE pg_temp.datafix_captured;
-    PERFORM pg_temp.datafix_check_read_back(fix, format(
-        '%s AS t JOIN pg_temp.datafix_captured AS c ON {{c.key = t.key}}', fix ->> 'target'));
+    IF pg_temp.datafix_kept_as_text(fix) IS NULL THEN
+        RETURN;
+    END IF;
+    -- a key that was read back from its text as another one
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT min({{c.shown}}) FROM pg_temp.datafix_captured AS c LEFT JOIN %s AS t ON {{c.key = t.key}}
+         WHERE t.tableoid IS NULL
+            OR EXISTS (SELECT FROM pg_temp.datafix_captured AS o WHERE {{o.key = c.key}} AND o.ctid <> c.ctid)%s
+    $sql$, fix ->> 'target', CASE WHEN to_regclass('pg_temp.datafix_expected') IS NOT NULL THEN
+        ' OR NOT EXISTS (SELECT FROM pg_temp.datafix_expected AS e WHERE {{e.key = c.key}})' ELSE '' END)) INTO unlike;
+    IF unlike IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_inexact(fix, unlike, fix -> 'key');
+    ELSIF fix ->> 'change' = 'delete' THEN
+        PERFORM pg_temp.datafix_check_read_back(fix, captured);
+    ELSE
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+            'CREATE TEMP TABLE datafix_found ON COMMIT DROP AS SELECT %s FROM %s',
+            pg_temp.datafix_each(fix -> 'columns', 't.%1$I'), captured)));
+    END IF;
+END
+$engine$;
+
+-- The images of the changed rows hold every bit.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_exact(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF pg_temp.datafix_kept_as_text(fix) IS NULL THEN
+        RETURN;
+    ELSIF fix ->> 'change' = 'insert' THEN
+        PERFORM pg_temp.datafix_check_read_back(fix, format(
+            '%s AS t JOIN pg_temp.datafix_captured AS c ON {{c.key = t.key}}', fix ->> 'target'));
+    ELSIF fix ->> 'change' = 'update' THEN
+        PERFORM pg_temp.datafix_check_read_back(fix, format(
+            'pg_temp.datafix_found AS t JOIN %s AS o ON {{t.key = o.key}}', fix ->> 'target'), 'true');
+        PERFORM pg_temp.datafix_check_read_back(fix, format(
+            '%s AS t JOIN pg_temp.datafix_found AS o ON {{o.key = t.key}}', fix ->> 'target'), 'false');
+    END IF;
 END
 $engine$;
 
@@ -292,6 +330,7 @@ BEGIN
             format('%s rows of %s were changed, but %s exist afterwards: a trigger moved, removed or restored rows',
                    changed, fix ->> 'target', after));
     END IF;
+    PERFORM pg_temp.datafix_check_exact(fix);
     PERFORM pg_temp.datafix_check_rows(fix,
         CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END,
         CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,

@@ -1,9 +1,34 @@
 -- Audit tables and the ledger: created and dropped by migrations.
 
+-- The columns of a target, with the types in which its audit table keeps them, or will keep them. "own_types" names the
+-- columns that are to be kept in their own type, and not as text.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_to_keep(target oid, audit oid, label text, own_types text[])
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    columns jsonb := pg_temp.datafix_columns(target);
+    unknown text;
+BEGIN
+    SELECT string_agg(format('%I', o) || coalesce(' (' || (c ->> 'type') || ')', ''), ', ') INTO unknown
+      FROM unnest(own_types) AS o LEFT JOIN jsonb_array_elements(columns) AS c ON c ->> 'name' = o
+     WHERE c ->> 'own' IS NULL;
+    IF unknown IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF006',
+            format('audit table %s: own_types is for columns of a base type of an extension, and not for %s',
+                   label, unknown),
+            hint => 'Columns of PostgreSQL''s own types are always kept in them; enums and composites always as text.');
+    END IF;
+    RETURN pg_temp.datafix_columns_in(audit, (
+        SELECT jsonb_agg(CASE WHEN c ->> 'name' = ANY (own_types) THEN c || jsonb_build_object('kept', c -> 'own')
+                              ELSE c END)
+          FROM jsonb_array_elements(columns) AS c));
+END
+$engine$;
+
 -- Creates an audit table for a target: the target's columns in the types in which they are kept, then the columns
 -- that say which run wrote the image.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_audit_table(target_schema text, target_table text,
-                                                              audit_schema text, audit_table text)
+                                                              audit_schema text, audit_table text,
+                                                              own_types text[] DEFAULT '{}')
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target  oid   := pg_temp.datafix_relation(target_schema, target_table);
@@ -22,7 +47,7 @@ BEGIN
             hint => 'Give the audit table another name. If alembic_version was set back by hand, set it forward '
                     'again with alembic stamp.');
     END IF;
-    columns := pg_temp.datafix_columns(target);
+    columns := pg_temp.datafix_columns_to_keep(target, NULL, label, own_types);
     SELECT string_agg(c ->> 'name', ', ') INTO clash FROM jsonb_array_elements(columns) AS c
      WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');
     IF clash IS NOT NULL THEN
@@ -54,7 +79,8 @@ $engine$;
 -- Adds to an audit table, and to the view beside it, the columns that its target has gained. Columns that the target
 -- lost stay, because they hold copies.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_update_audit_table(target_schema text, target_table text,
-                                                              audit_schema text, audit_table text)
+                                                              audit_schema text, audit_table text,
+                                                              own_types text[] DEFAULT '{}')
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target  oid   := pg_temp.datafix_relation(target_schema, target_table);
@@ -70,7 +96,7 @@ BEGIN
                    label, CASE WHEN target IS NULL THEN format('%I.%I', target_schema, target_table) ELSE label END));
     END IF;
     EXECUTE format('LOCK TABLE %s', label);
-    columns := pg_temp.datafix_columns(target);
+    columns := pg_temp.datafix_columns_to_keep(target, audit, label, own_types);
     SELECT string_agg(format('%I is %s, and %s there',
                              c ->> 'name', c ->> 'type', format_type(a.atttypid, a.atttypmod)), '; ')
                FILTER (WHERE format_type(a.atttypid, a.atttypmod) <> c ->> 'kept'),

@@ -128,6 +128,24 @@ BEGIN
 END
 $engine$;
 
+-- The type in which an audit table may keep a column instead of text, where its author says so (own_types): a base type
+-- of an extension, or an array of one. NULL for every other type.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_own_type(type_id oid, typmod integer)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+DECLARE
+    t pg_type;
+BEGIN
+    SELECT * INTO STRICT t FROM pg_type WHERE pg_type.oid = type_id;
+    IF t.typtype = 'd' THEN
+        RETURN pg_temp.datafix_own_type(t.typbasetype, t.typtypmod);
+    ELSIF type_id >= 16384 AND t.typtype = 'b'
+          AND (t.typcategory <> 'A' OR (SELECT e.typtype = 'b' FROM pg_type AS e WHERE e.oid = t.typelem)) THEN
+        RETURN format_type(type_id, typmod);
+    END IF;
+    RETURN NULL;
+END
+$engine$;
+
 -- What a composite or range type of the application consists of; NULL for every other type. Its text form may depend
 -- on the session (a time, a regclass inside), and is read back by position.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_made_of(type_id oid)
@@ -183,19 +201,32 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_id
     SELECT CASE WHEN depth = 0 THEN '' ELSE '::' || format_type(oid, NULL) END FROM layer ORDER BY depth DESC LIMIT 1
 $engine$;
 
--- The columns of a table: name, type, the type in which they are kept, whether a statement may write them.
+-- The columns of a table: name, type, the type in which they are kept, and the one in which they may be kept instead;
+-- whether a statement may write them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_columns(relation oid)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
     SELECT jsonb_agg(jsonb_build_object(
                'name', a.attname,
                'type', format_type(a.atttypid, a.atttypmod),
                'kept', pg_temp.datafix_kept_type(a.atttypid, a.atttypmod),
+               'own', pg_temp.datafix_own_type(a.atttypid, a.atttypmod),
                'to_base', pg_temp.datafix_to_base(a.atttypid),
                'made_of', pg_temp.datafix_made_of(a.atttypid),
                'position', a.attnum,
                'generated', a.attgenerated <> '') ORDER BY a.attnum)
       FROM pg_attribute AS a
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+$engine$;
+
+-- The same, with the types in which an audit table does keep them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_in(audit oid, columns jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+    SELECT jsonb_agg(CASE WHEN format_type(a.atttypid, a.atttypmod) = c ->> 'own'
+                          THEN c || jsonb_build_object('kept', c -> 'own') ELSE c END - 'own'
+                     ORDER BY (c -> 'position')::int)
+      FROM jsonb_array_elements(columns) AS c
+      LEFT JOIN pg_attribute AS a
+             ON a.attrelid = audit AND a.attname = c ->> 'name' AND a.attnum > 0 AND NOT a.attisdropped
 $engine$;
 
 -- The number of a table; NULL where there is none of that name.
@@ -237,40 +268,86 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                 ELSE format('%s.%I::%s', alias, c ->> 'name', c ->> 'kept') END
 $engine$;
 
--- Values of the application's own types are kept as text. What is read back from that text must be the value itself,
--- to the bit; otherwise the row must not change. "rows" are the rows "t" that are copied.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_check_read_back(fix jsonb, rows text)
+-- The columns that are kept as a text that may not tell all of their values. The label of an enum does, and a type that
+-- is a text by another name, such as citext; unless somebody made casts of them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_kept_as_text(fix jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT jsonb_agg(c)
+      FROM jsonb_array_elements(fix -> 'columns') AS c
+     -- a domain over a type of PostgreSQL's own is kept as that type, which loses nothing
+     WHERE c ->> 'kept' ~ '^text' AND c ->> 'type' <> c ->> 'kept' AND c ->> 'to_base' <> '::text'
+       AND NOT (c -> 'generated')::boolean
+       AND NOT EXISTS (SELECT FROM pg_type AS t
+                         LEFT JOIN pg_cast AS away ON away.castsource = t.oid AND away.casttarget = 'text'::regtype
+                         LEFT JOIN pg_cast AS back ON back.castsource = 'text'::regtype AND back.casttarget = t.oid
+                        WHERE t.oid = (c ->> 'type')::regtype
+                          AND CASE t.typtype WHEN 'e' THEN away.oid IS NULL AND back.oid IS NULL
+                              ELSE away.castmethod = 'b' AND back.castmethod = 'b' END)
+$engine$;
+
+-- Values of the application's own types are kept as text. Where a run removes, changes or writes one, its image must
+-- hold every bit: what is read back from that text must be the value itself; otherwise the row must not change. A
+-- value that the run leaves as it is needs no restoring: the ledger notes its column, and the plan says so.
+--   rows    the rows "t" that are copied
+--   noted   where each has its other side as "o" beside it, or nulls: the rows for which that is noted
+--   was_so  an older engine did not check the values: the revert of its run notes what has no exact image
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_read_back(fix jsonb, rows text, noted text DEFAULT NULL,
+                                                           was_so boolean DEFAULT false)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
 AS $engine$
 DECLARE
-    other   jsonb := (SELECT jsonb_agg(c)
-                        FROM jsonb_array_elements(fix -> 'columns') AS c
-                       -- a domain over a type of PostgreSQL's own is kept as that type, which loses nothing
-                       WHERE c ->> 'kept' ~ '^text' AND c ->> 'type' <> c ->> 'kept'
-                         AND c ->> 'to_base' <> '::text' AND NOT (c -> 'generated')::boolean);
-    differs text  := (SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW((%2$s)::%3$s)) '
-                                               'THEN %1$L END',
-                                               c ->> 'name', pg_temp.datafix_as_kept('t', c), c ->> 'type'), ', ')
-                        FROM jsonb_array_elements(other) AS c);
-    lost    text;
+    tests text := (SELECT string_agg(format('(%1$L, CASE WHEN %4$s OR %5$s '
+                                            'THEN record_image_ne(ROW(t.%1$I), ROW((%2$s)::%3$s)) END, %4$s)',
+                                            c ->> 'name', pg_temp.datafix_as_kept('t', c), c ->> 'type', changes,
+                                            coalesce(noted, 'false')), ', ')
+                     FROM jsonb_array_elements(pg_temp.datafix_kept_as_text(fix)) AS c
+                    CROSS JOIN LATERAL (SELECT
+                          CASE WHEN noted IS NULL OR fix -> 'key' ? (c ->> 'name') THEN 'true'
+                               ELSE format('(o.tableoid IS NULL OR record_image_ne(ROW(t.%1$I), ROW(o.%1$I)))',
+                                           c ->> 'name') END) AS _ (changes));
+    amiss record;
 BEGIN
-    IF other IS NULL THEN
+    IF tests IS NULL THEN
         RETURN;
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        SELECT %s || ': ' || lost.columns
-          FROM %s
-         CROSS JOIN LATERAL (SELECT nullif(concat_ws(', ', %s), '') AS columns) AS lost
-         WHERE lost.columns IS NOT NULL
-         LIMIT 1
-    $sql$, CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, differs)) INTO lost;
-    IF lost IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
-            format('a value of %s could not be restored: its text form does not yield the same value: %s',
-                   fix ->> 'target', lost));
+        SELECT min(%s || ': ' || test.name) FILTER (WHERE test.changes) AS example,
+               jsonb_agg(DISTINCT test.name) FILTER (WHERE test.changes) AS lost,
+               jsonb_agg(DISTINCT test.name) FILTER (WHERE NOT test.changes) AS inexact
+          FROM %s CROSS JOIN LATERAL (VALUES %s) AS test (name, differs, changes)
+         WHERE test.differs
+    $sql$, CASE WHEN fix -> 'key' = '[]' THEN '''(no key)''' ELSE '{{t.shown}}' END, rows, tests)) INTO amiss;
+    IF amiss.lost IS NOT NULL AND NOT was_so THEN
+        PERFORM pg_temp.datafix_refuse_inexact(fix, amiss.example, amiss.lost);
     END IF;
+    EXECUTE format($sql$
+        UPDATE %s SET shape = shape || jsonb_strip_nulls(jsonb_build_object(
+               'lost', coalesce($1, shape -> 'lost'),
+               'inexact', (SELECT jsonb_agg(DISTINCT c)
+                             FROM jsonb_array_elements(coalesce(shape -> 'inexact', '[]') || coalesce($2, '[]')) AS c)))
+         WHERE run_id = $3 AND position = $4 AND num_nonnulls($1, $2) > 0
+    $sql$, fix ->> 'ledger_tables')
+      USING amiss.lost, amiss.inexact, (fix -> 'run')::bigint, (fix -> 'n')::integer;
+END
+$engine$;
+
+-- Refuses because an image would not hold every bit of a value.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_inexact(fix jsonb, example text, columns jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+        format('a value of %s could not be restored: its text form does not yield the same value: %s',
+               fix ->> 'target', example),
+        hint => 'Nothing was changed. '
+        || CASE WHEN columns <@ (SELECT jsonb_agg(c -> 'name')
+                                   FROM jsonb_array_elements(pg_temp.datafix_columns((fix ->> 'target_oid')::oid)) AS c
+                                  WHERE c ->> 'own' IS NOT NULL)
+                THEN format('A new audit table can keep such values in their own type: op.create_audit_table(%L, '
+                            'name=..., own_types=[%s]).', fix ->> 'target_table',
+                            (SELECT string_agg(quote_literal(c), ', ') FROM jsonb_array_elements_text(columns) AS c))
+                ELSE 'An audit table keeps such a type as text only.' END);
 END
 $engine$;
 

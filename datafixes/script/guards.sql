@@ -297,11 +297,12 @@ $engine$;
 
 -- The audit table can hold the target's rows exactly: the same columns, in the types in which they are kept.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_audit_columns(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
 DECLARE
     audit    oid := (fix ->> 'audit')::regclass;
     problems text;
 BEGIN
+    fix := fix || jsonb_build_object('columns', pg_temp.datafix_columns_in(audit, fix -> 'columns'));
     SELECT string_agg(CASE
                WHEN have.name IS NULL THEN format('%I %s is missing there', want ->> 'name', want ->> 'kept')
                ELSE format('%I is %s, and %s there', want ->> 'name', want ->> 'type', have.type) END, '; ')
@@ -326,5 +327,6 @@ BEGIN
                               'table.',
                               quote_literal(fix ->> 'target_table'), quote_literal(fix ->> 'audit_table')));
     END IF;
+    RETURN fix;
 END
 $engine$;

@@ -125,7 +125,8 @@ BEGIN
     $sql$, fix ->> 'ledger') INTO run USING fix, pg_temp.datafix_declaration(fix);
     fix := fix || jsonb_build_object('run', run);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        PERFORM pg_temp.datafix_check_audit_columns(one);
+        one := pg_temp.datafix_check_audit_columns(one);
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
         EXECUTE format($sql$
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
             VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit',
@@ -134,7 +135,7 @@ BEGIN
                     CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
                          THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
                     jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint,
-                                       'columns', $1 -> 'columns',
+                                       'columns', $1 -> 'columns', 'exact', true,
                                        'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid)))
         $sql$, fix ->> 'ledger_tables') USING one;
     END LOOP;

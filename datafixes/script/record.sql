@@ -225,8 +225,10 @@ DECLARE
     image  text;
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}}');
-    PERFORM pg_temp.datafix_check_read_back(fix,
-        '(SELECT * FROM pg_temp.datafix_seen_{{n}} WHERE datafix_image = ''before'') AS t');
+    PERFORM pg_temp.datafix_check_read_back(fix, 'pg_temp.datafix_seen_{{n}} AS t'
+        || CASE WHEN keyed THEN ' LEFT JOIN pg_temp.datafix_seen_{{n}} AS o '
+                                'ON {{o.key = t.key}} AND o.datafix_image <> t.datafix_image' ELSE '' END,
+        CASE WHEN keyed THEN 't.datafix_image = ''before''' END);
     IF keyed THEN
         PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
             'CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS '

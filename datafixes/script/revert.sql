@@ -52,6 +52,11 @@ BEGIN
     fix := pg_temp.datafix_open_run(fix || jsonb_build_object('reverts_run', last -> 'run_id'));
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_check_images(one, one -> 'noted');
+        IF one -> 'noted' -> 'shape' ? 'lost' THEN
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
+                format('the images of run %s do not hold every bit of these columns of %s, which are kept as text: %s',
+                       last ->> 'run_id', one ->> 'target', one -> 'noted' -> 'shape' ->> 'lost'));
+        END IF;
         one := one || jsonb_build_object('from_run', last -> 'run_id',
                                          'images', one -> 'noted' -> 'shape' -> 'columns');
         PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);
@@ -492,6 +497,26 @@ BEGIN
 END
 $engine$;
 
+-- The images of what the revert will delete and change hold every bit. Where they would not, somebody has written a
+-- value since that its text does not tell, and the revert would lose it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_restoring(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    was_so boolean := NOT fix -> 'noted' -> 'shape' ? 'exact';     -- version 0.1 did not check what a fix wrote
+BEGIN
+    PERFORM pg_temp.datafix_check_read_back(fix, format(
+        '%s AS t JOIN pg_temp.datafix_restore_{{n}} AS r ON r.datafix_action = ''delete'' AND %s', fix ->> 'target',
+        CASE WHEN fix -> 'key' <> '[]' THEN '{{r.key = t.key}}'
+             ELSE 'r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END), was_so => was_so);
+    IF fix -> 'key' <> '[]' THEN
+        PERFORM pg_temp.datafix_check_read_back(fix || jsonb_build_object('columns', fix -> 'staged'), format(
+            '%s AS t JOIN pg_temp.datafix_restore_{{n}} AS o '
+            'ON o.datafix_action IN (''update'', ''replace'') AND {{o.key = t.key}}', fix ->> 'target'),
+            'true', was_so);
+    END IF;
+END
+$engine$;
+
 -- Copies the rows of every table that a revert is about to change ("before"), or has changed ("after").
 CREATE OR REPLACE FUNCTION pg_temp.datafix_copy_restored(fix jsonb, image text)
 RETURNS void LANGUAGE plpgsql
@@ -502,6 +527,9 @@ DECLARE
     one jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        IF image = 'before' THEN
+            PERFORM pg_temp.datafix_check_restoring(one);
+        END IF;
         EXECUTE pg_temp.datafix_sql(one, format($sql$
             INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
             SELECT {{t.columns}}, {{run}}, %2$L

@@ -25,12 +25,14 @@ class AuditTable:
         name: the audit table.
         target_schema: the target's schema.
         audit_schema: the schema of the audit table and of the ledger.
+        own_types: columns that are kept in their own type, which an extension made, and not as text.
     """
 
     target: str
     name: str
     target_schema: str
     audit_schema: str
+    own_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # The name of the view beside it is longer.
@@ -45,7 +47,7 @@ BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_create_ledger({literal.text(table.audit_schema)});
     PERFORM pg_temp.datafix_create_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
-                                               {literal.text(table.audit_schema)}, {literal.text(table.name)});
+                                               {literal.text(table.audit_schema)}, {literal.text(table.name)}{_own_types(table)});
     {_finished("create", table.name)}
 END
 """
@@ -59,7 +61,7 @@ def update_script(table: AuditTable, limits: Limits) -> Script:
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_update_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
-                                               {literal.text(table.audit_schema)}, {literal.text(table.name)});
+                                               {literal.text(table.audit_schema)}, {literal.text(table.name)}{_own_types(table)});
     {_finished("update", table.name)}
 END
 """
@@ -99,6 +101,11 @@ BEGIN
 END
 """
     return frame(f"audit table {audit_schema}.{name}: drop", f"drop {name}", block, limits)
+
+
+def _own_types(table: AuditTable) -> str:
+    own = ", ".join(map(literal.text, table.own_types))
+    return f",\n        own_types => ARRAY[{own}]" if own else ""
 
 
 def _finished(what: str, name: str) -> str:

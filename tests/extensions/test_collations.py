@@ -1,6 +1,7 @@
 """Keys and identities under a collation that takes different spellings for the same."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
@@ -60,7 +61,7 @@ def counted(database: Database) -> tuple[int, int, int]:
     return counts
 
 
-def spelling(**kinds: object) -> RecordedFix:
+def spelling(**kinds: Any) -> RecordedFix:
     return RecordedFix(
         name="spelling", reason="A test.", tables=[Table("item", "item_audit", **({"updated": 1} | kinds))]
     )
@@ -117,7 +118,7 @@ def test_a_key_that_somebody_spelled_otherwise_since_is_a_conflict(database: Dat
 @pytest.mark.parametrize("key", KEYS)
 def test_declared_fixes_find_a_row_by_any_spelling_of_its_key(key: str, database: Database) -> None:
     lay_out(database, KEYS[key])
-    columns = ["n", "email"] if key == "one of two" else "email"
+    columns = ("n", "email") if key == "one of two" else "email"
     rows = Rows(key=columns, expect=[(1, "ANN@example.org") if key == "one of two" else "ANN@example.org"])
     for change in (Update("item", set={"note": "c"}), Delete("item")):
         fix = DataFix(name="one", reason="A test.", change=change, rows=rows, audit="item_audit")
