@@ -20,6 +20,9 @@ PINNED = (
     "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'",
 )  # fmt: skip
 
+READING = (*PINNED, "SET LOCAL enable_nestloop = off")
+"""The settings of :func:`read_images`."""
+
 
 @dataclass(frozen=True)
 class TableOfRun:
@@ -95,7 +98,7 @@ def read_images(connection: Connection) -> Iterator[None]:
     loops.
     """
     with connection.begin_nested() as savepoint:
-        for statement in (*PINNED, "SET LOCAL enable_nestloop = off"):
+        for statement in READING:
             connection.exec_driver_sql(statement)
         yield
         savepoint.rollback()

@@ -12,8 +12,8 @@ from datafixes.cli.project_options import Where
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, SettingError
 
-OK, FAILED, USAGE, DIFFERENT = 0, 1, 2, 3
-"""The exit codes: success, failure, wrong usage, differences or conflicts found."""
+OK, FAILED, USAGE, DIFFERENT, UNPLANNABLE = 0, 1, 2, 3, 4
+"""The exit codes: success, failure, wrong usage, differences or conflicts found, not all of it could be planned."""
 
 
 class _Commands(click.Group):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from datafixes.cli.main import DIFFERENT, OK
+from datafixes.cli.main import DIFFERENT, OK, UNPLANNABLE
 from datafixes.cli.output import format_options, show, view_of, view_options
 from datafixes.cli.project_options import Where, pass_where
 
@@ -32,11 +32,13 @@ def command(  # noqa: PLR0913 - one for each option
     """Show what an upgrade to REVISION (default: head) will do to which rows.
 
     The scripts of the upgrade run in a transaction that is rolled back and cannot be committed; each fix is also
-    reverted in it, as a proof. Exit code 3: a fix would be refused, or could not be reverted.
+    reverted in it, as a proof. Exit code 3: a fix would be refused, or could not be reverted. Exit code 4: nothing
+    would be refused, but a revision cannot be planned before an earlier one is committed.
     """
     from datafixes.doctor.plugin import warning_of
-    from datafixes.plan.making import Wish, make_plan
-    from datafixes.report.plan import document_of_plan, is_fine, plan_as_json
+    from datafixes.plan.making import make_plan
+    from datafixes.plan.wish import Wish
+    from datafixes.report.plan import document_of_plan, plan_as_json
     from datafixes.running.execution import limits_of
 
     project = where.project()
@@ -51,4 +53,4 @@ def command(  # noqa: PLR0913 - one for each option
     wish = Wish(revision, downgrade, view, limits_of(project.settings), flags)
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)
-    return OK if is_fine(plan) else DIFFERENT
+    return DIFFERENT if not plan.is_sound else OK if plan.is_whole else UNPLANNABLE

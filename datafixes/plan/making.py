@@ -15,52 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.changes import View
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.audit.stamped import StampedPast, stamped_past
 from datafixes.declaration.project_fixes import fixes_of, revisions_below
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError
 from datafixes.plan.collector import Collector
-from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal
+from datafixes.plan.ending import ended, error_of, refused
+from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal, Unplannable
 from datafixes.plan.rollback_only import rollback_only
-from datafixes.running.execution import failure
+from datafixes.plan.uncommitted import Uncommitted
+from datafixes.plan.wish import Wish
 from datafixes.running.migration import COLLECTOR
 from datafixes.running.operation import DatafixFailed
-from datafixes.script.frame import Limits
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
-
-_DROPS_COPIES = (
-    "If autogenerate wrote it, remove the operations on {} from the revision: reverts of fixes need that table. "
-    "To find why autogenerate wrote it: datafixes doctor"
-)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What to plan.
-
-    Attributes:
-        revision: the target, in Alembic's notation: ``head``, ``+1``, ``015``.
-        downgrade: downgrade instead of upgrade.
-        view: how much of the rows to keep for the report.
-        limits: how long any statement may wait for a lock, and how long it may take.
-        flags: the operator's choices for single fixes, as options of a command.
-    """
-
-    revision: str = "head"
-    downgrade: bool = False
-    view: View = field(default_factory=View)
-    limits: Limits = field(default_factory=Limits)
-    flags: tuple[str, ...] = ()
 
 
 class _Ended(BaseException):
@@ -76,8 +51,9 @@ class _Making:
     collector: Collector
     tell: Callable[[str], None]
     ends: ExitStack = field(default_factory=ExitStack)
+    uncommitted: Uncommitted = field(init=False)
     steps: list[PlannedStep] = field(default_factory=list)
-    refusal: Refusal | None = None
+    ending: Refusal | Unplannable | None = None
     start: tuple[str, ...] = ()
     database: str = ""
     running: str = ""
@@ -92,9 +68,14 @@ class _Making:
         def begin_and_configure(connection: Connection | None = None, **options: Any) -> None:
             if connection is None:
                 raise DatafixError("env.py gives Alembic no connection, so a plan cannot run.")
-            self.ends.enter_context(rollback_only(connection, self.wish.limits))
+            is_external = connection.in_transaction()
+            each = bool(options.get("transaction_per_migration")) and not is_external
             applied = options.pop("on_version_apply", None)
             theirs = applied if isinstance(applied, list | tuple) else [applied] if applied else []
+            is_ours = any(getattr(call, "__module__", "") == "datafixes.environment" for call in theirs)
+            self.ends.enter_context(rollback_only(connection, self.wish.limits))
+            self.uncommitted = Uncommitted(connection, each, is_ours, is_external)
+            self.ends.enter_context(self.uncommitted.watching())
             options |= {"transaction_per_migration": False, "on_version_apply": [*theirs, self.after_step]}
             configure(connection=connection, **options)
 
@@ -107,31 +88,34 @@ class _Making:
         environment.run_migrations = run_and_undo  # type: ignore[method-assign]
 
     def run(self, run_migrations: Callable[..., None], options: dict[str, Any]) -> None:
-        """Run all steps, and note where they fail."""
+        """Run all steps, and note where they end."""
         try:
             run_migrations(**options)
-        except DatafixFailed as failed:
-            self.refusal = self._refused(failed.error)
-        except DBAPIError as error:
-            if not self.running:  # Alembic may not even read the version
-                raise
-            self.refusal = self._refused(self._failure(error, f"revision {self.running}"))
+            if self.running and not self.uncommitted.each:
+                self.commit()
         except (Exception, SystemExit) as error:
-            if not self.running:  # an unknown revision, several heads
+            if not self.running:  # an unknown revision, several heads; Alembic may not even read the version
                 raise
-            self.refusal = self._refused(_raised(error, f"revision {self.running}"))
+            found = self.error_of(error, f"revision {self.running}")
+            if lacking := self.uncommitted.lacks(error):
+                self.ending = ended(self.running, found, lacking, self.steps, self.wish)
+            else:
+                self.ending = refused(self.running, found)
 
-    def _failure(self, error: DBAPIError, label: str) -> DatafixError:
-        """The error of a statement; for a copy, PostgreSQL's own hint would be DROP ... CASCADE."""
-        failed = failure(error, label, masked=bool(self.wish.view.masks))
-        words = (error.statement or "").split()
-        name = words[-1].rpartition(".")[2].strip('"') if words[:2] == ["DROP", "TABLE"] else ""
-        if name in self.copies:
-            failed.hint = _DROPS_COPIES.format(name)
-        return failed
+    def error_of(self, error: BaseException, what: str) -> DatafixError:
+        """What a revision raised, in one line."""
+        return error_of(error, what, self.copies, masked=bool(self.wish.view.masks))
 
-    def _refused(self, error: DatafixError) -> Refusal:
-        return Refusal(self.running, error.message, error.hint, error.detail, getattr(error, "sqlstate", ""))
+    def commit(self) -> None:
+        """Do what the commit of the upgrade does.
+
+        Raises:
+            DatafixFailed: it fails, because a deferred constraint does not hold.
+        """
+        try:
+            self.uncommitted.commit()
+        except DBAPIError as error:
+            raise DatafixFailed(self.error_of(error, f"revision {self.running}, at the commit")) from error
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps from the database's revision to the target."""
@@ -170,10 +154,27 @@ class _Making:
             for step in self.steps
         )
 
+    def made(self) -> Plan:
+        """The plan, when all of it has run."""
+        return Plan(
+            "downgrade" if self.wish.downgrade else "upgrade",
+            self.database,
+            self.start,
+            self.wish.revision,
+            self.compare_loads(),
+            self.ending if isinstance(self.ending, Refusal) else None,
+            self.stamped_past,
+            self.wish.flags,
+            self.ending if isinstance(self.ending, Unplannable) else None,
+        )
+
     def after_step(self, ctx: MigrationContext, step: Any, **_: Any) -> None:
         """Called by Alembic when a revision has run."""
         script = self.scripts.get_revision(self.running)
         runs, self.collector.runs = self.collector.runs, []
+        if self.uncommitted.each:
+            self.commit()
+        self.uncommitted.step_ended()
         if runs and step.is_upgrade and ctx.connection is not None and script is not None:
             runs = self._prove(ctx.connection, script.module, runs)
         title = (script.doc or "").split("\n")[0] if script is not None else ""
@@ -185,19 +186,18 @@ class _Making:
         self.tell(f"Reverting {', '.join(run.run.fix for run in runs)}, as a proof ...")
         self.collector.proving = []
         connection.exec_driver_sql("SAVEPOINT datafixes_proof")
-        refused: DatafixError | None = None
         try:
+            self.uncommitted.commit()
             module.downgrade()
-        except DatafixFailed as failed:
-            refused = failed.error
-        except DBAPIError as error:
-            refused = self._failure(error, "its downgrade()")
+            self.uncommitted.commit()
         except (Exception, SystemExit) as error:
-            refused = _raised(error, "its downgrade()")
-        try:
-            if refused is not None:
-                reversal = Reversal(False, refused.one_line(), refused.detail)
-                return [replace(run, reversal=reversal) for run in runs]
+            found, lacks = (
+                self.error_of(error, "its downgrade()"),
+                self.uncommitted.lacks(error, is_proof=True),
+            )
+            reversal = Reversal(False, found.one_line(), found.detail, tried=not lacks)
+            return [replace(run, reversal=reversal) for run in runs]
+        else:
             return [replace(run, reversal=self._reversal(connection, run)) for run in runs]
         finally:
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT datafixes_proof")
@@ -209,20 +209,6 @@ class _Making:
         if planned.run.outcome not in ("applied", "reverted"):
             return Reversal(True, "nothing was changed, so there is nothing to revert")
         return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
-
-
-def _raised(error: BaseException, what: str) -> DatafixError:
-    if isinstance(error, DatafixError):
-        return error
-    if isinstance(error, CommandError):
-        return DatafixError(" ".join(str(error).split()))
-    if isinstance(error, AssertionError) and not str(error):
-        # Alembic's autocommit_block() in a transaction that Alembic did not begin.
-        return DatafixError(
-            f"{what} commits by itself (autocommit_block?), so nothing after it can be planned",
-            hint="Plan up to the revision before it; after upgrading to it, plan the rest.",
-        )
-    return DatafixError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 @contextmanager
@@ -267,16 +253,7 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         raise
     finally:
         del config.attributes[COLLECTOR]
-    return Plan(
-        "downgrade" if wish.downgrade else "upgrade",
-        making.database,
-        making.start,
-        wish.revision,
-        making.compare_loads(),
-        making.refusal,
-        making.stamped_past,
-        wish.flags,
-    )
+    return making.made()
 
 
 def _database(connection: Connection | None) -> str:

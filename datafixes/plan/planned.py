@@ -1,6 +1,6 @@
 """The contents of a plan: steps, runs, tables, rows; whether each run can be reverted; where it would fail."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from datafixes.audit.changes import Changes
@@ -39,11 +39,13 @@ class Reversal:
         proven: the downgrade restored every row, bit for bit.
         words: what was compared, or why it failed.
         detail: the evidence, if it needs more than a line.
+        tried: it could be tried; a plan commits nothing, and some downgrades commit by themselves.
     """
 
     proven: bool
     words: str
     detail: str = ""
+    tried: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class PlannedRun:
 
     @property
     def is_fine(self) -> bool:
-        """Whether it can be reverted, and will be the same in the upgrade."""
-        return not self.reloaded and (self.reversal is None or self.reversal.proven)
+        """Whether it can be reverted, as far as that can be tried, and will be the same in the upgrade."""
+        return not self.reloaded and (
+            self.reversal is None or self.reversal.proven or not self.reversal.tried
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,25 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Unplannable:
+    """Where the plan ends, because what follows needs a commit; the upgrade or downgrade does not fail there.
+
+    Attributes:
+        revision: the first that is not planned.
+        after: the revision that must be committed first; the same one if it commits by itself.
+        message: what failed in the plan.
+        hint: how to go on, as a command.
+        sqlstate: PostgreSQL's code, or an empty string.
+    """
+
+    revision: str
+    after: str
+    message: str
+    hint: str
+    sqlstate: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     """A plan.
 
@@ -106,6 +129,7 @@ class Plan:
         target: the requested revision.
         steps: the revisions that run, in order.
         refusal: where it would fail, or None.
+        unplannable: where the plan ends for lack of a commit, or None.
         stamped_past: fixes at or below the database's revision that never ran.
         flags: the operator's choices for single fixes, as options of a command.
     """
@@ -118,6 +142,24 @@ class Plan:
     refusal: Refusal | None
     stamped_past: tuple[StampedPast, ...] = ()
     flags: tuple[str, ...] = ()
+    unplannable: Unplannable | None = None
+
+    @property
+    def reach(self) -> str:
+        """The target of all that is planned."""
+        down = self.direction == "downgrade"
+        return self.target if self.unplannable is None else target_after(self.steps, down=down)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing would be refused, and every fix is the same at its next load and can be reverted."""
+        return self.refusal is None and all(run.is_fine for run in self.runs)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it could be planned, and every downgrade tried."""
+        reversals = [run.reversal for run in self.runs if run.reversal is not None]
+        return self.unplannable is None and all(one.tried for one in reversals)
 
     @property
     def digest(self) -> str:
@@ -128,3 +170,8 @@ class Plan:
     def runs(self) -> list[PlannedRun]:
         """The runs of all steps."""
         return [run for step in self.steps for run in step.runs]
+
+
+def target_after(steps: Sequence[PlannedStep], *, down: bool) -> str:
+    """The target of the upgrade or downgrade that runs these steps, and no more."""
+    return f"-{len(steps)}" if down else steps[-1].revision

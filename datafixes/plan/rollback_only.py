@@ -14,16 +14,19 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.running.recording import check_statement
 from datafixes.script.frame import Limits
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
 
+NEVER_COMMITTED = "this transaction is rolled back, and cannot be committed"
+"""What the server answers to a COMMIT."""
+
 # The text is built when the query runs: PostgreSQL would evaluate a constant at once.
-FUSE = """
+FUSE = f"""
 DECLARE "datafixes rollback only" NO SCROLL CURSOR WITH HOLD FOR
-SELECT CAST(pg_catalog.concat('this transaction is rolled back, and cannot be committed',
+SELECT CAST(pg_catalog.concat('{NEVER_COMMITTED}',
                               pg_catalog.left(pg_catalog.current_setting('datafixes.finished', true), 0)) AS integer)
 """
 
@@ -50,6 +53,10 @@ EXCEPTION WHEN insufficient_privilege THEN
 END
 $keep$
 """
+
+
+class WouldCommit(UnsafeTransaction):
+    """A statement that would begin or end the transaction was not sent."""
 
 
 @contextmanager
@@ -103,8 +110,14 @@ def _timeouts(connection: Connection, limits: Limits) -> Iterator[str]:
 
 
 def _refuse_end(_: Any, __: Any, statement: str, *___: Any) -> None:
-    check_statement(statement, "This plan")
+    try:
+        check_statement(statement, "This plan")
+    except UnsafeTransaction as error:
+        raise WouldCommit(error.message, hint=error.hint) from None
 
 
 def _refuse_commit(_: Any) -> NoReturn:
-    raise DatafixError("A trial is never committed.")
+    raise UnsafeTransaction(
+        "It calls commit() on Alembic's connection: what follows in it, and the new version, would be lost.",
+        hint="Remove the commit(): Alembic commits.",
+    )

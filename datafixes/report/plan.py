@@ -6,7 +6,15 @@ from typing import Any
 from datafixes.audit.changes import Changes
 from datafixes.audit.sequences import Behind
 from datafixes.audit.wording import counted, counts
-from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, PlannedTable, Refusal
+from datafixes.plan.planned import (
+    Plan,
+    PlannedRun,
+    PlannedStep,
+    PlannedTable,
+    Refusal,
+    Reversal,
+    Unplannable,
+)
 from datafixes.report.document import Document, Fact, Section
 from datafixes.report.runs import (
     changes_as_json,
@@ -21,32 +29,28 @@ def document_of_plan(plan: Plan) -> Document:
     sections = [section for step in plan.steps for section in _sections(step)]
     if plan.refusal is not None:
         sections.append(_refused(plan.refusal))
+    if plan.unplannable is not None:
+        sections.append(_unplannable(plan.unplannable))
     if plan.stamped_past:
         sections.append(section_of_stamped(plan.stamped_past))
-    fine = is_fine(plan)
     facts = [Fact("Database", plan.database), Fact("At revision", ", ".join(plan.start) or "(none)")]
     if plan.digest:
         facts.append(Fact("Digest", plan.digest))
     if plan.digest and plan.refusal is None:
-        how = " ".join(["alembic", *plan.flags, f"-x plan={plan.digest}", plan.direction, plan.target])
+        how = " ".join(["alembic", *plan.flags, f"-x plan={plan.digest}", plan.direction, plan.reach])
         facts.append(Fact("To run exactly this plan", how, exact=True))
     facts.append(Fact("Committed", "nothing: all was rolled back, and a COMMIT would have failed"))
     return Document(
         title=f"Plan: {plan.direction} to {plan.target}",
         summary=_summary(plan),
-        state="good" if fine else "bad",
+        state="bad" if not plan.is_sound else "good" if plan.is_whole else "unknown",
         facts=tuple(facts),
         sections=tuple(sections),
     )
 
 
-def is_fine(plan: Plan) -> bool:
-    """Whether nothing would be refused, and every fix can be reverted and is the same at its next load."""
-    return plan.refusal is None and all(run.is_fine for run in plan.runs)
-
-
 def _summary(plan: Plan) -> str:
-    if not plan.steps and plan.refusal is None:
+    if not plan.steps and plan.refusal is None and plan.unplannable is None:
         return (
             f"Nothing to do: no revision leads from {', '.join(plan.start) or 'the base'} to {plan.target}."
         )
@@ -55,16 +59,24 @@ def _summary(plan: Plan) -> str:
     rows = counts(
         sum(t.inserted for t in tables), sum(t.updated for t in tables), sum(t.deleted for t in tables)
     )
-    words = [f"{steps}: {rows}."] if plan.steps else []
+    words, then = ([f"{steps}: {rows}."], "Then ") if plan.steps else ([], "")
     if plan.refusal is not None:
-        words.append(f"{'Then ' if plan.steps else ''}{plan.refusal.revision} would be refused.")
-    elif any(run.reloaded for run in plan.runs):
-        words.append("The upgrade will differ: a declaration changes at each load.")
-    elif any(run.reversal is not None and not run.reversal.proven for run in plan.runs):
-        words.append("Not all of it can be reverted.")
-    elif any(run.reversal is not None for run in plan.runs):
-        words.append("All of it can be reverted: that was tried.")
+        return " ".join([*words, f"{then}{plan.refusal.revision} would be refused."])
+    words += _verdict(plan)
+    if plan.unplannable is not None:
+        words.append(f"{then}{_title(plan.unplannable)}.")
     return " ".join(words)
+
+
+def _verdict(plan: Plan) -> list[str]:
+    reversals = [run.reversal for run in plan.runs if run.reversal is not None]
+    if any(run.reloaded for run in plan.runs):
+        return ["The upgrade will differ: a declaration changes at each load."]
+    if not plan.is_sound:
+        return ["Not all of it can be reverted."]
+    if not all(one.tried for one in reversals):
+        return ["Not all of it could be reverted as a proof."]
+    return ["All of it can be reverted: that was tried."] if reversals else []
 
 
 def _sections(step: PlannedStep) -> list[Section]:
@@ -88,9 +100,7 @@ def _section(title: str, planned: PlannedRun) -> Section:
     if planned.reloaded:
         facts.append(Fact("Declaration", _reloaded(planned), "bad"))
     if planned.reversal is not None:
-        proven = planned.reversal.proven
-        words = f"{'yes' if proven else 'no'}: {planned.reversal.words}"
-        facts.append(Fact("Can be reverted", words, "good" if proven else "bad"))
+        facts.append(_reversal(planned.reversal))
     facts += [Fact("Sequence", one.words, "attention") for table in planned.tables for one in table.sequences]
     facts += [
         Fact("Kept as text", table.of_run.inexactly_kept) for table in planned.tables if table.of_run.inexact
@@ -109,6 +119,13 @@ def _section(title: str, planned: PlannedRun) -> Section:
         block=planned.reversal.detail if planned.reversal is not None else "",
         changes=tuple(_named(table) for table in planned.tables if table.of_run.changed),
     )
+
+
+def _reversal(reversal: Reversal) -> Fact:
+    if not reversal.tried:
+        return Fact("Can be reverted", f"not tried: {reversal.words}", "unknown")
+    answer = "yes" if reversal.proven else "no"
+    return Fact("Can be reverted", f"{answer}: {reversal.words}", "good" if reversal.proven else "bad")
 
 
 def _reloaded(planned: PlannedRun) -> str:
@@ -160,6 +177,19 @@ def _refused(refusal: Refusal) -> Section:
     )
 
 
+def _title(unplannable: Unplannable) -> str:
+    before = f" before {unplannable.after} is committed" if unplannable.after != unplannable.revision else ""
+    return f"{unplannable.revision} cannot be planned{before}"
+
+
+def _unplannable(unplannable: Unplannable) -> Section:
+    return Section(
+        _title(unplannable),
+        state="unknown",
+        facts=(Fact("Why", unplannable.message, "unknown"), Fact("What to do", unplannable.hint)),
+    )
+
+
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON of the kind ``plan``."""
     return {
@@ -170,7 +200,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "start": list(plan.start),
         "target": plan.target,
         "digest": plan.digest,
-        "fine": is_fine(plan),
+        "fine": plan.is_sound and plan.is_whole,
         "steps": [
             {
                 "revision": step.revision,
@@ -182,6 +212,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         ],
         "stamped_past": [vars(one) for one in plan.stamped_past],
         "refusal": None if plan.refusal is None else vars(plan.refusal),
+        "unplannable": None if plan.unplannable is None else vars(plan.unplannable),
     }
 
 

@@ -33,7 +33,7 @@ def datafixes(project: Project | None, *arguments: str) -> Ran:
 def answer(project: Project | None, *arguments: str, code: int | None = 0) -> Any:
     """What a command says as JSON; None: whatever its exit code is."""
     ran = datafixes(project, *arguments, "--format", "json")
-    assert code in (None, ran.code), ran.err
+    assert code in (None, ran.code), ran.err + ran.out
     value = json.loads(ran.out)
     jsonschema.validate(value, schema())
     return value

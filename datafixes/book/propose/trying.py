@@ -11,7 +11,8 @@ from datafixes.audit.wording import named
 from datafixes.book.rows.source import lambda_of
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
-from datafixes.plan.making import Wish, make_plan
+from datafixes.plan.making import make_plan
+from datafixes.plan.wish import Wish
 from datafixes.running.execution import limits_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def check_pending_runs(project: Project, pending: Pending, target: str, say: Cal
     plan = make_plan(project.config, Wish(target, view=view, limits=limits_of(project.settings)))
     if plan.refusal is not None:
         raise _refused(project, plan.refusal)
+    if (ending := plan.unplannable) is not None:
+        raise DatafixError(
+            f"Nothing was written: pending revision {ending.revision} cannot be tried: {ending.message}",
+            hint=f"Upgrade to {ending.after}: alembic upgrade {ending.after}. Then propose again.",
+        )
 
 
 def _refused(project: Project, refusal: Refusal) -> DatafixError:

@@ -599,6 +599,26 @@ def test_who_is_in_the_way_of_a_trial_is_no_reason_to_decline_the_fix(book: Trad
     assert ("lock timeout" in ran.err, "decline" in ran.err) == (True, False), ran.err
 
 
+def test_a_pending_revision_that_commits_by_itself_is_to_be_run_first(book: Trader) -> None:
+    block = "with op.get_context().autocommit_block():\n        op.execute('VACUUM active_positions')\n    op.revert_datafix('close_phantom_positions')"
+    pending = book.project.directory / book.project.migrations / "versions/016_vacuum.py"
+    pending.write_text(
+        f"from alembic import op\n\nrevision = '016'\ndown_revision = '015'\n\n\ndef upgrade():\n    {block}\n"
+    )
+    book.database.execute(new_row(id=80))
+    ran = book.run("propose", "--phantoms")
+    assert (ran.code, ran.out) == (1, ""), ran.err
+    assert (
+        "FAILED: Nothing was written: pending revision 016 cannot be tried: revision 016 commits by itself"
+        in ran.err
+    )
+    assert "Upgrade to 016: alembic upgrade 016. Then propose again." in ran.err
+    # What it says helps.
+    assert book.project.alembic("upgrade", "016").code == 0
+    ran = book.run("propose", "--phantoms")
+    assert ran.code == 0, ran.err
+
+
 def test_through_the_lambda_nothing_is_built_on_what_cannot_be_tried(
     book: Trader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
