@@ -10,6 +10,7 @@ from traceback import walk_tb
 from typing import Any
 
 from alembic.util import CommandError
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 import datafixes.operations  # noqa: F401 - Alembic before 1.18 does not load the plugin
@@ -19,6 +20,7 @@ from datafixes.database.location import locate
 from datafixes.database.turns import Turn, one_run_at_a_time
 from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
+from datafixes.running.lost import explained
 from datafixes.running.migration import revision_running
 from datafixes.running.operation import settings_of
 from datafixes.running.run import DECLINED
@@ -67,12 +69,18 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
     except DatafixError as error:
         raise CommandError(_told(error)) from error
     except DBAPIError as error:
-        # Alembic's own statements, or the commit, failed outside of any operation: one line. Errors of the project's
-        # own statements keep their traceback.
-        lost = error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P"))
-        if not lost and _is_of_a_revision(error):
-            raise
-        raise CommandError(failure(error, "alembic", hint="").one_line()) from error
+        _shown(error, connection)
+        raise
+
+
+def _shown(error: DBAPIError, connection: Connection) -> None:
+    """Show the failure of Alembic's own statements, or of the commit, in one line.
+
+    Errors of the project's own statements keep their traceback.
+    """
+    lost = error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P", "25P03", "25P04"))
+    if lost or not _is_of_a_revision(error):
+        raise CommandError(explained(failure(error, "alembic", hint=""), connection).one_line()) from error
 
 
 def _tell_of_idle(declined: Collection[str], attributes: Mapping[Any, Any]) -> None:

@@ -183,9 +183,17 @@ class LockNotAvailable(Refused):
 
 
 class ConnectionLost(Refused):
-    """The connection was lost. The server rolls back the open transaction."""
+    """The connection was lost. The server rolls back the open transaction.
+
+    Attributes:
+        setting: the server's time limit that ended the session, or an empty string.
+    """
 
     sqlstate = "08006"
+
+    def __init__(self, message: str, *, hint: str = "", setting: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.setting = setting
 
 
 BY_SQLSTATE: dict[str, type[Refused]] = {

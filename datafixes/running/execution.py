@@ -28,8 +28,16 @@ _logger = logging.getLogger("alembic.datafixes")
 # lock_not_available, deadlock_detected, serialization_failure: another attempt may succeed.
 _TRY_AGAIN = frozenset({"55P03", "40P01", "40001"})
 _QUERY_CANCELED = "57014"  # statement_timeout, or somebody
+_ENDING = {
+    "25P03": "idle_in_transaction_session_timeout",
+    "25P04": "transaction_timeout",
+    "57P05": "idle_session_timeout",
+}
 _DUPLICATE = "23505"
 _TOO_LATE = "25001"  # the first statement of a fix, which sets the isolation level
+ROLLS_BACK = "The server rolls back."
+"""What is said of the transaction of a lost connection, until more is known."""
+
 _BEHIND = (
     "Its sequence is behind its table, as after a switchover by logical replication or a restore of data alone. "
     "The table's owner can run: datafixes doctor"
@@ -126,10 +134,11 @@ def failure(
         masked: columns are masked, and the engine may not have removed values from the statement's errors.
     """
     code = sqlstate(error)
-    if error.connection_invalidated or not code:
+    if error.connection_invalidated or not code or code in _ENDING:
         return ConnectionLost(
             f"{label}: the connection to the database was lost: {_primary(error)}",
-            hint="The server rolls back. Check the ledger (datafixes history), then run the migration again.",
+            hint=f"{ROLLS_BACK} Check the ledger (datafixes history), then run the migration again.",
+            setting=_ENDING.get(code, ""),
         )
     diagnosis = getattr(error.orig, "diag", None)
     detail = getattr(diagnosis, "message_detail", None) or ""

@@ -7,10 +7,13 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from datafixes.errors import DatafixError, UnsafeTransaction
+from sqlalchemy.exc import DBAPIError
+
+from datafixes.errors import ConnectionLost, DatafixError, UnsafeTransaction
 from datafixes.running import refusal
-from datafixes.running.execution import Attempts, execute
+from datafixes.running.execution import Attempts, execute, failure
 from datafixes.running.journal import Attempt, record_failure, tell
+from datafixes.running.lost import explained, has_ended, undone, working
 from datafixes.running.migration import revision_running
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.planned import check_plan
@@ -60,11 +63,14 @@ def send(operation: Operation, script: Script, attempts: Attempts) -> None:
     Raises:
         DatafixFailed: the database refused it; the transaction has been rolled back.
     """
+    working.add(operation.connection)
     try:
         _check_transaction(operation)
         execute(operation.connection, script, operation.label, attempts)
     except DatafixError as error:
         raise failed(operation, script.direction, error) from error
+    finally:
+        working.discard(operation.connection)
 
 
 def ended_well(operation: Operation, direction: str, started: float) -> None:
@@ -79,6 +85,10 @@ def ended_well(operation: Operation, direction: str, started: float) -> None:
     if operation.collector is not None:
         operation.collector.ran(connection, fix, started)
         return
+    try:
+        has_ended(connection, fix, _attempt(operation, direction))
+    except DBAPIError as error:
+        raise failed(operation, direction, failure(error, operation.label)) from error
     if settings.plan:
         try:
             check_plan(operation.alembic, connection, fix, settings.plan)
@@ -89,7 +99,8 @@ def ended_well(operation: Operation, direction: str, started: float) -> None:
 
 def failed(operation: Operation, direction: str, error: DatafixError) -> DatafixFailed:
     """End the transaction of a failed operation, record the failure, and return the error that Alembic shows."""
-    alembic, connection, shown = operation.alembic, operation.connection, DatafixFailed(error)
+    alembic, connection = operation.alembic, operation.connection
+    shown = DatafixFailed(explained(error, connection))
     if operation.collector is not None:
         return shown  # a plan is rolled back anyway, and shows the error itself
     begun = not _is_external(alembic) and alembic._transaction is not None
@@ -102,9 +113,14 @@ def failed(operation: Operation, direction: str, error: DatafixError) -> Datafix
         # The message itself follows in Alembic's line.
         _logger.error("%s: refused, in detail:\n%s", operation.label, error.detail)
     if operation.fix is not None:
-        attempt = Attempt(revision_running()[0], direction, operation.settings.application)
-        record_failure(connection, operation.fix, attempt, error, is_free=begun)
+        record_failure(connection, operation.fix, _attempt(operation, direction), error, is_free=begun)
+    if isinstance(error, ConnectionLost):
+        undone(connection, error)
     return shown
+
+
+def _attempt(operation: Operation, direction: str) -> Attempt:
+    return Attempt(revision_running()[0], direction, operation.settings.application)
 
 
 def _check_transaction(operation: Operation) -> None:

@@ -21,15 +21,18 @@ class Wire:
     Attributes:
         word: what the client says at the moment of the cut.
         delivered: whether the server still hears it, and does what it says; the answer never arrives.
+        once: it is mended at once: new connections are taken, and not cut.
         cuts: how often it was cut: every connection goes, and none is taken any more.
     """
 
     word: bytes
     delivered: bool
     database: Database
+    once: bool = False
     cuts: int = 0
     _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _open: list[socket.socket] = field(default_factory=list)
+    _silent: list[socket.socket] = field(default_factory=list)
 
     def url(self, driver: str) -> str:
         """The database at the other end."""
@@ -51,7 +54,7 @@ class Wire:
 
     def cut(self) -> None:
         """End every connection at once, without a word."""
-        for end in (self._listener, *self._open):
+        for end in (*self._open, *([] if self.once else [self._listener])):
             with suppress(OSError):
                 # With a reset, as from a firewall that has forgotten the connection.
                 if end.family == socket.AF_INET:
@@ -65,7 +68,8 @@ class Wire:
         for part in _heard(client):
             said += part
             fix = said.find(_FIX)
-            if fix >= 0 and said.find(self.word, fix) >= 0:
+            if fix >= 0 and said.find(self.word, fix) >= 0 and not (self.once and self.cuts):
+                self._silent += [client] if self.once else self._open
                 self.cuts += 1  # from here on no answer gets through
                 if self.delivered:
                     _send(server, part)
@@ -75,7 +79,7 @@ class Wire:
 
     def _to_client(self, client: socket.socket, server: socket.socket) -> None:
         for part in _heard(server):
-            if not self.cuts:
+            if client not in self._silent:
                 _send(client, part)
 
 
@@ -93,12 +97,13 @@ def _send(end: socket.socket, part: bytes) -> None:
 
 
 @contextmanager
-def wire(database: Database, word: bytes, *, delivered: bool) -> Iterator[Wire]:
+def wire(database: Database, word: bytes, *, delivered: bool, once: bool = False) -> Iterator[Wire]:
     """A wire to a database, until the end of the context."""
-    laid = Wire(word, delivered, database)
+    laid = Wire(word, delivered, database, once)
     serving = threading.Thread(target=laid.serve, daemon=True)
     serving.start()
     try:
         yield laid
     finally:
+        laid.once = False
         laid.cut()
