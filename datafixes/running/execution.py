@@ -88,7 +88,7 @@ def execute(connection: Connection, script: Script, label: str, attempts: Attemp
         except DBAPIError as error:
             if sqlstate(error) == _TOO_LATE and "ISOLATION LEVEL" in _primary(error):
                 raise _not_read_committed(label) from error
-            raise failure(error, label, poller.seen) from error
+            raise failure(error, label, poller.seen, hint=hint_of(error, script.limits)) from error
 
 
 def _try(connection: Connection, run: str, label: str, attempts: Attempts, poller: BlockerPoller) -> None:
@@ -165,6 +165,17 @@ def _not_read_committed(label: str) -> UnsafeTransaction:
         hint="Nothing was changed. Let env.py call run_migrations of datafixes.environment, or create its engine "
         'with isolation_level="READ COMMITTED".',
     )
+
+
+def hint_of(error: DBAPIError, limits: Limits) -> str:
+    """What to do about an error for which PostgreSQL has no hint."""
+    is_limit = sqlstate(error) == _QUERY_CANCELED and "statement timeout" in _primary(error)
+    more = (
+        f" It may take {limits.statement_timeout}; to allow more: alembic -x statement_timeout=1h"
+        if is_limit
+        else ""
+    )
+    return f"Nothing was changed.{more}"
 
 
 def _primary(error: DBAPIError) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.declaration.recorded import RecordedFix
 from datafixes.errors import DatafixError, Refused, UnsafeTransaction
 from datafixes.running.collecting import collecting, no_script
-from datafixes.running.execution import Attempts, failure
+from datafixes.running.execution import Attempts, failure, hint_of
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.printing import print_script
 from datafixes.running.run import decline, is_declined
@@ -145,7 +145,8 @@ def _run(operation: Operation, fix: RecordedFix) -> Iterator[Body]:
         with _no_end_of_transaction(connection, operation.label):
             yield Body(lambda sql: _send(connection, sql, masks))
     except DBAPIError as error:
-        raise failed(operation, "apply", failure(error, operation.label, masked=bool(masks))) from error
+        told = failure(error, operation.label, hint=hint_of(error, operation.limits), masked=bool(masks))
+        raise failed(operation, "apply", told) from error
     except DatafixError as error:
         raise failed(operation, "apply", error) from error
     except BaseException as error:

@@ -60,6 +60,7 @@ class Script:
         engine: the functions that the procedure calls.
         run: the line that calls the procedure; it can be retried.
         after: resets the settings, drops the fix's own routines and closes the fuse.
+        limits: the time-outs.
     """
 
     fuse: str
@@ -68,6 +69,7 @@ class Script:
     engine: Engine
     run: str
     after: tuple[str, ...]
+    limits: Limits
 
     @property
     def direction(self) -> str:
@@ -116,6 +118,7 @@ def frame(title: str, fuse: str, block: str, limits: Limits, *roots: str) -> Scr
         engine=engine,
         run=call("datafix_run", engine),
         after=(_end(fuse),),
+        limits=limits,
     )
 
 

@@ -130,3 +130,12 @@ def test_a_time_limit_while_another_run_is_waited_for_is_named(tmp_path: Path, d
         ran = project.process("upgrade", "head")
     one_clear_line(ran, "idle_session_timeout = 300ms of the database may have ended the session")
     nothing_is_there(project)
+
+
+def test_a_statement_that_takes_too_long_says_how_to_allow_more(tmp_path: Path, database: Database) -> None:
+    project = slow_project(tmp_path, database, "changing", seconds=2)
+    ran = project.process("-x", "statement_timeout=300ms", "upgrade", "head")
+    assert "It may take 300ms; to allow more: alembic -x statement_timeout=1h" in ran.last_line
+    nothing_is_there(project)
+    ran = project.process("-x", "statement_timeout=1h", "upgrade", "head")
+    assert ran.code == 0, ran.out + ran.err
