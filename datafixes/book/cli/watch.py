@@ -15,7 +15,7 @@ from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import SettingError
 
 if TYPE_CHECKING:
-    from datafixes.book.watch.log_writer import LogWriter
+    from datafixes.book.alerts.log import LogWriter
     from datafixes.book.watch.signals import SignalHandler
     from datafixes.book.watch.watching import Job
     from datafixes.project import Project
@@ -41,8 +41,8 @@ def command(where: Where, once: bool, state: str | None) -> int:
     1: an account is unknown, rows cannot be compared, the comparison
     failed, or another watch is running.
     """
+    from datafixes.book.alerts.log import LogWriter
     from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy are slow to import
-    from datafixes.book.watch.log_writer import LogWriter
     from datafixes.book.watch.signals import SignalHandler, Terminated
     from datafixes.book.watch.watching import keep_looking, look_once
 
@@ -71,9 +71,8 @@ def _job(project: Project, state: str | None, signals: SignalHandler, log: LogWr
     from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
     from datafixes.book.broker.configured import open_broker
     from datafixes.book.compare.reconciling import reconcile
-    from datafixes.book.watch.moment import Limits
-    from datafixes.book.watch.state import default_path
-    from datafixes.book.watch.watching import Job, look_of, source_of
+    from datafixes.book.watch.incidents import Limits
+    from datafixes.book.watch.watching import Job, default_path, look_of, source_of
 
     settings = BookSettings.of(project.settings)
     hide = hiding(settings, os.environ)

@@ -7,8 +7,7 @@ from datafixes.audit.wording import counted, named
 from datafixes.book.alerts.alert import Alert, Event
 from datafixes.book.positions.position import Comparison, LeftOut
 from datafixes.book.watch.flapping import Change, Damped, damp
-from datafixes.book.watch.lasting import unknown_accounts, unsettled_positions
-from datafixes.book.watch.moment import Moment, lasted, trouble
+from datafixes.book.watch.incidents import Moment, lasted, unknown_accounts, unsettled_positions
 from datafixes.book.watch.state import Incident, Place, Seen, State
 
 
@@ -98,7 +97,7 @@ def _no_failure(failing: Incident | None, moment: Moment) -> tuple[Incident | No
     after = None if failing is None else moment.well(failing)
     if failing is None or after is not None:
         return after, []
-    title = f"The book can be compared with the broker again, after {lasted(trouble(failing))}"
+    title = f"The book can be compared with the broker again, after {lasted(moment.trouble(failing))}"
     return None, [moment.alert("recovered", title, (f"It was: {failing.why}",))]
 
 
@@ -125,13 +124,12 @@ def _is_phantom_of(one: Seen, new: Seen | None) -> bool:
 
 
 def _of_differences(damped: Damped, moment: Moment) -> list[Alert]:
-    reported = damped.reported
-    return [
-        *_reported(moment, "appeared", [change for change in reported if change[0] is None]),
-        *_reported(moment, "changed", [change for change in reported if None not in change]),
-        *_reported(moment, "gone", [change for change in reported if change[1] is None]),
-        *_reported(moment, "flapping", damped.held),
-    ]
+    """One alert for all differences of one kind: a thousand phantoms are one message."""
+    found: dict[Event, list[Change]] = {event: [] for event in _WORDS}
+    for was, one in damped.reported:
+        found["appeared" if was is None else "gone" if one is None else "changed"].append((was, one))
+    found["flapping"] += damped.held
+    return [_reported(moment, event, pairs) for event, pairs in found.items() if pairs]
 
 
 _WORDS: Mapping[Event, str] = {
@@ -142,10 +140,7 @@ _WORDS: Mapping[Event, str] = {
 }
 
 
-def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Alert]:
-    """One alert for all differences of one kind: a thousand phantoms are one message."""
-    if not pairs:
-        return []
+def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> Alert:
     number = counted(len(pairs), "difference")
     title = f"{number} between book and broker {_WORDS[event]}"
     lines = tuple(_line(event, was, one) for was, one in pairs)
@@ -153,7 +148,7 @@ def _reported(moment: Moment, event: Event, pairs: Sequence[Change]) -> list[Ale
         {"before": None if was is None else asdict(was), "now": None if one is None else asdict(one)}
         for was, one in pairs
     )
-    return [moment.alert(event, title, lines, facts)]
+    return moment.alert(event, title, lines, facts)
 
 
 def _line(event: Event, was: Seen | None, one: Seen | None) -> str:

@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from datafixes.book.watch.moment import Moment
+from datafixes.book.watch.incidents import Moment
 from datafixes.book.watch.state import Flapping, Place, Seen
 
 _MOST = 6

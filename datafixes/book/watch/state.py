@@ -2,12 +2,11 @@
 
 import datetime as dt
 import errno
-import hashlib
 import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 from datafixes.book.alerts.alert import Alert
 from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import Difference
-from datafixes.book.settings import BookSettings
 
 _VERSION = 1
 
@@ -117,6 +115,54 @@ class State:
     flapping: Mapping[Place, Flapping] = field(default_factory=dict)
 
 
+class StateFile:
+    """Keeps the state in its file.
+
+    Args:
+        path: the file.
+        say: takes warnings, each once.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._writable = True
+
+    def read(self) -> State:
+        """The state; empty if it cannot be read."""
+        state, wrong = read_state(self._path)
+        if wrong:
+            aside = self._put_aside()
+            self._say(
+                f"The earlier reports are unknown: {wrong}{aside}. All present differences are reported again."
+            )
+        return state
+
+    def _put_aside(self) -> str:
+        """Rename an unreadable file instead of overwriting it: it may be evidence, or the path may be wrong."""
+        aside = self._path.with_name(f"{self._path.name}.spoiled")
+        if self._path.is_symlink() or not self._path.is_file():
+            return ""
+        try:
+            os.replace(self._path, aside)
+        except OSError:
+            return ""
+        return f"; it is now {aside}"
+
+    def keep(self, state: State) -> None:
+        """Write it; if that fails, the job goes on from memory."""
+        try:
+            write_state(self._path, state)
+        except OSError as error:
+            if self._writable:
+                why = error.strerror or str(error)
+                self._say(
+                    f"The state cannot be written to {self._path}: {why}. After a restart all is reported again."
+                )
+            self._writable = False
+        else:
+            self._writable = True
+
+
 def read_state(path: Path) -> tuple[State, str]:
     """The contents of the file, or an empty state and the problem; a missing file is no problem."""
     try:
@@ -159,7 +205,7 @@ def write_state(path: Path, state: State) -> None:
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             side = file.name
-            json.dump(_value(state), file, indent=1)
+            json.dump(_value(state), file, indent=1, default=dt.datetime.isoformat)
             file.write("\n")
         os.replace(side, path)
     except BaseException:
@@ -179,70 +225,31 @@ def _check_replaceable(path: Path) -> None:
             raise OSError(errno.EINVAL, "it is not a regular file")
 
 
-def default_path(settings: BookSettings, environment: Mapping[str, str]) -> Path:
-    """The default place of the state: in the user's cache, one file for each book and broker."""
-    engine = [settings.engine.shown(name) for name in ("url", "aws_region", "aws_parameters", "aws_secret")]
-    book = [
-        settings.shown(name) for name in ("book", "book_table", "broker", "broker_url", "broker_accounts")
-    ]
-    about = "\n".join([*engine, *book])
-    file = f"watch-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
-    cache = environment.get("XDG_CACHE_HOME", "")
-    home = environment.get("HOME", "")
-    if os.path.isabs(cache):
-        return Path(cache, "datafixes", file)
-    if os.path.isabs(home) and os.access(home, os.W_OK):
-        return Path(home, ".cache", "datafixes", file)
-    shared = Path(tempfile.gettempdir(), f"datafixes-{os.getuid()}")
-    # Another user's directory of that name could contain a forged state.
-    is_ours = not os.path.lexists(shared) or os.lstat(shared).st_uid == os.getuid()
-    return (shared if is_ours else Path(tempfile.mkdtemp(prefix="datafixes-"))) / file
-
-
 def _value(state: State) -> dict[str, Any]:
+    def by_place(of: Mapping[Place, Incident | Flapping]) -> list[dict[str, Any]]:
+        return [
+            {"account": account, "symbol": symbol, **asdict(one)} for (account, symbol), one in of.items()
+        ]
+
     return {
         "version": _VERSION,
         "seen": [asdict(one) for one in state.seen],
-        "unknown": {account: _incident_value(incident) for account, incident in state.unknown.items()},
-        "failing": None if state.failing is None else _incident_value(state.failing),
-        "unsettled": [
-            {"account": account, "symbol": symbol, **_incident_value(incident)}
-            for (account, symbol), incident in state.unsettled.items()
-        ],
-        "flapping": [
-            {"account": account, "symbol": symbol, **_flapping_value(one)}
-            for (account, symbol), one in state.flapping.items()
-        ],
+        "unknown": {account: asdict(incident) for account, incident in state.unknown.items()},
+        "failing": state.failing and asdict(state.failing),
+        "unsettled": by_place(state.unsettled),
+        "flapping": by_place(state.flapping),
         "waiting": {
-            name: [_alert_value(alert) for alert in alerts] for name, alerts in state.waiting.items()
+            name: [{**alert.as_json(), "unanswered": alert.unanswered} for alert in alerts]
+            for name, alerts in state.waiting.items()
         },
     }
 
 
-def _alert_value(alert: Alert) -> dict[str, Any]:
-    return {**alert.as_json(), **({"unanswered": True} if alert.unanswered else {})}
-
-
-def _incident_value(incident: Incident) -> dict[str, Any]:
-    value = {"since": incident.since.isoformat(), "why": incident.why, "reported": incident.reported}
-    return value if incident.well is None else {**value, "well": incident.well.isoformat()}
-
-
-def _flapping_value(one: Flapping) -> dict[str, Any]:
-    return {
-        "times": [time.isoformat() for time in one.times],
-        "since": one.since.isoformat(),
-        "held": one.held,
-        "reported": None if one.reported is None else asdict(one.reported),
-    }
-
-
 def _state(value: Mapping[str, Any]) -> State:
-    failing = value["failing"]
     return State(
         tuple(sorted(map(_seen, value["seen"]))),
         {account: _incident(one) for account, one in value["unknown"].items()},
-        None if failing is None else _incident(failing),
+        None if value["failing"] is None else _incident(value["failing"]),
         {name: tuple(map(Alert.from_json, alerts)) for name, alerts in value["waiting"].items()},
         # Older files lack it.
         unsettled={_place(one): _incident(one) for one in value.get("unsettled", ())},
@@ -256,30 +263,23 @@ def _place(value: Mapping[str, Any]) -> Place:
 
 def _seen(value: Mapping[str, Any]) -> Seen:
     one = Seen(**{**value, "rows": tuple(value["rows"])})
-    texts = (one.account, one.symbol, one.kind, one.book, one.broker, one.elsewhere, one.why)
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, int) for row in one.rows):
+    if not all(isinstance(part, int) for part in one.rows) or not all(
+        isinstance(part, str) for name, part in vars(one).items() if name != "rows"
+    ):
         raise ValueError("a difference has values other than texts")
     return one
 
 
 def _flapping(value: Mapping[str, Any]) -> Flapping:
-    reported = value["reported"]
-    return Flapping(
-        tuple(map(_time, value["times"])),
-        _time(value["since"]),
-        bool(value["held"]),
-        None if reported is None else _seen(reported),
-    )
+    reported = None if value["reported"] is None else _seen(value["reported"])
+    times = tuple(map(_time, value["times"]))
+    return Flapping(times, _time(value["since"]), bool(value["held"]), reported)
 
 
 def _incident(value: Mapping[str, Any]) -> Incident:
-    well = value.get("well")
-    return Incident(
-        _time(value["since"]),
-        str(value["why"]),
-        bool(value["reported"]),
-        None if well is None else _time(well),
-    )
+    # Older files lack "well" if there is none.
+    well = None if value.get("well") is None else _time(value["well"])
+    return Incident(_time(value["since"]), str(value["why"]), bool(value["reported"]), well)
 
 
 def _time(text: str) -> dt.datetime:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import os
 import re
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +19,11 @@ from sqlalchemy.exc import ArgumentError
 from datafixes.book.alerts.sinks import Sinks
 from datafixes.book.settings import BookSettings
 from datafixes.book.watch.changes import Failure, Look, after_round
+from datafixes.book.watch.incidents import Limits, Moment
 from datafixes.book.watch.lock import alone_with
-from datafixes.book.watch.moment import Limits, Moment
 from datafixes.book.watch.poller import GaveUp, Poller, TimedOut
 from datafixes.book.watch.signals import SignalHandler
-from datafixes.book.watch.state import Seen, State
-from datafixes.book.watch.state_file import StateFile
+from datafixes.book.watch.state import Seen, State, StateFile
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
 
@@ -220,6 +222,26 @@ def _database(settings: Settings) -> str:
     if certain and (certain["host"] or certain["name"]):
         return shown
     return f"the URL of {settings.origins['url']}"
+
+
+def default_path(settings: BookSettings, environment: Mapping[str, str]) -> Path:
+    """The default place of the state: in the user's cache, one file for each book and broker."""
+    engine = [settings.engine.shown(name) for name in ("url", "aws_region", "aws_parameters", "aws_secret")]
+    book = [
+        settings.shown(name) for name in ("book", "book_table", "broker", "broker_url", "broker_accounts")
+    ]
+    about = "\n".join([*engine, *book])
+    file = f"watch-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
+    cache = environment.get("XDG_CACHE_HOME", "")
+    home = environment.get("HOME", "")
+    if os.path.isabs(cache):
+        return Path(cache, "datafixes", file)
+    if os.path.isabs(home) and os.access(home, os.W_OK):
+        return Path(home, ".cache", "datafixes", file)
+    shared = Path(tempfile.gettempdir(), f"datafixes-{os.getuid()}")
+    # Another user's directory of that name could contain a forged state.
+    is_ours = not os.path.lexists(shared) or os.lstat(shared).st_uid == os.getuid()
+    return (shared if is_ours else Path(tempfile.mkdtemp(prefix="datafixes-"))) / file
 
 
 def look_of(found: Reconciliation) -> Look:

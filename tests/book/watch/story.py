@@ -8,7 +8,7 @@ from datafixes.book.alerts.alert import Alert
 from datafixes.book.positions.position import Comparison, Difference, Unsettled
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.watch.changes import Failure, Look, after_round
-from datafixes.book.watch.moment import Limits, Moment
+from datafixes.book.watch.incidents import Limits, Moment
 from datafixes.book.watch.state import State
 
 START = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)

@@ -7,7 +7,7 @@ import pytest
 
 from datafixes.book.positions.position import Comparison
 from datafixes.book.watch.changes import Failure, Look, after_round
-from datafixes.book.watch.moment import Limits, Moment, lasted
+from datafixes.book.watch.incidents import Limits, Moment, lasted
 from datafixes.book.watch.state import State
 from tests.book.watch.story import LIMIT, NOTHING, START, Story, moved, phantom, unknown, unsettled
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from datafixes.book.alerts.alert import Alert
-from datafixes.book.watch.state import Flapping, Incident, Seen, State, default_path, read_state, write_state
+from datafixes.book.watch.state import Flapping, Incident, Seen, State, read_state, write_state
+from datafixes.book.watch.watching import default_path
 from tests.book.settings import book_settings
 
 AT = dt.datetime(2026, 2, 3, 16, tzinfo=dt.UTC)

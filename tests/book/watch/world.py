@@ -13,7 +13,7 @@ from datafixes.book.alerts.sinks import Sinks, hiding
 from datafixes.book.positions.position import Comparison, Difference
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.watch.changes import Look
-from datafixes.book.watch.moment import Limits
+from datafixes.book.watch.incidents import Limits
 from datafixes.book.watch.signals import SignalHandler, Terminated
 from datafixes.book.watch.watching import Clock, Job, keep_looking, source_of
 from tests.book.settings import book_settings

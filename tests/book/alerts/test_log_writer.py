@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from datafixes.book.watch import log_writer
-from datafixes.book.watch.log_writer import LogWriter
+from datafixes.book.alerts import log
+from datafixes.book.alerts.log import LogWriter
 
 
 def test_lines_with_the_time_in_their_order() -> None:
@@ -24,7 +24,7 @@ def test_lines_with_the_time_in_their_order() -> None:
 def test_a_reader_that_sleeps_stops_nothing_and_gets_what_there_was_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_writer, "_FAREWELL", 0.05)
+    monkeypatch.setattr(log, "_FAREWELL", 0.05)
     reader, writer = os.pipe()
     with open(writer, "w", encoding="utf-8") as stream:
         with open(reader, "rb") as pipe:
@@ -34,7 +34,7 @@ def test_a_reader_that_sleeps_stops_nothing_and_gets_what_there_was_room_for(
             one.close()
             # It reads again.
             lines = [pipe.readline()[20:].split(b" ")[:2] for _ in range(1000)]
-        monkeypatch.setattr(log_writer, "_FAREWELL", 30)
+        monkeypatch.setattr(log, "_FAREWELL", 30)
         one.close()
     assert lines == [[b"line", str(number).encode()] for number in range(1000)]
 

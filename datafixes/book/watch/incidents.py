@@ -1,12 +1,14 @@
-"""The time of a round, and the time limits."""
+"""Incidents: what is unknown or unsettled for too long, and when it is over. Pure."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from datafixes.audit.wording import counted
 from datafixes.book.alerts.alert import Alert, Event, fitting
-from datafixes.book.watch.state import Incident
+from datafixes.book.positions.position import Comparison
+from datafixes.book.watch.state import Incident, Place
 
 _USUAL = dt.timedelta(minutes=15)
 
@@ -84,6 +86,10 @@ class Moment:
         after = replace(before, since=self.since(before), well=well)
         return None if self._is_over(after) else after
 
+    def trouble(self, one: Incident) -> dt.timedelta:
+        """How long the incident lasted."""
+        return (one.well or self.now) - one.since
+
     def _is_over(self, one: Incident) -> bool:
         if one.well is None:
             return False
@@ -102,11 +108,6 @@ class Moment:
         return fitting(Alert(event, title, self.now, self.source, lines, facts))
 
 
-def trouble(one: Incident) -> dt.timedelta:
-    """How long the incident lasted."""
-    return (one.well or one.since) - one.since
-
-
 def lasted(time: dt.timedelta) -> str:
     """``40 s``, ``15 min``, ``2 h 5 min``; never negative."""
     seconds = max(0, int(time.total_seconds()))
@@ -114,3 +115,78 @@ def lasted(time: dt.timedelta) -> str:
         return f"{seconds} s"
     hours, minutes = divmod(seconds // 60, 60)
     return f"{minutes} min" if not hours else f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def unknown_accounts(
+    before: Mapping[str, Incident], found: Comparison, moment: Moment
+) -> tuple[dict[str, Incident], list[Alert]]:
+    """The accounts that are unknown, or were recently, and the alerts about long incidents and their ends."""
+    now = {
+        account: moment.still(before.get(account), why, moment.limits.unknown)
+        for account, why in found.unknown.items()
+    }
+    for account, one in before.items():
+        if account not in now and (recent := moment.well(one)):
+            now[account] = recent
+    return now, [
+        *_alerts(moment, "unknown", ("account", "unknown"), _begun(before, now)),
+        *_alerts(moment, "known", ("account", "known again"), _ended(before, now)),
+    ]
+
+
+def unsettled_positions(
+    before: Mapping[Place, Incident], found: Comparison, new: Collection[Place], moment: Moment
+) -> tuple[dict[Place, Incident], list[Alert]]:
+    """The unsettled positions, and the alerts about long incidents and their ends.
+
+    One that became a difference is reported as such, and not as settled. One that was reported as a difference is also
+    reported as unsettled, because changes of the difference are not visible meanwhile.
+
+    Args:
+        before: those of the round before.
+        found: the result of this round.
+        new: positions that differ since this round.
+        moment: the round.
+    """
+    # A position that cannot be seen now has not become a difference.
+    now = {place: incident for place, incident in before.items() if place[0] in found.unknown}
+    for one in found.unsettled:
+        place = one.account, str(one.symbol)
+        now[place] = moment.still(before.get(place), one.why, moment.limits.unsettled)
+    over = {place: incident for place, incident in _ended(before, now).items() if place not in new}
+    return now, [
+        *_alerts(moment, "unsettled", ("position", "unsettled"), _begun(before, now)),
+        *_alerts(moment, "settled", ("position", "settled again"), over),
+    ]
+
+
+def _begun(before: Mapping[Any, Incident], now: Mapping[Any, Incident]) -> dict[Any, Incident]:
+    """Those to be reported now: they have lasted too long."""
+    known = {what for what, incident in before.items() if incident.reported}
+    return {what: incident for what, incident in now.items() if incident.reported and what not in known}
+
+
+def _ended(before: Mapping[Any, Incident], now: Mapping[Any, Incident]) -> dict[Any, Incident]:
+    """Those that were reported, and are over."""
+    return {what: incident for what, incident in before.items() if incident.reported and what not in now}
+
+
+def _alerts(
+    moment: Moment, event: Event, words: tuple[str, str], incidents: Mapping[str | Place, Incident]
+) -> list[Alert]:
+    """One alert for all incidents of one kind."""
+    if not incidents:
+        return []
+    names = [(what,) if isinstance(what, str) else what for what in incidents]
+    both = list(zip(names, incidents.values(), strict=True))
+    lines = tuple(f"{' '.join(name)}, for {lasted(moment.trouble(one))}: {one.why}" for name, one in both)
+    facts = tuple(
+        {
+            **dict(zip(("account", "symbol"), name, strict=False)),
+            "since": one.since.isoformat(),
+            "why": one.why,
+        }
+        for name, one in both
+    )
+    title = f"{counted(len(both), words[0])} {'is' if len(both) == 1 else 'are'} {words[1]}"
+    return [moment.alert(event, title, lines, facts)]
