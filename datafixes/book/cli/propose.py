@@ -16,7 +16,8 @@ from datafixes.settings.values import parse_text
 
 if TYPE_CHECKING:
     from datafixes.book.compare.reconciling import Reconciliation
-    from datafixes.book.propose.proposing import Findings, Proposal
+    from datafixes.book.propose.gathering import Findings
+    from datafixes.book.propose.proposing import Proposal
     from datafixes.project import Project
     from datafixes.revisions.placing import Wanted
 
@@ -66,7 +67,7 @@ def command(  # noqa: PLR0913 - one for each option
         findings = gather(project, broker, shown, kinds, _say)
         # A position of another account may be the one that this account lacks, so all are judged.
         findings = replace(findings, found=found, account=account or "", trusted=trust_keys)
-        _propose(project, findings, kinds, Wanted(rev_id, head, version_path))
+        _propose(project, findings, Wanted(rev_id, head, version_path))
     else:
         _say("Nothing to propose, so nothing was written.")
     return OK if found.is_certain else FAILED
@@ -101,14 +102,14 @@ def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
         _say(f"Not requested: {count} of kind {kind} ({how})")
 
 
-def _propose(project: Project, findings: Findings, kinds: Sequence[str], wanted: Wanted) -> None:
+def _propose(project: Project, findings: Findings, wanted: Wanted) -> None:
     """Write the revision, or report why not."""
+    from datafixes.book.propose.pending import check_pending_runs
     from datafixes.book.propose.proposal_text import proposal_text
     from datafixes.book.propose.proposing import propose
-    from datafixes.book.propose.trying import check_pending_runs
     from datafixes.revisions.placing import write_revision
 
-    first = propose(findings, kinds, "0")
+    first = propose(findings)
     for line in first.left:
         _say(f"Left alone: {line}")
     place = _place(project, first, wanted) if first.fixes else None
@@ -125,7 +126,7 @@ def _propose(project: Project, findings: Findings, kinds: Sequence[str], wanted:
         if not first.waiting:
             _say("Nothing to propose, so nothing was written.")
         return
-    fixes = propose(findings, kinds, place.revision).fixes
+    fixes = propose(replace(findings, revision=place.revision)).fixes
     text = proposal_text(place, fixes, findings.found, first.left)
     write_revision(project.scripts, place, text)
     click.echo(str(place.path))

@@ -23,9 +23,8 @@ from datafixes.settings.pipeline import pipeline_of
 from datafixes.settings.values import Duration
 
 if TYPE_CHECKING:
+    from datafixes.book.verify.aws import Deployment
     from datafixes.book.verify.checklist import Checklist
-    from datafixes.book.verify.ledger import Wanted
-    from datafixes.book.verify.service import Deployment
     from datafixes.book.verify.verifying import Question
 
 INTERRUPTED = 130
@@ -180,14 +179,13 @@ def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Quest
 
 
 def _wanted(fix: str | None, rows: int | None, schema: str | None) -> Wanted:
-    from datafixes.book.verify.ledger import Wanted
 
     return Wanted(fix, rows, schema)
 
 
 def _redeploy(question: Question, yes: bool) -> Deployment:
     """Begin a new deployment, after showing the AWS identity."""
-    from datafixes.book.verify.service import redeploy
+    from datafixes.book.verify.aws import redeploy
     from datafixes.book.verify.verifying import identity_line
     from datafixes.book.verify.waiting import FAREWELL, LONGEST_LOOK
 

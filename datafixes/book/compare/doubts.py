@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from datafixes.book.positions.position import Answer, Comparison, Difference, Known, Unsettled
 from datafixes.book.positions.symbols import Symbol
-from datafixes.book.rows.book import Book
-from datafixes.book.rows.others import OtherRow
+from datafixes.book.rows.book import Book, OtherRow
 
 MAY_BE_EXPLAINED = ("missing", "quantity", "side", "account")
 """The kinds of differences that an uncompared row may explain, as the rest of the broker's position."""

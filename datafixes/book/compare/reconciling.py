@@ -21,8 +21,7 @@ from datafixes.book.positions.position import (
     Unknown,
     Unsettled,
 )
-from datafixes.book.rows.book import Book, read_book
-from datafixes.book.rows.others import read_others
+from datafixes.book.rows.book import Book, read_book, read_others
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from datafixes.audit.wording import moment
+from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import BookPosition, Difference, Fill, Unknown
 from datafixes.book.positions.symbols import Option, Stock
-from datafixes.book.rows.others import OtherRow
+from datafixes.book.rows.book import OtherRow
 
 _ZERO = Decimal(0)
 _KEPT = Decimal("0.0001")  # the precision of the book's prices
@@ -106,3 +108,15 @@ def exit_of(row: BookPosition, price: Decimal) -> Exit | None:
     if abs(percent) >= _TOO_MUCH:
         return None
     return Exit(price, (each * row.quantity * shares).quantize(_KEPT), percent.quantize(_KEPT))
+
+
+def exit_text(true: Exit | None, closing: Closing) -> str:
+    """How a phantom was closed, according to the broker."""
+    words = ", ".join(
+        f"order {fill.order_id}: {digits(fill.quantity)} at {digits(fill.price)}, {moment(fill.filled_at)}"
+        for fill in closing.fills
+    )
+    if true:
+        return f"closed by {words}"
+    why = closing.doubt or "the book does not give its entry price or its number of shares"
+    return f"a neutral exit: {why}{f': {words}' if words else ''}"

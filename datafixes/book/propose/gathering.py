@@ -1,27 +1,53 @@
-"""Gathers the further inputs of a proposal: the book's table, the broker's fills, pending revisions."""
+"""The inputs of a proposal: the differences, the book's table, the broker's fills, pending revisions."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
+from datafixes.book.broker.protocol import Broker
+from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.positions.position import Difference, Fill, Unknown
 from datafixes.book.propose.closing import A_MOMENT
 from datafixes.book.propose.conditions import Target, witness_of
-from datafixes.book.propose.pending import pending_of
-from datafixes.book.propose.proposing import Findings
-from datafixes.book.rows.others import OtherRow, read_others
+from datafixes.book.propose.pending import Pending, pending_of
+from datafixes.book.rows.book import OtherRow, read_others
 from datafixes.book.rows.source import alembic_versions, book_columns, book_table, lambda_of
 from datafixes.book.settings import BookSettings
 from datafixes.drafting.copies import copies_of, planned_audit_tables
 from datafixes.drafting.survey import see_as_a_run, table_seen
 from datafixes.errors import DatafixError
+from datafixes.project import Project
 
-if TYPE_CHECKING:
-    from datafixes.book.broker.protocol import Broker
-    from datafixes.book.compare.reconciling import Reconciliation
-    from datafixes.project import Project
+
+@dataclass(frozen=True)
+class Findings:
+    """The inputs of a proposal.
+
+    Attributes:
+        found: the comparison.
+        kinds: the kinds of differences to propose.
+        target: the book's table.
+        fills: by account, the broker's fills in the symbols of its phantoms, or why they are unknown.
+        pending: the changes of pending revisions.
+        others: rows of the phantoms' symbols that are not open.
+        account: the only account to propose for; empty for all.
+        trusted: whether the operator vouches for all keys.
+        witness: a condition that holds only in the database of this book; empty if there is none.
+        revision: the id of the new revision, which becomes part of the fixes' names.
+    """
+
+    found: Reconciliation
+    kinds: Collection[str]
+    target: Target
+    fills: Mapping[str, Sequence[Fill] | Unknown] = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
+    others: Sequence[OtherRow] = ()
+    account: str = ""
+    trusted: bool = False
+    witness: str = ""
+    revision: str = "0"
 
 
 def gather(
@@ -59,7 +85,7 @@ def gather(
     target = Target(schema, table, columns, audit, audit_schema)
     fills, others = _closings(project, broker, found, say) if "phantom" in kinds else ({}, ())
     witness = witness_of(project, target) if "missing" in kinds else ""
-    return Findings(found, target, fills, pending, others, witness=witness)
+    return Findings(found, kinds, target, fills, pending, others, witness=witness)
 
 
 def _closings(

@@ -13,7 +13,7 @@ from datafixes.book.compare.comparing import parts_of
 from datafixes.book.positions.numbers import digits
 from datafixes.book.positions.position import BrokerPosition, Difference, Fill, Unknown
 from datafixes.book.positions.symbols import Option
-from datafixes.book.propose.closing import Exit, closing_of, exit_of
+from datafixes.book.propose.closing import Exit, closing_of, exit_of, exit_text
 from datafixes.book.propose.conditions import (
     CLOSED,
     IDENTITY,
@@ -24,8 +24,8 @@ from datafixes.book.propose.conditions import (
     seen_row,
     still_there,
 )
-from datafixes.book.propose.evidence import exit_text, row_text, rows_are
-from datafixes.book.rows.others import OtherRow
+from datafixes.book.propose.gathering import Findings
+from datafixes.book.rows.book import OtherRow
 from datafixes.book.rows.row import BookRow
 from datafixes.declaration.expressions import Value, sql
 from datafixes.declaration.fix import Change, DataFix, Insert, Update
@@ -40,27 +40,6 @@ _HOUSEKEEPING = (
 )  # fmt: skip
 _GOOD_FOR = dt.timedelta(days=1)
 _KEPT = Decimal("0.0001")  # the precision of the book's prices
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Values common to all fixes of a proposal.
-
-    Attributes:
-        target: the table.
-        revision: the id of the revision.
-        read_at: when the broker was asked.
-        broker: the broker.
-        grace: how long a position that was just opened or closed is unsettled.
-        witness: a condition that holds only in the database of this book.
-    """
-
-    target: Target
-    revision: str
-    read_at: dt.datetime
-    broker: str
-    grace: dt.timedelta
-    witness: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +88,7 @@ class ProposedFix:
     guards: str = ""
 
 
-def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+def close_phantoms(chosen: Sequence[Chosen], findings: Findings) -> ProposedFix:
     """Close every row of positions that the broker does not hold; at the true price if its fills give it."""
     exits: dict[int, Exit] = {}
     evidence: list[str] = []
@@ -119,79 +98,69 @@ def close_phantoms(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
         price = closing.price
         true = {row.id: exit_of(row, price) for row in positions} if price is not None else {}
         exits |= {id_: found for id_, found in true.items() if found is not None}
-        evidence += [row_text(row, exit_text(true.get(row.position.id), closing)) for row in one.rows]
+        evidence += [_row_text(row, exit_text(true.get(row.position.id), closing)) for row in one.rows]
     rows = [row for one in chosen for row in one.rows]
-    reason = f"{rows_are(len(rows))} open in the book, and not held by the broker ({_asked(seen)})."
+    reason = f"{_rows_are(rows)} open in the book, and not held by the broker"
     ensure = "" if exits else "exit_price IS NOT DISTINCT FROM entry_price"
-    named = _named(rows, seen.target, already=CLOSED, ensure=ensure)
-    fix = _fix("close_phantoms", reason, _closed(exits, seen.target), named, seen)
+    named = _named(rows, findings.target, already=CLOSED, ensure=ensure)
+    fix = _fix("close_phantoms", reason, _closed(exits, findings.target), named, findings)
     return ProposedFix(fix, tuple(evidence))
 
 
-def close_duplicates(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+def close_duplicates(chosen: Sequence[Chosen], findings: Findings) -> ProposedFix:
     """Close all rows of a position except the oldest that add up to the broker's position."""
-    closed: list[BookRow] = []
-    kept: list[BookRow] = []
-    evidence: list[str] = []
-    for one in chosen:
-        keeps = kept_of(one)
-        kept += keeps
-        closed += [row for row in one.rows if row not in keeps]
-        words = f"the broker has {digits(one.difference.broker)}"
-        evidence += [row_text(row, f"{words}; {'stays' if row in keeps else 'closes'}") for row in one.rows]
-    reason = (
-        f"{rows_are(len(closed))} in the book a second time for what the broker holds once ({_asked(seen)})."
+    kept = [row for one in chosen for row in kept_of(one)]
+    closed = [row for one in chosen for row in one.rows if row not in kept]
+    evidence = (
+        _row_text(row, f"{_broker_has(one)}; {'stays' if row in kept else 'closes'}")
+        for one in chosen
+        for row in one.rows
     )
-    named = _named(
-        closed, seen.target, already=CLOSED, ensure=still_there([seen_row(row) for row in kept], seen.target)
-    )
-    fix = _fix("close_duplicates", reason, _closed({}, seen.target), named, seen)
+    reason = f"{_rows_are(closed)} in the book a second time for what the broker holds once"
+    ensure = still_there([seen_row(row) for row in kept], findings.target)
+    named = _named(closed, findings.target, already=CLOSED, ensure=ensure)
+    fix = _fix("close_duplicates", reason, _closed({}, findings.target), named, findings)
     return ProposedFix(fix, tuple(evidence), "the rows that stay are open and unchanged")
 
 
-def correct_quantities(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+def correct_quantities(chosen: Sequence[Chosen], findings: Findings) -> ProposedFix:
     """Set the quantity of rows to the broker's."""
-    rows = [row for one in chosen for row in one.rows]
+    target, rows = findings.target, [row for one in chosen for row in one.rows]
     wanted = {one.rows[0].position.id: int(abs(one.difference.broker)) for one in chosen}
     quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
-    change = Update(seen.target.table, set={"quantity": quantity}, where=OPEN, schema=seen.target.schema)
-    evidence = (
-        row_text(row, f"the broker has {digits(one.difference.broker)}") for one in chosen for row in one.rows
-    )
-    reason = f"{rows_are(len(rows))} in the book with another quantity than the broker's ({_asked(seen)})."
-    named = _named(rows, seen.target, ensure=alone(seen.target))
-    guards = "each row is the only open one of its position"
-    return ProposedFix(_fix("correct_quantities", reason, change, named, seen), tuple(evidence), guards)
+    change = Update(target.table, set={"quantity": quantity}, where=OPEN, schema=target.schema)
+    evidence = tuple(_row_text(row, _broker_has(one)) for one in chosen for row in one.rows)
+    reason = f"{_rows_are(rows)} in the book with another quantity than the broker's"
+    fix = _fix("correct_quantities", reason, change, _named(rows, target, ensure=alone(target)), findings)
+    return ProposedFix(fix, evidence, "each row is the only open one of its position")
 
 
-def insert_missing(chosen: Sequence[Chosen], seen: Seen) -> ProposedFix:
+def insert_missing(chosen: Sequence[Chosen], findings: Findings) -> ProposedFix:
     """Insert a row for every position that only the broker has."""
-    target = seen.target
-    rows = [_new_row(one, seen) for one in chosen]
+    target = findings.target
+    rows = [_new_row(one, target) for one in chosen]
     read_at = min(one.read_at for one in chosen)
     # An old answer of the broker does not justify an insert days later: then it must be proposed again.
-    until = (read_at + _GOOD_FOR).replace(microsecond=0)
-    where = f"{seen.witness} AND now() < timestamptz {literal.text(until.astimezone(dt.UTC).isoformat(' '))}"
+    until = (read_at + _GOOD_FOR).astimezone(dt.UTC).replace(microsecond=0)
+    where = f"{findings.witness} AND now() < timestamptz {literal.text(until.isoformat(' '))}"
     change = Insert(target.table, rows=rows, schema=target.schema, where=where)
     evidence = tuple(
-        f"{one.difference.account} {one.difference.symbol}: the broker has {digits(one.difference.broker)}"
+        f"{one.difference.account} {one.difference.symbol}: {_broker_has(one)}"
         f" at {', '.join(digits(held.entry_price) for held in one.held if held.entry_price is not None)}"
         for one in chosen
     )
-    reason = (
-        f"The broker holds {counted(len(chosen), 'position')} that the book does not have ({_asked(seen)})."
-    )
-    since = read_at - seen.grace
+    reason = f"The broker holds {counted(len(chosen), 'position')} that the book does not have"
+    since = read_at - findings.found.grace
     ensure = f"{alone(target)} AND NOT {ended_since(target, since)}"
-    new = Rows(key="id", expect=len(chosen), ensure=ensure)
     guards = (
         f"it is this book (in other databases, and from {moment(until)} on, it is not applicable); the book has no row "
         f"of these positions, and none of them has ended since {moment(since)}"
     )
-    return ProposedFix(_fix("insert_missing", reason, change, new, seen), evidence, guards)
+    new = Rows(key="id", expect=len(chosen), ensure=ensure)
+    return ProposedFix(_fix("insert_missing", reason, change, new, findings), evidence, guards)
 
 
-def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
+def _new_row(one: Chosen, target: Target) -> dict[str, Value | sql]:
     symbol, quantity = one.difference.symbol, one.difference.broker
     option = symbol if isinstance(symbol, Option) else None
     kind = "STOCK" if option is None else {"C": "CALL", "P": "PUT"}[option.right]
@@ -206,7 +175,7 @@ def _new_row(one: Chosen, seen: Seen) -> dict[str, Value | sql]:
         "side": "long" if quantity > 0 else "short",
         "quantity": int(abs(quantity)),
         "entry_price": one.entry_price,
-        "entry_time": seen.target.time("entry_time", one.read_at.replace(microsecond=0)),
+        "entry_time": target.time("entry_time", one.read_at.replace(microsecond=0)),
         "status": "open",
     }
 
@@ -215,14 +184,11 @@ def kept_of(one: Chosen) -> list[BookRow]:
     """The rows of a duplicate that add up to the broker's position: of each size, the oldest."""
     parts = parts_of([row.position.quantity for row in one.rows], one.difference.broker) or Counter()
     kept: list[BookRow] = []
+    latest = dt.datetime.max.replace(tzinfo=dt.UTC)
     for size, count in parts.items():
         rows = [row for row in one.rows if row.position.quantity == size]
-        kept += sorted(rows, key=lambda row: (_opened(row), row.position.id))[:count]
+        kept += sorted(rows, key=lambda row: (row.position.opened_at or latest, row.position.id))[:count]
     return kept
-
-
-def _opened(row: BookRow) -> dt.datetime:
-    return row.position.opened_at or dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
@@ -248,29 +214,24 @@ def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
 
 def _named(rows: Iterable[BookRow], target: Target, *, already: str = "", ensure: str = "") -> Rows:
     """The expected rows, with their identity."""
-    expect = {
-        row.position.id: (*seen_row(row)[1:], _opened_at(row, target), row.position.entry_price)
-        for row in sorted(rows, key=lambda row: row.position.id)
-    }
+    expect = {}
+    for row in sorted(rows, key=lambda row: row.position.id):
+        opened_at = row.position.opened_at and target.time("entry_time", row.position.opened_at)
+        expect[row.position.id] = (*seen_row(row)[1:], opened_at, row.position.entry_price)
     return Rows(key="id", identity=IDENTITY, expect=expect, already=already, ensure=ensure)
 
 
-def _opened_at(row: BookRow, target: Target) -> dt.datetime | None:
-    return row.position.opened_at and target.time("entry_time", row.position.opened_at)
-
-
-def _fix(name: str, reason: str, change: Change, rows: Rows, seen: Seen) -> DataFix:
-    target = seen.target
+def _fix(name: str, reason: str, change: Change, rows: Rows, findings: Findings) -> DataFix:
+    target, found = findings.target, findings.found
+    kept = [one for one in _HOUSEKEEPING if one in target.columns] if isinstance(change, Insert) else ()
     return DataFix(
-        name=f"{name}_{seen.revision}",
-        reason=reason,
+        name=f"{name}_{findings.revision}",
+        reason=f"{reason} ({parse_application(found.broker)}, {moment(found.read_at)}).",
         change=change,
         rows=rows,
         audit=target.audit,
         audit_schema="" if target.audit_schema == target.schema else target.audit_schema,
-        housekeeping=[one for one in _HOUSEKEEPING if one in target.columns]
-        if isinstance(change, Insert)
-        else (),
+        housekeeping=kept,
     )
 
 
@@ -279,5 +240,18 @@ def _case(values: Mapping[int, Decimal | int], otherwise: str = "") -> str:
     return f"CASE id {cases}{f' ELSE {otherwise}' if otherwise else ''} END"
 
 
-def _asked(seen: Seen) -> str:
-    return f"{parse_application(seen.broker)}, {moment(seen.read_at)}"
+def _row_text(row: BookRow, what: str) -> str:
+    """A row of the book, and a comment on it."""
+    one = row.position
+    since = f" since {moment(one.opened_at)}" if one.opened_at else ""
+    price = f" at {one.entry_price}" if one.entry_price is not None else ""
+    return f"{one.id} {one.account} {row.written}: {digits(one.quantity)}{since}{price}; {what}"
+
+
+def _rows_are(rows: Sequence[BookRow]) -> str:
+    """``1 row is``, ``7 rows are``."""
+    return f"{counted(len(rows), 'row')} {'is' if len(rows) == 1 else 'are'}"
+
+
+def _broker_has(one: Chosen) -> str:
+    return f"the broker has {digits(one.difference.broker)}"

@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from datafixes.audit.wording import named
 from datafixes.book.compare.doubts import in_doubt
-from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import Difference, Fill, Known, Unknown
+from datafixes.book.positions.position import Difference, Known, Unknown
 from datafixes.book.positions.symbols import may_be_renamed
 from datafixes.book.propose import proposed_fixes as fixes
-from datafixes.book.propose.conditions import Target
+from datafixes.book.propose.gathering import Findings
 from datafixes.book.propose.pending import Pending
-from datafixes.book.propose.proposed_fixes import Chosen, ProposedFix, Seen
-from datafixes.book.rows.others import OtherRow
+from datafixes.book.propose.proposed_fixes import Chosen, ProposedFix
 from datafixes.book.rows.row import BookRow
-
-KINDS = ("missing", "phantom", "duplicate", "quantity")
-"""The kinds of proposals, in the order of a revision. An insert locks its table exclusively; it comes first, so that
-the revision holds no row locks by then."""
 
 _SAME_PRICE = Decimal("0.01")
 """The relative difference up to which prices count as equal."""
 
-_MAKERS: Mapping[str, Callable[[Sequence[Chosen], Seen], ProposedFix]] = {
+_MAKERS: Mapping[str, Callable[[Sequence[Chosen], Findings], ProposedFix]] = {
+    "missing": fixes.insert_missing,
     "phantom": fixes.close_phantoms,
     "duplicate": fixes.close_duplicates,
     "quantity": fixes.correct_quantities,
-    "missing": fixes.insert_missing,
 }
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The inputs of a proposal.
-
-    Attributes:
-        found: the comparison.
-        target: the book's table.
-        fills: by account, the broker's fills in the symbols of its phantoms, or why they are unknown.
-        pending: the changes of pending revisions.
-        others: rows of the phantoms' symbols that are not open.
-        account: the only account to propose for; empty for all.
-        trusted: whether the operator vouches for all keys.
-        witness: a condition that holds only in the database of this book; empty if there is none.
-    """
-
-    found: Reconciliation
-    target: Target
-    fills: Mapping[str, Sequence[Fill] | Unknown] = field(default_factory=dict)
-    pending: Pending = field(default_factory=Pending)
-    others: Sequence[OtherRow] = ()
-    account: str = ""
-    trusted: bool = False
-    witness: str = ""
+"""By kind of difference, in the order of a revision. An insert locks its table exclusively; it comes first, so that the
+revision holds no row locks by then."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +46,9 @@ class Proposal:
     waiting: Mapping[str, int] = field(default_factory=dict)
 
 
-def propose(findings: Findings, kinds: Collection[str], revision: str) -> Proposal:
-    """Make fixes from the differences of some kinds.
-
-    Args:
-        findings: the inputs.
-        kinds: of `KINDS`; other kinds are ignored.
-        revision: the id of the revision, which becomes part of the fixes' names.
-    """
-    chosen: dict[str, list[Chosen]] = {kind: [] for kind in KINDS if kind in kinds}
+def propose(findings: Findings) -> Proposal:
+    """Make fixes from the differences of the requested kinds."""
+    chosen: dict[str, list[Chosen]] = {kind: [] for kind in _MAKERS if kind in findings.kinds}
     left: list[str] = []
     waiting = Counter[str]()
     found = findings.found
@@ -99,11 +64,10 @@ def propose(findings: Findings, kinds: Collection[str], revision: str) -> Propos
         if why := _why_not(choice, findings) or in_doubt(
             one, found.comparison, found.answers, trusted=findings.trusted
         ):
-            left.append(f"{_told(one)}: {why}")
+            left.append(f"{_name_of(one)}: {why}")
         else:
             chosen[one.kind].append(choice)
-    seen = Seen(findings.target, revision, found.read_at, found.broker, found.grace, findings.witness)
-    made = tuple(_MAKERS[kind](choices, seen) for kind, choices in chosen.items() if choices)
+    made = tuple(_MAKERS[kind](choices, findings) for kind, choices in chosen.items() if choices)
     return Proposal(made, tuple(left), waiting)
 
 
@@ -224,6 +188,6 @@ def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool
     return price is not None and any(entry is not None and _is_same_price(entry, price) for entry in prices)
 
 
-def _told(one: Difference) -> str:
+def _name_of(one: Difference) -> str:
     rows = f" ({named('row', one.rows)})" if one.rows else ""
     return f"{one.kind} {one.account} {one.symbol}{rows}"

@@ -1,30 +1,33 @@
-"""Reads the open rows of the book, from PostgreSQL or through the query Lambda."""
+"""Reads the rows of the book, from PostgreSQL or through the query Lambda: the open ones, and others if asked."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datafixes.book.positions.ignored import ignored_of, instrument_of
 from datafixes.book.positions.position import BookPosition
-from datafixes.book.rows.row import BookRow, IgnoredRow, UnreadableRow, row_of, written_in
-from datafixes.book.rows.source import Ask, asking, book_table, lambda_of
+from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+from datafixes.book.rows.query_lambda import whole
+from datafixes.book.rows.row import BookRow, IgnoredRow, UnreadableRow, moment_of, row_of, written_in
+from datafixes.book.rows.source import asking, book_table, lambda_of, rows_by_id
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.script import literal
-from datafixes.settings.values import masked
 
 _SKEW = dt.timedelta(minutes=1)
 """The tolerated clock difference, whatever the grace period is."""
-_PAGE = 5000  # rows; the answer of a Lambda is limited to 6 MB
+# Texts and seconds: they do not depend on the session's settings, and no driver or JSON rounds them.
 _COLUMNS = {
-    "id", "account_name", "ticker", "option_symbol", "instrument_type", "side", "status", "strategy_type", "quantity",
-    "entry_price",    "entry_time",
-}  # fmt: skip
+    **{name: name for name in ("id", "account_name", "ticker", "option_symbol", "instrument_type", "side")},
+    **{name: f"CAST({name} AS text)" for name in ("status", "quantity", "entry_price", "strategy_type")},
+    "entry_time": "CAST(extract(epoch FROM entry_time) AS text)",
+}
 _OPEN = "CAST(status AS text) IN ('open', 'closing')"
 # Variants of "open" that an exact comparison would not find.
 _ODD = (
@@ -32,15 +35,24 @@ _ODD = (
     " AND CAST(status AS text) NOT IN ('open', 'closing'))"
 )
 
-# Texts and seconds: they do not depend on the session's settings, and no driver or JSON rounds them.
-_SELECT = """
-SELECT id, account_name, ticker, option_symbol, instrument_type, side, strategy_type, CAST(status AS text) AS status,
-       CAST(quantity AS text) AS quantity, CAST(entry_price AS text) AS entry_price,
-       CAST(extract(epoch FROM entry_time) AS text) AS entry_time{more}
-  FROM {table}
- WHERE {where}
- ORDER BY id
-""".strip()
+_AT_ONCE = 500
+"""The number of symbols in one query."""
+_OTHER_COLUMNS = {
+    "id": "id",
+    "account_name": "account_name",
+    "symbol": "coalesce(nullif(btrim(option_symbol), ''), ticker)",
+    "status": "CAST(status AS text)",
+    "closed_at": "CAST(extract(epoch FROM closed_at) AS text)",
+}
+# Symbols in the form of datafixes: in capitals, a class of shares after a dot, no spaces in an option's. A time without
+# a zone is in UTC, whatever the session's zone. A row without a time may be recent, and the meaning of any other status
+# is unknown.
+_OTHERS = (
+    "(status IS NULL OR CAST(status AS text) NOT IN ('open', 'closing'))"
+    " AND (CAST(status AS text) = 'closed' AND extract(epoch FROM coalesce(closed_at, updated_at)) < {since})"
+    " IS NOT TRUE"
+    " AND upper(translate(coalesce(nullif(btrim(option_symbol), ''), ticker), '/- ', '..')) IN ({symbols})"
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,36 @@ class Book:
         return replace(self, rows=tuple(row for row in self.rows if row.position.id in ids))
 
 
+@dataclass(frozen=True)
+class OtherRow:
+    """A row of the book that is not open.
+
+    Attributes:
+        id: the row.
+        account: its account; None if it has none, so that it may be any.
+        symbol: its symbol.
+        status: its status.
+        closed_at: when it was closed, if the book knows.
+    """
+
+    id: int
+    account: str | None
+    symbol: Symbol
+    status: str | None
+    closed_at: dt.datetime | None
+
+    def is_in(self, account: str) -> bool:
+        """Whether it may be a row of an account."""
+        return self.account in (account, None, "")
+
+    @property
+    def words(self) -> str:
+        """Its description, for a doubt."""
+        if self.status == "closed":
+            return f"row {self.id} of the book was closed"
+        return f"row {self.id} of the book has the status {self.status or 'NULL'}"
+
+
 def read_book(project: Project, *, account: str = "", but: Collection[str] = ()) -> Book:
     """Read every row whose status is ``open`` or ``closing``.
 
@@ -87,8 +129,7 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
         DatafixError: the database, or the Lambda, does not answer in full; or the table does not exist.
     """
     settings = BookSettings.of(project.settings)
-    schema, name = book_table(settings)
-    function = lambda_of(settings)
+    table, function = ".".join(book_table(settings)), lambda_of(settings)
     read_at = dt.datetime.now(dt.UTC)
     latest = read_at + max(dt.timedelta(milliseconds=settings.grace.milliseconds), _SKEW)
     left_out = ignored_of(settings)
@@ -96,10 +137,10 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
     unreadable: list[UnreadableRow] = []
     ignored: list[IgnoredRow] = []
     with asking(project) as ask:
-        for values in _found(ask, (schema, name), _which(account, but), is_lambda=bool(function)):
-            if _whole(values["id"]) is None:
+        for values in rows_by_id(ask, settings, _COLUMNS, _which(account, but)):
+            if whole(values["id"]) is None:
                 raise DatafixError(
-                    f"The book {schema}.{name} has the id {values['id']!r}: its ids must be whole numbers."
+                    f"The book {table} has the id {values['id']!r}: its ids must be whole numbers."
                 )
             if left_out and (apart := _ignored(values, left_out)):
                 ignored.append(apart)
@@ -109,7 +150,7 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
                 rows.append(one)
             else:
                 unreadable.append(one)
-    source = f"{schema}.{name}, {f'Lambda {function}' if function else 'PostgreSQL'}"
+    source = f"{table}, {f'Lambda {function}' if function else 'PostgreSQL'}"
     counts = Counter(row.position.account for row in rows)
     counts.update(row.account or "" for row in unreadable)
     counts.update(row.account for row in ignored)
@@ -134,75 +175,33 @@ def _which(account: str, but: Collection[str]) -> str:
     return f"({_OPEN} OR {_ODD})"
 
 
-def _found(ask: Ask, table: tuple[str, str], where: str, *, is_lambda: bool) -> Iterator[Mapping[str, Any]]:
-    if not is_lambda:
-        return ask(_SELECT.format(table=literal.qualified(*table), more="", where=where))
-    return _pages(ask, table, where)
+def read_others(project: Project, symbols: Collection[Symbol], since: dt.datetime) -> list[OtherRow]:
+    """The rows of some symbols that are not open, and may have been open until a time; by id.
+
+    They may explain why the broker has, or had, more than the open ones.
+
+    Raises:
+        DatafixError: the database, or the Lambda, does not answer in full.
+    """
+    names = sorted(map(str, symbols))
+    settings = BookSettings.of(project.settings)
+    found: list[OtherRow] = []
+    for start in range(0, len(names), _AT_ONCE):
+        listed = ", ".join(literal.text(name) for name in names[start : start + _AT_ONCE])
+        where = _OTHERS.format(since=f"{since.timestamp():.6f}", symbols=listed)
+        with asking(project) as ask:
+            for row in rows_by_id(ask, settings, _OTHER_COLUMNS, where):
+                with suppress(NoSymbol):  # not one of the requested symbols
+                    symbol = parse_symbol(str(row["symbol"]))
+                    closed_at = _time(row["closed_at"])
+                    found.append(
+                        OtherRow(int(row["id"]), row["account_name"], symbol, row["status"], closed_at)
+                    )
+    return sorted(found, key=lambda row: row.id)
 
 
-def _pages(ask: Ask, table: tuple[str, str], where: str) -> Iterator[Mapping[str, Any]]:
-    """All rows through the Lambda, whose answers are limited to some megabytes and may be cut."""
-    last: int | None = None
-    while True:
-        more = "" if last is None else f" AND id > {last}"
-        and_that = f", count(*) OVER () AS rows_left, {_hides(*table)} AS hides"
-        select = _SELECT.format(table=literal.qualified(*table), more=and_that, where=f"{where}{more}")
-        rows = list(ask(f"{select}\n LIMIT {_PAGE}"))
-        left = 0
-        for row in rows:
-            number = _whole(row.get("id"))
-            if not row.keys() >= _COLUMNS or number is None or (last is not None and number <= last):
-                raise DatafixError(f"The Lambda answered another query: {_start(row)}")
-            _check_sees_all(row)
-            last, left = number, _whole(row.get("rows_left")) or 0
-            yield row
-        if rows and left < len(rows):
-            raise DatafixError(f"The Lambda answered {len(rows)} rows, but counts {left}.")
-        if not rows and last is None:
-            _check_empty(ask, table, where)
-        if left == len(rows):
-            return
-
-
-def _check_empty(ask: Ask, table: tuple[str, str], where: str) -> None:
-    """Confirm an empty answer by a count: rows may have been lost."""
-    select = (
-        f"SELECT count(*) AS rows, {_hides(*table)} AS hides FROM {literal.qualified(*table)} WHERE {where}"
-    )
-    count = None
-    for row in ask(select):
-        _check_sees_all(row)
-        count = _whole(row.get("rows"))
-    if count != 0:
-        raise DatafixError(
-            f"The Lambda answered no rows, but counts {'nothing' if count is None else count}."
-        )
-
-
-def _hides(schema: str, name: str) -> str:
-    """Whether rows of the book may be hidden from the role; always for a view."""
-    return (
-        "(SELECT pg_catalog.row_security_active(c.oid) OR c.relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class AS c"
-        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
-        f" WHERE n.nspname = {literal.text(schema)} AND c.relname = {literal.text(name)})"
-    )
-
-
-def _check_sees_all(row: Mapping[str, Any]) -> None:
-    """Refuse a role from which a policy may hide rows."""
-    if row.get("hides"):
-        raise DatafixError(
-            "The book is a view, or row security hides rows of it from the Lambda's role.",
-            hint="Set book_table to the table itself, and give its ownership or BYPASSRLS to the role.",
-        )
-
-
-def _start(row: Mapping[str, Any]) -> str:
-    return masked(", ".join(f"{name}: {value}" for name, value in row.items()))[:200]
-
-
-def _whole(value: Any) -> int | None:
+def _time(seconds: Any) -> dt.datetime | None:
     try:
-        return int(str(value))
-    except ValueError:
-        return None
+        return None if seconds is None else moment_of(seconds)
+    except (ArithmeticError, ValueError):
+        return None  # infinity, or a year that Python cannot represent

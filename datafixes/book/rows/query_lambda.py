@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from datafixes.database.aws_client import Aws, NotAsked, in_words
 from datafixes.errors import DatafixError
+from datafixes.script import literal
 from datafixes.settings import Settings
 from datafixes.settings.values import masked
 
 _SECONDS = 60
 _LONGEST_WORDS = 300
+_PAGE = 5000  # rows; an answer is limited to 6 MB
+
+# Whether rows of the book may be hidden from the role; always for a view.
+_HIDES = (
+    "(SELECT pg_catalog.row_security_active(c.oid) OR c.relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class AS c"
+    " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = {schema} AND c.relname = {name})"
+)
+
+Row = Mapping[str, Any]
+"""A row by name of column."""
 
 
-def query(settings: Settings, function: str, select: str) -> list[Mapping[str, Any]]:
+def query(settings: Settings, function: str, select: str) -> list[Row]:
     """Send a SELECT to the Lambda, and accept only a complete answer.
 
     Args:
@@ -32,17 +44,78 @@ def query(settings: Settings, function: str, select: str) -> list[Mapping[str, A
             answer in time; or its answer is not complete.
     """
     if not select.lstrip().upper().startswith(("SELECT ", "SELECT\n")):
-        raise only_selects(function)
+        raise DatafixError(
+            f"The Lambda {function} only answers SELECT: datafixes reconcile can use it, but fixes cannot.",
+            hint="Use the database itself: alembic -x url=postgresql://ROLE@HOST/DATABASE upgrade head",
+        )
     answer = _Answer(function)
     return answer.rows(_invoke(settings, answer, select))
 
 
-def only_selects(function: str) -> DatafixError:
-    """The error for a statement that the Lambda cannot run."""
-    return DatafixError(
-        f"The Lambda {function} only answers SELECT: datafixes reconcile can use it, but fixes cannot.",
-        hint="Use the database itself: alembic -x url=postgresql://ROLE@HOST/DATABASE upgrade head",
-    )
+def pages(
+    ask: Callable[[str], Iterable[Row]], table: tuple[str, str], columns: Mapping[str, str], where: str
+) -> Iterator[Row]:
+    """All rows of a query of the table, by id: answers are limited to some megabytes, and may be cut.
+
+    Raises:
+        DatafixError: an answer is of another query, or lacks rows; or rows of the table may be hidden from the role.
+    """
+    last: int | None = None
+    hides = _HIDES.format(schema=literal.text(table[0]), name=literal.text(table[1]))
+    source = f"FROM {literal.qualified(*table)} WHERE {where}"
+    while True:
+        select = f"SELECT {selected(columns)}, count(*) OVER () AS rows_left, {hides} AS hides {source}"
+        rows = list(ask(f"{select}{'' if last is None else f' AND id > {last}'} ORDER BY id LIMIT {_PAGE}"))
+        left = 0
+        for row in rows:
+            number = whole(row.get("id"))
+            if not row.keys() >= columns.keys() or number is None or (last is not None and number <= last):
+                raise DatafixError(f"The Lambda answered another query: {_start(row)}")
+            _check_sees_all(row)
+            last, left = number, whole(row.get("rows_left")) or 0
+            yield row
+        if rows and left < len(rows):
+            raise DatafixError(f"The Lambda answered {len(rows)} rows, but counts {left}.")
+        if not rows and last is None:
+            _check_empty(list(ask(f"SELECT count(*) AS rows, {hides} AS hides {source}")))
+        if left == len(rows):
+            return
+
+
+def _check_empty(counted: Sequence[Row]) -> None:
+    """Confirm an empty answer by a count: rows may have been lost."""
+    for row in counted:
+        _check_sees_all(row)
+    count = whole(counted[-1].get("rows")) if counted else None
+    if count != 0:
+        words = "nothing" if count is None else count
+        raise DatafixError(f"The Lambda answered no rows, but counts {words}.")
+
+
+def _check_sees_all(row: Mapping[str, Any]) -> None:
+    """Refuse a role from which a policy may hide rows."""
+    if row.get("hides"):
+        raise DatafixError(
+            "The book is a view, or row security hides rows of it from the Lambda's role.",
+            hint="Set book_table to the table itself, and give its ownership or BYPASSRLS to the role.",
+        )
+
+
+def _start(row: Mapping[str, Any]) -> str:
+    return masked(", ".join(f"{name}: {value}" for name, value in row.items()))[:200]
+
+
+def selected(columns: Mapping[str, str]) -> str:
+    """The expressions of a SELECT, by their names in the answer."""
+    return ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, or None."""
+    try:
+        return int(str(value))
+    except ValueError:
+        return None
 
 
 class _Answer:
@@ -51,7 +124,7 @@ class _Answer:
     def __init__(self, function: str) -> None:
         self._function = function
 
-    def rows(self, payload: bytes) -> list[Mapping[str, Any]]:
+    def rows(self, payload: bytes) -> list[Row]:
         """The rows of an answer."""
         outer = self._object(payload, "its answer")
         status = outer.get("statusCode")

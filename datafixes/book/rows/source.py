@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.book.rows.query_lambda import query
+from datafixes.book.rows.query_lambda import Row, pages, query, selected
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError, SettingError, sqlstate
 from datafixes.project import Project
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 
-Ask = Callable[[str], Iterator[Mapping[str, Any]]]
+Ask = Callable[[str], Iterator[Row]]
 """Sends a SELECT, and yields its rows."""
 
 _DEFAULT_LAMBDA = "ops-pipeline-db-query"
@@ -76,6 +76,18 @@ def asking(project: Project) -> Iterator[Ask]:
         yield lambda select: _stream(connection, select, BookSettings.of(project.settings))
 
 
+def rows_by_id(ask: Ask, settings: BookSettings, columns: Mapping[str, str], where: str) -> Iterator[Row]:
+    """The rows of the book's table that meet a condition, by id.
+
+    Raises:
+        DatafixError: the answer is not complete.
+    """
+    table = book_table(settings)
+    if lambda_of(settings):
+        return pages(ask, table, columns, where)
+    return ask(f"SELECT {selected(columns)} FROM {literal.qualified(*table)} WHERE {where} ORDER BY id")
+
+
 def book_columns(project: Project) -> dict[str, str]:
     """The columns of the book, each with its type in SQL."""
     schema, table = map(literal.text, book_table(BookSettings.of(project.settings)))
@@ -106,7 +118,7 @@ def alembic_versions(project: Project) -> list[str]:
         ]
 
 
-def _stream(connection: Connection, select: str, settings: BookSettings) -> Iterator[Mapping[str, Any]]:
+def _stream(connection: Connection, select: str, settings: BookSettings) -> Iterator[Row]:
     options = {"stream_results": True, "yield_per": _AT_ONCE}
     try:
         found = connection.exec_driver_sql(verbatim(connection, select), execution_options=options)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from datafixes.database.aws_client import DENIED, NotAsked
 from datafixes.report.document import Fact, State, unknown
 
 COLOURS: Mapping[State, str] = {"good": "green", "bad": "red", "unknown": "unknown", "": "skipped"}
@@ -56,6 +57,13 @@ class Progress:
         """The checklist if the check does not end in time."""
         evidence = f"does not answer within {seconds:.3g} s; later lines were not checked"
         return Checklist((*self.lines, unknown(self.asked, evidence)))
+
+
+def not_asked(name: str, error: NotAsked, permission: str) -> Fact:
+    """The line for a question that AWS did not answer."""
+    denied = error.code in DENIED
+    hint = f"These credentials need {permission}" if denied else ""
+    return unknown(name, str(error), hint, lasting=denied)
 
 
 def some(texts: Iterable[str], most: int = 5) -> str:

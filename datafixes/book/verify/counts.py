@@ -8,15 +8,13 @@ after the other.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from datafixes.book.verify.checklist import some
-from datafixes.book.verify.service_log import Check
-from datafixes.book.verify.since import Since
+from datafixes.book.verify.service_log import Check, Since, clock
 
 _SIDE_BY_SIDE, _PAUSE = 120_000, 10_000
 """Milliseconds. A shorter gap may be the step from one account to the next."""
@@ -216,8 +214,3 @@ def _at(one: Check) -> str:
 
 def _in_stream(one: Check) -> str:
     return f"{_at(one)} in {one.stream}"
-
-
-def clock(milliseconds: int) -> str:
-    """The time of day of an event."""
-    return f"{dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC):%H:%M:%S UTC}"

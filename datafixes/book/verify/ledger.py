@@ -37,7 +37,7 @@ _RUNS = 1000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """The expected contents of the ledger.
 
     Attributes:
@@ -68,7 +68,7 @@ class Entry:
     newest: Run | None = None
 
 
-def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
+def read_entry(connection: Connection, expected: Expected) -> Entry | None:
     """Read the ledger; None if there is none.
 
     Raises:
@@ -76,16 +76,16 @@ def read_entry(connection: Connection, wanted: Wanted) -> Entry | None:
     """
     if not ledger_schemas(connection):
         return None
-    schema = the_schema(connection, wanted.schema)
+    schema = the_schema(connection, expected.schema)
     in_force = open_fixes(connection, schema)
-    fix = wanted.fix or (in_force[0].fix if in_force else None)
+    fix = expected.fix or (in_force[0].fix if in_force else None)
     runs = history(connection, schema, limit=_RUNS, fix=fix) if fix else []
-    if wanted.fix:
+    if expected.fix:
         return Entry(in_force, runs, () if runs else known_fixes(connection, schema))
     return Entry(in_force, runs, newest=next(iter(history(connection, schema, limit=1)), None))
 
 
-def check_entry(entry: Entry | None, wanted: Wanted) -> Fact:
+def check_entry(entry: Entry | None, expected: Expected) -> Fact:
     """Whether the ledger is as expected."""
     if entry is None:
         evidence = "this database has no ledger (datafix_run): no fix has run in it"
@@ -93,19 +93,21 @@ def check_entry(entry: Entry | None, wanted: Wanted) -> Fact:
     if entry.newest is not None and (hidden := _hidden_by(entry.newest, entry.in_force)):
         return hidden
     if not entry.runs:
-        if wanted.fix:
-            return bad(NAME, f"it has no run of a fix {wanted.fix}.{nearest(wanted.fix, list(entry.known))}")
+        if expected.fix:
+            return bad(
+                NAME, f"it has no run of a fix {expected.fix}.{nearest(expected.fix, list(entry.known))}"
+            )
         return bad(NAME, "no fix is in force", "More: datafixes history")
     fix = entry.runs[0].fix
     here = next((one for one in entry.in_force if one.fix == fix), None)
     if here is None:
-        return _not_in_force(entry.runs[0], wanted)
+        return _not_in_force(entry.runs[0], expected)
     run = next((one for one in entry.runs if one.run_id == here.run_id), None)
     left = _left(entry.runs, here.run_id, here.rows_changed)
     evidence = f"{fix}: applied, {counted(here.rows_changed or 0, 'row')} changed{_more(run, here, left)}{_when(here)}"
-    if left <= 0 < (here.rows_changed or 0) and wanted.rows is None:
+    if left <= 0 < (here.rows_changed or 0) and expected.rows is None:
         return bad(NAME, f"{evidence}: none of its changes are in force", "More: datafixes history")
-    return _counted(evidence, left, wanted)
+    return _counted(evidence, left, expected)
 
 
 def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Fact | None:
@@ -122,12 +124,12 @@ def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Fact | None:
     return bad(NAME, f"{words}; {older}", "Name the expected fix: --fix NAME")
 
 
-def _not_in_force(run: Run, wanted: Wanted) -> Fact:
+def _not_in_force(run: Run, expected: Expected) -> Fact:
     """The last run of the fix left nothing in force."""
     evidence = f"{run.fix}: {run.outcome} by run {run.run_id}, so it is not in force"
     if run.outcome in _NOTHING_TO_DO and run.direction == "apply":
         evidence = f"{run.fix}: {_NOTHING_TO_DO[run.outcome].format(f'(run {run.run_id})')}"
-        if wanted.rows == 0:
+        if expected.rows == 0:
             return good(NAME, evidence)
     if run.error:
         evidence += f": {' '.join(run.error.split())}"
@@ -141,9 +143,9 @@ def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
     return (changed or 0) - sum(given_back)
 
 
-def _counted(evidence: str, left: int, wanted: Wanted) -> Fact:
-    if wanted.rows is not None and left != wanted.rows:
-        return bad(NAME, f"{evidence}; {wanted.rows} were expected")
+def _counted(evidence: str, left: int, expected: Expected) -> Fact:
+    if expected.rows is not None and left != expected.rows:
+        return bad(NAME, f"{evidence}; {expected.rows} were expected")
     return good(NAME, evidence)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from datafixes.audit.wording import counted
 from datafixes.book.settings import BookSettings
-from datafixes.book.verify.counts import Asked, clock, held_against
-from datafixes.book.verify.service_log import BAD_SIGNS, Check, Log, excerpt
-from datafixes.book.verify.since import Since, moment, moment_of
-from datafixes.database.aws_client import DENIED, NotAsked
+from datafixes.book.verify.checklist import not_asked
+from datafixes.book.verify.counts import Asked, held_against
+from datafixes.book.verify.service_log import BAD_SIGNS, Check, Log, Since, clock, excerpt, moment, moment_of
+from datafixes.database.aws_client import NotAsked
 from datafixes.report.document import Fact, bad, good, unknown
 from datafixes.settings.values import Duration
 
@@ -119,6 +119,4 @@ def not_read(error: NotAsked, settings: BookSettings) -> tuple[Fact, ...]:
         evidence = f"log group {settings.log_group} does not exist in this account and region"
         hint = "To read another one: -x log_group=NAME"
         return bad(ERRORS_NAME, evidence, hint), bad(COUNT_NAME, evidence)
-    denied = error.code in DENIED
-    hint = "These credentials need logs:FilterLogEvents" if denied else ""
-    return tuple(unknown(name, str(error), hint, lasting=denied) for name in (ERRORS_NAME, COUNT_NAME))
+    return tuple(not_asked(name, error, "logs:FilterLogEvents") for name in (ERRORS_NAME, COUNT_NAME))

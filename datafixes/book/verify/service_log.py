@@ -27,6 +27,56 @@ _WHOLE = r"(?<![\w./-]){}(?![\w/-]|\.\w)"
 
 
 @dataclass(frozen=True)
+class Since:
+    """The last changes of the book and of the service, if known: older lines of the log prove nothing.
+
+    The one by the database's clock, the other by ECS's.
+
+    Attributes:
+        fixed_at: when the fix in force finished.
+        deployed_at: when the running deployment was begun.
+    """
+
+    fixed_at: dt.datetime | None = None
+    deployed_at: dt.datetime | None = None
+
+    @property
+    def milliseconds(self) -> float | None:
+        """The later of the two."""
+        return max(self._known)[0].timestamp() * 1000 if self._known else None
+
+    def limit(self, milliseconds: int) -> str | None:
+        """The latest event that is newer than a line of that time, in words, or None.
+
+        Clock differences are ignored: the message shows both times.
+        """
+        if not self._known:
+            return None
+        at, what = max(self._known)
+        return f"{what}, of {moment(at)}" if milliseconds <= at.timestamp() * 1000 else None
+
+    @property
+    def _known(self) -> list[tuple[dt.datetime, str]]:
+        both = (self.fixed_at, "the fix"), (self.deployed_at, "the deployment")
+        return [(at, what) for at, what in both if at is not None]
+
+
+def moment(at: dt.datetime) -> str:
+    """A time to the millisecond, for comparisons."""
+    return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+
+
+def moment_of(milliseconds: int) -> dt.datetime:
+    """The time of an event of the log."""
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+
+
+def clock(milliseconds: int) -> str:
+    """The time of day of an event."""
+    return f"{moment_of(milliseconds):%H:%M:%S UTC}"
+
+
+@dataclass(frozen=True)
 class Check:
     """A line with a number of checked positions.
 

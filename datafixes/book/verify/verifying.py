@@ -12,14 +12,18 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.book.settings import BookSettings
 from datafixes.book.verify import ledger, log_lines, service_log
+from datafixes.book.verify.aws import (
+    IDENTITY,
+    SERVICE,
+    Deployment,
+    accounts_of,
+    look_at_identity,
+    look_at_service,
+)
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist, Progress
-from datafixes.book.verify.identity import NAME as IDENTITY
-from datafixes.book.verify.identity import accounts_of, look_at_identity
-from datafixes.book.verify.ledger import Entry, Wanted
-from datafixes.book.verify.service import NAME as SERVICE
-from datafixes.book.verify.service import Deployment, look_at_service
-from datafixes.book.verify.since import Since
+from datafixes.book.verify.ledger import Entry, Expected
+from datafixes.book.verify.service_log import Since
 from datafixes.database.aws_client import Aws, NotAsked
 from datafixes.errors import ConnectionLost, DatafixError
 from datafixes.report.document import Fact, unknown
@@ -50,7 +54,7 @@ class Question:
         project: the project with its settings.
         read_book: reads the open rows of the book; may raise a DatafixError.
         reconcile: compares the book with the broker; may raise a DatafixError.
-        wanted: the expected contents of the ledger.
+        expected: the expected contents of the ledger.
         skip: the parts to skip, names of `PARTS`.
         account: the expected AWS account, or an empty string.
         deployment: the deployment that was just begun.
@@ -61,7 +65,7 @@ class Question:
     project: Project
     read_book: Callable[[Project], Book]
     reconcile: Callable[[Project], Reconciliation]
-    wanted: Wanted = field(default_factory=Wanted)
+    expected: Expected = field(default_factory=Expected)
     skip: frozenset[str] = frozenset()
     account: str | None = None
     deployment: Deployment | None = None
@@ -135,10 +139,10 @@ def _ledger(question: Question) -> tuple[Entry | None, Fact]:
         return None, _skipped("ledger")[0]
     try:
         with _in_words(), question.project.reading() as connection:
-            entry = ledger.read_entry(connection, question.wanted)
+            entry = ledger.read_entry(connection, question.expected)
     except DatafixError as error:
         return None, ledger.not_read(error)
-    return entry, ledger.check_entry(entry, question.wanted)
+    return entry, ledger.check_entry(entry, question.expected)
 
 
 def _book(question: Question) -> tuple[Mapping[str, int] | None, tuple[Fact, ...]]:

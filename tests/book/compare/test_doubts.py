@@ -11,8 +11,7 @@ from datafixes.book.compare.comparing import compare
 from datafixes.book.compare.doubts import in_doubt, without_doubt
 from datafixes.book.positions.position import Answer, BookPosition, BrokerPosition, Known, Unknown
 from datafixes.book.positions.symbols import Stock
-from datafixes.book.rows.book import Book
-from datafixes.book.rows.others import OtherRow
+from datafixes.book.rows.book import Book, OtherRow
 from datafixes.book.rows.row import BookRow, UnreadableRow
 
 NOW = dt.datetime(2026, 2, 4, tzinfo=dt.UTC)

@@ -19,7 +19,7 @@ from datafixes.book.positions.position import BookPosition, Difference, Fill, Un
 from datafixes.book.positions.symbols import Stock, parse_symbol
 from datafixes.book.propose.closing import closing_of, exit_of
 from datafixes.book.propose.conditions import Target, ended_since
-from datafixes.book.rows.others import OtherRow
+from datafixes.book.rows.book import OtherRow
 from tests.book.books import PHANTOMS, REAL, Trader, new_row, trader
 from tests.book.rows.lambda_server import NAME, lambdas, on
 from tests.cli.commands import datafixes

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from datafixes.book.positions.symbols import Stock
-from datafixes.book.rows import book as book_module
-from datafixes.book.rows.book import read_book
-from datafixes.book.rows.others import read_others
+from datafixes.book.rows import query_lambda
+from datafixes.book.rows.book import read_book, read_others
 from datafixes.book.rows.query_lambda import query
 from datafixes.errors import DatafixError
 from datafixes.project import Project
@@ -51,7 +50,7 @@ def test_the_book_is_the_same_as_from_postgresql_page_by_page_and_however_much_i
     assert our_project(database).alembic("upgrade", "013").code == 0
     database.psql(BOOK, "-v", "ON_ERROR_STOP=1")
     database.execute(new_row(id=50, quantity=0), new_row(id=51, account_name=None))
-    monkeypatch.setattr(book_module, "_PAGE", 5)
+    monkeypatch.setattr(query_lambda, "_PAGE", 5)
     account.functions[NAME] = on(database, at_most=at_most)
     there, here = read_book(Project.read(flags=(f"url={database.url}",))), read_book(THROUGH_LAMBDA)
     assert len(there.rows) == 10
@@ -205,13 +204,13 @@ def lost(counted: list[dict[str, Any]], sql: str) -> Reply:
 def test_closed_rows_that_were_lost_on_the_way_are_not_none(account: Lambdas) -> None:
     since = dt.datetime(2026, 2, 3, tzinfo=dt.UTC)
     for counted, told in (
-        ([{"total": 2}], "The answer has 0 of 2 rows"),
-        ([], "The answer has 0 of an unknown number"),
+        ([{"rows": 2}], "The Lambda answered no rows, but counts 2."),
+        ([], "The Lambda answered no rows, but counts nothing."),
     ):
         account.functions[NAME] = partial(lost, counted)
         with pytest.raises(DatafixError, match=told):
             read_others(THROUGH_LAMBDA, [Stock("IBM")], since)
-    account.functions[NAME] = partial(lost, [{"total": 0}])
+    account.functions[NAME] = partial(lost, [{"rows": 0}])
     assert read_others(THROUGH_LAMBDA, [Stock("IBM")], since) == []
     assert read_others(THROUGH_LAMBDA, [], since) == []
 

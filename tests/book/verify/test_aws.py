@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datafixes.book.verify.identity import look_at_identity
+from datafixes.book.verify.aws import look_at_identity
 from datafixes.database.aws_client import Aws, NotAsked
 
 

@@ -15,10 +15,10 @@ from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.report.verify import document_of_checklist
 from datafixes.book.rows.book import Book
 from datafixes.book.rows.row import BookRow, UnreadableRow
+from datafixes.book.verify.aws import accounts_of, check_identity, look_at_identity
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist
-from datafixes.book.verify.identity import accounts_of, check_identity, look_at_identity
-from datafixes.book.verify.ledger import Entry, Wanted, check_entry
+from datafixes.book.verify.ledger import Entry, Expected, check_entry
 from datafixes.database.aws_client import BROKEN, Aws, NotAsked, _not_asked
 from datafixes.report.document import Fact, State
 from tests.book.settings import book_settings
@@ -47,34 +47,34 @@ FAILED = replace(RUN, run_id=3, direction="revert", outcome="failed", error="1 o
 @pytest.mark.parametrize(
     ("entry", "wanted", "colour", "words"),
     [
-        (Entry([OPEN], [RUN]), Wanted(), "good", "close: applied, 7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC)"),
-        (Entry([OPEN], [RUN]), Wanted(rows=7), "good", "7 rows changed"),
-        (Entry([OPEN], [RUN]), Wanted(rows=8), "bad", "7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC); 8 were expected"),
-        (Entry([OPEN], [FAILED, RUN]), Wanted(), "good", "7 rows changed"),
-        (PARTLY, Wanted(), "good", "7 rows changed, 7 expected, 2 reverted since (16, 17), so 5 left (run 1"),
-        (PARTLY, Wanted(rows=7), "bad", "so 5 left (run 1, 2026-02-03 16:08:00 UTC); 7 were expected"),
-        (PARTLY, Wanted(rows=5), "good", "so 5 left"),
-        (replace(PARTLY, in_force=[replace(OPEN, rows_changed=2)]), Wanted(), "bad", "so 0 left (run 1, 2026-02-03 16:08:00 UTC): none of its changes"),
-        (replace(PARTLY, runs=[TAKEN_BACK, GIVEN_BACK, RUN]), Wanted(rows=7), "bad", "6 left"),
-        (Entry([OPEN], [replace(GIVEN_BACK, reverted_by_run=6), RUN]), Wanted(rows=7), "good", "7 expected (run"),
-        (Entry([], [replace(RUN, run_id=4, direction="revert", outcome="reverted"), RUN]), Wanted("close"), "bad", "reverted by run 4"),
-        (Entry([], [NOT_HERE]), Wanted("close"), "bad", "not applicable (run 2): this database has none of its rows"),
-        (Entry([], [NOT_HERE]), Wanted("close", 0), "good", "not applicable"),
-        (Entry([], [], ["close"]), Wanted("clsoe"), "bad", "it has no run of a fix clsoe. Did you mean close?"),
-        (Entry([]), Wanted(), "bad", "no fix is in force"),
-        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=2)), Wanted(), "good", "7 rows changed"),
-        (Entry([OPEN], [RUN], newest=replace(FAILED, fix="next")), Wanted(), "bad", "the newest run, 3, is next: failed, not finished: 1 of 7 rows cannot"),
-        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=4, fix="next", outcome="started")), Wanted(), "bad", "next: started, not finished"),
-        (Entry([OPEN], [RUN], newest=replace(NOT_HERE, fix="next")), Wanted(), "bad", "the newest run, 2, is next: not_applicable; close, which is in force, is older"),
-        (Entry([OPEN], [RUN], newest=replace(GIVEN_BACK, fix="next", rows_chosen=None)), Wanted(), "bad", "the newest run, 5, is next: reverted; close"),
-        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=6, fix="next", outcome="already")), Wanted(), "bad", "is next: already"),
-        (Entry([], newest=NOT_HERE), Wanted(), "bad", "the newest run, 2, is close: not_applicable; no fix is in force"),
-        (Entry([OPEN], [GIVEN_BACK, RUN], newest=GIVEN_BACK), Wanted(), "good", "7 rows changed"),
-        (Entry([], [replace(NOT_HERE, outcome="already")]), Wanted("close", 0), "good", "close: all its rows were as wanted already (run 2)"),
-        (None, Wanted(), "bad", "this database has no ledger"),
+        (Entry([OPEN], [RUN]), Expected(), "good", "close: applied, 7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC)"),
+        (Entry([OPEN], [RUN]), Expected(rows=7), "good", "7 rows changed"),
+        (Entry([OPEN], [RUN]), Expected(rows=8), "bad", "7 rows changed, 7 expected (run 1, 2026-02-03 16:08:00 UTC); 8 were expected"),
+        (Entry([OPEN], [FAILED, RUN]), Expected(), "good", "7 rows changed"),
+        (PARTLY, Expected(), "good", "7 rows changed, 7 expected, 2 reverted since (16, 17), so 5 left (run 1"),
+        (PARTLY, Expected(rows=7), "bad", "so 5 left (run 1, 2026-02-03 16:08:00 UTC); 7 were expected"),
+        (PARTLY, Expected(rows=5), "good", "so 5 left"),
+        (replace(PARTLY, in_force=[replace(OPEN, rows_changed=2)]), Expected(), "bad", "so 0 left (run 1, 2026-02-03 16:08:00 UTC): none of its changes"),
+        (replace(PARTLY, runs=[TAKEN_BACK, GIVEN_BACK, RUN]), Expected(rows=7), "bad", "6 left"),
+        (Entry([OPEN], [replace(GIVEN_BACK, reverted_by_run=6), RUN]), Expected(rows=7), "good", "7 expected (run"),
+        (Entry([], [replace(RUN, run_id=4, direction="revert", outcome="reverted"), RUN]), Expected("close"), "bad", "reverted by run 4"),
+        (Entry([], [NOT_HERE]), Expected("close"), "bad", "not applicable (run 2): this database has none of its rows"),
+        (Entry([], [NOT_HERE]), Expected("close", 0), "good", "not applicable"),
+        (Entry([], [], ["close"]), Expected("clsoe"), "bad", "it has no run of a fix clsoe. Did you mean close?"),
+        (Entry([]), Expected(), "bad", "no fix is in force"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=2)), Expected(), "good", "7 rows changed"),
+        (Entry([OPEN], [RUN], newest=replace(FAILED, fix="next")), Expected(), "bad", "the newest run, 3, is next: failed, not finished: 1 of 7 rows cannot"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=4, fix="next", outcome="started")), Expected(), "bad", "next: started, not finished"),
+        (Entry([OPEN], [RUN], newest=replace(NOT_HERE, fix="next")), Expected(), "bad", "the newest run, 2, is next: not_applicable; close, which is in force, is older"),
+        (Entry([OPEN], [RUN], newest=replace(GIVEN_BACK, fix="next", rows_chosen=None)), Expected(), "bad", "the newest run, 5, is next: reverted; close"),
+        (Entry([OPEN], [RUN], newest=replace(RUN, run_id=6, fix="next", outcome="already")), Expected(), "bad", "is next: already"),
+        (Entry([], newest=NOT_HERE), Expected(), "bad", "the newest run, 2, is close: not_applicable; no fix is in force"),
+        (Entry([OPEN], [GIVEN_BACK, RUN], newest=GIVEN_BACK), Expected(), "good", "7 rows changed"),
+        (Entry([], [replace(NOT_HERE, outcome="already")]), Expected("close", 0), "good", "close: all its rows were as wanted already (run 2)"),
+        (None, Expected(), "bad", "this database has no ledger"),
     ],
 )  # fmt: skip
-def test_ledger(entry: Entry | None, wanted: Wanted, colour: State, words: str) -> None:
+def test_ledger(entry: Entry | None, wanted: Expected, colour: State, words: str) -> None:
     line = check_entry(entry, wanted)
     assert (line.state, words in line.text) == (colour, True), line.text
 

@@ -9,8 +9,7 @@ import datetime as dt
 import pytest
 
 from datafixes.book.verify.log_lines import check_log, usual_wait
-from datafixes.book.verify.service_log import Log
-from datafixes.book.verify.since import Since
+from datafixes.book.verify.service_log import Log, Since
 from datafixes.report.document import Fact
 from tests.book.settings import book_settings
 

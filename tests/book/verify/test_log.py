@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from datafixes.book.verify.log_lines import check_log, not_read
-from datafixes.book.verify.service_log import BAD_SIGNS, Log, read_log
-from datafixes.book.verify.since import Since
+from datafixes.book.verify.service_log import BAD_SIGNS, Log, Since, read_log
 from datafixes.database.aws_client import Aws, NotAsked
 from datafixes.report.document import Fact
 from tests.book.settings import book_settings

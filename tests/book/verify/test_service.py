@@ -1,21 +1,18 @@
 """The service as ECS describes it."""
 
 import datetime as dt
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from datafixes.book.verify.service import (
-    Definition,
+from datafixes.book.verify.aws import (
     Deployment,
     check_service,
     look_at_service,
     redeploy,
-    wanted_definition,
 )
 from datafixes.database.aws_client import Aws, NotAsked
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, SettingError
 from datafixes.report.document import State
 from tests.book.settings import book_settings
 
@@ -59,13 +56,13 @@ ROLLING = {
     ],
 )  # fmt: skip
 def test_service(change: dict[str, Any], colour: State, words: str) -> None:
-    line = check_service({**SERVICE, **change}, Definition(8))
+    line = check_service({**SERVICE, **change}, "8")
     assert (line.state, words in line.text) == (colour, True), line.text
 
 
 def test_what_is_under_way_is_worth_waiting_for() -> None:
-    assert "--wait" in check_service({**SERVICE, "deployments": [ROLLING]}, Definition(8)).remedy
-    assert check_service({**SERVICE, "runningCount": 0}, Definition(8)).remedy == ""
+    assert "--wait" in check_service({**SERVICE, "deployments": [ROLLING]}, "8").remedy
+    assert check_service({**SERVICE, "runningCount": 0}, "8").remedy == ""
 
 
 @pytest.mark.parametrize(
@@ -80,32 +77,32 @@ def test_what_is_under_way_is_worth_waiting_for() -> None:
     ],
 )
 def test_another_family_is_not_what_is_wanted(wanted: str, runs: str, colour: State) -> None:
-    family, _, revision = wanted.rpartition(":")
-    definition = Definition(int(revision), family)
-    line = check_service({**SERVICE, "taskDefinition": f"arn:x:task-definition/{runs}"}, definition)
+    line = check_service({**SERVICE, "taskDefinition": f"arn:x:task-definition/{runs}"}, wanted)
     assert (line.state, line.text.startswith(f"{runs}, ")) == (colour, True)
     if colour == "bad":
         assert "revision 8 or newer of pm is required" in line.text
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"), [("8", Definition(8)), ("my-pm_2:10", Definition(10, "my-pm_2"))]
-)
-def test_the_setting_names_a_revision_or_a_family_too(text: str, wanted: Definition) -> None:
-    assert wanted_definition(replace(SETTINGS, task_revision=cast(Any, text))) == wanted
+def test_the_setting_names_a_revision_or_a_family_too() -> None:
+    assert [book_settings(task_revision=text).task_revision for text in ("8", "my-pm_2:10")] == [
+        "8",
+        "my-pm_2:10",
+    ]
+    line = check_service({**SERVICE, "taskDefinition": "x/my-pm_2:9"}, "my-pm_2:10")
+    assert "revision 10 or newer of my-pm_2 is required" in line.text
 
 
 @pytest.mark.parametrize("text", ["pm", "pm:", ":8", "a:b:8", "arn:x:task-definition/pm:8"])
 def test_a_setting_that_names_neither(text: str) -> None:
-    with pytest.raises(DatafixError, match="write a revision such as 8, or FAMILY:8"):
-        wanted_definition(replace(SETTINGS, task_revision=cast(Any, text)))
+    with pytest.raises(SettingError, match="write a revision such as 8, or FAMILY:8"):
+        book_settings(task_revision=text)
 
 
 def test_the_deployment_that_was_begun_is_the_one_that_counts() -> None:
     def told(begun: Deployment) -> str:
-        return check_service(SERVICE, Definition(8), begun).text
+        return check_service(SERVICE, "8", begun).text
 
-    assert check_service(SERVICE, Definition(8), Deployment("d1", AT)).state == "good"
+    assert check_service(SERVICE, "8", Deployment("d1", AT)).state == "good"
     assert "the new deployment has not begun" in told(Deployment("d2", AT + dt.timedelta(seconds=1)))
     assert "the new deployment has not begun" in told(Deployment("d2"))
     # A circuit breaker that rolls back makes one more deployment, and completes it.

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from datafixes.book.verify.service import Deployment
+from datafixes.book.verify.aws import Deployment
 from datafixes.book.verify.verifying import Question, look
 from datafixes.database.aws_client import Aws
 from datafixes.errors import ConnectionLost

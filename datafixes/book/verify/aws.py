@@ -1,4 +1,7 @@
-"""The ECS service: which task definition runs, and whether its deployment is complete."""
+"""AWS: whose credentials are used, which task definition the service runs, and whether its deployment is complete.
+
+The identity is checked first, because a wrong account looks like a missing service.
+"""
 
 import datetime as dt
 import re
@@ -8,35 +11,23 @@ from typing import Any
 
 from datafixes.audit.wording import counted
 from datafixes.book.settings import BookSettings
-from datafixes.database.aws_client import DENIED, Aws, NotAsked
+from datafixes.book.verify.checklist import not_asked
+from datafixes.database.aws_client import BROKEN, DENIED, NO_CREDENTIALS, Aws, NotAsked
 from datafixes.errors import DatafixError
 from datafixes.report.document import Fact, bad, good, unknown
 
-NAME = "ECS service"
+IDENTITY, SERVICE = "AWS identity", "ECS service"
 
 _MISSING = ("ClusterNotFoundException", "ServiceNotFoundException")
-_DEFINITION = re.compile(r"(?:(?P<family>[\w-]+):)?(?P<revision>\d+)", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Definition:
-    """The required task definition.
-
-    Attributes:
-        revision: the oldest acceptable revision.
-        family: its family, or an empty string for any.
-    """
-
-    revision: int
-    family: str = ""
-
-    def missing_in(self, definition: str) -> str:
-        """What is wrong with ``FAMILY:REVISION``, or an empty text."""
-        found = _DEFINITION.fullmatch(definition)
-        family, revision = (found["family"] or "", int(found["revision"])) if found else ("", 0)
-        if found and revision >= self.revision and self.family in ("", family):
-            return ""
-        return f"revision {self.revision} or newer{f' of {self.family}' if self.family else ''} is required"
+_ARN = re.compile(r"arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
+# Credentials that AWS rejects: waiting does not help.
+_REFUSED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AccessDenied",
+            "NoCredentialsError", "PartialCredentialsError", "UnauthorizedSSOTokenError", "SSOTokenLoadError",
+            "TokenRetrievalError")  # fmt: skip
+# Errors of the client that may be temporary.
+_PASSING = ("CredentialRetrievalError", "MetadataRetrievalError", "EndpointConnectionError", "ConnectTimeoutError",
+            "ReadTimeoutError", "ConnectionClosedError", "HTTPClientError")  # fmt: skip
+_NO_CREDENTIALS = "Set AWS_PROFILE or log in; without AWS: --skip logs --skip service"
 
 
 @dataclass(frozen=True)
@@ -52,17 +43,47 @@ class Deployment:
     began: dt.datetime | None = None
 
 
-def wanted_definition(settings: BookSettings) -> Definition:
-    """The setting ``task_revision``: ``8``, or ``FAMILY:8``.
+def look_at_identity(aws: Aws, wanted: Mapping[str, str]) -> Fact:
+    """Ask AWS for the identity.
 
-    Raises:
-        DatafixError: it is neither.
+    Args:
+        aws: AWS.
+        wanted: the expected account, by origin; see `accounts_of`.
     """
-    text = str(settings.task_revision)
-    found = _DEFINITION.fullmatch(text)
-    if not found:
-        raise DatafixError(f"task_revision is {text!r}: write a revision such as 8, or FAMILY:8")
-    return Definition(int(found["revision"]), found["family"] or "")
+    try:
+        if not aws.has_credentials():
+            return unknown(IDENTITY, NO_CREDENTIALS, _NO_CREDENTIALS, lasting=True)
+    except NotAsked as error:
+        lasting = error.code not in _PASSING
+        return unknown(IDENTITY, f"no credentials: {error}", _NO_CREDENTIALS, lasting=lasting)
+    try:
+        caller = aws.ask("sts", "get_caller_identity")
+    except NotAsked as error:
+        refused = error.code in (*_REFUSED, BROKEN)
+        hint = _NO_CREDENTIALS if refused else ""
+        return unknown(
+            IDENTITY, f"AWS does not say whose credentials these are: {error}", hint, lasting=refused
+        )
+    return check_identity(str(caller["Account"]), str(caller["Arn"]), aws.region, wanted)
+
+
+def check_identity(account: str, arn: str, region: str, wanted: Mapping[str, str]) -> Fact:
+    """Whether it is the account of the settings."""
+    evidence = f"{arn} of account {account}, region {region}"
+    others = {who: number for who, number in wanted.items() if number != account}
+    if others:
+        words = ", ".join(f"{who} names account {number}" for who, number in others.items())
+        return bad(IDENTITY, f"another account: {evidence}; {words}", "Set AWS_PROFILE", lasting=True)
+    return good(IDENTITY, evidence)
+
+
+def accounts_of(settings: BookSettings, named: str | None) -> dict[str, str]:
+    """The expected account numbers: the given one, and those in the settings' ARNs."""
+    found = {"--aws-account": named} if named else {}
+    for name in ("log_group", "ecs_cluster", "ecs_service"):
+        if match := _ARN.match(str(getattr(settings, name))):
+            found[name] = match[1]
+    return found
 
 
 def look_at_service(
@@ -85,14 +106,12 @@ def look_at_service(
     except NotAsked as error:
         if error.code in _MISSING:
             return _missing(settings, str(error)), None
-        denied = error.code in DENIED
-        hint = "These credentials need ecs:DescribeServices" if denied else ""
-        return unknown(NAME, str(error), hint, lasting=denied), None
+        return not_asked(SERVICE, error, "ecs:DescribeServices"), None
     found = answer.get("services", [])
     if not found or found[0].get("status") == "INACTIVE":
         why = [str(one.get("reason")) for one in answer.get("failures", [])] or ["INACTIVE"]
         return _missing(settings, ", ".join(why)), None
-    return check_service(found[0], wanted_definition(settings), begun), _primary(found[0])
+    return check_service(found[0], settings.task_revision, begun), _primary(found[0])
 
 
 def _missing(settings: BookSettings, why: str) -> Fact:
@@ -100,16 +119,16 @@ def _missing(settings: BookSettings, why: str) -> Fact:
         f"the cluster {settings.ecs_cluster}, {settings.engine.aws_region or 'the region of the AWS profile'}"
     )
     evidence = f"service {settings.ecs_service} not found in {place}: {why}"
-    hint = "To check another one: -x ecs_cluster=NAME -x ecs_service=NAME"
-    return bad(NAME, evidence, hint)
+    hint = "To check another one: -x ecs_cluster=SERVICE -x ecs_service=SERVICE"
+    return bad(SERVICE, evidence, hint)
 
 
-def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deployment | None = None) -> Fact:
+def check_service(service: Mapping[str, Any], oldest: str, begun: Deployment | None = None) -> Fact:
     """Whether a service, as described by ECS, runs the required task definition and nothing else.
 
     Args:
         service: one of the answer's services.
-        wanted: the required task definition.
+        oldest: the oldest acceptable task definition: ``8``, or ``FAMILY:8``.
         begun: as for `look_at_service`.
     """
     definition = _name(service)
@@ -118,18 +137,27 @@ def check_service(service: Mapping[str, Any], wanted: Definition, begun: Deploym
     controller = service.get("deploymentController", {}).get("type", "ECS")
     if controller != "ECS":
         words = f"{evidence}; {controller} deploys it, so the state of the deployment is unknown"
-        return unknown(NAME, words, "Check there, and skip it here: --skip service", lasting=True)
-    wrong = [missing] if (missing := wanted.missing_in(definition)) else []
+        return unknown(SERVICE, words, "Check there, and skip it here: --skip service", lasting=True)
+    wrong = [missing] if (missing := _missing_in(definition, oldest)) else []
     if (status := service.get("status", "ACTIVE")) != "ACTIVE":
         wrong.append(f"the service is {status}")
     wrong += _running(running, desired, int(service.get("pendingCount", 0)))
     wrong += _unsettled(service.get("deployments", ()), definition, begun)
     if not wrong:
-        return good(NAME, f"{evidence}, the deployment is complete")
+        return good(SERVICE, f"{evidence}, the deployment is complete")
     under_way = any(one.get("rolloutState") == "IN_PROGRESS" for one in service.get("deployments", ()))
     return bad(
-        NAME, f"{evidence}: {'; '.join(wrong)}", "A deployment is in progress: --wait" if under_way else ""
+        SERVICE, f"{evidence}: {'; '.join(wrong)}", "A deployment is in progress: --wait" if under_way else ""
     )
+
+
+def _missing_in(definition: str, oldest: str) -> str:
+    """What is wrong with ``FAMILY:REVISION``, or an empty text."""
+    family, _, least = oldest.rpartition(":")
+    own, _, revision = definition.rpartition(":")
+    if revision.isdecimal() and int(revision) >= int(least) and family in ("", own):
+        return ""
+    return f"revision {least} or newer{f' of {family}' if family else ''} is required"
 
 
 def _name(described: Mapping[str, Any]) -> str:
