@@ -129,6 +129,23 @@ class BookSettings:
             )
         return self
 
+    def check_accounts(self, name: str) -> None:
+        """Refuse a setting that names an unknown account.
+
+        Args:
+            name: the setting, whose value is pairs of an account and something else.
+
+        Raises:
+            SettingError: broker_accounts has no such account.
+        """
+        for account, _ in getattr(self, name):
+            if account not in self.broker_accounts:
+                known = ", ".join(self.broker_accounts) or "none"
+                raise SettingError(
+                    f"{name} is {self.shown(name)!r} ({self.origins[name]}): broker_accounts has no account"
+                    f" {account}. Known: {known}."
+                )
+
     def shown(self, name: str) -> str:
         """The value of one setting as text, without passwords."""
         return next(one.shown(getattr(self, name)) for one in SETTINGS if one.name == name)

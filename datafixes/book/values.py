@@ -1,7 +1,7 @@
 """Parsers of the book's settings: each takes text, and raises a ValueError that says what is wrong."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 
@@ -19,40 +19,37 @@ def parse_broker(text: str) -> str:
     return text
 
 
+def _pairs(text: str, divide: Callable[[str], tuple[str, str, str]], form: str) -> Iterator[tuple[str, str]]:
+    """The pairs of a list with commas."""
+    for part in text.split(",") if text else ():
+        first, _, second = (piece.strip() for piece in divide(part))
+        if not first or not second:
+            raise ValueError(f"write {form}")
+        yield first, second
+
+
 def parse_accounts(text: str) -> Mapping[str, str]:
     """`NAME=SECRET,NAME=SECRET`, each account once; a name alone if the broker needs no keys."""
-    form = "write ACCOUNT=SECRET, with commas between several"
     accounts: dict[str, str] = {}
     for part in text.split(",") if text else ():
         name, equals, secret = (piece.strip() for piece in part.partition("="))
         is_name = re.fullmatch(r"(env:|arn:[\w:-]+:)?[\w/+=.@-]+", secret) or not equals
         if not name or name in accounts or not is_name:
-            raise ValueError(form)
+            raise ValueError("write ACCOUNT=SECRET, with commas between several")
         accounts[name] = secret
     return MappingProxyType(accounts)
 
 
 def parse_ignored(text: str) -> tuple[tuple[str, str], ...]:
     """`ACCOUNT:INSTRUMENT,ACCOUNT:INSTRUMENT`, each once."""
-    form = "write ACCOUNT:INSTRUMENT, with commas between several"
-    found: dict[tuple[str, str], None] = {}
-    for part in text.split(",") if text else ():
-        account, _, instrument = (piece.strip() for piece in part.rpartition(":"))
-        if not account or not instrument:
-            raise ValueError(form)
-        if (account, instrument) in found:
-            raise ValueError(f"{account}:{instrument} is given twice; {form}")
-        found[account, instrument] = None
-    return tuple(found)
+    form = "ACCOUNT:INSTRUMENT, with commas between several"
+    found = tuple(_pairs(text, lambda part: part.rpartition(":"), form))
+    if twice := [pair for pair in found if found.count(pair) > 1]:
+        raise ValueError(f"{':'.join(twice[0])} is given twice; write {form}")
+    return found
 
 
 def parse_streams(text: str) -> tuple[tuple[str, str], ...]:
     """`ACCOUNT=PATTERN,ACCOUNT=PATTERN`; an account may have several patterns."""
-    form = "write ACCOUNT=PATTERN, with commas between several; * stands for anything"
-    found: dict[tuple[str, str], None] = {}
-    for part in text.split(",") if text else ():
-        account, _, pattern = (piece.strip() for piece in part.partition("="))
-        if not account or not pattern:
-            raise ValueError(form)
-        found[account, pattern] = None
-    return tuple(found)
+    form = "ACCOUNT=PATTERN, with commas between several; * stands for anything"
+    return tuple(dict.fromkeys(_pairs(text, lambda part: part.partition("="), form)))

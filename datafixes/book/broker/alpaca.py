@@ -2,18 +2,12 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from datafixes.book.broker.alpaca_answers import (
-    Account,
-    apart,
-    contradiction,
-    read_account,
-    read_positions,
-)
+from datafixes.book.broker.alpaca_answers import apart, contradiction, read_account, read_positions
 from datafixes.book.broker.alpaca_client import Session, check_installed
 from datafixes.book.broker.alpaca_orders import (
     closing_fills,
@@ -24,12 +18,13 @@ from datafixes.book.broker.alpaca_orders import (
 )
 from datafixes.book.broker.credentials import Keys, NoKeys, read_keys
 from datafixes.book.broker.protocol import NoAnswer, aware
-from datafixes.book.positions.ignored import ignored_of
 from datafixes.book.positions.position import NOT_IN_SETTINGS, Answer, Fill, Known, Unknown
-from datafixes.book.positions.symbols import Symbol
+from datafixes.book.positions.symbols import Symbol, ignored_of
 from datafixes.book.settings import BookSettings
 from datafixes.errors import SettingError
 from datafixes.settings.values import masked
+
+T = TypeVar("T")
 
 _URLS = {"paper": "https://paper-api.alpaca.markets", "live": "https://api.alpaca.markets"}
 _LONGEST_ORDER = dt.timedelta(days=91)
@@ -56,39 +51,51 @@ class AlpacaBroker:
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
         """See `Broker.positions`."""
-        if account not in self._settings.broker_accounts:
-            return NOT_IN_SETTINGS
-        try:
-            with self._session(account) as session:
-                return self._read(account, session, aware(since))
-        except NoAnswer as error:
-            return error.of(account)
+        return self._asked(account, lambda session: self._read(account, session, aware(since)))
 
     def fills(
         self, account: str, symbols: Collection[Symbol], *, after: dt.datetime
     ) -> Sequence[Fill] | Unknown:
         """See `Broker.fills`."""
         names = sorted(map(str, symbols))
+        begin = aware(after) - _LONGEST_ORDER
+
+        def read(session: Session) -> list[Fill]:
+            parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+            rows = [row for part in parts for row in session.orders("closed", begin, part)]
+            return closing_fills(read_orders(rows, self._ignored.get(account, ())), symbols, aware(after))
+
+        return self._asked(account, read)
+
+    def _asked(self, account: str, question: Callable[[Session], T]) -> T | Unknown:
+        """The answer to a question, in a conversation of its own."""
         if account not in self._settings.broker_accounts:
             return NOT_IN_SETTINGS
+        secret = self._settings.broker_accounts[account]
         try:
-            with self._session(account) as session:
-                rows = [
-                    row
-                    for start in range(0, len(names), _AT_ONCE)
-                    for row in session.orders(
-                        "closed", aware(after) - _LONGEST_ORDER, names[start : start + _AT_ONCE]
-                    )
-                ]
-                return closing_fills(read_orders(rows, self._ignored.get(account, ())), symbols, aware(after))
+            keys = self._keys.get(account) or read_keys(self._settings.engine, secret)
+        except NoKeys as error:
+            return Unknown(error.one_line())
+        self._keys[account] = keys
+        session = Session(self._url, keys, self._settings.broker_timeout.seconds, sleep=self._sleep)
+        try:
+            return question(session)
         except NoAnswer as error:
+            if error.denied:
+                self._keys.pop(account, None)
             return error.of(account)
+        finally:
+            session.close()
 
     def _read(self, account: str, session: Session, since: dt.datetime) -> Answer:
         why, ignored = "", self._ignored.get(account, frozenset())
         for _ in range(_LOOKS):
-            about = self._open(account, session)
-            proven = bool(self._keys[account].account_number)
+            about, keys = read_account(session.account()), self._keys[account]
+            proven = bool(keys.account_number)
+            if proven and keys.account_number != about.number:
+                raise NoAnswer(
+                    f"{keys.origin} opens account {about.shown}, but names …{keys.account_number[-4:]}"
+                )
             # In this order, so that no change in between is missed: an order that ends after the first request is in
             # flight, and one that is filled before the last request was filled recently.
             orders = read_orders(session.orders("open"), ignored)
@@ -115,35 +122,6 @@ class AlpacaBroker:
                 left_out={one.instrument: one.ignored for one in listed if one.ignored},
             )
         raise NoAnswer(why)
-
-    def _open(self, account: str, session: Session) -> Account:
-        """The account's own data, if it is the account of the keys."""
-        about = read_account(session.account())
-        expected = self._keys[account].account_number
-        if expected and expected != about.number:
-            raise NoAnswer(
-                f"{self._keys[account].origin} opens account {about.shown}, but names …{expected[-4:]}"
-            )
-        return about
-
-    @contextmanager
-    def _session(self, account: str) -> Iterator[Session]:
-        try:
-            keys = self._keys.get(account) or read_keys(
-                self._settings.engine, self._settings.broker_accounts[account]
-            )
-        except NoKeys as error:
-            raise NoAnswer(error.one_line()) from None
-        self._keys[account] = keys
-        session = Session(self._url, keys, self._settings.broker_timeout.seconds, sleep=self._sleep)
-        try:
-            yield session
-        except NoAnswer as error:
-            if error.denied:
-                self._keys.pop(account, None)
-            raise
-        finally:
-            session.close()
 
 
 def _url(settings: BookSettings) -> str:

@@ -8,11 +8,9 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from datafixes.book.broker.protocol import NoAnswer
-from datafixes.book.positions.ignored import instrument_of
-from datafixes.book.positions.numbers import digits, exact
-from datafixes.book.positions.position import BrokerPosition, Ignored
-from datafixes.book.positions.symbols import NoSymbol, Option, Symbol, parse_symbol
+from datafixes.book.broker.protocol import NoAnswer, aware, number
+from datafixes.book.positions.position import BrokerPosition, Ignored, digits, exact
+from datafixes.book.positions.symbols import NoSymbol, Option, Symbol, instrument_of, parse_symbol
 from datafixes.settings.values import parse_text
 
 Json = Any
@@ -90,32 +88,18 @@ def text(row: dict[str, Json], name: str) -> str:
     return value
 
 
-def number(row: dict[str, Json], name: str, about: str = "") -> Decimal:
-    """A required exact number, which Alpaca writes as text."""
-    value = row.get(name)
-    found = exact(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
-    if found is None:
-        raise NoAnswer(f"{name}{about and f' of {about}'} is {repr(value)[:40]}: not a number")
-    return found
-
-
-def moment(row: dict[str, Json], name: str) -> dt.datetime:
-    """A required time; UTC if it has no zone."""
-    try:
-        found = dt.datetime.fromisoformat(text(row, name))
-    except ValueError:
-        raise NoAnswer(f"{name} is {str(row[name])[:40]!r}: not a date and time") from None
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
-
-
 def apart(date: str, now: dt.datetime) -> str:
     """The difference of two clocks, if it is too large; otherwise, or if unknown, empty."""
-    try:
-        theirs = parsedate_to_datetime(date)
-    except ValueError:
-        return ""
-    seconds = abs((theirs.replace(tzinfo=theirs.tzinfo or dt.UTC) - now).total_seconds())
+    seconds = abs(seconds_until(date, now))
     return f"{seconds:.0f}s" if seconds > _SKEW else ""
+
+
+def seconds_until(date: str, now: dt.datetime) -> float:
+    """The seconds until the time of a header, negative if it is past; zero if it is not a time."""
+    try:
+        return (aware(parsedate_to_datetime(date)) - now).total_seconds()
+    except ValueError:
+        return 0
 
 
 def read_account(answer: Json) -> Account:

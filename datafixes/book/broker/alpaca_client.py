@@ -5,24 +5,25 @@ The only module that imports alpaca-py. It returns Alpaca's JSON unchanged; othe
 
 import datetime as dt
 import functools
+import socket
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from email.utils import parsedate_to_datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from datafixes.book.broker.alpaca_answers import Json, moment, rows_of, text
-from datafixes.book.broker.connections import cut, noting_connections
+from datafixes.book.broker.alpaca_answers import Json, rows_of, seconds_until, text
 from datafixes.book.broker.credentials import Keys
-from datafixes.book.broker.protocol import NoAnswer
+from datafixes.book.broker.protocol import NoAnswer, moment
 from datafixes.book.thread import Unfinished, within
 from datafixes.errors import DatafixError
 
 if TYPE_CHECKING:
     from alpaca.trading.client import TradingClient
-    from alpaca.trading.requests import GetOrdersRequest
     from requests import Response
+
+Row = dict[str, Json]
 
 _PAUSES = (0.5, 1.0, 2.0)
 """Seconds before the second, third and fourth attempt."""
@@ -86,62 +87,62 @@ class Session:
             self._client._session.close()
             self._client = None
 
-    def account(self, *, attempts: int = len(_PAUSES) + 1) -> Json:
+    def account(self) -> Json:
         """The account's number and its figures."""
-        return self._ask(lambda client: client.get_account(), attempts)
+        return self._ask(lambda client: client.get_account())
 
     def positions(self) -> Json:
         """All positions, which Alpaca returns in one answer."""
         return self._ask(lambda client: client.get_all_positions())
 
-    def orders(
-        self, status: str, after: dt.datetime | None = None, symbols: Sequence[str] = ()
-    ) -> list[dict[str, Json]]:
+    def orders(self, status: str, after: dt.datetime | None = None, symbols: Sequence[str] = ()) -> list[Row]:
         """All `open` or `closed` orders that were submitted after a time, page by page."""
         from alpaca.common.enums import Sort
         from alpaca.trading.enums import QueryOrderStatus
         from alpaca.trading.requests import GetOrdersRequest
 
-        found: dict[str, dict[str, Json]] = {}
-        while True:
-            wish = GetOrdersRequest(
-                status=QueryOrderStatus(status),
-                limit=_ORDERS,
-                direction=Sort.ASC,
-                after=after,
-                symbols=list(symbols) or None,
-            )
-            page = self._page(wish)
-            fresh = {text(row, "id"): row for row in page if text(row, "id") not in found}
-            found.update(fresh)
-            if len(page) < _ORDERS:
-                return [self._with_legs(row) for row in found.values()]
-            if not fresh:
-                raise NoAnswer(f"{self._host} lists more than {_ORDERS} orders with the same time")
-            # "After" excludes the time itself, which the orders of one bracket share: some orders come twice.
-            after = moment(page[-1], "submitted_at") - _TICK
+        wish = GetOrdersRequest(
+            status=QueryOrderStatus(status),
+            limit=_ORDERS,
+            direction=Sort.ASC,
+            after=after,
+            symbols=list(symbols) or None,
+        )
 
-    def fills(self, after: dt.datetime) -> list[dict[str, Json]]:
+        def page(last: Row | None, client: "TradingClient") -> Any:
+            if last:
+                # "After" excludes the time itself, which the orders of one bracket share: some orders come twice.
+                wish.after = moment(last, "submitted_at") - _TICK
+            return client.get_orders(wish)
+
+        return [self._with_legs(row) for row in self._all("orders", _ORDERS, page)]
+
+    def fills(self, after: dt.datetime) -> list[Row]:
         """All fills after a time, whenever their orders were submitted, page by page."""
-        found: dict[str, dict[str, Json]] = {}
         wish = {"after": after.isoformat(), "direction": "asc", "page_size": str(_FILLS)}
+
+        def page(last: Row | None, client: "TradingClient") -> Any:
+            return client.get(
+                "/account/activities/FILL", wish | ({"page_token": text(last, "id")} if last else {})
+            )
+
+        return self._all("fills", _FILLS, page)
+
+    def _all(self, what: str, most: int, page: Callable[[Row | None, "TradingClient"], Any]) -> list[Row]:
+        """The rows of all pages; the last row of a page leads to the next one."""
+        found: dict[str, Row] = {}
+        last: Row | None = None
         while True:
-            page = self._page_of_fills(wish)
-            fresh = {text(row, "id"): row for row in page if text(row, "id") not in found}
+            rows = rows_of(self._ask(functools.partial(page, last)), what)
+            fresh = {text(row, "id"): row for row in rows if text(row, "id") not in found}
             found.update(fresh)
-            if len(page) < _FILLS:
+            if len(rows) < most:
                 return list(found.values())
             if not fresh:
-                raise NoAnswer(f"{self._host} gives the same page of fills again")
-            wish["page_token"] = text(page[-1], "id")
+                raise NoAnswer(f"{self._host} lists more than {most} {what} with the same time")
+            last = rows[-1]
 
-    def _page(self, wish: "GetOrdersRequest") -> list[dict[str, Json]]:
-        return rows_of(self._ask(lambda client: client.get_orders(wish)), "orders")
-
-    def _page_of_fills(self, wish: dict[str, str]) -> list[dict[str, Json]]:
-        return rows_of(self._ask(lambda client: client.get("/account/activities/FILL", wish)), "fills")
-
-    def _with_legs(self, row: dict[str, Json]) -> dict[str, Json]:
+    def _with_legs(self, row: Row) -> Row:
         """Add the legs of an order without a symbol of its own, with a request if necessary."""
         if row.get("symbol") or row.get("legs"):
             return row
@@ -151,19 +152,20 @@ class Session:
         answer = self._ask(lambda client: client.get_order_by_id(number, GetOrderByIdRequest(nested=True)))
         return rows_of([answer], "orders")[0]
 
-    def _ask(self, question: Callable[["TradingClient"], Any], attempts: int = len(_PAUSES) + 1) -> Json:
-        for attempt in range(attempts):
+    def _ask(self, question: Callable[["TradingClient"], Any]) -> Json:
+        attempt = 0
+        while True:
             try:
                 return self._once(question)
             except _Again as again:
-                wait = max(again.wait, _PAUSES[attempt] if attempt < len(_PAUSES) else 0)
-                late = self._until is not None and time.monotonic() + wait > self._until
-                if late or attempt == attempts - 1:
+                is_last = attempt == len(_PAUSES)
+                wait = max(again.wait, 0 if is_last else _PAUSES[attempt])
+                if is_last or (self._until is not None and time.monotonic() + wait > self._until):
                     asked = f" and asks to wait {again.wait:.0f}s" if again.wait else ""
                     times = f" ({attempt + 1} attempts)" if attempt else ""
                     raise NoAnswer(f"{self._host} {again.why}{asked}{times}") from None
                 self._sleep(wait)
-        raise NoAnswer(f"{self._host} was not asked")
+                attempt += 1
 
     def _once(self, question: Callable[["TradingClient"], Any]) -> Json:
         """One attempt, in a thread, because no socket timeout covers a slow name server or an endless answer."""
@@ -178,7 +180,7 @@ class Session:
         except Unfinished as late:
             # The thread still has the connection, and would stay as long as bytes arrive.
             late.future.add_done_callback(lambda _: client._session.close())
-            cut(self._connections)
+            _cut(self._connections)
             self._client = None
             raise self._too_slow() from None
         except Exception as error:
@@ -194,7 +196,7 @@ class Session:
             self._keys.api_key, self._keys.secret_key, raw_data=True, url_override=self._url
         )
         session = client._session
-        self._connections = noting_connections(session)
+        self._connections = _noting_connections(session)
         # The client sets no time limit, and would retry by itself, with its own pauses: errors are raised before it
         # sees them.
         session.request = functools.partial(session.request, timeout=self._timeout)  # type: ignore[method-assign]
@@ -241,16 +243,15 @@ class Session:
         self.close()
         if isinstance(error, exceptions.Timeout):
             return self._too_slow()
-        if isinstance(error, exceptions.SSLError):
-            return NoAnswer(f"{self._host} has a certificate that is not trusted")
-        if isinstance(error, exceptions.ProxyError):
-            return _Again("cannot be reached: the proxy does not answer")
-        if isinstance(error, exceptions.ChunkedEncodingError):
-            return _Again("closed the connection in the middle of its answer")
-        if isinstance(error, exceptions.ConnectionError):
-            return _Again("cannot be reached, or closes the connection")
-        if isinstance(error, exceptions.JSONDecodeError):
-            return NoAnswer(f"{self._host} does not answer with JSON")
+        for kind, is_passing, words in (
+            (exceptions.SSLError, False, "has a certificate that is not trusted"),
+            (exceptions.ProxyError, True, "cannot be reached: the proxy does not answer"),
+            (exceptions.ChunkedEncodingError, True, "closed the connection in the middle of its answer"),
+            (exceptions.ConnectionError, True, "cannot be reached, or closes the connection"),
+            (exceptions.JSONDecodeError, False, "does not answer with JSON"),
+        ):
+            if isinstance(error, kind):
+                return _Again(words) if is_passing else NoAnswer(f"{self._host} {words}")
         return NoAnswer(f"{self._host} gives no valid answer ({type(error).__name__})")
 
 
@@ -258,8 +259,37 @@ def _retry_after(header: str) -> float:
     """The seconds that an answer asks to wait; zero if it does not."""
     if header.strip().isdecimal():
         return float(header)
-    try:
-        when = parsedate_to_datetime(header)
-    except ValueError:
-        return 0
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)).total_seconds())
+    return max(0.0, seconds_until(header, dt.datetime.now(dt.UTC)))
+
+
+def _noting_connections(session: Any) -> list[Any]:
+    """A list that receives every connection of a session, including those in use."""
+    made: list[Any] = []
+
+    def noting(pool_class: Callable[..., Any]) -> Callable[..., Any]:
+        def pool(*arguments: Any, **named: Any) -> Any:
+            found = pool_class(*arguments, **named)
+            connect = found.ConnectionCls
+
+            def connection(*arguments: Any, **named: Any) -> Any:
+                made.append(connect(*arguments, **named))
+                return made[-1]
+
+            found.ConnectionCls = connection
+            return found
+
+        return pool
+
+    for adapter in session.adapters.values():
+        manager: Any = getattr(adapter, "poolmanager", None)
+        if manager is not None:
+            classes = manager.pool_classes_by_scheme
+            manager.pool_classes_by_scheme = {scheme: noting(one) for scheme, one in classes.items()}
+    return made
+
+
+def _cut(connections: list[Any]) -> None:
+    """Cut them: a thread that still reads from one gets an error."""
+    for connection in connections:
+        with suppress(OSError, AttributeError):  # not connected
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -6,12 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 
-from datafixes.book.broker.alpaca_answers import CRYPTO, Json, moment, number, rows_of, symbol_of, text
-from datafixes.book.broker.protocol import NoAnswer
-from datafixes.book.positions.ignored import instrument_of
-from datafixes.book.positions.numbers import exact
-from datafixes.book.positions.position import BrokerPosition, Fill
-from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+from datafixes.book.broker.alpaca_answers import CRYPTO, Json, rows_of, symbol_of, text
+from datafixes.book.broker.protocol import NoAnswer, moment, number
+from datafixes.book.positions.position import BrokerPosition, Fill, exact
+from datafixes.book.positions.symbols import NoSymbol, Symbol, instrument_of, parse_symbol
 
 _ENDED = ("canceled", "expired", "replaced", "rejected")
 _FINISHED = {"filled", *_ENDED}

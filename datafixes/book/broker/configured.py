@@ -6,7 +6,7 @@ from pathlib import Path
 from datafixes.book.broker.alpaca import AlpacaBroker
 from datafixes.book.broker.file_broker import FileBroker
 from datafixes.book.broker.protocol import Broker
-from datafixes.book.positions.ignored import ignored_of
+from datafixes.book.positions.symbols import ignored_of
 from datafixes.book.settings import BookSettings
 from datafixes.errors import SettingError
 

@@ -5,14 +5,22 @@ import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 
 from datafixes.book.broker.file_rows import foreign_in, rows_in
-from datafixes.book.broker.protocol import NoAnswer, aware
-from datafixes.book.positions.ignored import instrument_of
-from datafixes.book.positions.numbers import digits, exact
-from datafixes.book.positions.position import Answer, BrokerPosition, Fill, Ignored, Known, Unknown
-from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+from datafixes.book.broker.protocol import NoAnswer, aware, moment, number
+from datafixes.book.positions.position import (
+    Answer,
+    BrokerPosition,
+    Fill,
+    Ignored,
+    Known,
+    Unknown,
+    digits,
+    exact,
+)
+from datafixes.book.positions.symbols import NoSymbol, Symbol, instrument_of, parse_symbol
 
 _SKEW = dt.timedelta(minutes=5)
 
@@ -69,7 +77,6 @@ class FileBroker:
     oldest: dt.timedelta | None = None
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     ignored: Mapping[str, Collection[str]] = field(default_factory=dict)
-    _content: _Content | None = None
 
     def positions(self, account: str, *, since: dt.datetime) -> Answer:
         """See `Broker.positions`.
@@ -77,7 +84,7 @@ class FileBroker:
         A bad line makes all accounts unknown; a row that is neither a stock nor an option makes its account unknown.
         """
         try:
-            content = self._read()
+            content = self._content
         except NoAnswer as error:
             return Unknown(error.why)
         age = self.now() - content.read_at
@@ -104,7 +111,7 @@ class FileBroker:
     ) -> Sequence[Fill] | Unknown:
         """See `Broker.fills`."""
         try:
-            content = self._read()
+            content = self._content
         except NoAnswer as error:
             return Unknown(error.why)
         names = set(map(str, symbols))
@@ -115,12 +122,8 @@ class FileBroker:
         ours = (fill for fill in fills if fill.symbol in symbols and fill.filled_at >= aware(after))
         return sorted(ours, key=lambda fill: (fill.filled_at, fill.order_id))
 
-    def _read(self) -> _Content:
-        if self._content is None:
-            self._content = self._anew()
-        return self._content
-
-    def _anew(self) -> _Content:
+    @cached_property
+    def _content(self) -> _Content:
         try:
             status = self.path.stat()
             if not stat.S_ISREG(status.st_mode):
@@ -168,7 +171,7 @@ def _is_set_apart(
             content.left_out.setdefault(account, {})[instrument] = Ignored(quantity, words)
         return True
     if why := _why_foreign(row, name):
-        filled_at = _moment(row["filled_at"]) if is_fill else None
+        filled_at = moment(row, "filled_at") if is_fill else None
         content.foreign.setdefault(account, []).append(_Foreign(instrument, f"{place}: {why}", filled_at))
     return bool(why)
 
@@ -193,11 +196,17 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
         content.positions.setdefault(account, [])
         content.empty.add(account)
         return
-    symbol = _symbol(row.get("symbol", ""))
-    quantity = _number(row, "quantity")
+    try:
+        symbol = parse_symbol(row.get("symbol", ""))
+    except NoSymbol as error:
+        raise NoAnswer(error.message) from None
+    quantity = number(row, "quantity")
     if row.get("filled_at"):
+        price, filled_at = _price(row, "price"), moment(row, "filled_at")
+        if not row.get("order_id"):
+            raise NoAnswer("a fill needs its order_id")
         content.fills.setdefault(account, []).append(
-            Fill(symbol, quantity, _price(row, "price"), _moment(row["filled_at"]), _order_id(row))
+            Fill(symbol, quantity, price, filled_at, row["order_id"])
         )
         return
     if row.get("price") or row.get("order_id"):
@@ -209,46 +218,16 @@ def _add(content: _Content, row: Mapping[str, str], place: str, seen: dict[tuple
     content.positions.setdefault(account, []).append(BrokerPosition(symbol, quantity, entry))
 
 
-def _symbol(text: str) -> Symbol:
-    try:
-        return parse_symbol(text)
-    except NoSymbol as error:
-        raise NoAnswer(error.message) from None
-
-
-def _number(row: Mapping[str, str], name: str) -> Decimal:
-    value = exact(row.get(name, ""))
-    if value is None:
-        raise NoAnswer(f"{name} {row.get(name, '')!r} is not a number")
-    return value
-
-
 def _price(row: Mapping[str, str], name: str) -> Decimal:
-    price = _number(row, name)
+    price = number(row, name)
     if price <= 0:
         raise NoAnswer(f"{name} {row[name]!r} is not a price")
     return price
 
 
-def _moment(text: str) -> dt.datetime:
-    try:
-        return aware(dt.datetime.fromisoformat(text))
-    except ValueError:
-        raise NoAnswer(f"filled_at {text!r} is not a date and time such as 2026-02-13T15:04:05Z") from None
-
-
 def _ago(age: dt.timedelta) -> str:
-    hours = int(age.total_seconds()) // 3600
-    return (
-        f"{hours // 24} days"
-        if hours >= 48
-        else f"{hours} hours"
-        if hours >= 2
-        else f"{int(age.total_seconds()) // 60} minutes"
-    )
-
-
-def _order_id(row: Mapping[str, str]) -> str:
-    if not row.get("order_id"):
-        raise NoAnswer("a fill needs its order_id")
-    return row["order_id"]
+    minutes = int(age.total_seconds()) // 60
+    for unit, size in (("days", 1440), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {unit}"
+    return f"{minutes} minutes"

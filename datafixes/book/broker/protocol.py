@@ -1,10 +1,11 @@
-"""The interface of a broker: two queries."""
+"""The interface of a broker: two queries, and what its implementations share."""
 
 import datetime as dt
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
 
-from datafixes.book.positions.position import Answer, Fill, Unknown
+from datafixes.book.positions.position import Answer, Fill, Unknown, exact
 from datafixes.book.positions.symbols import Symbol
 
 
@@ -54,3 +55,21 @@ class NoAnswer(Exception):
 def aware(moment: dt.datetime) -> dt.datetime:
     """A time with a zone; UTC if it has none."""
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def number(row: Mapping[str, Any], name: str, about: str = "") -> Decimal:
+    """A required exact number, which is usually text."""
+    value = row.get(name)
+    found = exact(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
+    if found is None:
+        raise NoAnswer(f"{name}{about and f' of {about}'} is {repr(value)[:40]}: not a number")
+    return found
+
+
+def moment(row: Mapping[str, Any], name: str) -> dt.datetime:
+    """A required time; UTC if it has no zone."""
+    try:
+        return aware(dt.datetime.fromisoformat(str(row.get(name))))
+    except ValueError:
+        words = "not a date and time such as 2026-02-13T15:04:05Z"
+        raise NoAnswer(f"{name} is {str(row.get(name))[:40]!r}: {words}") from None

@@ -1,25 +1,24 @@
 """``datafixes propose``."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from datafixes.book.broker.configured import open_broker
+from datafixes.book.compare.reconciling import Reconciliation, reconcile
+from datafixes.book.propose.gathering import Findings, gather
+from datafixes.book.propose.pending import check_pending_runs
+from datafixes.book.propose.proposal_text import proposal_text, slug_of
+from datafixes.book.propose.proposing import Proposal, propose
+from datafixes.book.report.reconcile import PROPOSED_WITH, summary
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import FAILED, OK
 from datafixes.cli.project_options import Where, pass_where, place_options
+from datafixes.project import Project
+from datafixes.revisions.placing import Place, Wanted, place_for, write_revision
 from datafixes.settings.values import parse_text
-
-if TYPE_CHECKING:
-    from datafixes.book.compare.reconciling import Reconciliation
-    from datafixes.book.propose.gathering import Findings
-    from datafixes.book.propose.proposing import Proposal
-    from datafixes.project import Project
-    from datafixes.revisions.placing import Wanted
 
 
 @click.command(epilog="Example: datafixes propose --phantoms    Then: datafixes plan")
@@ -47,12 +46,6 @@ def command(  # noqa: PLR0913 - one for each option
     changes already covered by a pending revision. Exit code 1: an account is unknown, or rows of the book cannot be
     compared (certain differences are still proposed); or a pending fix can no longer run.
     """
-    from datafixes.book.broker.configured import open_broker  # slow to import; --help does not need it
-    from datafixes.book.compare.reconciling import reconcile
-    from datafixes.book.propose.gathering import gather
-    from datafixes.book.report.reconcile import PROPOSED_WITH, summary
-    from datafixes.revisions.placing import Wanted
-
     project = where.project()
     project.heads()  # fails first if there is no project
     settings = BookSettings.of(project.settings).need(*COMPARED)
@@ -61,8 +54,8 @@ def command(  # noqa: PLR0913 - one for each option
     shown = found if account is None else found.only(account)
     kinds = [kind for kind, option in PROPOSED_WITH.items() if asked[option.removeprefix("--")]]
     _say(summary(found))
-    _tell_doubts(found)
-    _tell_others(shown, kinds)
+    _report_doubts(found)
+    _report_others(shown, kinds)
     if any(one.kind in kinds for one in shown.comparison.differences):
         findings = gather(project, broker, shown, kinds, _say)
         # A position of another account may be the one that this account lacks, so all are judged.
@@ -78,7 +71,7 @@ def _say(line: str) -> None:
     click.echo(parse_text(line), err=True)
 
 
-def _tell_doubts(found: Reconciliation) -> None:
+def _report_doubts(found: Reconciliation) -> None:
     for account, why in found.comparison.unknown.items():
         _say(f"Account {account} is unknown, so nothing is proposed for it: {why}")
     for row in found.book.unreadable:
@@ -87,28 +80,18 @@ def _tell_doubts(found: Reconciliation) -> None:
         _say(f"Not compared, so nothing is proposed for it (broker_ignore): {one}")
 
 
-def _tell_others(found: Reconciliation, kinds: Sequence[str]) -> None:
+def _report_others(found: Reconciliation, kinds: Sequence[str]) -> None:
     """Report the kinds of differences that were not requested, and their options."""
-    from datafixes.book.report.reconcile import PROPOSED_WITH
-
     others = dict.fromkeys(one.kind for one in found.comparison.differences if one.kind not in kinds)
     for kind in others:
         count = sum(one.kind == kind for one in found.comparison.differences)
-        how = (
-            f"propose them with {PROPOSED_WITH[kind]}"
-            if kind in PROPOSED_WITH
-            else "to be decided by a person"
-        )
+        option = PROPOSED_WITH.get(kind)
+        how = f"propose them with {option}" if option else "to be decided by a person"
         _say(f"Not requested: {count} of kind {kind} ({how})")
 
 
 def _propose(project: Project, findings: Findings, wanted: Wanted) -> None:
     """Write the revision, or report why not."""
-    from datafixes.book.propose.pending import check_pending_runs
-    from datafixes.book.propose.proposal_text import proposal_text
-    from datafixes.book.propose.proposing import propose
-    from datafixes.revisions.placing import write_revision
-
     first = propose(findings)
     for line in first.left:
         _say(f"Left alone: {line}")
@@ -133,11 +116,8 @@ def _propose(project: Project, findings: Findings, wanted: Wanted) -> None:
     _say("Next: read it, then datafixes check and plan.")
 
 
-def _place(project: Project, proposal: Proposal, wanted: Wanted) -> Any:
+def _place(project: Project, proposal: Proposal, wanted: Wanted) -> Place:
     """The next number, or else an id that depends only on the findings and the parent revision."""
-    from datafixes.book.propose.proposal_text import slug_of
-    from datafixes.revisions.placing import place_for
-
     title = slug_of(proposal.fixes)
     place = place_for(project.scripts, title, wanted)
     if wanted.revision is None and not place.revision.isdecimal():

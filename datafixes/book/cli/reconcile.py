@@ -2,6 +2,9 @@
 
 import click
 
+from datafixes.book.broker.configured import open_broker
+from datafixes.book.compare.reconciling import reconcile
+from datafixes.book.report.reconcile import PROPOSED_WITH, document_of_reconciliation, reconciliation_as_json
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.output import format_options, show
@@ -21,14 +24,6 @@ def command(where: Where, account: str | None, form: str, output: str | None) ->
     Exit code 0: no differences. 3: differences. 1: an account is unknown, because the broker did not answer in full,
     or rows of the book cannot be compared.
     """
-    from datafixes.book.broker.configured import open_broker  # slow to import; --help does not need it
-    from datafixes.book.compare.reconciling import reconcile
-    from datafixes.book.report.reconcile import (
-        PROPOSED_WITH,
-        document_of_reconciliation,
-        reconciliation_as_json,
-    )
-
     project = where.project()
     settings = BookSettings.of(project.settings).need(*COMPARED)
     found = reconcile(project, open_broker(settings))

@@ -1,31 +1,33 @@
 """``datafixes verify``."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
+from datafixes.book.broker.configured import open_broker
+from datafixes.book.compare.reconciling import reconcile
 from datafixes.book.report.verify import checklist_as_json, document_of_checklist
+from datafixes.book.rows.book import read_book
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.book.thread import Unfinished, within
+from datafixes.book.verify import waiting
+from datafixes.book.verify.aws import Deployment, redeploy
+from datafixes.book.verify.checklist import Checklist
+from datafixes.book.verify.ledger import Expected
+from datafixes.book.verify.log_lines import ERRORS_NAME, usual_wait
+from datafixes.book.verify.verifying import Question, identity_line, look
 from datafixes.cli.asking import given, schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
+from datafixes.database.aws_client import Aws
 from datafixes.errors import DatafixError
 from datafixes.settings.pipeline import pipeline_of
 from datafixes.settings.values import Duration
-
-if TYPE_CHECKING:
-    from datafixes.book.verify.aws import Deployment
-    from datafixes.book.verify.checklist import Checklist
-    from datafixes.book.verify.verifying import Question
 
 INTERRUPTED = 130
 
@@ -36,9 +38,6 @@ _NEEDED = {
     "service": ("ecs_cluster", "ecs_service", "task_revision"),
 }
 """The parts of the check, and the settings that each needs."""
-
-_PARTS = tuple(_NEEDED)
-
 
 _USUAL = "as long as it takes"
 
@@ -75,12 +74,14 @@ def _account(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 )
 @click.option(
     "--skip",
-    type=click.Choice(_PARTS),
+    type=click.Choice(tuple(_NEEDED)),
     multiple=True,
     metavar="PART",
     help="Skip a part: ledger, broker, logs, service.",
 )
-@click.option("--redeploy", is_flag=True, help="Force a new deployment of the service first.")
+@click.option(
+    "--redeploy", "new_deployment", is_flag=True, help="Force a new deployment of the service first."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before --redeploy.")
 @click.option(
     "--aws-account", callback=_account, metavar="ID", help="Red if the credentials are of another account."
@@ -94,7 +95,7 @@ def command(  # noqa: PLR0913 - one for each option
     expect_rows: int | None,
     wait: Duration | str | None,
     skip: tuple[str, ...],
-    redeploy: bool,
+    new_deployment: bool,
     yes: bool,
     aws_account: str | None,
     schema: str | None,
@@ -105,16 +106,23 @@ def command(  # noqa: PLR0913 - one for each option
 
     Exit code 0: all is green. 3: something is red. 1: something is unknown.
     """
-    _check_skip(skip, fix is not None or expect_rows is not None)
-    if redeploy:
+    if set(skip) == set(_NEEDED):
+        raise click.UsageError("Nothing is left to check: skip fewer parts.")
+    if (fix is not None or expect_rows is not None) and "ledger" in skip:
+        raise click.UsageError("--fix and --expect-rows need the ledger, which --skip ledger skips.")
+    if new_deployment:
         _check_may_redeploy(skip, yes)
-    question = _question(where, skip, aws_account)
-    question = replace(question, wanted=_wanted(fix, expect_rows, schema))
+    question = _question(where, skip, aws_account, Expected(fix, expect_rows, schema))
     try:
-        if redeploy:
+        if new_deployment:
             question = replace(question, deployment=_redeploy(question, yes))
-        found = _look(question, wait)
-        _tell_short(question, wait, found)
+        time = usual_wait(question.settings) if isinstance(wait, str) else wait
+        found = waiting.look_until_green(
+            lambda progress: look(question, progress),
+            waiting.Patience(time.seconds if time else 0),
+            lambda line: click.echo(line, err=True),
+        )
+        _warn_if_short(question, wait, found)
     except KeyboardInterrupt:
         if question.deployment is None:
             raise
@@ -124,10 +132,8 @@ def command(  # noqa: PLR0913 - one for each option
     return OK if found.is_green else DIFFERENT if found.is_red else FAILED
 
 
-def _tell_short(question: Question, wait: Duration | str | None, found: Checklist) -> None:
+def _warn_if_short(question: Question, wait: Duration | str | None, found: Checklist) -> None:
     """Warn of a wait shorter than log_window, in which an old error stays visible."""
-    from datafixes.book.verify.log_lines import ERRORS_NAME, usual_wait
-
     settings = question.settings
     is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
     if is_short and any(line.name == ERRORS_NAME and line.state == "bad" for line in found.lines):
@@ -136,14 +142,6 @@ def _tell_short(question: Question, wait: Duration | str | None, found: Checklis
             f"stay in the log window until its end. Wait longer: --wait {usual_wait(settings)}",
             err=True,
         )
-
-
-def _check_skip(skip: tuple[str, ...], of_ledger: bool) -> None:
-    """Refuse to check nothing."""
-    if set(skip) == set(_PARTS):
-        raise click.UsageError("Nothing is left to check: skip fewer parts.")
-    if of_ledger and "ledger" in skip:
-        raise click.UsageError("--fix and --expect-rows need the ledger, which --skip ledger skips.")
 
 
 def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
@@ -155,53 +153,41 @@ def _check_may_redeploy(skip: tuple[str, ...], yes: bool) -> None:
         raise click.UsageError("--redeploy asks for consent, and stdin is not a terminal: add --yes.")
 
 
-def _question(where: Where, skip: tuple[str, ...], account: str | None) -> Question:
-    from datafixes.book.broker.configured import open_broker
-    from datafixes.book.compare.reconciling import reconcile
-    from datafixes.book.positions.ignored import check_accounts
-    from datafixes.book.rows.book import read_book
-    from datafixes.book.verify.verifying import Question
-    from datafixes.database.aws_client import Aws
-
+def _question(where: Where, skip: tuple[str, ...], account: str | None, expected: Expected) -> Question:
     project = where.project()
     settings = BookSettings.of(project.settings)
     settings.need(*(name for part, names in _NEEDED.items() if part not in skip for name in names))
     for setting in ("broker_ignore", "log_streams"):
-        check_accounts(settings, setting)
+        settings.check_accounts(setting)
     return Question(
         project,
         read_book,
         lambda project: reconcile(project, open_broker(settings)),
-        skip=frozenset(skip),
+        expected,
+        frozenset(skip),
         account=account,
         aws=Aws(settings.engine.aws_region),
     )
 
 
-def _wanted(fix: str | None, rows: int | None, schema: str | None) -> Wanted:
-
-    return Wanted(fix, rows, schema)
-
-
 def _redeploy(question: Question, yes: bool) -> Deployment:
     """Begin a new deployment, after showing the AWS identity."""
-    from datafixes.book.verify.aws import redeploy
-    from datafixes.book.verify.verifying import identity_line
-    from datafixes.book.verify.waiting import FAREWELL, LONGEST_LOOK
-
     try:
-        identity = within(LONGEST_LOOK, lambda: identity_line(question), FAREWELL)
+        identity = within(waiting.LONGEST_LOOK, lambda: identity_line(question), waiting.FAREWELL)
     except Unfinished:
         raise DatafixError(
-            f"No new deployment was begun: AWS does not answer within {LONGEST_LOOK:.3g} s"
+            f"No new deployment was begun: AWS does not answer within {waiting.LONGEST_LOOK:.3g} s"
         ) from None
     if identity is not None and identity.state != "good":
         raise DatafixError(f"No new deployment was begun: {identity.text}", hint=identity.remedy)
     settings = question.settings
     if identity is not None:
         click.echo(identity.text, err=True)
-    asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
-    if not yes and not _confirmed(asked):
+    # Older versions of click write the last character of a prompt to stdout even with err=True.
+    with redirect_stdout(sys.stderr):
+        asked = f"Force a new deployment of {settings.ecs_service} in {settings.ecs_cluster}?"
+        agreed = yes or click.confirm(asked, err=True)
+    if not agreed:
         raise DatafixError("No new deployment was begun: the answer was no.")
     try:
         deployment = redeploy(question.aws, settings)
@@ -210,21 +196,3 @@ def _redeploy(question: Question, yes: bool) -> Deployment:
         raise click.exceptions.Exit(INTERRUPTED) from None
     click.echo(f"Began {deployment.id or 'a new deployment'} of {settings.ecs_service}.", err=True)
     return deployment
-
-
-def _confirmed(asked: str) -> bool:
-    # Older versions of click write the last character of a prompt to stdout even with err=True.
-    with redirect_stdout(sys.stderr):
-        return click.confirm(asked, err=True)
-
-
-def _look(question: Question, wait: Duration | str | None) -> Checklist:
-    from datafixes.book.verify.log_lines import usual_wait
-    from datafixes.book.verify.verifying import look
-    from datafixes.book.verify.waiting import Patience, look_until_green
-
-    time = usual_wait(question.settings) if isinstance(wait, str) else wait
-    patience = Patience(time.seconds if time else 0)
-    return look_until_green(
-        lambda progress: look(question, progress), patience, lambda line: click.echo(line, err=True)
-    )

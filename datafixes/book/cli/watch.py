@@ -1,25 +1,25 @@
 """``datafixes watch``."""
 
-from __future__ import annotations
-
 import datetime as dt
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from datafixes.book.alerts.log import LogWriter
+from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
+from datafixes.book.broker.configured import open_broker
+from datafixes.book.compare.reconciling import reconcile
 from datafixes.book.settings import COMPARED, BookSettings
+from datafixes.book.watch.changes import Failure
+from datafixes.book.watch.incidents import Limits
+from datafixes.book.watch.signals import SignalHandler, Terminated
+from datafixes.book.watch.watching import Job, default_path, keep_looking, look_of, look_once, source_of
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import SettingError
-
-if TYPE_CHECKING:
-    from datafixes.book.alerts.log import LogWriter
-    from datafixes.book.watch.signals import SignalHandler
-    from datafixes.book.watch.watching import Job
-    from datafixes.project import Project
-    from datafixes.settings.values import Duration
+from datafixes.project import Project
+from datafixes.settings.values import Duration
 
 _SHORTEST = 1000
 
@@ -41,11 +41,6 @@ def command(where: Where, once: bool, state: str | None) -> int:
     1: an account is unknown, rows cannot be compared, the comparison
     failed, or another watch is running.
     """
-    from datafixes.book.alerts.log import LogWriter
-    from datafixes.book.watch.changes import Failure  # boto3 and SQLAlchemy are slow to import
-    from datafixes.book.watch.signals import SignalHandler, Terminated
-    from datafixes.book.watch.watching import keep_looking, look_once
-
     project = where.project()
     settings = BookSettings.of(project.settings).need(*COMPARED)
     if settings.watch_every.milliseconds < _SHORTEST:
@@ -68,12 +63,6 @@ def command(where: Where, once: bool, state: str | None) -> int:
 
 
 def _job(project: Project, state: str | None, signals: SignalHandler, log: LogWriter) -> Job:
-    from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
-    from datafixes.book.broker.configured import open_broker
-    from datafixes.book.compare.reconciling import reconcile
-    from datafixes.book.watch.incidents import Limits
-    from datafixes.book.watch.watching import Job, default_path, look_of, source_of
-
     settings = BookSettings.of(project.settings)
     hide = hiding(settings, os.environ)
     open_broker(settings)  # wrong settings are an error at once, and not an alert

@@ -3,18 +3,15 @@
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from datafixes.book.positions.position import (
-    NOT_IN_SETTINGS,
-    Answer,
     BookPosition,
     Comparison,
     Difference,
     Kind,
     Known,
-    Unknown,
     Unsettled,
 )
 from datafixes.book.positions.symbols import Symbol
@@ -24,55 +21,20 @@ _MOST_WORK = 50_000
 """The maximum number of sums to try: rows with more different sizes are not duplicates of one position."""
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The result for one account by itself.
-
-    Attributes:
-        differences: by symbol.
-        unsettled: by symbol.
-        equal: the number of equal positions.
-        held: the number of the broker's positions.
-    """
-
-    differences: tuple[Difference, ...]
-    unsettled: tuple[Unsettled, ...]
-    equal: int
-    held: int
-
-
-def compare(
-    book: Iterable[BookPosition], broker: Mapping[str, Answer], *, now: dt.datetime, grace: dt.timedelta
-) -> Comparison:
-    """Compare every open row of the book with the broker's positions.
-
-    Args:
-        book: the rows, of all accounts.
-        broker: the broker's answer for each account. An account of the book that is missing here is unknown.
-        now: when the broker was asked.
-        grace: rows that were opened within this time before the answer are unsettled.
-    """
-    rows: dict[str, list[BookPosition]] = defaultdict(list)
-    for row in book:
-        rows[row.account].append(row)
-    accounts = sorted({*rows, *broker})
-    answers = {account: broker.get(account, NOT_IN_SETTINGS) for account in accounts}
-    compared = {
-        account: compare_account(account, rows[account], answer, now=now, grace=grace)
-        for account, answer in answers.items()
-        if isinstance(answer, Known)
-    }
-    unknown = {account: answer.why for account, answer in answers.items() if isinstance(answer, Unknown)}
-    return together(compared, unknown)
-
-
 def compare_account(
     account: str, book: Iterable[BookPosition], answer: Known, *, now: dt.datetime, grace: dt.timedelta
-) -> Compared:
-    """Compare one account by itself; see `compare`.
+) -> Comparison:
+    """Compare the open rows of the book with the broker's positions, for one account by itself.
 
     An equal position is settled, whatever its orders. A different one is unsettled while an order is in flight, or if a
     row was just opened.
+
+    Args:
+        account: the account.
+        book: its rows.
+        answer: the broker's answer.
+        now: when the broker was asked.
+        grace: rows that were opened within this time before the answer are unsettled.
     """
     rows: dict[Symbol, list[BookPosition]] = defaultdict(list)
     for row in book:
@@ -96,7 +58,7 @@ def compare_account(
             certain, waiting = _by_age(difference, mine, since)
             found += certain
             unsettled += waiting
-    return Compared(tuple(found), tuple(unsettled), equal, len(held))
+    return Comparison(tuple(found), tuple(unsettled), equal=equal, held=len(held))
 
 
 def _excused(one: Difference, why: str) -> Unsettled:
@@ -126,7 +88,7 @@ def _by_age(
     return ([difference] if difference else []), [waiting]
 
 
-def together(compared: Mapping[str, Compared], unknown: Mapping[str, str]) -> Comparison:
+def together(compared: Mapping[str, Comparison], unknown: Mapping[str, str]) -> Comparison:
     """The result for all accounts: some differences are one position in the wrong account.
 
     Args:

@@ -84,7 +84,7 @@ class _Doubts:
         for row in book.unreadable:
             place = (row.account if row.account in answers else None, row.symbol)
             self._rows.setdefault(place, cannot.format(row.id))
-        for position in book.positions:
+        for position in book.rows:
             if position.account not in answers:
                 self._rows.setdefault((None, position.symbol), cannot.format(position.id))
         self._others: dict[Symbol, list[OtherRow]] = {}

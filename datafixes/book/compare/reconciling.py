@@ -6,11 +6,10 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from datafixes.book.compare.comparing import Compared, compare_account, together
+from datafixes.book.broker.protocol import Broker
+from datafixes.book.compare.comparing import compare_account, together
 from datafixes.book.compare.doubts import MAY_BE_EXPLAINED, without_doubt
-from datafixes.book.positions.ignored import ignored_of
 from datafixes.book.positions.position import (
     NOT_IN_SETTINGS,
     Answer,
@@ -21,13 +20,11 @@ from datafixes.book.positions.position import (
     Unknown,
     Unsettled,
 )
+from datafixes.book.positions.symbols import ignored_of
 from datafixes.book.rows.book import Book, read_book, read_others
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
-
-if TYPE_CHECKING:
-    from datafixes.book.broker.protocol import Broker
-    from datafixes.project import Project
+from datafixes.project import Project
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Reconciliation:
     broker: str
     read_at: dt.datetime
     grace: dt.timedelta
-    compared: Mapping[str, Compared] = field(default_factory=dict)
+    compared: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def is_certain(self) -> bool:
@@ -77,7 +74,7 @@ class Reconciliation:
         # A row without an account may belong to this one.
         unreadable = tuple(row for row in self.book.unreadable if row.account in (account, None))
         counts = {name: rows for name, rows in self.book.counts.items() if name in (account, "")}
-        rows = tuple(row for row in self.book.rows if row.position.account == account)
+        rows = tuple(row for row in self.book.rows if row.account == account)
         compared = {name: one for name, one in self.compared.items() if name == account}
         comparison = Comparison(
             tuple(one for one in found.differences if account in (one.account, one.elsewhere)),
@@ -102,7 +99,7 @@ class _Part:
 
     book: Book
     answer: Answer
-    compared: Compared | None = None
+    compared: Comparison | None = None
 
 
 def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = None) -> Reconciliation:
@@ -146,7 +143,7 @@ def _part(project: Project, broker: Broker, account: str, read_at: dt.datetime, 
     answer = broker.positions(account, since=read_at - grace)
     if isinstance(answer, Unknown):
         return _Part(book.only(()), answer)
-    found = compare_account(account, book.positions, answer, now=read_at, grace=grace)
+    found = compare_account(account, book.rows, answer, now=read_at, grace=grace)
     shown: list[Difference | Unsettled] = [*found.differences, *found.unsettled]
     symbols = {one.symbol for one in shown}
     positions = tuple(one for one in answer.positions if one.symbol in symbols)
@@ -187,7 +184,7 @@ def _no_two_alike(parts: Mapping[str, _Part]) -> dict[str, _Part]:
 
 def _joined(books: Sequence[Book]) -> Book:
     """Several parts of a book, combined."""
-    rows = sorted((row for book in books for row in book.rows), key=lambda row: row.position.id)
+    rows = sorted((row for book in books for row in book.rows), key=lambda row: row.id)
     unreadable = sorted((row for book in books for row in book.unreadable), key=lambda row: row.id)
     counts = sum((Counter(book.counts) for book in books), Counter[str]())
     ignored = tuple(sorted((row for book in books for row in book.ignored), key=lambda row: row.id))

@@ -3,11 +3,14 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from datafixes.audit.wording import named
 from datafixes.book.positions.symbols import Symbol
+
+_MOST_DIGITS = 15
+"""The maximum number of digits before the point."""
 
 Kind = Literal["phantom", "missing", "quantity", "side", "duplicate", "account"]
 """How the book differs: only the book has the position; only the broker has it; another quantity; the other side;
@@ -25,6 +28,8 @@ class BookPosition:
         quantity: its quantity, negative for a short position.
         opened_at: when it was opened, if the book knows.
         entry_price: the price at which it was opened.
+        written: its symbol, verbatim.
+        strategy: its strategy, verbatim.
     """
 
     id: int
@@ -33,6 +38,8 @@ class BookPosition:
     quantity: Decimal
     opened_at: dt.datetime | None = None
     entry_price: Decimal | None = None
+    written: str = ""
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +199,7 @@ class Comparison:
         unknown: unknown accounts, with the reason.
         equal: the number of equal positions.
         left_out: instruments that the settings exclude.
+        held: the number of the broker's positions.
     """
 
     differences: tuple[Difference, ...]
@@ -199,3 +207,20 @@ class Comparison:
     unknown: Mapping[str, str] = field(default_factory=dict)
     equal: int = 0
     left_out: tuple[LeftOut, ...] = ()
+    held: int = 0
+
+
+def exact(value: object) -> Decimal | None:
+    """An exact number; None if the text is not a plausible price or quantity."""
+    text = str(value)
+    try:
+        number = Decimal(text if "_" not in text else "")
+    except InvalidOperation:
+        return None
+    # Checked by its digits, because arithmetic could overflow.
+    return number if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
+
+
+def digits(value: Decimal) -> str:
+    """All digits of a number, without trailing zeros."""
+    return f"{value.normalize():f}" if value else "0"

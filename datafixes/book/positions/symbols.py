@@ -1,11 +1,13 @@
-"""Instruments: stocks, and options by their OCC symbol."""
+"""Instruments: stocks, options by their OCC symbol, and those that an operator excludes from the comparison."""
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
 
 # The Options Clearing Corporation's form: a root of up to six characters, padded with spaces in the full form of 21 and
@@ -92,3 +94,24 @@ def parse_symbol(text: str) -> Symbol:
     if found := _STOCK.fullmatch(plain):
         return Stock(f"{found['root']}.{found['kind']}" if found["kind"] else found["root"])
     raise NoSymbol(f"{text!r} is neither a ticker nor an OCC option symbol such as CRM260227P00200000")
+
+
+def instrument_of(text: str) -> str:
+    """The normalized name of an instrument: its symbol, or else the broker's name."""
+    try:
+        return str(parse_symbol(text))
+    except NoSymbol:
+        return " ".join(text.split()).upper()
+
+
+def ignored_of(settings: BookSettings) -> Mapping[str, frozenset[str]]:
+    """By account, the instruments that are not compared.
+
+    Raises:
+        SettingError: broker_accounts has no such account.
+    """
+    settings.check_accounts("broker_ignore")
+    found: dict[str, set[str]] = {}
+    for account, instrument in settings.broker_ignore:
+        found.setdefault(account, set()).add(instrument_of(instrument))
+    return {account: frozenset(names) for account, names in found.items()}

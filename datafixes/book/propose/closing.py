@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from datafixes.audit.wording import moment
-from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import BookPosition, Difference, Fill, Unknown
+from datafixes.book.positions.position import BookPosition, Difference, Fill, Unknown, digits
 from datafixes.book.positions.symbols import Option, Stock
 from datafixes.book.rows.book import OtherRow
 

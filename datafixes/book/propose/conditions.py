@@ -5,14 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from datafixes.book.rows.row import BookRow, moment_of
+from datafixes.book.positions.position import BookPosition
+from datafixes.book.rows.row import moment_of
 from datafixes.book.rows.source import asking
+from datafixes.project import Project
 from datafixes.script import literal
-
-if TYPE_CHECKING:
-    from datafixes.project import Project
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,9 @@ IDENTITY = {
 SeenRow = tuple[int, str, str, str, int]
 
 
-def seen_row(row: BookRow) -> SeenRow:
+def seen_row(row: BookPosition) -> SeenRow:
     """A row of the book: id, symbol, account, side, quantity; all but the first as in `IDENTITY`."""
-    one = row.position
-    return one.id, row.written, one.account, "short" if one.quantity < 0 else "long", int(abs(one.quantity))
+    return row.id, row.written, row.account, "short" if row.quantity < 0 else "long", int(abs(row.quantity))
 
 
 def alone(target: Target) -> str:

@@ -92,7 +92,7 @@ def _closings(
     project: Project, broker: Broker, found: Reconciliation, say: Callable[[str], None]
 ) -> tuple[Mapping[str, Sequence[Fill] | Unknown], Sequence[OtherRow]]:
     """The broker's fills in the symbols of the phantoms since they were opened, and rows of the book closed there."""
-    rows = {row.position.id: row.position for row in found.book.rows}
+    rows = {row.id: row for row in found.book.rows}
     fills: dict[str, Sequence[Fill] | Unknown] = {}
     asked: list[Difference] = []
     since: list[dt.datetime] = []

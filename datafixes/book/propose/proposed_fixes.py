@@ -10,8 +10,7 @@ from decimal import Decimal
 
 from datafixes.audit.wording import counted, moment
 from datafixes.book.compare.comparing import parts_of
-from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import BrokerPosition, Difference, Fill, Unknown
+from datafixes.book.positions.position import BookPosition, BrokerPosition, Difference, Fill, Unknown, digits
 from datafixes.book.positions.symbols import Option
 from datafixes.book.propose.closing import Exit, closing_of, exit_of, exit_text
 from datafixes.book.propose.conditions import (
@@ -26,7 +25,6 @@ from datafixes.book.propose.conditions import (
 )
 from datafixes.book.propose.gathering import Findings
 from datafixes.book.rows.book import OtherRow
-from datafixes.book.rows.row import BookRow
 from datafixes.declaration.expressions import Value, sql
 from datafixes.declaration.fix import Change, DataFix, Insert, Update
 from datafixes.declaration.rows import Rows
@@ -56,7 +54,7 @@ class Chosen:
     """
 
     difference: Difference
-    rows: tuple[BookRow, ...]
+    rows: tuple[BookPosition, ...]
     held: tuple[BrokerPosition, ...]
     read_at: dt.datetime
     fills: Sequence[Fill] | Unknown = ()
@@ -93,12 +91,11 @@ def close_phantoms(chosen: Sequence[Chosen], findings: Findings) -> ProposedFix:
     exits: dict[int, Exit] = {}
     evidence: list[str] = []
     for one in chosen:
-        positions = [row.position for row in one.rows]
-        closing = closing_of(one.difference, positions, one.fills, one.others)
+        closing = closing_of(one.difference, one.rows, one.fills, one.others)
         price = closing.price
-        true = {row.id: exit_of(row, price) for row in positions} if price is not None else {}
+        true = {row.id: exit_of(row, price) for row in one.rows} if price is not None else {}
         exits |= {id_: found for id_, found in true.items() if found is not None}
-        evidence += [_row_text(row, exit_text(true.get(row.position.id), closing)) for row in one.rows]
+        evidence += [_row_text(row, exit_text(true.get(row.id), closing)) for row in one.rows]
     rows = [row for one in chosen for row in one.rows]
     reason = f"{_rows_are(rows)} open in the book, and not held by the broker"
     ensure = "" if exits else "exit_price IS NOT DISTINCT FROM entry_price"
@@ -126,7 +123,7 @@ def close_duplicates(chosen: Sequence[Chosen], findings: Findings) -> ProposedFi
 def correct_quantities(chosen: Sequence[Chosen], findings: Findings) -> ProposedFix:
     """Set the quantity of rows to the broker's."""
     target, rows = findings.target, [row for one in chosen for row in one.rows]
-    wanted = {one.rows[0].position.id: int(abs(one.difference.broker)) for one in chosen}
+    wanted = {one.rows[0].id: int(abs(one.difference.broker)) for one in chosen}
     quantity: Value | sql = sql(_case(wanted)) if len(wanted) > 1 else next(iter(wanted.values()))
     change = Update(target.table, set={"quantity": quantity}, where=OPEN, schema=target.schema)
     evidence = tuple(_row_text(row, _broker_has(one)) for one in chosen for row in one.rows)
@@ -180,14 +177,14 @@ def _new_row(one: Chosen, target: Target) -> dict[str, Value | sql]:
     }
 
 
-def kept_of(one: Chosen) -> list[BookRow]:
+def kept_of(one: Chosen) -> list[BookPosition]:
     """The rows of a duplicate that add up to the broker's position: of each size, the oldest."""
-    parts = parts_of([row.position.quantity for row in one.rows], one.difference.broker) or Counter()
-    kept: list[BookRow] = []
+    parts = parts_of([row.quantity for row in one.rows], one.difference.broker) or Counter()
+    kept: list[BookPosition] = []
     latest = dt.datetime.max.replace(tzinfo=dt.UTC)
     for size, count in parts.items():
-        rows = [row for row in one.rows if row.position.quantity == size]
-        kept += sorted(rows, key=lambda row: (row.position.opened_at or latest, row.position.id))[:count]
+        rows = [row for row in one.rows if row.quantity == size]
+        kept += sorted(rows, key=lambda row: (row.opened_at or latest, row.id))[:count]
     return kept
 
 
@@ -212,12 +209,12 @@ def _closed(exits: Mapping[int, Exit], target: Target) -> Update:
     return Update(target.table, set=values, where=OPEN, schema=target.schema)
 
 
-def _named(rows: Iterable[BookRow], target: Target, *, already: str = "", ensure: str = "") -> Rows:
+def _named(rows: Iterable[BookPosition], target: Target, *, already: str = "", ensure: str = "") -> Rows:
     """The expected rows, with their identity."""
     expect = {}
-    for row in sorted(rows, key=lambda row: row.position.id):
-        opened_at = row.position.opened_at and target.time("entry_time", row.position.opened_at)
-        expect[row.position.id] = (*seen_row(row)[1:], opened_at, row.position.entry_price)
+    for row in sorted(rows, key=lambda row: row.id):
+        opened_at = row.opened_at and target.time("entry_time", row.opened_at)
+        expect[row.id] = (*seen_row(row)[1:], opened_at, row.entry_price)
     return Rows(key="id", identity=IDENTITY, expect=expect, already=already, ensure=ensure)
 
 
@@ -240,15 +237,14 @@ def _case(values: Mapping[int, Decimal | int], otherwise: str = "") -> str:
     return f"CASE id {cases}{f' ELSE {otherwise}' if otherwise else ''} END"
 
 
-def _row_text(row: BookRow, what: str) -> str:
+def _row_text(row: BookPosition, what: str) -> str:
     """A row of the book, and a comment on it."""
-    one = row.position
-    since = f" since {moment(one.opened_at)}" if one.opened_at else ""
-    price = f" at {one.entry_price}" if one.entry_price is not None else ""
-    return f"{one.id} {one.account} {row.written}: {digits(one.quantity)}{since}{price}; {what}"
+    since = f" since {moment(row.opened_at)}" if row.opened_at else ""
+    price = f" at {row.entry_price}" if row.entry_price is not None else ""
+    return f"{row.id} {row.account} {row.written}: {digits(row.quantity)}{since}{price}; {what}"
 
 
-def _rows_are(rows: Sequence[BookRow]) -> str:
+def _rows_are(rows: Sequence[BookPosition]) -> str:
     """``1 row is``, ``7 rows are``."""
     return f"{counted(len(rows), 'row')} {'is' if len(rows) == 1 else 'are'}"
 

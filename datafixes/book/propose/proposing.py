@@ -9,14 +9,12 @@ from decimal import Decimal
 
 from datafixes.audit.wording import named
 from datafixes.book.compare.doubts import in_doubt
-from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import Difference, Known, Unknown
+from datafixes.book.positions.position import BookPosition, Difference, Known, Unknown, digits
 from datafixes.book.positions.symbols import may_be_renamed
 from datafixes.book.propose import proposed_fixes as fixes
 from datafixes.book.propose.gathering import Findings
 from datafixes.book.propose.pending import Pending
 from datafixes.book.propose.proposed_fixes import Chosen, ProposedFix
-from datafixes.book.rows.row import BookRow
 
 _SAME_PRICE = Decimal("0.01")
 """The relative difference up to which prices count as equal."""
@@ -52,7 +50,7 @@ def propose(findings: Findings) -> Proposal:
     left: list[str] = []
     waiting = Counter[str]()
     found = findings.found
-    rows = {row.position.id: row for row in found.book.rows}
+    rows = {row.id: row for row in found.book.rows}
     for difference in found.comparison.differences:
         if difference.kind not in chosen or (findings.account and difference.account != findings.account):
             continue
@@ -72,7 +70,7 @@ def propose(findings: Findings) -> Proposal:
 
 
 def _beside(
-    one: Difference, pending: Pending, rows: Mapping[int, BookRow]
+    one: Difference, pending: Pending, rows: Mapping[int, BookPosition]
 ) -> tuple[Difference | None, list[str]]:
     """The part of a difference that pending revisions do not cover, and these revisions."""
     if one.kind == "missing":
@@ -85,11 +83,11 @@ def _beside(
     if one.kind != "phantom" or not rest:
         return None, revisions
     # The book recreates its phantoms: each row is one.
-    book = sum((rows[row].position.quantity for row in rest), Decimal(0))
+    book = sum((rows[row].quantity for row in rest), Decimal(0))
     return replace(one, rows=rest, book=book), revisions
 
 
-def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookRow], *, whole: bool) -> Chosen:
+def _choice(one: Difference, findings: Findings, rows: Mapping[int, BookPosition], *, whole: bool) -> Chosen:
     answer = findings.found.answers[one.account]
     positions, read_at = (answer.positions, answer.read_at) if isinstance(answer, Known) else ((), None)
     held = tuple(position for position in positions if position.symbol == one.symbol)
@@ -126,7 +124,7 @@ def _no_quantity(choice: Chosen, findings: Findings) -> str:
     one = choice.difference
     if len(one.rows) > 1:
         return "several rows form this position, and it is unknown which of them is wrong"
-    entry, price = choice.rows[0].position.entry_price, choice.entry_price
+    entry, price = choice.rows[0].entry_price, choice.entry_price
     if not entry or price is None:
         return "its entry price is unknown, so it may be a split, or another purchase"
     if not _is_same_price(entry, price):
@@ -151,11 +149,11 @@ def _no_duplicate(choice: Chosen, findings: Findings) -> str:
     other = next((row for row in choice.rows if _lot(row) not in same), None)
     if other is None:
         return ""
-    return f"row {other.position.id} differs in size, price or strategy from those that would stay"
+    return f"row {other.id} differs in size, price or strategy from those that would stay"
 
 
-def _lot(row: BookRow) -> tuple[Decimal, Decimal | None, str]:
-    return row.position.quantity, row.position.entry_price, row.strategy
+def _lot(row: BookPosition) -> tuple[Decimal, Decimal | None, str]:
+    return row.quantity, row.entry_price, row.strategy
 
 
 def _is_same_price(one: Decimal, other: Decimal) -> bool:
@@ -181,7 +179,7 @@ def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool
     phantom, missing = (one, other) if one.kind == "phantom" else (other, one)
     if phantom.book != missing.broker or type(phantom.symbol) is not type(missing.symbol):
         return False
-    prices = [row.position.entry_price for row in findings.found.book.rows if row.position.id in phantom.rows]
+    prices = [row.entry_price for row in findings.found.book.rows if row.id in phantom.rows]
     answer = findings.found.answers[missing.account]
     held = answer.positions if isinstance(answer, Known) else ()
     price = next((position.entry_price for position in held if position.symbol == missing.symbol), None)

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from datafixes.audit.wording import counted, moment, named
 from datafixes.book.compare.reconciling import Reconciliation
-from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import Difference, Known
+from datafixes.book.positions.position import Difference, Known, digits
 from datafixes.report.document import Document, Fact, Grid, Section, State
 
 Word = Literal["equal", "different", "unsettled", "unknown"]

@@ -9,11 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datafixes.book.positions.ignored import ignored_of, instrument_of
 from datafixes.book.positions.position import BookPosition
-from datafixes.book.positions.symbols import NoSymbol, Symbol, parse_symbol
+from datafixes.book.positions.symbols import NoSymbol, Symbol, ignored_of, instrument_of, parse_symbol
 from datafixes.book.rows.query_lambda import whole
-from datafixes.book.rows.row import BookRow, IgnoredRow, UnreadableRow, moment_of, row_of, written_in
+from datafixes.book.rows.row import IgnoredRow, UnreadableRow, moment_of, row_of, written_in
 from datafixes.book.rows.source import asking, book_table, lambda_of, rows_by_id
 from datafixes.book.settings import BookSettings
 from datafixes.errors import DatafixError
@@ -69,21 +68,16 @@ class Book:
         ignored: rows in instruments that the settings exclude, by id.
     """
 
-    rows: tuple[BookRow, ...]
+    rows: tuple[BookPosition, ...]
     unreadable: tuple[UnreadableRow, ...]
     read_at: dt.datetime
     source: str
     counts: Mapping[str, int] = field(default_factory=dict)
     ignored: tuple[IgnoredRow, ...] = ()
 
-    @property
-    def positions(self) -> list[BookPosition]:
-        """The comparable rows."""
-        return [row.position for row in self.rows]
-
     def only(self, ids: Collection[int]) -> Book:
         """The book with these rows, and those that cannot be compared."""
-        return replace(self, rows=tuple(row for row in self.rows if row.position.id in ids))
+        return replace(self, rows=tuple(row for row in self.rows if row.id in ids))
 
 
 @dataclass(frozen=True)
@@ -133,7 +127,7 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
     read_at = dt.datetime.now(dt.UTC)
     latest = read_at + max(dt.timedelta(milliseconds=settings.grace.milliseconds), _SKEW)
     left_out = ignored_of(settings)
-    rows: list[BookRow] = []
+    rows: list[BookPosition] = []
     unreadable: list[UnreadableRow] = []
     ignored: list[IgnoredRow] = []
     with asking(project) as ask:
@@ -146,12 +140,12 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
                 ignored.append(apart)
                 continue
             one = row_of(values, latest)
-            if isinstance(one, BookRow):
+            if isinstance(one, BookPosition):
                 rows.append(one)
             else:
                 unreadable.append(one)
     source = f"{table}, {f'Lambda {function}' if function else 'PostgreSQL'}"
-    counts = Counter(row.position.account for row in rows)
+    counts = Counter(row.account for row in rows)
     counts.update(row.account or "" for row in unreadable)
     counts.update(row.account for row in ignored)
     return Book(tuple(rows), tuple(unreadable), read_at, source, counts, tuple(ignored))

@@ -9,28 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from datafixes.audit.wording import moment
-from datafixes.book.positions.numbers import digits, exact
-from datafixes.book.positions.position import BookPosition
+from datafixes.book.positions.position import BookPosition, digits, exact
 from datafixes.book.positions.symbols import NoSymbol, Stock, Symbol, parse_symbol
 
 _SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
 _KINDS = ("STOCK", "CALL", "PUT")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class BookRow:
-    """A row of the book.
-
-    Attributes:
-        position: its position.
-        written: its symbol, verbatim.
-        strategy: its strategy, verbatim.
-    """
-
-    position: BookPosition
-    written: str
-    strategy: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class IgnoredRow:
     instrument: str
 
 
-def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | UnreadableRow:
+def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookPosition | UnreadableRow:
     """A row, or the problem with it.
 
     Args:
@@ -92,8 +76,8 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookRow | Unreadab
     number = int(values["id"])
     if wrong or symbol is None or side is None or quantity is None:
         return UnreadableRow(number, account or None, symbol, "; ".join(wrong))
-    position = BookPosition(number, account, symbol, quantity * side, opened_at, price)
-    return BookRow(position, written, str(values["strategy_type"]))
+    strategy = str(values["strategy_type"])
+    return BookPosition(number, account, symbol, quantity * side, opened_at, price, written, strategy)
 
 
 def written_in(values: Mapping[str, Any]) -> str:

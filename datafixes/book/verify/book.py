@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from datafixes.audit.wording import counted, named
-from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import Comparison, Difference
+from datafixes.book.positions.position import Comparison, Difference, digits
 from datafixes.book.rows.book import Book
 from datafixes.book.rows.row import UnreadableRow
 from datafixes.book.verify.checklist import some

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import (
     OpenFix,
@@ -20,9 +21,6 @@ from datafixes.audit.wording import counted, moment
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Fact, bad, good, unknown
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 NAME = "Ledger"
 

@@ -6,10 +6,11 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
+from datafixes.book.compare.reconciling import Reconciliation
+from datafixes.book.rows.book import Book
 from datafixes.book.settings import BookSettings
 from datafixes.book.verify import ledger, log_lines, service_log
 from datafixes.book.verify.aws import (
@@ -26,14 +27,10 @@ from datafixes.book.verify.ledger import Entry, Expected
 from datafixes.book.verify.service_log import Since
 from datafixes.database.aws_client import Aws, NotAsked
 from datafixes.errors import ConnectionLost, DatafixError
+from datafixes.project import Project
 from datafixes.report.document import Fact, unknown
 from datafixes.running.execution import failure
 from datafixes.settings.values import masked
-
-if TYPE_CHECKING:
-    from datafixes.book.compare.reconciling import Reconciliation
-    from datafixes.book.rows.book import Book
-    from datafixes.project import Project
 
 BOOK, LOG = "Positions", "Log"
 

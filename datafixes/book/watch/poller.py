@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
 from datafixes.book.thread import Unfinished, within
+from datafixes.book.watch.changes import Look
 from datafixes.book.watch.signals import SignalHandler
 from datafixes.errors import DatafixError
-
-if TYPE_CHECKING:
-    from datafixes.book.watch.changes import Look
 
 _LONGEST = 600.0
 _FAREWELL = 5.0

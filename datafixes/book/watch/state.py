@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datafixes.book.alerts.alert import Alert
-from datafixes.book.positions.numbers import digits
-from datafixes.book.positions.position import Difference
+from datafixes.book.positions.position import Difference, digits
 
 _VERSION = 1
 

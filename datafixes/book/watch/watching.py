@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from datafixes.book.alerts.sinks import Sinks
+from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.settings import BookSettings
 from datafixes.book.watch.changes import Failure, Look, after_round
 from datafixes.book.watch.incidents import Limits, Moment
@@ -26,9 +26,6 @@ from datafixes.book.watch.signals import SignalHandler
 from datafixes.book.watch.state import Seen, State, StateFile
 from datafixes.errors import DatafixError
 from datafixes.settings import Settings
-
-if TYPE_CHECKING:
-    from datafixes.book.compare.reconciling import Reconciliation
 
 _LONGEST_REASON = 500
 _LONGEST_REPORTING = 60.0

@@ -9,12 +9,12 @@ import pytest
 from datafixes.book.broker.alpaca_answers import read_positions
 from datafixes.book.broker.file_broker import FileBroker
 from datafixes.book.broker.protocol import NoAnswer
-from datafixes.book.compare.comparing import compare
 from datafixes.book.positions.position import BookPosition, BrokerPosition, Known, Unknown
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.errors import SettingError
 from tests.book.books import Trader, new_row, trader
 from tests.book.broker.alpaca_server import position
+from tests.book.compare.both import compare
 from tests.book.settings import book_settings
 from tests.servers import Database
 

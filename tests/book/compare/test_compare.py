@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafixes.book.compare.comparing import compare, parts_of
+from datafixes.book.compare.comparing import parts_of
 from datafixes.book.positions.position import (
     Answer,
     BookPosition,
@@ -26,6 +26,7 @@ from datafixes.book.positions.position import (
     Unsettled,
 )
 from datafixes.book.positions.symbols import Stock, Symbol, parse_symbol
+from tests.book.compare.both import compare
 
 NOW = dt.datetime(2026, 2, 13, 15, tzinfo=dt.UTC)
 GRACE = dt.timedelta(minutes=5)

@@ -7,24 +7,23 @@ from decimal import Decimal
 
 import pytest
 
-from datafixes.book.compare.comparing import compare
 from datafixes.book.compare.doubts import in_doubt, without_doubt
 from datafixes.book.positions.position import Answer, BookPosition, BrokerPosition, Known, Unknown
 from datafixes.book.positions.symbols import Stock
 from datafixes.book.rows.book import Book, OtherRow
-from datafixes.book.rows.row import BookRow, UnreadableRow
+from datafixes.book.rows.row import UnreadableRow
+from tests.book.compare.both import compare
 
 NOW = dt.datetime(2026, 2, 4, tzinfo=dt.UTC)
 
 
-def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookRow:
-    return BookRow(
-        BookPosition(id_, account, Stock(ticker), Decimal(quantity), NOW - dt.timedelta(days=1)), ticker
-    )
+def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookPosition:
+    opened_at = NOW - dt.timedelta(days=1)
+    return BookPosition(id_, account, Stock(ticker), Decimal(quantity), opened_at, written=ticker)
 
 
 def doubted(book: Book, answers: dict[str, Answer]) -> tuple[list[tuple[str, str, str]], list[str]]:
-    found = compare(book.positions, answers, now=NOW, grace=dt.timedelta(minutes=5))
+    found = compare(book.rows, answers, now=NOW, grace=dt.timedelta(minutes=5))
     found = without_doubt(found, book, answers)
     return (
         [(one.kind, one.account, str(one.symbol)) for one in found.differences],
@@ -92,10 +91,10 @@ ROWS = (
 
 
 def doubts_of(
-    large: Answer, tiny: Answer, *, trusted: bool = False, rows: Sequence[BookRow] = ROWS
+    large: Answer, tiny: Answer, *, trusted: bool = False, rows: Sequence[BookPosition] = ROWS
 ) -> dict[tuple[str, str, str], str]:
     answers = {"large": large, "tiny": tiny}
-    found = compare([row.position for row in rows], answers, now=NOW, grace=dt.timedelta(0))
+    found = compare(rows, answers, now=NOW, grace=dt.timedelta(0))
     return {
         (one.kind, one.account, str(one.symbol)): in_doubt(one, found, answers, trusted=trusted)
         for one in found.differences

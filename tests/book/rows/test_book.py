@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from datafixes.book.compare.comparing import compare
 from datafixes.book.compare.reconciling import Reconciliation, reconcile
 from datafixes.book.positions.position import (
     Answer,
@@ -24,10 +23,10 @@ from datafixes.book.positions.symbols import Stock, Symbol, parse_symbol
 from datafixes.book.propose.conditions import Target, witness_of
 from datafixes.book.report.reconcile import summary
 from datafixes.book.rows.book import Book, read_book
-from datafixes.book.rows.row import BookRow
 from datafixes.errors import DatafixError, SettingError
 from datafixes.project import Project
 from tests.book.books import BOOK, new_row
+from tests.book.compare.both import compare
 from tests.book.rows.lambda_server import NAME, lambdas, on
 from tests.projects import our_project
 from tests.servers import Database
@@ -69,14 +68,17 @@ def test_open_and_closing_rows_are_read_whatever_the_session_prefers(book: Datab
         new_row(side="sell", quantity="2.0000", entry_price="0.1", entry_time="2026-02-03 12:00:00.000001")
     )
     read = read_book(project_of(book))
-    assert [row.position.id for row in read.rows] == [13, 16, 19, 21, 24, 28, 29, 30, 32, 33, 34]
+    assert [row.id for row in read.rows] == [13, 16, 19, 21, 24, 28, 29, 30, 32, 33, 34]
     assert read.unreadable == ()
     assert read.source == "public.active_positions, PostgreSQL"
     first, last = read.rows[0], read.rows[-1]
     opened = dt.datetime(2026, 2, 2, 16, 1, tzinfo=dt.UTC)
-    assert first.position == BookPosition(13, "large", Stock("NOW"), Decimal(4), opened, Decimal("105.1"))
-    assert (last.position.quantity, last.position.entry_price) == (Decimal(-2), Decimal("0.1"))
-    assert last.position.opened_at == dt.datetime(2026, 2, 3, 12, 0, 0, 1, tzinfo=dt.UTC)
+    expected = BookPosition(
+        13, "large", Stock("NOW"), Decimal(4), opened, Decimal("105.1"), "NOW", "day_trade"
+    )
+    assert first == expected
+    assert (last.quantity, last.entry_price) == (Decimal(-2), Decimal("0.1"))
+    assert last.opened_at == dt.datetime(2026, 2, 3, 12, 0, 0, 1, tzinfo=dt.UTC)
     assert {row.written for row in read.rows} >= {"QCOM", "QCOM260220P00145000"}
 
 
@@ -151,10 +153,9 @@ def test_two_accounts_of_ten_thousand_positions(book: Database) -> None:
 QCOM, SPY = Stock("QCOM"), Stock("SPY")
 
 
-def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookRow:
-    return BookRow(
-        BookPosition(id_, account, Stock(ticker), Decimal(quantity), NOW - dt.timedelta(days=1)), ticker
-    )
+def opened_row(id_: int, account: str, ticker: str, quantity: int = 1) -> BookPosition:
+    opened_at = NOW - dt.timedelta(days=1)
+    return BookPosition(id_, account, Stock(ticker), Decimal(quantity), opened_at, written=ticker)
 
 
 def test_an_account_that_did_not_answer_is_unknown_and_casts_no_doubt_on_others(book: Database) -> None:
@@ -176,7 +177,7 @@ def test_only_one_account_still_says_that_the_position_is_in_the_other() -> None
     moved = Difference("account", "large", QCOM, (3,), Decimal(5), Decimal(5), "tiny")
     rows = (opened_row(3, "large", "QCOM", 5),)
     answers: dict[str, Answer] = {"large": Known([]), "tiny": Known([BrokerPosition(QCOM, Decimal(5))])}
-    found = compare([row.position for row in rows], answers, now=NOW, grace=dt.timedelta(0))
+    found = compare(rows, answers, now=NOW, grace=dt.timedelta(0))
     whole = Reconciliation(found, Book(rows, (), NOW, ""), answers, "file:x", NOW, dt.timedelta(0))
     for account in ("large", "tiny"):
         assert whole.only(account).comparison.differences == (moved,)

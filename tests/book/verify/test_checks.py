@@ -14,7 +14,7 @@ from datafixes.book.positions.position import BookPosition, Comparison, Differen
 from datafixes.book.positions.symbols import parse_symbol
 from datafixes.book.report.verify import document_of_checklist
 from datafixes.book.rows.book import Book
-from datafixes.book.rows.row import BookRow, UnreadableRow
+from datafixes.book.rows.row import UnreadableRow
 from datafixes.book.verify.aws import accounts_of, check_identity, look_at_identity
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist
@@ -82,8 +82,8 @@ def test_ledger(entry: Entry | None, wanted: Expected, colour: State, words: str
 # The book.
 
 
-def row(number: int, account: str, symbol: str) -> BookRow:
-    return BookRow(BookPosition(number, account, parse_symbol(symbol), Decimal(1)), symbol)
+def row(number: int, account: str, symbol: str) -> BookPosition:
+    return BookPosition(number, account, parse_symbol(symbol), Decimal(1), written=symbol)
 
 
 BOOK = Book((row(28, "large", "NOW"), row(30, "large", "SPY")), (), AT, "x", {"large": 2})
