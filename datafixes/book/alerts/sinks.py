@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from datafixes.book.alerts.alert import Alert, Refused, Sink, Unanswered, shortened
 from datafixes.book.alerts.log import LogSink
@@ -43,10 +43,11 @@ def sinks_of(settings: BookSettings) -> list[Sink]:
 
 def hiding(settings: BookSettings, environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
     """Removes secrets from a text: on one line, without passwords, and without the secrets of the settings."""
+    webhook, password = _split(settings.alert_webhook), _split(settings.engine.url).password or ""
     secrets = {
         settings.alert_webhook,
-        *_parts_of(settings.alert_webhook),
-        *_password_of(settings.engine.url),
+        *(webhook.path.strip("/"), webhook.query, webhook.password or ""),
+        *(password, unquote(password)),
         *_secrets_of(settings, environment or {}),
     }
     known = sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)
@@ -76,21 +77,11 @@ def _secrets_of(settings: BookSettings, environment: Mapping[str, str]) -> list[
     return found
 
 
-def _parts_of(url: str) -> list[str]:
-    """The secret parts of a webhook's URL: its path and its query."""
+def _split(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
+        return urlsplit(url)
     except ValueError:
-        return []
-    return [parts.path.strip("/"), parts.query, parts.password or ""]
-
-
-def _password_of(url: str) -> list[str]:
-    try:
-        password = urlsplit(url).password or ""
-    except ValueError:
-        return []
-    return [password, unquote(password)]
+        return urlsplit("")
 
 
 class Sinks:
@@ -112,7 +103,7 @@ class Sinks:
     ) -> None:
         self._sinks, self._say, self._hide, self._limit = sinks, say, hide, limit
         self._broken: set[str] = set()
-        self._late: dict[str, _Sending] = {}
+        self._late: dict[str, tuple[Alert, Future[None] | None]] = {}
 
     def queued(self, alerts: Sequence[Alert], waiting: Waiting) -> Waiting:
         """The undelivered alerts of each sink, with the new ones after them."""
@@ -135,9 +126,9 @@ class Sinks:
 
     def _after_next(self, sink: Sink, queue: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """The waiting alerts of a sink after one attempt."""
-        sending, error = self._attempt(sink, queue[0])
+        sent, error = self._attempt(sink, queue[0])
         # It may have been dropped meanwhile, as the oldest of too many alerts.
-        is_first = queue[0] == sending.alert
+        is_first = queue[0] == sent
         if error is None:
             if sink.name in self._broken:
                 self._broken.remove(sink.name)
@@ -146,23 +137,26 @@ class Sinks:
         if isinstance(error, Refused):
             self._broken.discard(sink.name)
             return self._after_refusal(sink.name, queue, error) if is_first else queue
-        self._say_broken(sink.name, error)
+        if sink.name not in self._broken:
+            self._broken.add(sink.name)
+            why = self._hide(str(error)) or type(error).__name__
+            kept = f"The newest {MOST_WAITING} are kept and tried again."
+            self._say(f"The {sink.name} does not accept alerts: {why}. {kept}")
         if isinstance(error, Unanswered) and is_first:
             return self._after_silence(sink.name, queue)
         return queue[-MOST_WAITING:]
 
-    def _attempt(self, sink: Sink, alert: Alert) -> "tuple[_Sending, BaseException | None]":
+    def _attempt(self, sink: Sink, alert: Alert) -> tuple[Alert, BaseException | None]:
         """Send an alert, or wait for the one in progress; return it and its error."""
-        late = self._late.pop(sink.name, None)
-        if late is not None and late.did_not_fail():
-            # It may have arrived, so sending it again could report it twice.
-            sending, patience = late, 0.0
-        else:
-            sending, patience = _Sending(alert, in_thread(partial(sink.send, alert))), self._limit
-        if is_done(sending.future, patience):
-            return sending, sending.future.exception()
-        self._late[sink.name] = sending
-        return sending, TimeoutError(f"it does not accept one within {self._limit:g}s")
+        patience = 0.0
+        sent, future = self._late.pop(sink.name, (alert, None))
+        # One in progress may have arrived, so sending it again could report it twice.
+        if future is None or (future.done() and future.exception() is not None):
+            sent, future, patience = alert, in_thread(partial(sink.send, alert)), self._limit
+        if is_done(future, patience):
+            return sent, future.exception()
+        self._late[sink.name] = sent, future
+        return sent, TimeoutError(f"it does not accept one within {self._limit:g}s")
 
     def _after_refusal(self, name: str, queue: tuple[Alert, ...], error: Refused) -> tuple[Alert, ...]:
         """Shorten a refused alert; drop it if that is refused too, so that it does not block the others."""
@@ -183,20 +177,3 @@ class Sinks:
             f"The {name} was sent an alert twice without an answer. It counts as reported: {self._hide(queue[0].title)}"
         )
         return queue[1:][-MOST_WAITING:]
-
-    def _say_broken(self, name: str, error: BaseException) -> None:
-        if name not in self._broken:
-            self._broken.add(name)
-            why = self._hide(str(error)) or type(error).__name__
-            self._say(
-                f"The {name} does not accept alerts: {why}. The newest {MOST_WAITING} are kept and tried again."
-            )
-
-
-@dataclass(frozen=True)
-class _Sending:
-    alert: Alert
-    future: "Future[None]"
-
-    def did_not_fail(self) -> bool:
-        return not self.future.done() or self.future.exception() is None

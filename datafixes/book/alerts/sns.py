@@ -35,9 +35,10 @@ class SnsSink:
 
     def send(self, alert: Alert) -> None:
         """Publish the alert, with its event as an attribute for filters of subscriptions."""
+        subject = " ".join(alert.as_json()["title"].split()).encode("ascii", "replace").decode()
         message: dict[str, Any] = {
             "TopicArn": self.topic,
-            "Subject": _subject(alert.as_json()["title"]),
+            "Subject": subject if len(subject) <= _SUBJECT else f"{subject[: _SUBJECT - 3]}...",
             "Message": alert.text().encode()[:_MESSAGE].decode(errors="ignore"),
             "MessageAttributes": {"event": {"DataType": "String", "StringValue": alert.event}},
         }
@@ -51,8 +52,3 @@ class SnsSink:
     @cached_property
     def _client(self) -> Any:
         return Aws(self._region).client("sns", attempts=2, seconds=4)
-
-
-def _subject(title: str) -> str:
-    plain = " ".join(title.split()).encode("ascii", "replace").decode()
-    return plain if len(plain) <= _SUBJECT else plain[: _SUBJECT - 3] + "..."

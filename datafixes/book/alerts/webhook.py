@@ -11,7 +11,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, InvalidURL
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from datafixes.book.alerts.alert import Alert, Refused, Unanswered
@@ -53,7 +53,14 @@ class WebhookSink:
             fine = False
         if not fine:
             raise SettingError("alert_webhook is not a URL that begins with http:// or https://.")
-        self._parts, self._pause = parts, pause
+        self._host, self._pause = parts.hostname, pause
+        self._headers = {"Content-Type": "application/json", "User-Agent": "datafixes"}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        self._url = urlunsplit(
+            parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path or "/", fragment="")
+        )
 
     def send(self, alert: Alert) -> None:
         """Post the alert, with three attempts at most.
@@ -71,13 +78,13 @@ class WebhookSink:
                 return
             wait = min(again or pause or 0, _LONGEST_PAUSE)
             if pause is None or again is None or time.monotonic() + wait + _TIMEOUT > until:
-                raise NotDelivered(f"{self._parts.hostname}: {why}")
+                raise NotDelivered(f"{self._host}: {why}")
             self._pause(wait)
 
     def _post(self, body: bytes) -> tuple[str, float | None]:
         """The error, if any, and the seconds before the next attempt: 0 if none are given, None for no attempt."""
-        headers = {**_headers(self._parts), "Idempotency-Key": hashlib.sha256(body).hexdigest()[:32]}
-        request = Request(_without_user(self._parts), data=body, headers=headers, method="POST")
+        headers = {**self._headers, "Idempotency-Key": hashlib.sha256(body).hexdigest()[:32]}
+        request = Request(self._url, data=body, headers=headers, method="POST")
         connections = _Connections()
         # A socket timeout applies to each byte separately.
         cut = threading.Timer(_TIMEOUT, connections.cut)
@@ -91,8 +98,10 @@ class WebhookSink:
             with error:
                 # The body of the answer might repeat what was sent.
                 if error.code in _FOR_GOOD:
-                    raise Refused(f"{self._parts.hostname}: it answers {error.code}") from None
-                return f"it answers {error.code}", _retry_after(error) if error.code in _AGAIN else None
+                    raise Refused(f"{self._host}: it answers {error.code}") from None
+                pause = error.headers.get("Retry-After", "")
+                again = float(pause) if pause.isdecimal() else 0
+                return f"it answers {error.code}", again if error.code in _AGAIN else None
         except (OSError, HTTPException) as error:
             return self._without_answer(error, connections.was_cut, len(body)), 0
         finally:
@@ -106,10 +115,10 @@ class WebhookSink:
         if was_cut or isinstance(reason, TimeoutError):
             why = f"it does not answer within {_TIMEOUT:g}s"
         elif size > _LARGE and isinstance(reason, (BrokenPipeError, ConnectionResetError)):
-            raise Refused(f"{self._parts.hostname}: {why}")
+            raise Refused(f"{self._host}: {why}")
         # Failures before the last byte is sent are a URLError.
         if not isinstance(error, (URLError, InvalidURL)):
-            raise Unanswered(f"{self._parts.hostname}: {why}")
+            raise Unanswered(f"{self._host}: {why}")
         return why
 
 
@@ -136,21 +145,3 @@ class _Connections(HTTPHandler, HTTPSHandler):
 class _NoRedirect(HTTPRedirectHandler):
     def redirect_request(self, *_: object) -> None:
         return None
-
-
-def _without_user(parts: SplitResult) -> str:
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
-
-
-def _headers(parts: SplitResult) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "User-Agent": "datafixes"}
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    return headers
-
-
-def _retry_after(error: HTTPError) -> float:
-    text = error.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else 0

@@ -67,11 +67,6 @@ class Listed:
         one = self.position or self.ignored
         return one is None or one.quantity is None or one.quantity * sign > 0
 
-    @property
-    def is_stock(self) -> bool:
-        """Whether the account's figure certainly includes it."""
-        return self.position is not None and not isinstance(self.position.symbol, Option)
-
 
 def rows_of(answer: Json, what: str) -> list[dict[str, Json]]:
     """A list of objects."""
@@ -210,7 +205,8 @@ def contradiction(account: Account, listed: Sequence[Listed]) -> str:
         if said and not ours:
             return f"the account says that its {side} positions are worth {said:,.2f}, but lists none"
         worth = _worth(ours)
-        stocks = _worth([one for one in ours if one.is_stock])
+        # Only these are certainly included in the account's figure.
+        stocks = _worth([one for one in ours if one.position and not isinstance(one.position.symbol, Option)])
         whole = all(one.worth is not None for one in ours)
         if (whole and worth + _CENT < said * (1 - _LEEWAY)) or stocks * (1 - _LEEWAY) > said + 1:
             return f"the account says that its {side} positions are worth {said:,.2f}, but lists {worth:,.2f}"

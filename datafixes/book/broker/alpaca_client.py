@@ -266,19 +266,13 @@ def _noting_connections(session: Any) -> list[Any]:
     """A list that receives every connection of a session, including those in use."""
     made: list[Any] = []
 
-    def noting(pool_class: Callable[..., Any]) -> Callable[..., Any]:
-        def pool(*arguments: Any, **named: Any) -> Any:
-            found = pool_class(*arguments, **named)
-            connect = found.ConnectionCls
+    def noting(pool: Any) -> Any:
+        def connect(connection: Any) -> None:
+            made.append(connection)
+            pool.ConnectionCls.connect(connection)
 
-            def connection(*arguments: Any, **named: Any) -> Any:
-                made.append(connect(*arguments, **named))
-                return made[-1]
-
-            found.ConnectionCls = connection
-            return found
-
-        return pool
+        noted = type("Connection", (pool.ConnectionCls,), {"connect": connect})
+        return type(pool.__name__, (pool,), {"ConnectionCls": noted})
 
     for adapter in session.adapters.values():
         manager: Any = getattr(adapter, "poolmanager", None)

@@ -12,6 +12,7 @@ from datafixes.book.positions.position import BrokerPosition, Fill, exact
 from datafixes.book.positions.symbols import NoSymbol, Symbol, instrument_of, parse_symbol
 
 _ENDED = ("canceled", "expired", "replaced", "rejected")
+_ENDS = ("filled_at", "canceled_at", "expired_at", "replaced_at", "updated_at")
 _FINISHED = {"filled", *_ENDED}
 _WAITING = {"new", "accepted", "held"}
 _GROUPS = {"bracket", "oco", "oto"}
@@ -81,24 +82,16 @@ def _order(row: dict[str, Json]) -> Order:
     if side not in ("buy", "sell"):
         raise NoAnswer(f"an order in {symbol} has the side {str(side)[:20]!r}")
     sign = 1 if side == "buy" else -1
-    ended = next(
-        (
-            name
-            for name in ("filled_at", "canceled_at", "expired_at", "replaced_at", "updated_at")
-            if row.get(name)
-        ),
-        None,
-    )
+    ended = next((name for name in _ENDS if row.get(name)), None)
     filled = number(row, "filled_qty", str(symbol)) if row.get("filled_qty") is not None else Decimal(0)
+    is_priced = filled and row.get("filled_avg_price")
     return Order(
         id=text(row, "id"),
         symbol=symbol,
         status=text(row, "status"),
         quantity=None if row.get("qty") is None else sign * number(row, "qty", str(symbol)),
         filled=sign * filled,
-        price=number(row, "filled_avg_price", str(symbol))
-        if filled and row.get("filled_avg_price")
-        else None,
+        price=number(row, "filled_avg_price", str(symbol)) if is_priced else None,
         changed_at=moment(row, ended) if ended else None,
         guards=str(row.get("order_class")) in _GROUPS or str(row.get("type")) in _STOPS,
         opens=str(row.get("position_intent") or "").endswith("_to_open"),

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import click
 
-from datafixes.book.broker.configured import open_broker
-from datafixes.book.compare.reconciling import Reconciliation, reconcile
+from datafixes.book.compare.reconciling import Reconciliation, open_broker, reconcile
 from datafixes.book.propose.gathering import Findings, gather
 from datafixes.book.propose.pending import check_pending_runs
 from datafixes.book.propose.proposal_text import proposal_text, slug_of

@@ -2,8 +2,7 @@
 
 import click
 
-from datafixes.book.broker.configured import open_broker
-from datafixes.book.compare.reconciling import reconcile
+from datafixes.book.compare.reconciling import open_broker, reconcile
 from datafixes.book.report.reconcile import PROPOSED_WITH, document_of_reconciliation, reconciliation_as_json
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.cli.main import DIFFERENT, FAILED, OK

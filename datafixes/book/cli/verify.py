@@ -5,18 +5,17 @@ import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 
 import click
 
-from datafixes.book.broker.configured import open_broker
-from datafixes.book.compare.reconciling import reconcile
+from datafixes.book.compare.reconciling import open_broker, reconcile
 from datafixes.book.report.verify import checklist_as_json, document_of_checklist
 from datafixes.book.rows.book import read_book
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.book.thread import Unfinished, within
-from datafixes.book.verify import waiting
+from datafixes.book.verify import checklist
 from datafixes.book.verify.aws import Deployment, redeploy
-from datafixes.book.verify.checklist import Checklist
 from datafixes.book.verify.ledger import Expected
 from datafixes.book.verify.log_lines import ERRORS_NAME, usual_wait
 from datafixes.book.verify.verifying import Question, identity_line, look
@@ -117,11 +116,8 @@ def command(  # noqa: PLR0913 - one for each option
         if new_deployment:
             question = replace(question, deployment=_redeploy(question, yes))
         time = usual_wait(question.settings) if isinstance(wait, str) else wait
-        found = waiting.look_until_green(
-            lambda progress: look(question, progress),
-            waiting.Patience(time.seconds if time else 0),
-            lambda line: click.echo(line, err=True),
-        )
+        patience = checklist.Patience(time.seconds if time else 0)
+        found = checklist.look_until_green(partial(look, question), patience, partial(click.echo, err=True))
         _warn_if_short(question, wait, found)
     except KeyboardInterrupt:
         if question.deployment is None:
@@ -132,7 +128,7 @@ def command(  # noqa: PLR0913 - one for each option
     return OK if found.is_green else DIFFERENT if found.is_red else FAILED
 
 
-def _warn_if_short(question: Question, wait: Duration | str | None, found: Checklist) -> None:
+def _warn_if_short(question: Question, wait: Duration | str | None, found: checklist.Checklist) -> None:
     """Warn of a wait shorter than log_window, in which an old error stays visible."""
     settings = question.settings
     is_short = isinstance(wait, Duration) and 0 < wait.milliseconds <= settings.log_window.milliseconds
@@ -173,10 +169,10 @@ def _question(where: Where, skip: tuple[str, ...], account: str | None, expected
 def _redeploy(question: Question, yes: bool) -> Deployment:
     """Begin a new deployment, after showing the AWS identity."""
     try:
-        identity = within(waiting.LONGEST_LOOK, lambda: identity_line(question), waiting.FAREWELL)
+        identity = within(checklist.LONGEST_LOOK, lambda: identity_line(question), checklist.FAREWELL)
     except Unfinished:
         raise DatafixError(
-            f"No new deployment was begun: AWS does not answer within {waiting.LONGEST_LOOK:.3g} s"
+            f"No new deployment was begun: AWS does not answer within {checklist.LONGEST_LOOK:.3g} s"
         ) from None
     if identity is not None and identity.state != "good":
         raise DatafixError(f"No new deployment was begun: {identity.text}", hint=identity.remedy)

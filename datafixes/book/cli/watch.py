@@ -8,8 +8,7 @@ import click
 
 from datafixes.book.alerts.log import LogWriter
 from datafixes.book.alerts.sinks import Sinks, hiding, sinks_of
-from datafixes.book.broker.configured import open_broker
-from datafixes.book.compare.reconciling import reconcile
+from datafixes.book.compare.reconciling import open_broker, reconcile
 from datafixes.book.settings import COMPARED, BookSettings
 from datafixes.book.watch.changes import Failure
 from datafixes.book.watch.incidents import Limits
@@ -19,7 +18,6 @@ from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import SettingError
 from datafixes.project import Project
-from datafixes.settings.values import Duration
 
 _SHORTEST = 1000
 
@@ -71,13 +69,11 @@ def _job(project: Project, state: str | None, signals: SignalHandler, log: LogWr
         look=lambda: look_of(reconcile(project, open_broker(settings))),
         sinks=Sinks(sinks_of(settings), log.write, hide),
         path=Path(state) if state else default_path(settings, os.environ),
-        limits=Limits.of(_time(settings.unknown_limit), _time(settings.grace)),
+        limits=Limits.of(
+            *(dt.timedelta(seconds=one.seconds) for one in (settings.unknown_limit, settings.grace))
+        ),
         source=source_of(settings),
         hide=hide,
         say=log.write,
         signals=signals,
     )
-
-
-def _time(duration: Duration) -> dt.timedelta:
-    return dt.timedelta(milliseconds=duration.milliseconds)

@@ -50,19 +50,15 @@ def compare_account(
         difference = _difference(account, symbol, mine, held.get(symbol, _NONE))
         if difference is None:
             equal += 1
-        elif symbol in answer.in_flight:
-            unsettled.append(_excused(difference, "an order is in flight"))
-        elif symbol in answer.closed_lately:
-            unsettled.append(_excused(difference, "something was filled within the grace period"))
+        elif symbol in answer.in_flight or symbol in answer.closed_lately:
+            is_waiting = symbol in answer.in_flight
+            why = "an order is in flight" if is_waiting else "something was filled within the grace period"
+            unsettled.append(Unsettled(account, symbol, difference.rows, why))
         else:
             certain, waiting = _by_age(difference, mine, since)
             found += certain
             unsettled += waiting
     return Comparison(tuple(found), tuple(unsettled), equal=equal, held=len(held))
-
-
-def _excused(one: Difference, why: str) -> Unsettled:
-    return Unsettled(one.account, one.symbol, one.rows, why)
 
 
 def _by_age(
@@ -125,17 +121,11 @@ def _difference(
         kind = "phantom"
     elif book * broker < 0:
         kind = "side"
-    elif _holds_too_many(rows, broker):
-        kind = "duplicate"
     else:
-        kind = "quantity"
+        # Some of the rows may be the broker's position, and the others repeat them.
+        parts = parts_of([row.quantity for row in rows], broker)
+        kind = "duplicate" if parts is not None and parts.total() < len(rows) else "quantity"
     return Difference(kind, account, symbol, tuple(row.id for row in rows), book, broker)
-
-
-def _holds_too_many(rows: Sequence[BookPosition], broker: Decimal) -> bool:
-    """Whether some of the rows are the broker's position, and the others repeat them."""
-    parts = parts_of([row.quantity for row in rows], broker)
-    return parts is not None and parts.total() < len(rows)
 
 
 def parts_of(quantities: Iterable[Decimal], whole: Decimal) -> Counter[Decimal] | None:
@@ -180,18 +170,13 @@ def _chosen(
 
 def _moved(found: Sequence[Difference]) -> list[Difference]:
     """Combine a phantom in one account and the same position missing in exactly one other: the account is wrong."""
-    missing: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
+    alike: dict[tuple[Kind, Symbol, Decimal], list[Difference]] = defaultdict(list)
     for one in found:
-        if one.kind == "missing":
-            missing[one.symbol, one.broker].append(one)
-    phantoms: dict[tuple[Symbol, Decimal], list[Difference]] = defaultdict(list)
-    for one in found:
-        if one.kind == "phantom":
-            phantoms[one.symbol, one.book].append(one)
+        alike[one.kind, one.symbol, one.book or one.broker].append(one)
     moved = {
-        id(phantoms[key][0]): others[0]
-        for key, others in missing.items()
-        if len(others) == len(phantoms[key]) == 1
+        id(phantoms[0]): others[0]
+        for (kind, symbol, amount), phantoms in [*alike.items()]
+        if kind == "phantom" and len(others := alike["missing", symbol, amount]) == len(phantoms) == 1
     }
     gone = {id(other) for other in moved.values()}
     return [

@@ -1,5 +1,6 @@
 """Doubts about differences, because of rows that were not compared. Pure."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -22,11 +23,20 @@ def without_doubt(
         answers: the broker's answers; rows of other accounts could not be compared.
         others: rows that are not open, and may have been when the broker was asked.
     """
-    doubts = _Doubts(book, answers, others)
+    rows: dict[tuple[str | None, Symbol | None], str] = {}
+    cannot = "row {} of the book cannot be compared"
+    for row in book.unreadable:
+        rows.setdefault((row.account if row.account in answers else None, row.symbol), cannot.format(row.id))
+    for position in book.rows:
+        if position.account not in answers:
+            rows.setdefault((None, position.symbol), cannot.format(position.id))
+    by_symbol: dict[Symbol, list[OtherRow]] = defaultdict(list)
+    for other in others:
+        by_symbol[other.symbol].append(other)
     differences: list[Difference] = []
     unsettled = list(found.unsettled)
     for one in found.differences:
-        if why := doubts.about(one):
+        if why := _doubt_about(one, rows, by_symbol[one.symbol]):
             unsettled.append(Unsettled(one.account, one.symbol, one.rows, why))
         else:
             differences.append(one)
@@ -75,32 +85,23 @@ def _others(one: Difference, found: Comparison) -> list[str]:
     return sorted(accounts - {one.account})
 
 
-class _Doubts:
-    """The uncompared rows, indexed by their known values, and why they were not compared."""
+def _doubt_about(
+    one: Difference, rows: Mapping[tuple[str | None, Symbol | None], str], others: Iterable[OtherRow]
+) -> str:
+    """Why a difference is in doubt; empty if it is not.
 
-    def __init__(self, book: Book, answers: Mapping[str, Answer], others: Iterable[OtherRow]) -> None:
-        self._rows: dict[tuple[str | None, Symbol | None], str] = {}
-        cannot = "row {} of the book cannot be compared"
-        for row in book.unreadable:
-            place = (row.account if row.account in answers else None, row.symbol)
-            self._rows.setdefault(place, cannot.format(row.id))
-        for position in book.rows:
-            if position.account not in answers:
-                self._rows.setdefault((None, position.symbol), cannot.format(position.id))
-        self._others: dict[Symbol, list[OtherRow]] = {}
-        for other in others:
-            self._others.setdefault(other.symbol, []).append(other)
-
-    def about(self, one: Difference) -> str:
-        """Why a difference is in doubt; empty if it is not."""
-        accounts = [account for account in (one.account, one.elsewhere) if account]
-        for account in accounts:
-            if why := self._rows.get((account, one.symbol)):
-                return why
-        if one.kind not in MAY_BE_EXPLAINED:
-            return ""
-        for other in self._others.get(one.symbol, ()):
-            if any(other.is_in(account) for account in accounts):
-                return f"{other.words}{' within the grace period' if other.closed_at else ''}"
-        places = [(account, None) for account in accounts] + [(None, one.symbol), (None, None)]
-        return next((self._rows[place] for place in places if place in self._rows), "")
+    Args:
+        one: the difference.
+        rows: why rows were not compared, by what is known of their account and symbol.
+        others: rows of its symbol that are not open.
+    """
+    accounts = [account for account in (one.account, one.elsewhere) if account]
+    if why := next((rows[account, one.symbol] for account in accounts if (account, one.symbol) in rows), ""):
+        return why
+    if one.kind not in MAY_BE_EXPLAINED:
+        return ""
+    for other in others:
+        if any(other.is_in(account) for account in accounts):
+            return f"{other.words}{' within the grace period' if other.closed_at else ''}"
+    places = [(account, None) for account in accounts] + [(None, one.symbol), (None, None)]
+    return next((rows[place] for place in places if place in rows), "")

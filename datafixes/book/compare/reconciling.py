@@ -1,12 +1,13 @@
 """Reads the book and the broker, account by account, and compares them."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from datafixes.book.broker.alpaca import AlpacaBroker
+from datafixes.book.broker.file_broker import FileBroker
 from datafixes.book.broker.protocol import Broker
 from datafixes.book.compare.comparing import compare_account, together
 from datafixes.book.compare.doubts import MAY_BE_EXPLAINED, without_doubt
@@ -23,7 +24,7 @@ from datafixes.book.positions.position import (
 from datafixes.book.positions.symbols import ignored_of
 from datafixes.book.rows.book import Book, read_book, read_others
 from datafixes.book.settings import BookSettings
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, SettingError
 from datafixes.project import Project
 
 
@@ -59,7 +60,7 @@ class Reconciliation:
         """Every account of the book or of the settings."""
         return sorted({*self.answers, *self.comparison.unknown})
 
-    def only(self, account: str) -> Reconciliation:
+    def only(self, account: str) -> "Reconciliation":
         """The part about one account.
 
         Raises:
@@ -70,24 +71,25 @@ class Reconciliation:
             raise DatafixError(
                 f"Neither the book nor the settings have an account {account}. Known: {known}."
             )
-        found = self.comparison
-        # A row without an account may belong to this one.
-        unreadable = tuple(row for row in self.book.unreadable if row.account in (account, None))
-        counts = {name: rows for name, rows in self.book.counts.items() if name in (account, "")}
-        rows = tuple(row for row in self.book.rows if row.account == account)
+        found, book = self.comparison, self.book
         compared = {name: one for name, one in self.compared.items() if name == account}
-        comparison = Comparison(
-            tuple(one for one in found.differences if account in (one.account, one.elsewhere)),
-            tuple(one for one in found.unsettled if one.account == account),
-            {name: why for name, why in found.unknown.items() if name == account},
-            sum(one.equal for one in compared.values()),
-            tuple(one for one in found.left_out if one.account == account),
-        )
-        ignored = tuple(row for row in self.book.ignored if row.account == account)
         return replace(
             self,
-            comparison=comparison,
-            book=replace(self.book, rows=rows, unreadable=unreadable, counts=counts, ignored=ignored),
+            comparison=Comparison(
+                tuple(one for one in found.differences if account in (one.account, one.elsewhere)),
+                tuple(one for one in found.unsettled if one.account == account),
+                {name: why for name, why in found.unknown.items() if name == account},
+                sum(one.equal for one in compared.values()),
+                tuple(one for one in found.left_out if one.account == account),
+            ),
+            book=replace(
+                book,
+                rows=tuple(row for row in book.rows if row.account == account),
+                # A row without an account may belong to this one.
+                unreadable=tuple(row for row in book.unreadable if row.account in (account, None)),
+                counts={name: rows for name, rows in book.counts.items() if name in (account, "")},
+                ignored=tuple(row for row in book.ignored if row.account == account),
+            ),
             answers={name: answer for name, answer in self.answers.items() if name == account},
             compared=compared,
         )
@@ -100,6 +102,26 @@ class _Part:
     book: Book
     answer: Answer
     compared: Comparison | None = None
+
+
+def open_broker(settings: BookSettings) -> Broker:
+    """Prepare the broker, without sending a request.
+
+    Raises:
+        DatafixError: its client is not installed.
+        SettingError: broker_url is not a URL, or would send the keys unencrypted; or broker_ignore names an unknown
+            account.
+    """
+    kind, _, path = settings.broker.partition(":")
+    if kind != "file":
+        return AlpacaBroker(settings)
+    limit = settings.broker_file_age.milliseconds
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingError(f"broker is {settings.broker!r} ({settings.origins['broker']}): {error}") from None
+    age = dt.timedelta(milliseconds=limit) if limit else None
+    return FileBroker(file, age, ignored=ignored_of(settings))
 
 
 def reconcile(project: Project, broker: Broker, *, now: dt.datetime | None = None) -> Reconciliation:

@@ -1,7 +1,5 @@
 """The book's table, for fixes, and SQL conditions over its rows. The current row has the table's own name."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +28,16 @@ class Target:
     columns: Mapping[str, str]
     audit: str
     audit_schema: str
+
+    @property
+    def name(self) -> str:
+        """Its name in SQL."""
+        return literal.qualified(self.schema, self.table)
+
+    @property
+    def other(self) -> str:
+        """The alias of another row of the table."""
+        return "other" if self.table != "other" else "another"
 
     def time(self, column: str, moment: dt.datetime) -> dt.datetime:
         """A time as a value for a column: in UTC, with a zone if the column has one."""
@@ -62,57 +70,44 @@ def seen_row(row: BookPosition) -> SeenRow:
 
 def alone(target: Target) -> str:
     """A row is the only open one of its position; the book may have been corrected meanwhile."""
-    other = _other(target)
-    return f"(SELECT count(*) FROM {_table(target)} AS {other} WHERE {_same(target)} AND {other}.{OPEN}) = 1"
+    other = target.other
+    return f"(SELECT count(*) FROM {target.name} AS {other} WHERE {_same(target)} AND {other}.{OPEN}) = 1"
 
 
 def ended_since(target: Target, since: dt.datetime) -> str:
     """The book had the position of a row and ended it since then, with any status."""
-    other = _other(target)
-    before = f"{other}.{CLOSED} AND {_ended(target, since)}"
-    return (
-        f"EXISTS (SELECT FROM {_table(target)} AS {other} WHERE {_same(target)}"
-        f" AND ({other}.{OPEN}) IS NOT TRUE AND ({before}) IS NOT TRUE)"
-    )
-
-
-def _ended(target: Target, since: dt.datetime) -> str:
-    """It ended before a time; times of different types are compared as seconds since 1970."""
-    ended = "coalesce({0}.closed_at, {0}.updated_at)".format(_other(target))
+    ended = f"coalesce({target.other}.closed_at, {target.other}.updated_at)"
     zones = {target.has_zone(column) for column in ("closed_at", "updated_at")}
     if len(zones) > 1:
-        return f"extract(epoch FROM {ended}) < {since.timestamp():.0f}"
-    kind = "timestamptz" if zones == {True} else "timestamp"
-    time = target.time("closed_at", since.replace(microsecond=0))
-    return f"{ended} < {kind} {literal.text(time.isoformat(' '))}"
+        # Times of different types are compared as seconds since 1970.
+        before = f"extract(epoch FROM {ended}) < {since.timestamp():.0f}"
+    else:
+        kind = "timestamptz" if zones == {True} else "timestamp"
+        time = target.time("closed_at", since.replace(microsecond=0))
+        before = f"{ended} < {kind} {literal.text(time.isoformat(' '))}"
+    return (
+        f"EXISTS (SELECT FROM {target.name} AS {target.other} WHERE {_same(target)}"
+        f" AND ({target.other}.{OPEN}) IS NOT TRUE AND ({target.other}.{CLOSED} AND {before}) IS NOT TRUE)"
+    )
 
 
 def still_there(rows: Sequence[SeenRow], target: Target) -> str:
     """These rows are open and unchanged."""
-    kept = _other(target)
+    kept = target.other
     seen = ", ".join(
         f"({id_}, {literal.text(symbol)}, {literal.text(account)}, {literal.text(side)}, {quantity})"
         for id_, symbol, account, side, quantity in sorted(rows)
     )
     return (
-        f"(SELECT count(*) FROM {_table(target)} AS {kept} WHERE {kept}.{OPEN} AND ({kept}.id,"
+        f"(SELECT count(*) FROM {target.name} AS {kept} WHERE {kept}.{OPEN} AND ({kept}.id,"
         f" coalesce({kept}.option_symbol, {kept}.ticker), {kept}.account_name,"
         f" {_SIDE.replace('side', f'{kept}.side')}, {kept}.quantity) IN ({seen})) = {len(rows)}"
     )
 
 
-def _table(target: Target) -> str:
-    return literal.qualified(target.schema, target.table)
-
-
-def _other(target: Target) -> str:
-    """The alias of another row of the table."""
-    return "other" if target.table != "other" else "another"
-
-
 def _same(target: Target) -> str:
     """Another row has the same position as the current row, however the symbol is written."""
-    other, row = _other(target), literal.name(target.table)
+    other, row = target.other, literal.name(target.table)
     symbols = (
         f"upper(translate(coalesce(nullif(btrim({one}.option_symbol), ''), {one}.ticker), '/- ', '..'))"
         for one in (other, row)
@@ -137,10 +132,10 @@ def witness_of(project: Project, target: Target) -> str:
     Raises:
         DatafixError: the book cannot be read.
     """
-    table = literal.qualified(target.schema, target.table)
     with asking(project) as ask:
-        for row in ask(_NEWEST.format(table=table)):
-            opened = moment_of(row["entry_time"])
+        for row in ask(_NEWEST.format(table=target.name)):
+            # The query finds only times that can be represented.
+            opened = moment_of(row["entry_time"]) or dt.datetime.min
             kind = "timestamptz" if target.has_zone("entry_time") else "timestamp"
             values = {
                 "id": str(int(row["id"])),
@@ -149,5 +144,5 @@ def witness_of(project: Project, target: Target) -> str:
                 "entry_time": f"{kind} {literal.text(target.time('entry_time', opened).isoformat(' '))}",
             }
             conditions = " AND ".join(f"{expression} = {value}" for expression, value in values.items())
-            return f"EXISTS (SELECT FROM {table} WHERE {conditions})"
+            return f"EXISTS (SELECT FROM {target.name} WHERE {conditions})"
     return ""

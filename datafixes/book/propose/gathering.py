@@ -1,7 +1,5 @@
 """The inputs of a proposal: the differences, the book's table, the broker's fills, pending revisions."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +67,8 @@ def gather(
     Raises:
         DatafixError: the book cannot be read, or has no audit table.
     """
-    schema, table = book_table(BookSettings.of(project.settings))
+    settings = BookSettings.of(project.settings)
+    (schema, table), function = book_table(settings), lambda_of(settings)
     columns, at = book_columns(project), alembic_versions(project)
     if not columns:
         raise DatafixError(
@@ -77,7 +76,7 @@ def gather(
         )
     pending = pending_of(project.scripts, project.fixes(), (schema, table), at)
     audit_schema, audit = _audit_table(project, schema, table, say)
-    if function := lambda_of(BookSettings.of(project.settings)):
+    if function:
         say(
             f"The book was read through the Lambda {function}, which only answers SELECT: alembic upgrade needs the "
             "database itself."

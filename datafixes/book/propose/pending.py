@@ -1,7 +1,5 @@
 """Pending revisions: the rows that they will change, which are not proposed again, and whether they can run."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field

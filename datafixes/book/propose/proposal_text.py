@@ -16,11 +16,6 @@ _MOST_ROWS = 200
 _LONGEST_SLUG = 40
 
 
-def title_of(fixes: Sequence[ProposedFix]) -> str:
-    """The title of a revision: ``reconcile: close 7 phantoms, insert 1 missing``."""
-    return f"reconcile: {', '.join(_deed(one.fix) for one in fixes)}"
-
-
 def slug_of(fixes: Sequence[ProposedFix]) -> str:
     """The title for the name of a file, which Alembic cuts after forty characters."""
     slug = " ".join(["reconcile", *(_variable(one.fix).split("_")[1] for one in fixes)])
@@ -40,7 +35,7 @@ def proposal_text(
     """
     names = [_variable(one.fix) for one in fixes]
     parts = Parts(
-        title_of(fixes),
+        f"reconcile: {', '.join(_deed(one.fix) for one in fixes)}",
         up="\n".join(f"    op.apply_datafix({name})" for name in names),
         down="\n".join(f"    op.revert_datafix({name})" for name in reversed(names)),
         fixes=tuple(Written(name, one.fix, _comment(one)) for name, one in zip(names, fixes, strict=True)),
@@ -55,12 +50,11 @@ def _variable(fix: DataFix) -> str:
 
 
 def _deed(fix: DataFix) -> str:
+    """``close 7 phantoms``, ``insert 1 missing``."""
     count = fix.rows_expected
     verb, what = _variable(fix).split("_")
-    return f"{verb} {count} {what if count > 1 or what == 'missing' else _ONE[what]}"
-
-
-_ONE = {"phantoms": "phantom", "duplicates": "duplicate", "quantities": "quantity"}
+    one = {"phantoms": "phantom", "duplicates": "duplicate", "quantities": "quantity"}.get(what, what)
+    return f"{verb} {count} {what if count > 1 else one}"
 
 
 def _evidence(found: Reconciliation, left: Sequence[str]) -> list[str]:

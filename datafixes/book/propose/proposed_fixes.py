@@ -1,7 +1,5 @@
 """The fixes of a proposal, each with its evidence: phantoms, duplicates, quantities, missing positions."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Turns differences into a proposal. Pure: the data of the book and the broker is given."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,7 +60,8 @@ def propose(findings: Findings) -> Proposal:
         if why := _why_not(choice, findings) or in_doubt(
             one, found.comparison, found.answers, trusted=findings.trusted
         ):
-            left.append(f"{_name_of(one)}: {why}")
+            of = f" ({named('row', one.rows)})" if one.rows else ""
+            left.append(f"{one.kind} {one.account} {one.symbol}{of}: {why}")
         else:
             chosen[one.kind].append(choice)
     made = tuple(_MAKERS[kind](choices, findings) for kind, choices in chosen.items() if choices)
@@ -112,15 +111,14 @@ def _why_not(choice: Chosen, findings: Findings) -> str:
         return f"it may be {other} of the same account, under another name"
     if one.kind in ("quantity", "missing") and one.broker % 1:
         return f"the broker has a fraction ({digits(one.broker)}), which the book does not store"
-    makers: Mapping[str, Callable[[Chosen, Findings], str]] = {
-        "quantity": _no_quantity,
-        "missing": _no_insert,
-        "duplicate": _no_duplicate,
-    }
-    return makers[one.kind](choice, findings) if one.kind in makers else ""
+    if one.kind == "quantity":
+        return _no_quantity(choice)
+    if one.kind == "duplicate":
+        return _no_duplicate(choice)
+    return _no_insert(choice, findings.witness) if one.kind == "missing" else ""
 
 
-def _no_quantity(choice: Chosen, findings: Findings) -> str:
+def _no_quantity(choice: Chosen) -> str:
     one = choice.difference
     if len(one.rows) > 1:
         return "several rows form this position, and it is unknown which of them is wrong"
@@ -132,17 +130,17 @@ def _no_quantity(choice: Chosen, findings: Findings) -> str:
     return ""
 
 
-def _no_insert(choice: Chosen, findings: Findings) -> str:
+def _no_insert(choice: Chosen, witness: str) -> str:
     if choice.entry_price is None:
         return "the broker gives no entry price"
     if choice.entry_price <= 0:
         return f"the broker's entry price is {digits(choice.entry_price)}, which is not a valid price"
-    if not findings.witness:
+    if not witness:
         return "the book has no row that identifies its database"
     return ""
 
 
-def _no_duplicate(choice: Chosen, findings: Findings) -> str:
+def _no_duplicate(choice: Chosen) -> str:
     """Why rows are not duplicates: those must differ only in their time."""
     kept = fixes.kept_of(choice)
     same = {_lot(row) for row in kept}
@@ -184,8 +182,3 @@ def _is_same_lot(one: Difference, other: Difference, findings: Findings) -> bool
     held = answer.positions if isinstance(answer, Known) else ()
     price = next((position.entry_price for position in held if position.symbol == missing.symbol), None)
     return price is not None and any(entry is not None and _is_same_price(entry, price) for entry in prices)
-
-
-def _name_of(one: Difference) -> str:
-    rows = f" ({named('row', one.rows)})" if one.rows else ""
-    return f"{one.kind} {one.account} {one.symbol}{rows}"

@@ -1,36 +1,21 @@
 """The differences between book and broker, for people and for programs."""
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal
 
 from datafixes.audit.wording import counted, moment, named
 from datafixes.book.compare.reconciling import Reconciliation
-from datafixes.book.positions.position import Difference, Known, digits
+from datafixes.book.positions.position import Known, digits
 from datafixes.report.document import Document, Fact, Grid, Section, State
 
 Word = Literal["equal", "different", "unsettled", "unknown"]
+"""All compared positions are equal; some differ; none differ, but some are unsettled; unknown."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on an account.
-
-    Attributes:
-        word: all compared positions are equal; some differ; none differ, but some are unsettled; unknown.
-        text: the same with the counts, or the reason.
-        differences: the number of different positions.
-    """
-
-    word: Word
-    text: str
-    differences: int
-
-
-def verdict_on(found: Reconciliation, account: str) -> Verdict:
-    """The verdict on one account of a reconciliation."""
+def _verdict_on(found: Reconciliation, account: str) -> tuple[Word, str]:
+    """The verdict on one account of a reconciliation: in a word, and with the counts, or the reason."""
     part = found.only(account)
     count = len(part.comparison.differences)
     bad = part.book.unreadable
@@ -38,15 +23,15 @@ def verdict_on(found: Reconciliation, account: str) -> Verdict:
     waiting = f"{len(part.comparison.unsettled)} unsettled"
     if count:
         more = [cannot] * bool(bad) + [waiting] * bool(part.comparison.unsettled)
-        return Verdict("different", ", ".join([f"{count} differ{'s' if count == 1 else ''}", *more]), count)
+        return "different", ", ".join([f"{count} differ{'s' if count == 1 else ''}", *more])
     if account in part.comparison.unknown:
-        return Verdict("unknown", f"unknown: {part.comparison.unknown[account]}", 0)
+        return "unknown", f"unknown: {part.comparison.unknown[account]}"
     if bad:
         why = f": {bad[0].why}" if len(bad) == 1 else ""
-        return Verdict("unknown", f"unknown: {cannot}{why}", 0)
+        return "unknown", f"unknown: {cannot}{why}"
     if part.comparison.unsettled:
-        return Verdict("unsettled", waiting, 0)
-    return Verdict("equal", "equal", 0)
+        return "unsettled", waiting
+    return "equal", "equal"
 
 
 MEANING: Mapping[str, str] = {
@@ -81,7 +66,9 @@ def document_of_reconciliation(found: Reconciliation) -> Document:
     if found.comparison.differences or not found.is_certain:
         state = "bad"
     facts = (
-        Fact("Book", f"{found.book.source}: {counted(_rows(found), 'row')} open or closing"),
+        Fact(
+            "Book", f"{found.book.source}: {counted(sum(found.book.counts.values()), 'row')} open or closing"
+        ),
         Fact("Broker", found.broker),
         *(Fact(f"Account {account}", *_account(found, account)) for account in found.accounts),
         Fact("Read", moment(found.read_at)),
@@ -113,51 +100,45 @@ def summary(found: Reconciliation) -> str:
     return f"{', '.join(words)}."
 
 
-def _rows(found: Reconciliation) -> int:
-    return sum(found.book.counts.values())
-
-
 def _account(found: Reconciliation, account: str) -> tuple[str, State]:
-    verdict = verdict_on(found, account)
-    words = [verdict.text, f"{counted(found.book.counts.get(account, 0), 'row')} in the book"]
+    word, text = _verdict_on(found, account)
+    words = [text, f"{counted(found.book.counts.get(account, 0), 'row')} in the book"]
     if account in found.compared and account not in found.comparison.unknown:
         words.append(f"{counted(found.compared[account].held, 'position')} at the broker")
     left_out = [one for one in found.comparison.left_out if one.account == account]
     words += [f"{one.instrument} excluded" for one in left_out]
-    state = _STATES[verdict.word]
+    state = _STATES[word]
     in_book = state == "good" and any(one.rows for one in left_out)
     return "; ".join(words), "attention" if in_book else state
 
 
 def _sections(found: Reconciliation) -> tuple[Section, ...]:
-    comparison = found.comparison
+    lists = _lists(found)
+    kinds = {one.kind for one in found.comparison.differences}
+    differences = [
+        {
+            **one,
+            "account": f"{one['account']}, not {one['elsewhere']}" if one["elsewhere"] else one["account"],
+        }
+        for one in lists["differences"]
+    ]
+    unknown = [{"account": account, "why": why} for account, why in found.comparison.unknown.items()]
     sections = (
-        _table(
-            "Unknown accounts",
-            ("account", "why"),
-            [(account, why) for account, why in comparison.unknown.items()],
-            note="An account that did not answer in full is not compared.",
+        _table("Unknown accounts", unknown, note="An account that did not answer in full is not compared."),
+        replace(
+            _table("Differences", differences),
+            facts=tuple(Fact(kind, meaning) for kind, meaning in MEANING.items() if kind in kinds),
         ),
-        _differences(found),
-        _table(
-            "Rows of the book that cannot be compared",
-            ("row", "account", "why"),
-            [(str(row.id), row.account, row.why) for row in found.book.unreadable],
-        ),
+        _table("Rows of the book that cannot be compared", lists["unreadable"]),
         _table(
             "Unsettled",
-            ("account", "symbol", "rows", "why"),
-            [(one.account, str(one.symbol), _ids(one.rows), one.why) for one in comparison.unsettled],
+            lists["unsettled"],
             state="attention",
             note="Not differences yet: compare again later.",
         ),
         _table(
             "Not compared",
-            ("account", "instrument", "broker", "rows"),
-            [
-                (one.account, one.instrument, one.broker or None, _ids(one.rows))
-                for one in comparison.left_out
-            ],
+            lists["not_compared"],
             state="attention" if found.book.ignored else "",
             note="The setting broker_ignore excludes these, at the broker and in the book.",
         ),
@@ -165,41 +146,15 @@ def _sections(found: Reconciliation) -> tuple[Section, ...]:
     return tuple(section for section in sections if section.grids[0].rows)
 
 
-def _table(
-    title: str,
-    columns: tuple[str, ...],
-    rows: Sequence[tuple[str | None, ...]],
-    *,
-    state: State = "bad",
-    note: str = "",
-) -> Section:
-    return Section(title, state, notes=(note,) if note else (), grids=(Grid("", columns, tuple(rows)),))
+def _table(title: str, rows: Sequence[Mapping[str, Any]], *, state: State = "bad", note: str = "") -> Section:
+    """A table of the rows of the JSON; the document has another place for "elsewhere"."""
+    columns = tuple(name for name in (rows[0] if rows else ()) if name != "elsewhere")
+    cells = tuple(tuple(_cell(row[name]) for name in columns) for row in rows)
+    return Section(title, state, notes=(note,) if note else (), grids=(Grid("", columns, cells),))
 
 
-def _differences(found: Reconciliation) -> Section:
-    differences = found.comparison.differences
-    kinds = [kind for kind in MEANING if any(one.kind == kind for one in differences)]
-    rows = tuple(
-        (
-            one.kind,
-            f"{one.account}, not {one.elsewhere}" if one.elsewhere else one.account,
-            str(one.symbol),
-            digits(one.book),
-            digits(one.broker),
-            _ids(one.rows),
-        )
-        for one in differences
-    )
-    return Section(
-        "Differences",
-        "bad",
-        facts=tuple(Fact(kind, MEANING[kind]) for kind in kinds),
-        grids=(Grid("", ("kind", "account", "symbol", "book", "broker", "rows"), rows),),
-    )
-
-
-def _ids(rows: tuple[int, ...]) -> str | None:
-    return ", ".join(map(str, rows)) or None
+def _cell(value: Any) -> str | None:
+    return (", ".join(map(str, value)) or None) if isinstance(value, list) else value and str(value)
 
 
 def reconciliation_as_json(found: Reconciliation) -> dict[str, Any]:
@@ -210,13 +165,31 @@ def reconciliation_as_json(found: Reconciliation) -> dict[str, Any]:
         "book": {
             "source": found.book.source,
             "read_at": found.book.read_at.isoformat(),
-            "rows": _rows(found),
+            "rows": sum(found.book.counts.values()),
         },
         "broker": found.broker,
         "read_at": found.read_at.isoformat(),
         "accounts": [_account_as_json(found, account) for account in found.accounts],
         "equal": found.comparison.equal,
-        "differences": [_difference_as_json(one) for one in found.comparison.differences],
+        **_lists(found),
+    }
+
+
+def _lists(found: Reconciliation) -> dict[str, list[dict[str, Any]]]:
+    """The parts of the JSON that are tables in the document."""
+    return {
+        "differences": [
+            {
+                "kind": one.kind,
+                "account": one.account,
+                "elsewhere": one.elsewhere or None,
+                "symbol": str(one.symbol),
+                "book": digits(one.book),
+                "broker": digits(one.broker),
+                "rows": list(one.rows),
+            }
+            for one in found.comparison.differences
+        ],
         "unsettled": [
             {"account": one.account, "symbol": str(one.symbol), "rows": list(one.rows), "why": one.why}
             for one in found.comparison.unsettled
@@ -239,30 +212,13 @@ def reconciliation_as_json(found: Reconciliation) -> dict[str, Any]:
 def _account_as_json(found: Reconciliation, account: str) -> dict[str, Any]:
     answer = found.answers.get(account)
     known = answer if isinstance(answer, Known) else None
-    verdict = verdict_on(found, account)
     return {
         "account": account,
-        "verdict": verdict.word,
-        "differences": verdict.differences,
+        "verdict": _verdict_on(found, account)[0],
+        "differences": len(found.only(account).comparison.differences),
         "known": known is not None,
         "why": found.comparison.unknown.get(account),
-        "read_at": _moment(known.read_at if known else None),
+        "read_at": known.read_at.isoformat() if known and known.read_at else None,
         "source": known.source if known else None,
         "positions": found.compared[account].held if known else None,
-    }
-
-
-def _moment(time: dt.datetime | None) -> str | None:
-    return time.isoformat() if time else None
-
-
-def _difference_as_json(one: Difference) -> dict[str, Any]:
-    return {
-        "kind": one.kind,
-        "account": one.account,
-        "elsewhere": one.elsewhere or None,
-        "symbol": str(one.symbol),
-        "book": digits(one.book),
-        "broker": digits(one.broker),
-        "rows": list(one.rows),
     }

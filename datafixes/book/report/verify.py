@@ -14,24 +14,23 @@ _TITLES: dict[State, str] = {
 
 def document_of_checklist(checklist: Checklist) -> Document:
     """Each line with its evidence."""
-    facts = tuple(Fact(line.name, _text(line), _shown(line.state)) for line in checklist.lines)
+    facts = []
+    for line in checklist.lines:
+        words = line.text if line.text.endswith((".", "!", "?")) else f"{line.text}."
+        text = f"{COLOURS[line.state]}: {words}{f' {line.remedy}' if line.remedy else ''}"
+        facts.append(Fact(line.name, text, _shown(line.state)))
     state: State = "good" if checklist.is_green else "bad" if checklist.is_red else "unknown"
     return Document(
         "Verify",
         f"{_TITLES[state]}: {checklist.counts()}.",
         _shown(state),
-        sections=(Section("Checklist", facts=facts),),
+        sections=(Section("Checklist", facts=tuple(facts)),),
     )
 
 
 def _shown(state: State) -> State:
     """A check that could not be made needs attention."""
     return "attention" if state == "unknown" else state
-
-
-def _text(line: Fact) -> str:
-    words = line.text if line.text.endswith((".", "!", "?")) else f"{line.text}."
-    return f"{COLOURS[line.state]}: {words}{f' {line.remedy}' if line.remedy else ''}"
 
 
 def checklist_as_json(checklist: Checklist) -> dict[str, Any]:

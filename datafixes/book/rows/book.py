@@ -1,13 +1,10 @@
 """Reads the rows of the book, from PostgreSQL or through the query Lambda: the open ones, and others if asked."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from datafixes.book.positions.position import BookPosition
 from datafixes.book.positions.symbols import NoSymbol, Symbol, ignored_of, instrument_of, parse_symbol
@@ -75,7 +72,7 @@ class Book:
     counts: Mapping[str, int] = field(default_factory=dict)
     ignored: tuple[IgnoredRow, ...] = ()
 
-    def only(self, ids: Collection[int]) -> Book:
+    def only(self, ids: Collection[int]) -> "Book":
         """The book with these rows, and those that cannot be compared."""
         return replace(self, rows=tuple(row for row in self.rows if row.id in ids))
 
@@ -136,8 +133,9 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
                 raise DatafixError(
                     f"The book {table} has the id {values['id']!r}: its ids must be whole numbers."
                 )
-            if left_out and (apart := _ignored(values, left_out)):
-                ignored.append(apart)
+            name = str(values["account_name"])
+            if name in left_out and (instrument := instrument_of(written_in(values))) in left_out[name]:
+                ignored.append(IgnoredRow(int(values["id"]), name, instrument))
                 continue
             one = row_of(values, latest)
             if isinstance(one, BookPosition):
@@ -149,15 +147,6 @@ def read_book(project: Project, *, account: str = "", but: Collection[str] = ())
     counts.update(row.account or "" for row in unreadable)
     counts.update(row.account for row in ignored)
     return Book(tuple(rows), tuple(unreadable), read_at, source, counts, tuple(ignored))
-
-
-def _ignored(values: Mapping[str, Any], left_out: Mapping[str, Collection[str]]) -> IgnoredRow | None:
-    account, instrument = str(values["account_name"]), instrument_of(written_in(values))
-    return (
-        IgnoredRow(int(values["id"]), account, instrument)
-        if instrument in left_out.get(account, ())
-        else None
-    )
 
 
 def _which(account: str, but: Collection[str]) -> str:
@@ -187,15 +176,8 @@ def read_others(project: Project, symbols: Collection[Symbol], since: dt.datetim
             for row in rows_by_id(ask, settings, _OTHER_COLUMNS, where):
                 with suppress(NoSymbol):  # not one of the requested symbols
                     symbol = parse_symbol(str(row["symbol"]))
-                    closed_at = _time(row["closed_at"])
+                    closed_at = moment_of(row["closed_at"])
                     found.append(
                         OtherRow(int(row["id"]), row["account_name"], symbol, row["status"], closed_at)
                     )
     return sorted(found, key=lambda row: row.id)
-
-
-def _time(seconds: Any) -> dt.datetime | None:
-    try:
-        return None if seconds is None else moment_of(seconds)
-    except (ArithmeticError, ValueError):
-        return None  # infinity, or a year that Python cannot represent

@@ -1,7 +1,5 @@
 """The query Lambda, which answers a SELECT if the database itself cannot be reached."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -48,8 +46,7 @@ def query(settings: Settings, function: str, select: str) -> list[Row]:
             f"The Lambda {function} only answers SELECT: datafixes reconcile can use it, but fixes cannot.",
             hint="Use the database itself: alembic -x url=postgresql://ROLE@HOST/DATABASE upgrade head",
         )
-    answer = _Answer(function)
-    return answer.rows(_invoke(settings, answer, select))
+    return _rows(function, _invoke(settings, function, select))
 
 
 def pages(
@@ -70,7 +67,8 @@ def pages(
         for row in rows:
             number = whole(row.get("id"))
             if not row.keys() >= columns.keys() or number is None or (last is not None and number <= last):
-                raise DatafixError(f"The Lambda answered another query: {_start(row)}")
+                words = masked(", ".join(f"{name}: {value}" for name, value in row.items()))
+                raise DatafixError(f"The Lambda answered another query: {words[:200]}")
             _check_sees_all(row)
             last, left = number, whole(row.get("rows_left")) or 0
             yield row
@@ -101,10 +99,6 @@ def _check_sees_all(row: Mapping[str, Any]) -> None:
         )
 
 
-def _start(row: Mapping[str, Any]) -> str:
-    return masked(", ".join(f"{name}: {value}" for name, value in row.items()))[:200]
-
-
 def selected(columns: Mapping[str, str]) -> str:
     """The expressions of a SELECT, by their names in the answer."""
     return ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
@@ -118,62 +112,58 @@ def whole(value: Any) -> int | None:
         return None
 
 
-class _Answer:
-    """The parsed answer of a Lambda; a problem becomes a one-line error."""
+def _rows(function: str, payload: bytes) -> list[Row]:
+    """The rows of an answer."""
+    outer = _object(function, payload, "its answer")
+    status, body = outer.get("statusCode"), outer.get("body")
+    if status != 200:
+        raise _wrong(function, f"statusCode {status}: {outer.get('body', outer)}")
+    inner = body if isinstance(body, dict) else _object(function, body, "the body of its answer")
+    if inner.get("success") is not True:
+        words = inner.get("error") or inner.get("message") or inner
+        raise _wrong(function, f"it reports a failure: {words}")
+    rows = inner.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _wrong(function, "its answer has no list of rows")
+    if isinstance(inner.get("count"), bool) or inner.get("count") != len(rows):
+        raise _wrong(function, f"it counts {inner.get('count')} rows, but its answer has {len(rows)}")
+    return rows
 
-    def __init__(self, function: str) -> None:
-        self._function = function
 
-    def rows(self, payload: bytes) -> list[Row]:
-        """The rows of an answer."""
-        outer = self._object(payload, "its answer")
-        status = outer.get("statusCode")
-        if status != 200:
-            raise self.wrong(f"statusCode {status}: {outer.get('body', outer)}")
-        body = outer.get("body")
-        inner = body if isinstance(body, dict) else self._object(body, "the body of its answer")
-        if inner.get("success") is not True:
-            raise self.wrong(f"it reports a failure: {inner.get('error') or inner.get('message') or inner}")
-        rows = inner.get("rows")
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise self.wrong("its answer has no list of rows")
-        if isinstance(inner.get("count"), bool) or inner.get("count") != len(rows):
-            raise self.wrong(f"it counts {inner.get('count')} rows, but its answer has {len(rows)}")
-        return rows
+def _wrong(function: str, words: object, hint: str = "") -> DatafixError:
+    """An error that names the Lambda, on one line and without passwords."""
+    said = masked(" ".join(str(words).split()))
+    said = said if len(said) <= _LONGEST_WORDS else f"{said[:_LONGEST_WORDS]}..."
+    return DatafixError(f"The Lambda {function} gave no reliable answer: {said}", hint=hint)
 
-    def wrong(self, words: object, hint: str = "") -> DatafixError:
-        """An error that names the Lambda, on one line and without passwords."""
-        said = masked(" ".join(str(words).split()))
-        said = said if len(said) <= _LONGEST_WORDS else f"{said[:_LONGEST_WORDS]}..."
-        return DatafixError(f"The Lambda {self._function} gave no reliable answer: {said}", hint=hint)
 
-    def _object(self, text: Any, what: str) -> dict[str, Any]:
-        try:
-            value = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
-        except (TypeError, ValueError) as error:
-            # A truncated text is reported like any other that is not JSON.
-            raise self.wrong(f"{what} is not JSON, or is truncated ({error})") from None
-        if not isinstance(value, dict):
-            raise self.wrong(f"{what} is not a JSON object")
-        return value
+def _object(function: str, text: Any, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+    except (TypeError, ValueError) as error:
+        # A truncated text is reported like any other that is not JSON.
+        raise _wrong(function, f"{what} is not JSON, or is truncated ({error})") from None
+    if not isinstance(value, dict):
+        raise _wrong(function, f"{what} is not a JSON object")
+    return value
 
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is not a number")
 
 
-def _invoke(settings: Settings, answer: _Answer, select: str) -> bytes:
+def _invoke(settings: Settings, function: str, select: str) -> bytes:
     aws = Aws(settings.aws_region)
     try:
         with in_words():
             client = aws.client("lambda", attempts=2, seconds=_SECONDS)
-            found = client.invoke(FunctionName=answer._function, Payload=json.dumps({"sql": select}).encode())
+            found = client.invoke(FunctionName=function, Payload=json.dumps({"sql": select}).encode())
             payload: bytes = found["Payload"].read()
     except NotAsked as error:
         hint = f"Check the credentials: aws sts get-caller-identity. Region: {aws.region}"
-        raise (answer.wrong(error, hint) if error.is_answer else answer.wrong(error.words)) from None
+        raise _wrong(function, *((error, hint) if error.is_answer else (error.words,))) from None
     if found.get("FunctionError"):
-        raise answer.wrong(f"it failed ({found['FunctionError']}): {_error_of(payload)}")
+        raise _wrong(function, f"it failed ({found['FunctionError']}): {_error_of(payload)}")
     return payload
 
 

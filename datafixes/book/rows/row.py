@@ -1,7 +1,5 @@
 """Parses a row of the book: its position, or the problem with it. Pure."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,8 +68,10 @@ def row_of(values: Mapping[str, Any], latest: dt.datetime) -> BookPosition | Unr
     price = exact(values["entry_price"])
     if price is None and values["entry_price"] is not None:
         wrong.append(f"its entry_price is {_shown(values['entry_price'])}")
-    opened_at = _moment(values["entry_time"], wrong)
-    if opened_at is not None and opened_at > latest:
+    opened_at = moment_of(values["entry_time"])
+    if opened_at is None and values["entry_time"] is not None:
+        wrong.append(f"its entry_time is {_shown(values['entry_time'])} seconds from 1970")
+    elif opened_at is not None and opened_at > latest:
         wrong.append(f"its entry_time is in the future ({moment(opened_at)})")
     number = int(values["id"])
     if wrong or symbol is None or side is None or quantity is None:
@@ -118,23 +118,15 @@ def _quantity(value: Any, wrong: list[str]) -> Decimal | None:
     return None
 
 
-def _moment(value: Any, wrong: list[str]) -> dt.datetime | None:
-    if value is None:
-        return None
-    try:
-        return moment_of(value)
-    except (ArithmeticError, ValueError):
-        wrong.append(f"its entry_time is {_shown(value)} seconds from 1970")
-        return None
-
-
-def moment_of(seconds: Any) -> dt.datetime:
+def moment_of(seconds: Any) -> dt.datetime | None:
     """A time from seconds since 1970, which do not depend on the session's settings; exact to the microsecond.
 
-    Raises:
-        ArithmeticError, ValueError: it is not a time.
+    None for NULL, for infinity, and for a year that Python cannot represent.
     """
-    return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(seconds)) * 1_000_000))
+    try:
+        return _EPOCH + dt.timedelta(microseconds=int(Decimal(str(seconds)) * 1_000_000))
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,5 @@
 """Connects to the book: to PostgreSQL itself, or through the query Lambda, which only answers SELECT."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

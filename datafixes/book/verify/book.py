@@ -37,34 +37,29 @@ def check_book(book: Book, comparison: Comparison, accounts: Iterable[str] = ())
     )
 
 
-def name_of(account: str) -> str:
-    """The name of an account's line."""
-    return f"Positions of {account}"
-
-
 def _of_account(account: str, rows: int, unreadable: Sequence[UnreadableRow], comparison: Comparison) -> Fact:
-    open_rows = f"{counted(rows, 'row')} open in the book"
+    name, open_rows = f"Positions of {account}", f"{counted(rows, 'row')} open in the book"
     found = [one for one in comparison.differences if account in (one.account, one.elsewhere)]
     if found:
         evidence = f"{open_rows}; {len(found)} different: {some(_words(found))}"
-        return bad(name_of(account), evidence, _MORE)
+        return bad(name, evidence, _MORE)
     doubts = [f"row {row.id} cannot be compared: {row.why}" for row in unreadable]
     if account in comparison.unknown:
         doubts.append(f"the broker's positions are unknown: {comparison.unknown[account]}")
     if doubts:
-        return unknown(name_of(account), f"{open_rows}; {some(doubts)}", _MORE)
+        return unknown(name, f"{open_rows}; {some(doubts)}", _MORE)
     waiting = [f"{one.symbol} ({one.why})" for one in comparison.unsettled if one.account == account]
     if waiting:
-        return unknown(name_of(account), f"{open_rows}; not settled yet: {some(waiting)}", _MORE)
+        return unknown(name, f"{open_rows}; not settled yet: {some(waiting)}", _MORE)
     equal = "the broker holds the same" if rows else "the broker holds nothing either"
     left_out = [one for one in comparison.left_out if one.account == account]
     if not left_out:
-        return good(name_of(account), f"{open_rows}, {equal}")
+        return good(name, f"{open_rows}, {equal}")
     evidence = f"{open_rows}, {equal} except what is not compared (broker_ignore): {some(map(str, left_out))}"
     # A position that only the broker has is ignored on purpose; a row of the book in it is unchecked.
     if any(one.rows for one in left_out):
-        return unknown(name_of(account), evidence, _MORE)
-    return good(name_of(account), evidence)
+        return unknown(name, evidence, _MORE)
+    return good(name, evidence)
 
 
 def _words(found: Sequence[Difference]) -> Iterable[str]:

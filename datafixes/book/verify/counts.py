@@ -6,8 +6,6 @@ the whole book; else each stream has the number of one account; else each stream
 after the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """Whether the fix is in force, and how many rows it changed."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +17,7 @@ from datafixes.audit.history import (
 )
 from datafixes.audit.wording import counted, moment
 from datafixes.declaration.project_fixes import nearest
-from datafixes.errors import DatafixError
-from datafixes.report.document import Fact, bad, good, unknown
+from datafixes.report.document import Fact, bad, good
 
 NAME = "Ledger"
 
@@ -102,10 +99,14 @@ def check_entry(entry: Entry | None, expected: Expected) -> Fact:
         return _not_in_force(entry.runs[0], expected)
     run = next((one for one in entry.runs if one.run_id == here.run_id), None)
     left = _left(entry.runs, here.run_id, here.rows_changed)
-    evidence = f"{fix}: applied, {counted(here.rows_changed or 0, 'row')} changed{_more(run, here, left)}{_when(here)}"
+    when = "" if here.finished_at is None else f", {moment(here.finished_at)}"
+    changed = f"{counted(here.rows_changed or 0, 'row')} changed{_more(run, here, left)}"
+    evidence = f"{fix}: applied, {changed} (run {here.run_id}{when})"
     if left <= 0 < (here.rows_changed or 0) and expected.rows is None:
         return bad(NAME, f"{evidence}: none of its changes are in force", "More: datafixes history")
-    return _counted(evidence, left, expected)
+    if expected.rows is not None and left != expected.rows:
+        return bad(NAME, f"{evidence}; {expected.rows} were expected")
+    return good(NAME, evidence)
 
 
 def _hidden_by(run: Run, in_force: Sequence[OpenFix]) -> Fact | None:
@@ -141,12 +142,6 @@ def _left(runs: Sequence[Run], run_id: int, changed: int | None) -> int:
     return (changed or 0) - sum(given_back)
 
 
-def _counted(evidence: str, left: int, expected: Expected) -> Fact:
-    if expected.rows is not None and left != expected.rows:
-        return bad(NAME, f"{evidence}; {expected.rows} were expected")
-    return good(NAME, evidence)
-
-
 def _more(run: Run | None, here: OpenFix, left: int) -> str:
     parts = []
     if run is not None and run.rows_expected is not None:
@@ -160,17 +155,7 @@ def _more(run: Run | None, here: OpenFix, left: int) -> str:
     return "".join(f", {part}" for part in parts)
 
 
-def _when(here: OpenFix) -> str:
-    when = "" if here.finished_at is None else f", {moment(here.finished_at)}"
-    return f" (run {here.run_id}{when})"
-
-
 def finished_at(entry: Entry | None) -> dt.datetime | None:
     """When the fix in force finished."""
     fix = entry.runs[0].fix if entry and entry.runs else None
     return next((one.finished_at for one in entry.in_force if one.fix == fix), None) if entry else None
-
-
-def not_read(error: DatafixError) -> Fact:
-    """The line for a ledger that could not be read."""
-    return unknown(NAME, error.message, error.hint)

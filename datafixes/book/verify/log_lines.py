@@ -42,7 +42,7 @@ def check_log(
     asked = None if book is None else Asked(
         {**dict.fromkeys(settings.broker_accounts, 0), **book}, settings.log_streams, since
     )  # fmt: skip
-    return _errors(log, where, since, wait), _count(log, where, asked, (since, wait))
+    return _errors(log, where, since, wait), _count(log, where, asked, since, wait)
 
 
 def usual_wait(settings: BookSettings) -> Duration:
@@ -53,7 +53,8 @@ def usual_wait(settings: BookSettings) -> Duration:
 def _errors(log: Log, where: str, since: Since, wait: str) -> Fact:
     if log.bad and log.newest_bad:
         time, message = log.newest_bad
-        signs = ", ".join(f'"{sign}" {_times(number)}' for sign, number in sorted(log.bad.items()))
+        times = {sign: "once" if number == 1 else f"{number} times" for sign, number in log.bad.items()}
+        signs = ", ".join(f'"{sign}" {often}' for sign, often in sorted(times.items()))
         older = since.limit(time)
         hint = (
             f"All of these are older than {older}: check again when they have left the window, or {wait}"
@@ -69,13 +70,12 @@ def _errors(log: Log, where: str, since: Since, wait: str) -> Fact:
     )
 
 
-def _count(log: Log, where: str, asked: Asked | None, known: tuple[Since, str]) -> Fact:
+def _count(log: Log, where: str, asked: Asked | None, since: Since, wait: str) -> Fact:
     if not log.whole:
         return _too_much(COUNT_NAME, log, where)
     newest = log.newest
     if newest is None:
         return bad(COUNT_NAME, f'no "Checking N open positions" among {counted(log.events, "event")} {where}')
-    since, wait = known
     said = f'"Checking {newest.number} open positions" at {clock(newest.time)}'
     if older := _older(newest, log, since):
         hint = f"The service has logged nothing newer: {wait}"
@@ -107,10 +107,6 @@ def _older(check: Check, log: Log, since: Since) -> str:
 def _too_much(name: str, log: Log, where: str) -> Fact:
     evidence = f"more than {counted(log.events, 'event')} {where}; not all were read"
     return unknown(name, evidence, "Read less: -x log_window=2min")
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
 
 
 def not_read(error: NotAsked, settings: BookSettings) -> tuple[Fact, ...]:

@@ -146,18 +146,14 @@ class Log:
         if signs and (self.newest_bad is None or time >= self.newest_bad[0]):
             self.newest_bad = time, message
         for number, said in _checks_in(text):
-            stream.take(Check(time, number, name, self._named_in(said)))
+            named = [one for one in self.accounts if re.search(_WHOLE.format(re.escape(one)), said)]
+            stream.take(Check(time, number, name, named[0] if len(named) == 1 else ""))
 
     @property
     def newest(self) -> Check | None:
         """The newest check of all."""
         found = [one.checks[0] for one in self.streams.values() if one.checks]
         return max(found, key=lambda one: one.time, default=None)
-
-    def _named_in(self, text: str) -> str:
-        """The one account that a text names."""
-        named = [name for name in self.accounts if re.search(_WHOLE.format(re.escape(name)), text)]
-        return named[0] if len(named) == 1 else ""
 
 
 def _checks_in(text: str) -> Iterator[tuple[int, str]]:

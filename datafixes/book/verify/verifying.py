@@ -1,7 +1,5 @@
 """Runs all checks, once or until all are green."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,15 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.book.compare.reconciling import Reconciliation
 from datafixes.book.rows.book import Book
 from datafixes.book.settings import BookSettings
-from datafixes.book.verify import ledger, log_lines, service_log
-from datafixes.book.verify.aws import (
-    IDENTITY,
-    SERVICE,
-    Deployment,
-    accounts_of,
-    look_at_identity,
-    look_at_service,
-)
+from datafixes.book.verify import aws, ledger, log_lines, service_log
 from datafixes.book.verify.book import check_book, rows_of
 from datafixes.book.verify.checklist import Checklist, Progress
 from datafixes.book.verify.ledger import Entry, Expected
@@ -38,7 +28,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": (ledger.NAME,),
     "broker": (BOOK,),
     "logs": (log_lines.ERRORS_NAME, log_lines.COUNT_NAME),
-    "service": (SERVICE,),
+    "service": (aws.SERVICE,),
 }
 """The parts that can be skipped, and their lines."""
 
@@ -65,7 +55,7 @@ class Question:
     expected: Expected = field(default_factory=Expected)
     skip: frozenset[str] = frozenset()
     account: str | None = None
-    deployment: Deployment | None = None
+    deployment: aws.Deployment | None = None
     aws: Aws = field(default_factory=lambda: Aws(""))
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
@@ -83,14 +73,14 @@ def look(question: Question, progress: Progress | None = None) -> Checklist:
         progress: notes the progress.
     """
     progress = Progress() if progress is None else progress
-    progress.asks(IDENTITY)
+    progress.asks(aws.IDENTITY)
     identity = identity_line(question)
     progress.asks(ledger.NAME, *([identity] if identity else ()))
     entry, ledger_line = _ledger(question)
     progress.asks(BOOK, ledger_line)
     rows, book_lines = _book(question)
     asks = identity is None or identity.state == "good"
-    progress.asks(SERVICE, *book_lines)
+    progress.asks(aws.SERVICE, *book_lines)
     service, deployed_at = _service(question) if asks else (_not_asked("service", question), None)
     since = Since(ledger.finished_at(entry), deployed_at)
     progress.asks(LOG, *service)
@@ -103,7 +93,7 @@ def identity_line(question: Question) -> Fact | None:
     """The AWS identity; None if AWS is not used."""
     if {"logs", "service"} <= question.skip and question.account is None:
         return None
-    return look_at_identity(question.aws, accounts_of(question.settings, question.account))
+    return aws.look_at_identity(question.aws, aws.accounts_of(question.settings, question.account))
 
 
 def _skipped(part: str) -> tuple[Fact, ...]:
@@ -113,7 +103,7 @@ def _skipped(part: str) -> tuple[Fact, ...]:
 def _not_asked(part: str, question: Question) -> tuple[Fact, ...]:
     if part in question.skip:
         return _skipped(part)
-    return tuple(unknown(name, f"not checked: see {IDENTITY}") for name in PARTS[part])
+    return tuple(unknown(name, f"not checked: see {aws.IDENTITY}") for name in PARTS[part])
 
 
 @contextmanager
@@ -138,7 +128,7 @@ def _ledger(question: Question) -> tuple[Entry | None, Fact]:
         with _in_words(), question.project.reading() as connection:
             entry = ledger.read_entry(connection, question.expected)
     except DatafixError as error:
-        return None, ledger.not_read(error)
+        return None, unknown(ledger.NAME, error.message, error.hint)
     return entry, ledger.check_entry(entry, question.expected)
 
 
@@ -180,6 +170,6 @@ def _service(question: Question) -> tuple[tuple[Fact, ...], dt.datetime | None]:
     if "service" in question.skip:
         return _skipped("service"), None
     begun = question.deployment
-    line, runs = look_at_service(question.aws, question.settings, begun)
+    line, runs = aws.look_at_service(question.aws, question.settings, begun)
     times = [one.began for one in (begun, runs) if one is not None and one.began is not None]
     return (line,), max(times, default=None)

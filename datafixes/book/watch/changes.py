@@ -111,16 +111,13 @@ def _with_doubt(before: Iterable[Seen], now: Iterable[Seen], found: Comparison) 
     seen = {one.place: one for one in now}
     for one in before:
         new = seen.get(one.place)
+        is_phantom = new is not None and (new.kind, new.rows, new.book) == ("phantom", one.rows, one.book)
         # A position in the wrong account looks like another difference while one of the two accounts is unknown.
-        is_half = one.elsewhere and is_open(one.elsewhere, one.symbol) and _is_phantom_of(one, new)
+        is_half = one.elsewhere and is_open(one.elsewhere, one.symbol) and is_phantom
         if is_half or is_open(*one.place):
             seen[one.place] = one
             seen.pop((one.elsewhere, one.symbol), None)
     return tuple(sorted(seen.values()))
-
-
-def _is_phantom_of(one: Seen, new: Seen | None) -> bool:
-    return new is not None and (new.kind, new.rows, new.book) == ("phantom", one.rows, one.book)
 
 
 def _of_differences(damped: Damped, moment: Moment) -> list[Alert]:

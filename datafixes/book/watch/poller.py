@@ -1,7 +1,5 @@
 """Compares in its own thread: a database that does not answer must not prevent the job from ending or reporting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -19,6 +17,9 @@ _MOST_GIVEN_UP = 3
 
 class TimedOut(Exception):
     """The comparison of this round takes too long; it may still finish."""
+
+    def __str__(self) -> str:
+        return f"The comparison did not end within {_LONGEST / 60:g} minutes"
 
 
 class GaveUp(DatafixError):
@@ -53,7 +54,7 @@ class Poller:
         """
         if self._late is not None and not self._late.done():
             if self._seconds() - self._began < _GIVEN_UP:
-                raise _timed_out()
+                raise TimedOut
             self._give_up(self._late)
         self._late = None
         self._began = self._seconds()
@@ -62,7 +63,7 @@ class Poller:
                 return within(_LONGEST, self._compare, _FAREWELL)
         except Unfinished as late:
             self._late = late.future
-            raise _timed_out() from None
+            raise TimedOut from None
 
     def _give_up(self, late: Future[Look]) -> None:
         self._given_up = [one for one in self._given_up if not one.done()]
@@ -72,7 +73,3 @@ class Poller:
                 hint="Restart the watch, and find out why the database or the broker does not answer.",
             )
         self._given_up.append(late)
-
-
-def _timed_out() -> TimedOut:
-    return TimedOut(f"The comparison did not end within {_LONGEST / 60:g} minutes")

@@ -11,15 +11,14 @@ class Terminated(BaseException):
 
 
 class SignalHandler:
-    """Notes a SIGTERM, and raises `Terminated` at points where the job may be interrupted."""
+    """Notes a SIGTERM, and raises `Terminated` at points where the job may be interrupted.
+
+    Attributes:
+        asked: whether SIGTERM has come.
+    """
 
     def __init__(self) -> None:
-        self._asked = self._interruptible = False
-
-    @property
-    def asked(self) -> bool:
-        """Whether SIGTERM has come."""
-        return self._asked
+        self.asked = self._interruptible = False
 
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
@@ -39,14 +38,14 @@ class SignalHandler:
         """
         self._interruptible = True
         try:
-            if self._asked:
+            if self.asked:
                 raise Terminated
             yield
         finally:
             self._interruptible = False
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked = True
+        self.asked = True
         if self._interruptible:
             # Once: the cleanup must not be interrupted again.
             self._interruptible = False

@@ -130,22 +130,17 @@ class StateFile:
         """The state; empty if it cannot be read."""
         state, wrong = read_state(self._path)
         if wrong:
-            aside = self._put_aside()
+            aside = ""
+            # Renamed instead of overwritten: it may be evidence, or the path may be wrong.
+            if self._path.is_file() and not self._path.is_symlink():
+                spoiled = self._path.with_name(f"{self._path.name}.spoiled")
+                with suppress(OSError):
+                    os.replace(self._path, spoiled)
+                    aside = f"; it is now {spoiled}"
             self._say(
                 f"The earlier reports are unknown: {wrong}{aside}. All present differences are reported again."
             )
         return state
-
-    def _put_aside(self) -> str:
-        """Rename an unreadable file instead of overwriting it: it may be evidence, or the path may be wrong."""
-        aside = self._path.with_name(f"{self._path.name}.spoiled")
-        if self._path.is_symlink() or not self._path.is_file():
-            return ""
-        try:
-            os.replace(self._path, aside)
-        except OSError:
-            return ""
-        return f"; it is now {aside}"
 
     def keep(self, state: State) -> None:
         """Write it; if that fails, the job goes on from memory."""

@@ -1,7 +1,5 @@
 """The job: compare, report changes, save the state, wait; it goes on after any error."""
 
-from __future__ import annotations
-
 import datetime as dt
 import hashlib
 import os
@@ -33,10 +31,6 @@ _LONGEST_REPORTING = 60.0
 _TRIES = 5
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
 @dataclass(frozen=True)
 class Clock:
     """The clocks of the job.
@@ -47,7 +41,7 @@ class Clock:
         wait: waits a number of seconds.
     """
 
-    now: Callable[[], dt.datetime] = _now
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     seconds: Callable[[], float] = time.monotonic
     wait: Callable[[float], object] = time.sleep
 
@@ -123,13 +117,12 @@ def _waited(job: Job) -> bool:
 
 
 def _standing_by(job: Job) -> Callable[[], bool]:
-    reported = False
+    """Wait for the other watch; the first time, say so."""
+    line = iter([f"Another watch is running with {job.path}. This one waits until it ends."])
 
     def again() -> bool:
-        nonlocal reported
-        if not reported:
-            job.say(f"Another watch is running with {job.path}. This one waits until it ends.")
-            reported = True
+        for reported in line:
+            job.say(reported)
         return _waited(job)
 
     return again

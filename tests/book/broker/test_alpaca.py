@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from datafixes.book.broker.alpaca import AlpacaBroker
 from datafixes.book.broker.alpaca_answers import contradiction, read_account, read_positions, rows_of
 from datafixes.book.broker.alpaca_orders import filled_since, in_flight, read_orders
-from datafixes.book.broker.configured import open_broker
 from datafixes.book.broker.protocol import NoAnswer
+from datafixes.book.compare.reconciling import open_broker
 from datafixes.book.positions.position import NOT_IN_SETTINGS, BrokerPosition, Fill, Known, Unknown
 from datafixes.book.positions.symbols import Symbol, parse_symbol
 from datafixes.book.settings import BookSettings

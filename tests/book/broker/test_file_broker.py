@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datafixes.book.broker.configured import open_broker
 from datafixes.book.broker.credentials import NoKeys, read_keys
+from datafixes.book.compare.reconciling import open_broker
 from datafixes.book.positions.position import Answer, BrokerPosition, Fill, Known, Unknown
 from datafixes.book.positions.symbols import parse_symbol
 from tests.book.settings import book_settings
@@ -126,7 +126,7 @@ def test_fills_alone_do_not_say_that_nothing_is_held(tmp_path: Path) -> None:
         ),
         (
             "account,symbol,quantity,filled_at\nlarge,SPY,5,yesterday\n",
-            "line 2: price is '': not a number",
+            "line 2: price is None: not a number",
         ),
         (
             "account,symbol,quantity,filled_at,price\nlarge,SPY,5,yesterday,1\n",

@@ -74,7 +74,7 @@ def test_open_and_closing_rows_are_read_whatever_the_session_prefers(book: Datab
     first, last = read.rows[0], read.rows[-1]
     opened = dt.datetime(2026, 2, 2, 16, 1, tzinfo=dt.UTC)
     expected = BookPosition(
-        13, "large", Stock("NOW"), Decimal(4), opened, Decimal("105.1"), "NOW", "day_trade"
+        13, "large", Stock("NOW"), Decimal(4), opened, Decimal("105.1"), "NOW", "swing_trade"
     )
     assert first == expected
     assert (last.quantity, last.entry_price) == (Decimal(-2), Decimal("0.1"))

@@ -17,7 +17,7 @@ import jsonschema
 import psycopg2
 import pytest
 
-from datafixes.book.verify import waiting
+from datafixes.book.verify import checklist
 from datafixes.database.aws_client import Aws, NotAsked
 from tests.aws import Cloud
 from tests.book.settings import ROOT
@@ -348,8 +348,8 @@ class Pauses:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     pauses = Pauses([])
-    patience = partial(waiting.Patience, clock=lambda: pauses.seconds, sleep=pauses.sleep)
-    monkeypatch.setattr(waiting, "Patience", patience)
+    patience = partial(checklist.Patience, clock=lambda: pauses.seconds, sleep=pauses.sleep)
+    monkeypatch.setattr(checklist, "Patience", patience)
     return pauses
 
 
@@ -501,7 +501,7 @@ def test_a_database_that_says_nothing_is_waited_for_as_long_as_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(waiting, "Patience", partial(waiting.Patience, spare=0.1))
+    monkeypatch.setattr(checklist, "Patience", partial(checklist.Patience, spare=0.1))
     skip = ("--skip", "logs", "--skip", "service", "--skip", "broker")
     with silent_server() as (port, _):
         silent = ("-x", f"url=postgresql://127.0.0.1:{port}/book", "-x", "connect_timeout=0")

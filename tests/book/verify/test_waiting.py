@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from datafixes.book.verify.checklist import Checklist, Progress
-from datafixes.book.verify.waiting import Patience, look_until_green
+from datafixes.book.verify.checklist import Checklist, Patience, Progress, look_until_green
 from datafixes.errors import DatafixError
 from datafixes.report.document import Fact, State
 
