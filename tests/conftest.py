@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.aws import Cloud, enter, running_cloud
-from tests.servers import Database, Server, running_server
+from tests.named import VARIABLE
+from tests.servers import SERVERS, UNUSABLE, Database, Server, running_server
 
-VERSIONS = tuple(int(version) for version in os.environ.get("TEST_POSTGRES", "16,18").split(","))
+VERSIONS = tuple(sorted(SERVERS))
 """The servers to test on; `TEST_POSTGRES=18 pytest` is the quick half."""
 
 # What these test is the same on every server: the newest one is enough.
@@ -21,6 +22,7 @@ NEWEST_ONLY = (
     "plugin",
     "book",
     "docs",
+    "house",
     "cli/test_attacks.py",
     "cli/test_main.py",
     "cli/test_new.py",
@@ -54,6 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
     Its fixtures still work. The path must be one that does not exist.
     """
     config.option.pytest_alembic_tests_path = "tests/none.py"
+    if UNUSABLE:
+        raise pytest.UsageError(UNUSABLE)
+    if getattr(config.option, "numprocesses", None) and any(SERVERS.values()):
+        raise pytest.UsageError(f"{VARIABLE} names a server, and only one process may use it: add -n 0")
     # Told to end, by a pipeline that ran out of time, pytest stops the servers that it started.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -14,11 +14,12 @@ from typing import Any
 import psycopg2
 import pytest
 
+from tests.named import Address
 from tests.servers import Database
 
 _SETTINGS = """
 [databases]
-* = host={server} port=5432 user=postgres
+* = {server}
 
 [pgbouncer]
 listen_port = 5432
@@ -60,13 +61,13 @@ def pooler(database: Database, size: int) -> Iterator[Database]:
         if user:
             shutil.chown(directory, user)
         settings = directory / "pgbouncer.ini"
-        text = _SETTINGS.format(server=database.socket_directory, directory=directory, size=size)
+        text = _SETTINGS.format(server=database.address.conninfo(), directory=directory, size=size)
         settings.write_text(text, "ascii")
         settings.chmod(0o644)
         with (directory / "log").open("wb") as log:
             running = subprocess.Popen([program, str(settings)], user=user, stdout=log, stderr=log)
         try:
-            pooled = replace(database, socket_directory=str(directory))
+            pooled = replace(database, address=Address(str(directory)))
             _answers(pooled)
             yield pooled
         finally:
@@ -104,10 +105,7 @@ def _sessions(database: Database, pooled: Database) -> dict[int, dict[str, list[
 
 def _next_client(pooled: Database) -> Any:
     # With a name of its own: from clients without one, PgBouncer does not take away the last one's.
-    where = (
-        f"host={pooled.socket_directory} dbname={pooled.name} user=postgres application_name='next client'"
-    )
-    return psycopg2.connect(where)
+    return pooled.address.connect(pooled.name, application_name="next client")
 
 
 def _answer(cursor: Any, query: str) -> list[tuple[Any, ...]]:

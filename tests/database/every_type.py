@@ -130,7 +130,10 @@ _MORE: dict[str, list[str]] = {
     **_DANGLING,
 }  # fmt: skip
 
-_SINCE: dict[int, dict[str, list[str]]] = {17: {"interval": ["'infinity'", "'-infinity'"]}}
+_SINCE: dict[int, dict[str, list[str]]] = {
+    15: {"numeric(3,-2)": ["12300"]},
+    17: {"interval": ["'infinity'", "'-infinity'"]},
+}
 
 OWN_TYPES = (
     *nasty_values.OWN_TYPES,
@@ -167,6 +170,12 @@ _MORE_OWN: dict[str, list[str]] = {
 }
 
 EXTENSIONS: dict[str, dict[str, list[str]]] = {
+    "vector": {
+        "vector": ["'[1,0.1,-0]'", "'[1e-30]'"],
+        "vector(3)": ["'[3,2,0.30000001]'"],
+        "halfvec": ["'[1,0.1]'"],
+        "sparsevec": ["'{1:0.5}/5'"],
+    },
     "citext": {"citext": ["U&'\\00c0bC'", "'àbc '", "''"]},
     "cube": {"cube": ["'(1,0.30000000000000004),(3,-0)'", "'(0),(0)'", "'(NaN,5e-324)'"]},
     "earthdistance": {"earth": ["'(6378168,0,0)'"]},

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,14 +75,14 @@ def test_application_name_of_the_url_counts(database: Database) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_unknown_database(database: Database, driver: str) -> None:
-    url = database.url_for(driver=driver).replace(f"/{database.name}?", "/nowhere?")
+    url = replace(database, name="nowhere").url_for(driver=driver)
     with (
         pytest.raises(DatabaseUnreachable, match='database "nowhere" does not exist') as caught,
         connected(url),
     ):
         pass
     message = caught.value.message
-    assert f"host {database.socket_directory}, port 5432, database nowhere (-x url)" in message
+    assert f"host {database.address.host}, port {database.address.port}, database nowhere (-x url)" in message
     assert caught.value.hint == ""
     assert "\n" not in message
 

@@ -14,6 +14,7 @@ from datafixes import DataFix, Insert, RecordedFix, Rows, Table, Update
 from datafixes.errors import OthersWouldChange, ShapeMismatch, WrongTarget
 from tests import fixes
 from tests.faults.own_server import as_nobody_special
+from tests.named import Address
 from tests.servers import PROGRAM_VERSION, Database, Server, binaries
 
 ITEMS = "CREATE TABLE item (id integer PRIMARY KEY, v text); INSERT INTO item VALUES (1, 'a'), (2, 'b')"
@@ -230,7 +231,7 @@ def far_and_near() -> Iterator[Database]:
         tempfile.TemporaryDirectory(prefix="df-") as directory,
         as_nobody_special(Path(directory), programs) as version,
     ):
-        server = Server(version, directory, binaries(PROGRAM_VERSION))
+        server = Server(version, Address(directory), binaries(PROGRAM_VERSION))
         with server.database("far") as far, server.database("near") as near:
             far.execute("CREATE TABLE elsewhere (id integer)")
             near.execute(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from datafixes.database.embedded import embedded_server
 from tests.faults.deploys import answers, dead
-from tests.servers import PROGRAM_VERSION, Database, Server, binaries
+from tests.named import Address
+from tests.servers import PROGRAM_VERSION, Database, Server, binaries, own_version
 
 # The machine itself goes on, so fsync shows nothing here; that a commit waits for its WAL does.
 PARAMETERS = {"fsync": "off", "wal_writer_delay": "10s", "max_connections": "30", "shared_buffers": "32MB"}
@@ -21,10 +22,10 @@ class OwnServer:
     """A server that nobody else uses: a child of this process, so that it is gone once it is killed."""
 
     def __init__(self, directory: Path, version: int) -> None:
-        self.data, self._binaries = directory / "data", binaries(version)
+        self.data, self._binaries = directory / "data", binaries(own_version(version))
         with embedded_server(str(self.data), version, PARAMETERS):
             pass  # the directory is made
-        self.server = Server(version, str(self.data), binaries(PROGRAM_VERSION))
+        self.server = Server(version, Address(str(self.data)), binaries(PROGRAM_VERSION))
         self.start()
 
     def start(self) -> None:
@@ -35,7 +36,7 @@ class OwnServer:
                 [str(self._binaries / "postgres"), *options],
                 stdout=log, stderr=log, user="pgserver" if os.geteuid() == 0 else None,
             )  # fmt: skip
-        answers(Database("postgres", self.server.version, str(self.data), self._binaries))
+        answers(Database("postgres", self.server.version, self.server.address, self._binaries))
 
     def kill(self, sent: signal.Signals) -> None:
         """End the server, and wait until the last of its processes has gone: before, none could start again."""
@@ -74,7 +75,7 @@ def as_nobody_special(directory: Path, programs: Path) -> Iterator[int]:
         )
     version = int((directory / "data/PG_VERSION").read_text().strip())
     try:
-        answers(Database("postgres", version, str(directory), binaries(PROGRAM_VERSION)))
+        answers(Database("postgres", version, Address(str(directory)), binaries(PROGRAM_VERSION)))
         yield version
     finally:
         running.send_signal(signal.SIGINT)

@@ -5,9 +5,9 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from urllib.parse import quote
+from dataclasses import dataclass, field, replace
 
+from tests.named import SUPERUSER
 from tests.servers import Database
 
 _FIX = b"CALL pg_temp.datafix_run"
@@ -36,8 +36,8 @@ class Wire:
 
     def url(self, driver: str) -> str:
         """The database at the other end."""
-        port = self._listener.getsockname()[1]
-        return f"postgresql+{driver}://postgres@127.0.0.1:{port}/{quote(self.database.name)}"
+        near = replace(self.database.address, host="127.0.0.1", port=self._listener.getsockname()[1])
+        return near.url(self.database.name, SUPERUSER, driver)
 
     def serve(self) -> None:
         """Take connections until the wire is cut."""
@@ -46,8 +46,7 @@ class Wire:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(f"{self.database.socket_directory}/.s.PGSQL.5432")
+            server = self.database.address.socket()
             self._open += [client, server]
             for work in (self._to_server, self._to_client):
                 threading.Thread(target=work, args=(client, server), daemon=True).start()

@@ -222,7 +222,7 @@ def test_b15_b16_both_drivers_send_the_text_as_it_is(
 def test_a_pipe_from_alembic_to_psql_works_as_the_readme_says(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
     alembic = " ".join(f"'{part}'" for part in project.command_line("upgrade", "a:b", "--sql"))
-    psql = f"'{database.binaries}/psql' -X -q -v ON_ERROR_STOP=1 'host={database.socket_directory} user=postgres dbname={database.name}'"
+    psql = f"'{database.binaries}/psql' -X -q -v ON_ERROR_STOP=1 \"{database.address.conninfo()} dbname={database.name}\""
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {alembic} | {psql}"],
         capture_output=True,

@@ -310,7 +310,7 @@ def test_b6_b19_of_two_at_once_one_applies(
 
 def start(project: Project, kind: str, script: Path) -> "subprocess.Popen[str]":
     database = project.database
-    psql = [str(database.binaries / "psql"), "-X", *STOP, "-q", "-d", f"host={database.socket_directory} user=postgres "
+    psql = [str(database.binaries / "psql"), "-X", *STOP, "-q", "-d", f"{database.address.conninfo()} "
             f"dbname={database.name}", "-f", str(script)]  # fmt: skip
     command = psql if kind == "psql" else project.command_line("upgrade", "015")
     return subprocess.Popen(

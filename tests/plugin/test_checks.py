@@ -62,7 +62,7 @@ def project_of(directory: Path, database: Database, env: str = "") -> Project:
 
 
 def url_of(server: Server) -> str:
-    return f"postgresql://postgres@/postgres?host={server.socket_directory}"
+    return server.address.url("postgres", "postgres", "psycopg2").replace("+psycopg2", "")
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_a_name_that_is_not_there(datafix: Datafix) -> None:
 
 def test_a_connection_that_stays_open_is_told(datafix: Datafix, server: Server) -> None:
     fix = datafix("good")
-    other = Database(fix.database.name, server.version, server.socket_directory, server.binaries).connect()
+    other = Database(fix.database.name, server.version, server.address, server.binaries).connect()
     try:
         with pytest.raises(DatafixError, match="cannot be copied") as error:
             fix.apply()

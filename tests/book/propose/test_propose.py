@@ -23,6 +23,7 @@ from datafixes.book.rows.book import OtherRow
 from tests.book.books import PHANTOMS, REAL, Trader, new_row, trader
 from tests.book.rows.lambda_server import NAME, lambdas, on
 from tests.cli.commands import datafixes
+from tests.named import Address
 from tests.projects import Project
 from tests.servers import Database, Server
 
@@ -640,7 +641,7 @@ def test_through_the_lambda_a_revision_is_written_and_the_database_is_asked_for(
     with lambdas(monkeypatch) as account:
         account.functions[NAME] = on(book.database)
         nowhere = Project(
-            book.project.directory, Database("none", 18, "/nowhere", Path()), migrations="alembic"
+            book.project.directory, Database("none", 18, Address("/nowhere"), Path()), migrations="alembic"
         )
         settings = ("-x", f"book=lambda:{NAME}", "-x", f"broker=file:{book.project.directory / 'held.json'}")
         ran = datafixes(nowhere, *settings, "propose", "--phantoms")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import psycopg2
 import pytest
 
 from datafixes.book.verify import checklist
@@ -423,7 +422,7 @@ def test_wait_outlives_a_database_that_goes_away(deploy: Deploy, pauses: Pauses)
 
     def allow(connections: bool) -> None:
         database = deploy.project.database
-        server = psycopg2.connect(host=database.socket_directory, dbname="postgres", user="postgres")
+        server = database.address.connect("postgres")
         server.autocommit = True
         with closing(server), server.cursor() as cursor:
             cursor.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS {connections}')
