@@ -11,7 +11,8 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-extensions check lint bench clean FORCE
+.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-servers test-extensions check lint bench clean \
+    FORCE
 
 # Enough to see that a change is sound, in a minute or two.
 QUICK = tests/unit tests/house tests/docs/test_reference.py tests/docs/test_generated.py tests/matrix/test_main_paths.py \
@@ -55,6 +56,9 @@ test-alembics: $(STAMP) ## run the main paths on each supported Alembic, with th
 test-matrix: $(STAMP) ## run them on each supported Alembic, SQLAlchemy and Python, as far as they are here
 	@$(BIN)/python -m tests.matrix.run
 
+test-servers: $(STAMP) ## run them on PostgreSQL 14, 15 and 17, and move a database through several versions
+	@$(BIN)/python -m tests.matrix.servers $(ARGS)
+
 # Debian's packages: postgresql-15, and postgresql-15-{hll,ip4r,periods,postgis-3,rational,semver,tablelog,unit}.
 test-extensions: $(STAMP) ## run the tests that need the extensions and the ICU of Debian's PostgreSQL 15
 	@$(BIN)/python -m pytest -n 2 -q tests/extensions $(ARGS)
@@ -72,7 +76,7 @@ bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same 
 	@$(BIN)/python tests/book/bench.py
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf $(VENV) .venv-* .coverage* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* .servers .coverage* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find datafixes alembic tests -name __pycache__ -type d -exec rm -rf {} +
 
 # The stamp holds the directory it was made for: a copied or moved .venv still belongs to the old one.

@@ -48,7 +48,12 @@ class Block:
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """The blocks of a page, in its order; those of some languages only, if any are named."""
-    found = [Block(*match.groups()) for match in _FENCE.finditer(page.read_text("utf-8"))]
+    return blocks_of(page.read_text("utf-8"), *languages)
+
+
+def blocks_of(text: str, *languages: str) -> list[Block]:
+    """The same of a part of a page."""
+    found = [Block(*match.groups()) for match in _FENCE.finditer(text)]
     return [block for block in found if not languages or block.language in languages]
 
 

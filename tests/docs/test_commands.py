@@ -17,7 +17,8 @@ from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, Reader, blocks, name
 from tests.docs.stories import STORIES, runs_elsewhere
 from tests.servers import Database
 
-TUTORIAL = "docs/tutorial.md"
+TUTORIAL, MOVE = "docs/tutorial.md", "docs/how-to/move-a-database.md"
+"""Pages with a test of their own."""
 RUN = ("sh", "console", "sql")
 
 
@@ -46,7 +47,7 @@ def test_a_page_can_be_followed(name: str, database: Database, cloud: Cloud, tmp
 
 def test_every_page_with_commands_has_a_story() -> None:
     with_commands = {name_of(page) for page in PAGES if followed(page)}
-    assert with_commands == {*STORIES, TUTORIAL}
+    assert with_commands == {*STORIES, TUTORIAL, MOVE}
 
 
 def test_the_pages_hold_commands_and_queries() -> None:
