@@ -57,7 +57,7 @@ test-matrix: $(STAMP) ## run them on each supported Alembic, SQLAlchemy and Pyth
 	@$(BIN)/python -m tests.matrix.run
 
 test-servers: $(STAMP) ## run them on PostgreSQL 14, 15 and 17, and move a database through several versions
-	@$(BIN)/python -m tests.matrix.servers $(ARGS)
+	@$(BIN)/python -W ignore -m tests.matrix.servers $(ARGS)
 
 # Debian's packages: postgresql-15, and postgresql-15-{hll,ip4r,periods,postgis-3,rational,semver,tablelog,unit}.
 test-extensions: $(STAMP) ## run the tests that need the extensions and the ICU of Debian's PostgreSQL 15

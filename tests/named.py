@@ -40,11 +40,8 @@ class Address:
     prefix: str = ""
 
     def url(self, database: str, role: str, driver: str) -> str:
-        """The URL of a database there, for SQLAlchemy."""
+        """The URL of a database there, for SQLAlchemy; with one shape, whatever the host is."""
         who = quote(role, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
-        if not self.host.startswith("/"):
-            host = f"[{self.host}]" if ":" in self.host else self.host
-            return f"postgresql+{driver}://{who}@{host}:{self.port}/{database}"
         port = "" if self.port == 5432 else f"&port={self.port}"
         return f"postgresql+{driver}://{who}@/{database}?host={quote(self.host)}{port}"
 

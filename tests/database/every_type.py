@@ -42,7 +42,6 @@ _MORE: dict[str, list[str]] = {
     "real": ["'1.17549435e-38'", "'-1e-45'", "-('NaN'::real)"],
     "double precision": ["'Infinity'", "'-5e-324'", "'2.2250738585072014e-308'", "-('NaN'::float8)"],
     "numeric": ["'1.00'", "'0.00000'", "'1e-1000'", "'Infinity'", "'12345678901234567890.10'", "'1e131071'"],
-    "numeric(3,5)": ["0.00123", "'NaN'"],
     "money": ["(-0.01)::numeric", "92233720368547758.07", "0"],
     "text": [
         _ALL_CHARACTERS,
@@ -72,8 +71,6 @@ _MORE: dict[str, list[str]] = {
         "'30 days'",
         "'0'",
         "'2147483647 days'",
-        "'2562047788:00:54.775807'",
-        "'-2562047788:00:54.775807'",
     ],
     "interval year": ["'-5 years'"],
     "interval hour to minute": ["'-24:01'"],
@@ -131,7 +128,11 @@ _MORE: dict[str, list[str]] = {
 }  # fmt: skip
 
 _SINCE: dict[int, dict[str, list[str]]] = {
-    15: {"numeric(3,-2)": ["12300"]},
+    15: {
+        "interval": ["'2562047788:00:54.775807'", "'-2562047788:00:54.775807'"],
+        "numeric(3,-2)": ["12300"],
+        "numeric(3,5)": ["0.00123", "'NaN'"],
+    },
     17: {"interval": ["'infinity'", "'-infinity'"]},
 }
 

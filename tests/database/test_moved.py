@@ -55,6 +55,8 @@ class Move:
 @pytest.fixture(scope="module", params=[OLDEST_INSTALLED, min(VERSIONS)], ids=lambda version: f"pg{version}")
 def move(request: pytest.FixtureRequest) -> Iterator[Move]:
     """Two servers; the second one is the newest."""
+    if request.param > max(VERSIONS):
+        pytest.skip("a database moves to a server that is as new at least")
     with ExitStack() as stack:
         if request.param == OLDEST_INSTALLED:
             if not (INSTALLED / str(OLDEST_INSTALLED) / "bin/initdb").exists():
