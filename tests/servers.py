@@ -1,6 +1,7 @@
 """The real PostgreSQL servers that the tests run on, and one fresh database at a time."""
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -249,7 +250,7 @@ INSTALLED = Path("/usr/lib/postgresql")
 @contextmanager
 def server_of(programs: Path) -> Iterator[Server]:
     """Start a server from a directory with initdb and postgres, on a socket; it ends with the context, and so does its data."""
-    user = "pgserver" if os.geteuid() == 0 else None  # a server does not run as root
+    user = _unprivileged() if os.geteuid() == 0 else None  # a server does not run as root
     directory = Path(tempfile.mkdtemp(prefix="df-")).resolve()
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(directory)}
     data = directory / "data"
@@ -286,6 +287,12 @@ def server_of(programs: Path) -> Iterator[Server]:
             running.wait(30)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unprivileged() -> str:
+    """The user that the wheel makes for its servers, or else the one of Debian's packages."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("pgserver", "postgres") if name in known)
 
 
 def _wait_for(server: Server) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import INSTALLED, Server, installed_server
+from tests.servers import INSTALLED, Server, server_of
 
 VERSION = 15
 
@@ -16,5 +16,5 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         pytest.skip(
             f"PostgreSQL {request.param} of Debian is not installed here: apt-get install postgresql-{request.param}"
         )
-    with installed_server(request.param) as running:
+    with server_of(INSTALLED / str(request.param) / "bin") as running:
         yield running
