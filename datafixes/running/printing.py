@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from datafixes.errors import DatafixError
 from datafixes.running.operation import DatafixFailed, Operation
-from datafixes.script.frame import Script
+from datafixes.script.frame import Script, commit_guard
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
-_sent: WeakKeyDictionary[MigrationContext, set[str]] = WeakKeyDictionary()
+
+@dataclass
+class _Printed:
+    """What the printed transaction has so far: functions of the engine, and the fuses of its scripts."""
+
+    functions: set[str] = field(default_factory=set)
+    fuses: dict[str, None] = field(default_factory=dict)
+
+
+_printed: WeakKeyDictionary[MigrationContext, _Printed] = WeakKeyDictionary()
 
 
 def print_script(operation: Operation, script: Script) -> None:
@@ -25,23 +36,31 @@ def print_script(operation: Operation, script: Script) -> None:
     if settings.plan:
         message = f"A script cannot be compared with a plan ({settings.origins['plan']})."
         raise DatafixFailed(DatafixError(message, hint="Apply it online, or omit the plan."))
-    sent = _sent_in_transaction(operation.alembic)
-    for statement in script.statements(sent):
+    printed = _printed_in_transaction(operation.alembic)
+    _print(operation.alembic, script.statements(printed.functions))
+    printed.functions |= set(script.engine.functions)
+    printed.fuses[script.fuse] = None
+
+
+def _print(alembic: MigrationContext, statements: Iterable[str]) -> None:
+    for statement in statements:
         # Not through execute(), which would turn tabs into spaces and double every percent sign.
-        operation.alembic.impl.static_output(f"{statement};")
-    sent |= set(script.engine.functions)
+        alembic.impl.static_output(f"{statement};")
 
 
-def _sent_in_transaction(alembic: MigrationContext) -> set[str]:
-    """The engine's functions that the printed transaction has so far. PostgreSQL drops them at commit."""
-    if (known := _sent.get(alembic)) is not None:
+def _printed_in_transaction(alembic: MigrationContext) -> _Printed:
+    """What is printed since the last COMMIT, at which PostgreSQL drops the engine's functions."""
+    if (known := _printed.get(alembic)) is not None:
         return known
-    sent = _sent[alembic] = set()
+    printed = _printed[alembic] = _Printed()
     emit_commit = alembic.impl.emit_commit
 
-    def forget_and_commit() -> None:
-        sent.clear()
+    def guard_and_commit() -> None:
+        if printed.fuses:
+            _print(alembic, commit_guard(printed.fuses))
+        printed.functions.clear()
+        printed.fuses.clear()
         emit_commit()
 
-    alembic.impl.emit_commit = forget_and_commit  # type: ignore[method-assign]
-    return sent
+    alembic.impl.emit_commit = guard_and_commit  # type: ignore[method-assign]
+    return printed

@@ -8,6 +8,7 @@ keeps the names without values.
 """
 
 import hashlib
+import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -170,6 +171,38 @@ BEGIN
     PERFORM set_config('search_path', path, true);
 END
 $fuse$"""
+
+
+def commit_guard(fuses: Collection[str]) -> tuple[str, str]:
+    """The statements right before the COMMIT of a printed script, behind the UPDATE of the version.
+
+    They are for a runner that goes on after an error, which may have lost a fuse with the rest of a transaction: its
+    UPDATE of the version is not committed. The first one holds where the second one is cut into pieces.
+
+    Args:
+        fuses: the fuses of all scripts in the transaction.
+    """
+    unfinished = f"""\
+FROM (VALUES {", ".join(f"({literal.text(fuse)})" for fuse in fuses)}) AS expected (fuse)
+ WHERE pg_catalog.strpos(pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true)),
+                         pg_catalog.concat('<', fuse, '>')) OPERATOR(pg_catalog.=) 0"""
+    return (
+        f"""\
+-- Nothing is committed, the new version included, unless all of these have finished in this transaction.
+DECLARE "datafixes commit" NO SCROLL CURSOR WITH HOLD FOR
+SELECT CAST(pg_catalog.concat('datafix ', fuse, ' did not finish: nothing of this transaction is committed')
+            AS pg_catalog.int4)
+  {unfinished}""",
+        f"""\
+DO $commit$
+BEGIN
+    IF NOT EXISTS (
+        SELECT {textwrap.indent(unfinished, " " * 8).strip()}) THEN
+        EXECUTE 'CLOSE "datafixes commit"';
+    END IF;
+END
+$commit$""",
+    )
 
 
 def _pin(limits: Limits) -> str:
