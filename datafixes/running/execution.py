@@ -103,7 +103,7 @@ def _try(connection: Connection, run: str, label: str, attempts: Attempts, polle
                 raise
             savepoint.rollback()
             _logger.info(
-                "%s: %s (attempt %d of %d)%s; again in %gs", label, _primary(error), number, attempts.count,
+                "%s (attempt %d of %d)%s; again in %gs", _labelled(label, error), number, attempts.count,
                 _held_by(poller.seen), attempts.pause,
             )  # fmt: skip
             time.sleep(attempts.pause)
@@ -135,19 +135,17 @@ def failure(
     """
     code = sqlstate(error)
     if error.connection_invalidated or not code or code in _ENDING:
-        return ConnectionLost(
-            f"{label}: the connection to the database was lost: {_primary(error)}",
-            hint=f"{ROLLS_BACK} Check the ledger (datafixes history), then run the migration again.",
-            setting=_ENDING.get(code, ""),
-        )
+        return _lost(error, label)
     diagnosis = getattr(error.orig, "diag", None)
     detail = getattr(diagnosis, "message_detail", None) or ""
     hint = getattr(diagnosis, "message_hint", None) or hint
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
-    told = f"{label}: {_primary(error)}"
+    message = _labelled(label, error)
     if code in _TRY_AGAIN:
-        return LockNotAvailable(f"{told}{_held_by(holders)}", hint=_look(holders), holders=holders)
+        if message != _primary(error):  # otherwise the engine has named the sessions itself
+            message, hint = f"{message}{_held_by(holders)}", _look(holders)
+        return LockNotAvailable(message, hint=hint, holders=holders)
     if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):
         words = f"{_kind(error)}; the message of PostgreSQL is left out: it may hold values of masked columns"
         return Refused(f"{label}: {words} [SQLSTATE {code}]", sqlstate=code)
@@ -155,7 +153,15 @@ def failure(
     evidence += _held_by(holders) if code == _QUERY_CANCELED else ""
     if code == _DUPLICATE and re.match(r"Key \((run|audit)_id\)=", detail):
         hint = f"Nothing was changed. {_BEHIND}"
-    return Refused(f"{told}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
+    return Refused(f"{message}{evidence} [SQLSTATE {code}]", hint=hint, sqlstate=code)
+
+
+def _lost(error: DBAPIError, label: str) -> ConnectionLost:
+    return ConnectionLost(
+        f"{label}: the connection to the database was lost: {_primary(error)}",
+        hint=f"{ROLLS_BACK} Check the ledger (datafixes history), then run the migration again.",
+        setting=_ENDING.get(sqlstate(error), ""),
+    )
 
 
 def _not_read_committed(label: str) -> UnsafeTransaction:
@@ -176,6 +182,11 @@ def hint_of(error: DBAPIError, limits: Limits) -> str:
         else ""
     )
     return f"Nothing was changed.{more}"
+
+
+def _labelled(label: str, error: DBAPIError) -> str:
+    words = _primary(error)
+    return words if words.startswith(f"{label}: ") else f"{label}: {words}"
 
 
 def _primary(error: DBAPIError) -> str:

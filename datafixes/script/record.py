@@ -143,6 +143,7 @@ def _closing(fix: RecordedFix) -> list[str]:
         *(line for number, table in named for line in _named_rows(number, table)),
         "    -- If nothing changed because none of the rows exists, the fix is not applicable in this database.",
         "    IF NOT pg_temp.datafix_changed_anything(fix) THEN",
+        "        PERFORM pg_temp.datafix_drop_triggers(fix);",
         "        RETURN;",
         "    END IF;",
         "",
@@ -159,6 +160,8 @@ def _closing(fix: RecordedFix) -> list[str]:
     return [
         *lines,
         "    PERFORM pg_temp.datafix_close(fix, 'applied', pg_temp.datafix_check_counts(fix));",
+        "    -- Wait until nobody reads the tables, and drop the triggers: from here to the commit, others wait to read.",
+        "    PERFORM pg_temp.datafix_drop_triggers(fix);",
     ]
 
 

@@ -5,9 +5,11 @@
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_recording(declared jsonb, version_table regclass, surroundings jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    fix jsonb := pg_temp.datafix_open_run(pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table));
+    fix jsonb := pg_temp.datafix_begin(declared || '{"direction": "apply"}', version_table);
     one jsonb;
 BEGIN
+    PERFORM pg_temp.datafix_check_readers(fix);
+    fix := pg_temp.datafix_open_run(fix);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_record(one);
     END LOOP;
@@ -18,6 +20,91 @@ BEGIN
     INSERT INTO pg_temp.datafix_recording VALUES (fix, surroundings, pg_temp.datafix_definition(fix));
     PERFORM pg_temp.datafix_watch();
     RETURN fix;
+END
+$engine$;
+
+-- The other transactions that hold a lock on the fix's tables, if only to read them, and have done so for some time.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_holders(fix jsonb, since interval)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(DISTINCT CASE
+               WHEN p.gid IS NOT NULL THEN format('prepared transaction %L', p.gid)
+               ELSE format('pid %s, role %s, application %s, %s since %s%s', a.pid, a.usename,
+                           coalesce(nullif(a.application_name, ''), '(unnamed)'), a.state,
+                           to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS TZ'),
+                           CASE WHEN pg_backend_pid() = ANY (pg_blocking_pids(a.pid))
+                                THEN ', which waits for this fix itself, to write' ELSE '' END) END, '; ')
+      FROM pg_locks AS l
+      LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid AND a.leader_pid IS NULL
+      LEFT JOIN pg_locks AS x ON x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction
+                             AND x.pid IS NULL AND l.pid IS NULL
+      LEFT JOIN pg_prepared_xacts AS p ON p.transaction = x.transactionid
+     WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+       AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+       AND l.relation IN (SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)
+                            FROM jsonb_array_elements(fix -> 'tables') AS one)
+       -- the start of others' transactions is shown to members of pg_read_all_stats only
+       AND coalesce(p.prepared, a.xact_start) < clock_timestamp() - since
+$engine$;
+
+-- Before the work: refuses where a transaction that has been open for longer than lock_timeout has read the tables. If
+-- it stays, the triggers cannot be dropped in the end, and the work is lost.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_readers(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    patience interval := nullif(current_setting('lock_timeout'), '0')::interval;     -- null: none is too long
+    holders  text     := pg_temp.datafix_holders(fix, patience);
+BEGIN
+    IF holders IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, '55P03',
+            format('a transaction that has been open for longer than lock_timeout reads its tables, which it needs '
+                   'for itself in the end: %s', holders),
+            hint => 'Nothing was changed. Try again later, or end that transaction.');
+    END IF;
+END
+$engine$;
+
+-- Asks for the tables for a moment only: who comes to read meanwhile queues behind this.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_lock_for_a_moment(tables text)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $engine$
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', tables);
+    RETURN true;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN false;
+END
+$engine$;
+
+-- Drops the triggers, the last step of all, for which nobody may read the tables. While somebody does, the lock is
+-- asked for again and again, so that others get through in between. The work is kept meanwhile, for as long as ten
+-- times lock_timeout.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_triggers(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    tables   text        := (SELECT string_agg(one ->> 'target', ', ')
+                               FROM jsonb_array_elements(fix -> 'tables') AS one);
+    patience interval    := 10 * nullif(current_setting('lock_timeout'), '0')::interval;   -- null: no limit
+    start    timestamptz := clock_timestamp();
+    relation regclass;
+    event    text;
+BEGIN
+    WHILE NOT pg_temp.datafix_lock_for_a_moment(tables) LOOP
+        IF clock_timestamp() > start + patience THEN
+            PERFORM pg_temp.datafix_refuse_fix(fix, '55P03',
+                format('its statements ran, but somebody reads its tables, so that its triggers cannot be dropped: %s',
+                       pg_temp.datafix_holders(fix, '0')),
+                hint => format('Nothing was changed. Try again later. To keep readers out from the beginning, lock the '
+                               'tables before the fix: LOCK TABLE %s', tables));
+        END IF;
+        PERFORM pg_sleep(0.8);
+    END LOOP;
+    FOR relation IN
+        SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)::regclass
+          FROM jsonb_array_elements(fix -> 'tables') AS one
+    LOOP
+        FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
+            PERFORM pg_temp.datafix_make(format('DROP TRIGGER %I ON %s', 'datafix_' || event, relation));
+        END LOOP;
+    END LOOP;
 END
 $engine$;
 
@@ -84,6 +171,9 @@ BEGIN
             format('its statements set session_replication_role to %s, which switches off triggers and foreign keys',
                    current_setting('session_replication_role')),
             hint => 'Nothing was changed. To keep the tables'' own triggers from firing: fire_triggers=False.');
+    ELSIF to_regclass('pg_temp.datafix_recording') IS NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[3]), 'DF014',
+            format('one of its own checks changes rows of %s, after its statements', TG_RELID::regclass));
     END IF;
     IF TG_OP <> 'INSERT' THEN
         EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) '
@@ -170,15 +260,13 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT pg_temp.datafix_constraints(pg_temp.datafix_recorded(label), mode)
 $engine$;
 
--- Ends the recording. Refuses where the statements changed what a recording depends on, or rows of other tables than
--- those of the fix.
+-- Ends the recording: from here on, the triggers refuse. Refuses where the statements changed what a recording depends
+-- on, or rows of other tables than those of the fix.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_stop_recording(label text, surroundings jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    was      record;
-    problem  text;
-    relation regclass;
-    event    text;
+    was     record;
+    problem text;
 BEGIN
     SELECT * INTO STRICT was FROM pg_temp.datafix_recording;
     SELECT string_agg(format('%s was %s and is %s', s.key, s.value, surroundings ->> s.key), ', ' ORDER BY s.key)
@@ -197,14 +285,6 @@ BEGIN
                     'fire_triggers=False.');
     END IF;
     PERFORM pg_temp.datafix_check_nothing_else(was.fix, besides => false);
-    FOR relation IN
-        SELECT pg_temp.datafix_tree((one ->> 'target_oid')::oid)::regclass
-          FROM jsonb_array_elements(was.fix -> 'tables') AS one
-    LOOP
-        FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
-            PERFORM pg_temp.datafix_make(format('DROP TRIGGER %I ON %s', 'datafix_' || event, relation));
-        END LOOP;
-    END LOOP;
     was.fix := was.fix || '{}';      -- a copy: the value itself may be stored in the table
     PERFORM pg_temp.datafix_make('DROP TABLE pg_temp.datafix_recording');
     RETURN was.fix;

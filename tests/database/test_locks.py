@@ -1,7 +1,6 @@
 """Locks: bounded waiting that can be set, a few attempts, and the one who stands in the way is named."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,11 +173,12 @@ def test_what_the_holder_runs_is_not_shown(project: Project) -> None:
 
 
 def test_a_lock_that_is_released_between_two_attempts_is_enough(project: Project) -> None:
-    with session(project.database, ROW) as other:
-        threading.Timer(0.4, other.rollback).start()
-        ran = project.alembic(
-            "-x", "lock_timeout=100ms", "-x", "lock_attempts=40", "-x", "lock_pause=50ms", "upgrade", "head"
-        )
+    quick = ("-x", "lock_timeout=100ms", "-x", "lock_attempts=400", "-x", "lock_pause=50ms")
+    with session(project.database, ROW) as other, deploy(project, *quick) as runs:
+        somebody_waits(project.database)
+        time.sleep(1)
+        other.rollback()
+    [ran] = runs
     assert ran.code == 0, ran.err
     assert "blocked by: pid" in ran.err
     assert project.versions == {"b"}
