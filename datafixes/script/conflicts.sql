@@ -114,7 +114,7 @@ BEGIN
                               AND NOT EXISTS (SELECT FROM %4$s AS newer
                                                WHERE {{newer.key = p.key}} AND newer.audit_id > i.audit_id))) AS was
               JOIN %5$s AS t ON ROW(%3$s)::text = was.datafix_text
-             WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS own WHERE {{own.key = t.key}})
+             WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE {{own.key = t.key}})
         $sql$, pg_temp.datafix_each(same.columns, 'a.%1$I'), same.least,
             pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'target'));
     END LOOP;

@@ -84,6 +84,8 @@
 --   compared            revert: those in which a difference is a conflict
 --   staged              revert: those whose values datafix_restore_N holds
 --   written             revert: those that the fix wrote
+--   free                revert: whether rows that are as the fix left them need no further comparison
+--   copied              revert: how many rows have been copied at this step
 
 -- Refuses with one line that says what is wrong, the evidence in DETAIL, and what to do in HINT.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL,

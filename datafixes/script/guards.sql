@@ -232,7 +232,8 @@ BEGIN
     SELECT string_agg(quote_ident(c ->> 'name'), ', ') INTO problem
       FROM jsonb_array_elements(fix -> 'columns') AS c
      WHERE c ->> 'name' ~ '^datafix_(state|action|image|leaf|place|nth|text|group|balance|differs|kind|matches|'
-                          'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested)$|'
+                          'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested|'
+                          'left_[0-9]+)$|'
                           '[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',

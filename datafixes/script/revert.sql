@@ -4,6 +4,9 @@
 --   an after-image only            the fix inserted the row: it is deleted
 -- For the fix's table number N, pg_temp.datafix_restore_N holds one line for each of these rows: its key, the values
 -- to restore, its state, and the action: update, delete, insert, or replace (delete and insert).
+--
+-- Most updated rows are still as the fix left them. Where nothing else can stand in the way of a row, one join finds,
+-- locks and copies these: they are "free". Only what is left is compared three ways, which costs several times as much.
 
 -- Opens the run that takes back another. NULL where that run changed nothing.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_revert(declared jsonb, version_table regclass)
@@ -59,8 +62,19 @@ BEGIN
         END IF;
         one := one || jsonb_build_object('from_run', last -> 'run_id',
                                          'images', one -> 'noted' -> 'shape' -> 'columns');
-        PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);
-        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, pg_temp.datafix_written(one, one -> 'noted'));
+        one := one || jsonb_build_object(
+            'writable', (SELECT jsonb_agg(c)
+                           FROM jsonb_array_elements(one -> 'images') AS c
+                          WHERE NOT (c -> 'generated')::boolean),
+            -- housekeeping columns are never a conflict
+            'compared', (SELECT jsonb_agg(c)
+                           FROM jsonb_array_elements(one -> 'images') AS c
+                          WHERE NOT one -> 'housekeeping' ? (c ->> 'name')));
+        one := pg_temp.datafix_stage_free(one || jsonb_build_object('written', pg_temp.datafix_written(one)));
+        IF NOT (one -> 'free')::boolean THEN
+            PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);
+        END IF;
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
     END LOOP;
     RETURN fix;
 END
@@ -225,29 +239,151 @@ BEGIN
 END
 $engine$;
 
+-- The FROM clause for the images of the rows that the run updated: before (b) and after (a). PostgreSQL may have no
+-- statistics of them yet, so it is for functions with enable_nestloop = off.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_both_images(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT format('%1$s AS b JOIN %1$s AS a ON %2$s AND b.audit_run_id = %3$s AND b.audit_image = ''before'' '
+                  'AND a.audit_run_id = %3$s AND a.audit_image = ''after''',
+                  fix ->> 'audit',
+                  (SELECT string_agg(format('a.%1$I%2$s%3$s %4$s b.%1$I%2$s%3$s%5$s', k ->> 'name', k ->> 'cast',
+                                            k ->> 'base', k ->> 'equals', k ->> 'collate'), ' AND ' ORDER BY n)
+                     FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n)),
+                  fix ->> 'from_run')
+$engine$;
+
 -- The columns that the fix wrote: the ones it set, or, where triggers may have changed more, all that differ in any
 -- row. Housekeeping columns are left out: others write them.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_written(fix jsonb, last jsonb)
-RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+CREATE OR REPLACE FUNCTION pg_temp.datafix_written(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
 DECLARE
-    written jsonb := last -> 'written_columns';
+    names jsonb := fix -> 'noted' -> 'written_columns';
 BEGIN
-    IF jsonb_typeof(written) <> 'array' THEN
-        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+    IF fix -> 'key' = '[]' THEN     -- each image counts as a row, and none as updated
+        names := '[]';
+    ELSIF jsonb_typeof(names) <> 'array' THEN
+        EXECUTE format($sql$
             SELECT coalesce(jsonb_agg(name), '[]') FROM (
-                SELECT unnest(ARRAY[%s]) AS name, unnest(ARRAY[%s]) AS differs
-                  FROM pg_temp.datafix_pair_{{n}} AS p
-                  JOIN %s AS b ON b.audit_id = p.datafix_before
-                  JOIN %s AS a ON a.audit_id = p.datafix_after) AS _
+                SELECT unnest(ARRAY[%s]) AS name, unnest(ARRAY[%s]) AS differs FROM %s) AS _
              WHERE differs
-        $sql$, (SELECT string_agg(quote_literal(c ->> 'name'), ', ')
-                  FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
-            (SELECT string_agg(format('bool_or(record_image_ne(ROW(b.%1$I), ROW(a.%1$I)))', c ->> 'name'), ', ')
-               FROM jsonb_array_elements(fix -> 'images') AS c WHERE NOT (c -> 'generated')::boolean),
-            fix ->> 'audit', fix ->> 'audit')) INTO written;
+        $sql$, pg_temp.datafix_each(fix -> 'writable', '%1$L'),
+            pg_temp.datafix_each(fix -> 'writable', 'bool_or(record_image_ne(ROW(b.%1$I), ROW(a.%1$I)))'),
+            pg_temp.datafix_both_images(fix)) INTO names;
     END IF;
-    RETURN fix || jsonb_build_object('written',
-                                     written - ARRAY(SELECT jsonb_array_elements_text(fix -> 'housekeeping')));
+    RETURN (SELECT coalesce(jsonb_agg(c), '[]') FROM jsonb_array_elements(fix -> 'compared') AS c
+             WHERE names ? (c ->> 'name') AND NOT (c -> 'generated')::boolean);
+END
+$engine$;
+
+-- Whether something unique depends on a column that the fix wrote: other rows may have its value now.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_writes_unique(fix jsonb)
+RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid
+         WHERE i.indrelid = (fix ->> 'target_oid')::oid AND (i.indisunique OR i.indisexclusion)
+           AND (a.attnum = ANY (i.indkey)
+                OR a.attnum IN (SELECT d.refobjsubid        -- an expression or a condition reads it
+                                  FROM pg_depend AS d
+                                 WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                                   AND d.refobjid = i.indrelid AND d.refobjsubid > 0))
+           AND (a.attgenerated <> '' OR fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname))))
+$engine$;
+
+-- Creates datafix_restore_N, without rows. Of rows that may be free, it also takes what the fix left of each written
+-- column, as datafix_left_1 and so on.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_make_restore(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
+        CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS
+        SELECT %s, false AS datafix_inserted, false AS datafix_deleted, true AS datafix_present,
+               NULL::text AS datafix_state, NULL::text AS datafix_action%s
+          FROM %s AS t CROSS JOIN %s AS a
+          WITH NO DATA
+    $sql$, pg_temp.datafix_each(fix -> 'staged', 't.%1$I'),
+        (SELECT string_agg(format(', a.%I AS datafix_left_%s', c ->> 'name', n), '' ORDER BY n)
+           FROM jsonb_array_elements(fix -> 'written') WITH ORDINALITY AS _ (c, n)
+          WHERE (fix -> 'free')::boolean), fix ->> 'target', fix ->> 'audit')));
+END
+$engine$;
+
+-- Where rows may be free, puts all rows of the run into datafix_restore_N. They may be, where the run only updated
+-- rows, and no trigger, no other row and no reference can stand in the way.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_stage_free(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
+DECLARE
+    rows bigint;
+BEGIN
+    IF fix -> 'key' = '[]' OR fix -> 'written' = '[]' OR fix -> 'identity' <> '[]' OR fix ? 'unidentified'
+       OR fix ? 'chosen' OR pg_temp.datafix_has_triggers(fix) OR pg_temp.datafix_writes_unique(fix)
+       -- rows of another table of the fix may go once this table lets go of them
+       OR jsonb_array_length(fix -> 'all_oids') > 1 AND EXISTS (
+            SELECT FROM pg_constraint AS k
+              JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+             WHERE k.contype = 'f' AND k.conrelid = (fix ->> 'target_oid')::oid
+               AND fix -> 'all_oids' @> to_jsonb(k.confrelid::bigint)
+               AND fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname))) THEN
+        RETURN fix || '{"free": false}';
+    END IF;
+    fix := fix || jsonb_build_object('free', true, 'staged',
+        (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'writable') AS c
+          WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' @> jsonb_build_array(c)));
+    PERFORM pg_temp.datafix_make_restore(fix);
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO pg_temp.datafix_restore_{{n}}
+        SELECT %s, false, false, true, 'free', CASE WHEN record_image_ne(ROW(%s), ROW(%s)) THEN 'update' END, %3$s
+          FROM %4$s
+    $sql$, pg_temp.datafix_each(fix -> 'staged', 'b.%1$I%4$s'),
+        pg_temp.datafix_each(fix -> 'written', 'b.%1$I'), pg_temp.datafix_each(fix -> 'written', 'a.%1$I'),
+        pg_temp.datafix_both_images(fix)));
+    GET DIAGNOSTICS rows = ROW_COUNT;
+    IF 2 * rows <> (fix -> 'noted' -> 'images')::bigint THEN        -- it inserted or deleted some
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, 'DROP TABLE pg_temp.datafix_restore_{{n}}'));
+        RETURN (fix - 'staged') || '{"free": false}';
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, format('ANALYZE pg_temp.datafix_restore_{{n}} (%s, datafix_action)',
+        (SELECT string_agg(quote_ident(k), ', ') FROM jsonb_array_elements_text(fix -> 'key') AS k)));
+    RETURN fix;
+END
+$engine$;
+
+-- Locks and copies the rows that are as the fix left them, in all columns that it wrote. Returns whether all are.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_copy_free(fix jsonb)
+RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+AS $engine$
+DECLARE
+    copied bigint;
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO %s ({{columns}}, audit_run_id, audit_image)
+        SELECT {{t.columns}}, {{run}}, 'before'
+          FROM pg_temp.datafix_restore_{{n}} AS r JOIN %s AS t ON {{r.key = t.key}}
+         WHERE r.datafix_action = 'update' AND NOT record_image_ne(ROW(%s), ROW(%s))
+           FOR NO KEY UPDATE OF t
+    $sql$, fix ->> 'audit', fix ->> 'target', pg_temp.datafix_each(fix -> 'written', 't.%1$I%3$s'),
+        (SELECT string_agg('r.datafix_left_' || n, ', ' ORDER BY n)
+           FROM generate_series(1, jsonb_array_length(fix -> 'written')) AS n)));
+    GET DIAGNOSTICS copied = ROW_COUNT;
+    RETURN 2 * copied = (fix -> 'noted' -> 'images')::bigint;
+END
+$engine$;
+
+-- Leaves only the free rows in datafix_restore_N, and pairs the images of all others.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_pair_what_is_left(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        DELETE FROM pg_temp.datafix_restore_{{n}} AS r
+         WHERE NOT EXISTS (SELECT FROM %s AS i WHERE i.audit_run_id = {{run}} AND {{i.key = r.key}})
+    $sql$, fix ->> 'audit'));
+    PERFORM pg_temp.datafix_pair_images(fix, (fix -> 'from_run')::bigint);
+    EXECUTE pg_temp.datafix_sql(fix, $sql$
+        DELETE FROM pg_temp.datafix_pair_{{n}} AS p
+         WHERE EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS r WHERE {{r.key = p.key}})
+    $sql$);
+    EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_pair_{{n}}');
 END
 $engine$;
 
@@ -258,17 +394,18 @@ DECLARE
     one jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        one := one || jsonb_build_object(
-            'writable', (SELECT jsonb_agg(c)
-                           FROM jsonb_array_elements(one -> 'images') AS c
-                          WHERE NOT (c -> 'generated')::boolean),
-            -- housekeeping columns are never a conflict
-            'compared', (SELECT jsonb_agg(c)
-                           FROM jsonb_array_elements(one -> 'images') AS c
-                          WHERE NOT one -> 'housekeeping' ? (c ->> 'name')));
-        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer,
-                                   CASE WHEN one -> 'key' = '[]' THEN pg_temp.datafix_compare_by_image(one)
-                                        ELSE pg_temp.datafix_compare_by_key(one) END);
+        IF one -> 'key' = '[]' THEN
+            one := one || jsonb_build_object('staged', one -> 'writable');
+            PERFORM pg_temp.datafix_compare_by_image(one);
+        ELSIF NOT (one -> 'free')::boolean THEN
+            one := one || jsonb_build_object('staged', pg_temp.datafix_columns_to_stage(one));
+            PERFORM pg_temp.datafix_make_restore(one);
+            PERFORM pg_temp.datafix_compare_by_key(one);
+        ELSIF NOT pg_temp.datafix_copy_free(one) THEN
+            PERFORM pg_temp.datafix_pair_what_is_left(one);
+            PERFORM pg_temp.datafix_compare_by_key(one);
+        END IF;
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
     END LOOP;
     RETURN fix;
 END
@@ -286,16 +423,14 @@ $engine$;
 --   datafix_contested   a column that the fix changed has neither its value from before nor the one that the fix left
 -- Columns that the fix did not write keep what others wrote since.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_key(fix jsonb)
-RETURNS jsonb LANGUAGE plpgsql
+RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
 AS $engine$
 DECLARE
     compared jsonb := fix -> 'compared';
-    written  jsonb := (SELECT jsonb_agg(c)
-                         FROM jsonb_array_elements(fix -> 'writable') AS c
-                        WHERE fix -> 'written' ? (c ->> 'name'));
-    staged   jsonb := pg_temp.datafix_columns_to_stage(fix, fix -> 'writable');
+    written  jsonb := fix -> 'written';
+    staged   jsonb := fix -> 'staged';
     now_row  text  := pg_temp.datafix_each(compared, 't.%1$I%3$s');
 BEGIN
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
@@ -318,7 +453,7 @@ BEGIN
           LEFT JOIN %8$s AS b ON b.audit_id = p.datafix_before
           LEFT JOIN %8$s AS a ON a.audit_id = p.datafix_after
          ORDER BY {{t.key}} FOR %9$s OF t
-    $sql$, pg_temp.datafix_values_to_restore(staged, fix -> 'written'),
+    $sql$, pg_temp.datafix_values_to_restore(staged, written),
         now_row, pg_temp.datafix_each(compared, 'b.%1$I'), pg_temp.datafix_each(compared, 'a.%1$I'),
         coalesce(pg_temp.datafix_each(written,
             'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))',
@@ -341,9 +476,9 @@ BEGIN
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_facts_{{n}} AS f WHERE {{p.key = f.key}})
     $sql$, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'),
         fix ->> 'target', fix ->> 'audit'));
-    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, $sql$
-        CREATE TEMP TABLE datafix_restore_{{n}} ON COMMIT DROP AS
-        SELECT f.*, verdict.datafix_state,
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        INSERT INTO pg_temp.datafix_restore_{{n}}
+        SELECT %s, f.datafix_inserted, f.datafix_deleted, f.datafix_present, verdict.datafix_state,
                CASE verdict.datafix_state
                    WHEN 'unchanged' THEN 'update'
                    WHEN 'drifted'   THEN 'update'
@@ -370,17 +505,16 @@ BEGIN
                -- others wrote only columns that the fix did not change: these values stay
                ELSE                                                   'drifted'
                END) AS verdict (datafix_state)
-    $sql$));
+    $sql$, pg_temp.datafix_each(staged, 'f.%1$I')));
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_restore_{{n}}');
     PERFORM pg_temp.datafix_mark_moved(fix);
-    RETURN fix || jsonb_build_object('staged', staged, 'written', coalesce(written, '[]'));
 END
 $engine$;
 
 -- The values that a row gets: of each column that the fix changed the one from before, of all others the one of now.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_values_to_restore(staged jsonb, written jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
-    SELECT string_agg(CASE WHEN NOT written ? (c ->> 'name') THEN format('t.%I', c ->> 'name')
+    SELECT string_agg(CASE WHEN NOT written @> jsonb_build_array(c) THEN format('t.%I', c ->> 'name')
                            ELSE pg_temp.datafix_each(jsonb_build_array(c),
                                     'CASE WHEN b.audit_id IS NOT NULL AND a.audit_id IS NOT NULL '
                                     'AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) THEN b.%1$I%4$s ELSE t.%1$I END')
@@ -391,7 +525,7 @@ $engine$;
 -- Without a key: the rows as they were before are inserted again. The rows as they were left are looked for by their
 -- image, as many times as they were left. Nobody else writes meanwhile, so a row's place tells it from its equals.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_image(fix jsonb)
-RETURNS jsonb LANGUAGE plpgsql
+RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
 AS $engine$
@@ -438,13 +572,12 @@ BEGIN
         pg_temp.datafix_each(fix -> 'compared', 'i.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'i.%1$I%3$s'),
         names, pg_temp.datafix_each(fix -> 'writable', 'was.%1$I%4$s'),
         pg_temp.datafix_each(fix -> 'compared', 'was.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'has.%1$I%3$s')));
-    RETURN fix || jsonb_build_object('staged', fix -> 'writable', 'written', '[]'::jsonb);
 END
 $engine$;
 
 -- The columns in which the restored rows are kept until they are written, and compared afterwards: all of them where
 -- a trigger may change more, or rows may be inserted; else the key, what the fix wrote and what is unique.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_to_stage(fix jsonb, writable jsonb)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_columns_to_stage(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target oid := (fix ->> 'target_oid')::oid;
@@ -452,20 +585,12 @@ DECLARE
 BEGIN
     EXECUTE pg_temp.datafix_sql(fix,
         'SELECT EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p WHERE p.datafix_after IS NULL)') INTO gone;
-    IF gone OR pg_temp.datafix_has_triggers(fix)
-       -- restoring a unique value that the fix changed may take a delete and an insert
-       OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
-                   WHERE i.indrelid = target AND i.indisunique AND fix -> 'written' ? a.attname::text)
-       -- what makes a value unique may read any column
-       OR EXISTS (SELECT FROM pg_index AS i
-                   WHERE i.indrelid = target
-                     AND (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL) OR i.indisexclusion))
-       OR EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = ANY (i.indkey)
-                   WHERE i.indrelid = target AND i.indisunique AND a.attgenerated <> '') THEN
-        RETURN writable;
+    -- restoring a unique value that the fix changed may take a delete and an insert
+    IF gone OR pg_temp.datafix_has_triggers(fix) OR pg_temp.datafix_writes_unique(fix) THEN
+        RETURN fix -> 'writable';
     END IF;
-    RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(writable) AS c
-             WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' ? (c ->> 'name')
+    RETURN (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'writable') AS c
+             WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' @> jsonb_build_array(c)
                 -- by name: the images' positions are those of the database in which the fix ran
                 OR c ->> 'name' IN (
                    SELECT a.attname
@@ -492,7 +617,7 @@ BEGIN
                      SELECT FROM pg_index AS i
                        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
                       WHERE i.indrelid = (fix ->> 'target_oid')::oid AND i.indisunique
-                        AND fix -> 'written' ? a.attname::text)
+                        AND fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
                 THEN 'UPDATE' ELSE 'NO KEY UPDATE' END;
 END
 $engine$;
@@ -517,14 +642,16 @@ BEGIN
 END
 $engine$;
 
--- Copies the rows of every table that a revert is about to change ("before"), or has changed ("after").
+-- Copies the rows of every table that a revert is about to change ("before"), or has changed ("after"): of these, only
+-- those that have every value back. Adds to each table how many rows were copied.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_copy_restored(fix jsonb, image text)
-RETURNS void LANGUAGE plpgsql
+RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
 AS $engine$
 DECLARE
-    one jsonb;
+    one    jsonb;
+    copied bigint;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         IF image = 'before' THEN
@@ -534,22 +661,37 @@ BEGIN
             INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
             SELECT {{t.columns}}, {{run}}, %2$L
               FROM %3$s AS t
-             WHERE EXISTS (SELECT FROM %4$s)
-             ORDER BY %5$s
+             WHERE EXISTS (SELECT FROM %4$s)%5$s
         $sql$, one ->> 'audit', image, one ->> 'target',
-            CASE WHEN one -> 'key' <> '[]'
-                 THEN format('pg_temp.datafix_restore_{{n}} AS r '
-                             'WHERE r.datafix_action = ANY (%L) AND {{r.key = t.key}}',
-                             CASE image WHEN 'before' THEN '{update,delete,replace}'
-                                        ELSE '{update,insert,replace}' END)
-                 WHEN image = 'before'
+            CASE WHEN one -> 'key' = '[]' AND image = 'before'
                  THEN 'pg_temp.datafix_restore_{{n}} AS r '
                       'WHERE r.datafix_action = ''delete'' AND r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
-                 ELSE 'pg_temp.datafix_placed_{{n}} AS r '
-                      'WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END,
-            CASE WHEN one -> 'key' <> '[]' THEN '{{t.key}}' ELSE 't.tableoid, t.ctid' END));
+                 WHEN one -> 'key' = '[]'
+                 THEN 'pg_temp.datafix_placed_{{n}} AS r '
+                      'WHERE r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
+                 WHEN image = 'before'
+                 THEN 'pg_temp.datafix_restore_{{n}} AS r WHERE {{r.key = t.key}} AND r.datafix_state <> ''free'' '
+                      'AND r.datafix_action IN (''update'', ''delete'', ''replace'')'
+                 ELSE format('pg_temp.datafix_restore_{{n}} AS r WHERE {{r.key = t.key}} '
+                             'AND r.datafix_action IN (''update'', ''insert'', ''replace'') '
+                             'AND NOT record_image_ne(ROW(%s), ROW(%s))',
+                             pg_temp.datafix_each(pg_temp.datafix_proven_by(one), 'r.%1$I'),
+                             pg_temp.datafix_each(pg_temp.datafix_proven_by(one), 't.%1$I')) END,
+            -- rows that are "free" are in no order: it would cost as much as the copy
+            CASE WHEN one -> 'key' = '[]' THEN ' ORDER BY t.tableoid, t.ctid'
+                 WHEN NOT (one -> 'free')::boolean THEN ' ORDER BY {{t.key}}' ELSE '' END));
+        GET DIAGNOSTICS copied = ROW_COUNT;
+        fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one || jsonb_build_object('copied', copied));
     END LOOP;
+    RETURN fix;
 END
+$engine$;
+
+-- The columns in which a restored row must have the values that were to be restored.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_proven_by(fix jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'staged') AS c
+     WHERE NOT fix -> 'housekeeping' ? (c ->> 'name')
 $engine$;
 
 -- A null goes back only where the table accepts one: a column may have become NOT NULL since, and NOT NULL ... NOT
@@ -694,9 +836,7 @@ DECLARE
     proof   jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        proof := (SELECT jsonb_agg(c)
-                    FROM jsonb_array_elements(one -> 'staged') AS c
-                   WHERE NOT one -> 'housekeeping' ? (c ->> 'name'));
+        proof := pg_temp.datafix_proven_by(one);
         EXECUTE pg_temp.datafix_sql(one, $sql$
             SELECT count(*) AS rows,
                    count(*) FILTER (WHERE datafix_action = 'insert') AS inserted,
@@ -707,7 +847,10 @@ BEGIN
              WHERE datafix_action IS NOT NULL
         $sql$) INTO planned;
         total := total + planned.rows;
-        IF one -> 'key' <> '[]' THEN
+        example := NULL;
+        IF one -> 'key' <> '[]' AND planned.deleted = 0 AND (one -> 'copied')::bigint = planned.rows THEN
+            proven := planned.rows;     -- the copy took only what has every value back
+        ELSIF one -> 'key' <> '[]' THEN
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 SELECT count(*) FILTER (WHERE (t.tableoid IS NULL) = (r.datafix_action = 'delete')),
                        min(CASE WHEN r.datafix_action <> 'delete' AND record_image_ne(ROW(%s), ROW(%s))

@@ -56,7 +56,7 @@ BEGIN
     PERFORM pg_temp.datafix_check_nulls(fix);
 
     -- Copy the rows before the change: a revert writes images like any other run, so that it can be reverted too.
-    PERFORM pg_temp.datafix_copy_restored(fix, 'before');
+    fix := pg_temp.datafix_copy_restored(fix, 'before');
 
     -- Delete inserted rows, restore updated rows and insert deleted rows again, in one statement, because PostgreSQL
     -- checks foreign keys at the end of a statement.
@@ -65,7 +65,7 @@ BEGIN
     -- Checks: deferred constraints hold, the restored rows are copied, and every value is restored.
     EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
     EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
-    PERFORM pg_temp.datafix_copy_restored(fix, 'after');
+    fix := pg_temp.datafix_copy_restored(fix, 'after');
     PERFORM pg_temp.datafix_check_restored(fix, restored);
     -- No other rows changed: changes by triggers elsewhere have no copy.
     PERFORM pg_temp.datafix_check_nothing_else(fix);
