@@ -434,13 +434,14 @@ BEGIN
                      LIMIT 20) AS r
               JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
               LEFT JOIN %2$s AS t ON {{r.key = t.key}}
-              LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before
-              LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
+              LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %5$s
+              LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %5$s
               LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
              ORDER BY {{r.key}}
         $sql$, one ->> 'audit', one ->> 'target',
             pg_temp.datafix_each_shown(one, compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later,
-                '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place));
+                '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place,
+            one ->> 'from_run'));
     END LOOP;
 END
 $engine$;

@@ -421,11 +421,13 @@ $engine$;
 --   datafix_as_after    it is as the fix left it, in all columns but housekeeping
 --   datafix_to_undo     a column that the fix changed does not have its value from before
 --   datafix_contested   a column that the fix changed has neither its value from before nor the one that the fix left
--- Columns that the fix did not write keep what others wrote since.
+-- Columns that the fix did not write keep what others wrote since. PostgreSQL may have no statistics of the images yet,
+-- and would compare each with each, from memory (enable_material).
 CREATE OR REPLACE FUNCTION pg_temp.datafix_compare_by_key(fix jsonb)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
 SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content'
+SET enable_material = off
 AS $engine$
 DECLARE
     compared jsonb := fix -> 'compared';
@@ -450,8 +452,8 @@ BEGIN
                %5$s, %6$s
           FROM pg_temp.datafix_pair_{{n}} AS p
           JOIN %7$s AS t ON {{p.key = t.key}}
-          LEFT JOIN %8$s AS b ON b.audit_id = p.datafix_before
-          LEFT JOIN %8$s AS a ON a.audit_id = p.datafix_after
+          LEFT JOIN %8$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %10$s
+          LEFT JOIN %8$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %10$s
          ORDER BY {{t.key}} FOR %9$s OF t
     $sql$, pg_temp.datafix_values_to_restore(staged, written),
         now_row, pg_temp.datafix_each(compared, 'b.%1$I'), pg_temp.datafix_each(compared, 'a.%1$I'),
@@ -462,7 +464,7 @@ BEGIN
         CASE WHEN fix ? 'unidentified' THEN 'true' ELSE coalesce(pg_temp.datafix_each(written,
             'record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) '
             'AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))', ' OR '), 'false') END,
-        fix ->> 'target', fix ->> 'audit', pg_temp.datafix_lock_to_restore(fix)));
+        fix ->> 'target', fix ->> 'audit', pg_temp.datafix_lock_to_restore(fix), fix ->> 'from_run'));
     -- The rows that do not: all that are not listed yet, so that a row which somebody deletes and inserts again
     -- meanwhile is not missed.
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -471,11 +473,11 @@ BEGIN
                false, false, true, true
           FROM pg_temp.datafix_pair_{{n}} AS p
           LEFT JOIN %2$s AS t ON {{p.key = t.key}}
-          LEFT JOIN %3$s AS b ON b.audit_id = p.datafix_before
-          LEFT JOIN %3$s AS a ON a.audit_id = p.datafix_after
+          LEFT JOIN %3$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %4$s
+          LEFT JOIN %3$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %4$s
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_facts_{{n}} AS f WHERE {{p.key = f.key}})
     $sql$, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'),
-        fix ->> 'target', fix ->> 'audit'));
+        fix ->> 'target', fix ->> 'audit', fix ->> 'from_run'));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}}
         SELECT %s, f.datafix_inserted, f.datafix_deleted, f.datafix_present, verdict.datafix_state,
@@ -547,13 +549,14 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}} (%s, datafix_inserted, datafix_state, datafix_action)
         SELECT %s, false, 'deleted', 'insert'
-          FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before
-    $sql$, names, pg_temp.datafix_each(fix -> 'writable', 'b.%1$I%4$s'), fix ->> 'audit'));
+          FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %s
+    $sql$, names, pg_temp.datafix_each(fix -> 'writable', 'b.%1$I%4$s'), fix ->> 'audit', fix ->> 'from_run'));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH was AS (
             SELECT i.*, ROW(%3$s)::text AS datafix_text,
                    row_number() OVER (PARTITION BY ROW(%3$s)::text ORDER BY i.audit_id) AS datafix_nth
-              FROM pg_temp.datafix_pair_{{n}} AS p JOIN %1$s AS i ON i.audit_id = p.datafix_after),
+              FROM pg_temp.datafix_pair_{{n}} AS p
+              JOIN %1$s AS i ON i.audit_id = p.datafix_after AND i.audit_run_id = %9$s),
         has AS (
             SELECT one.*, row_number() OVER (PARTITION BY one.datafix_text
                                              ORDER BY one.datafix_leaf, one.datafix_place) AS datafix_nth
@@ -571,7 +574,8 @@ BEGIN
     $sql$, fix ->> 'audit', fix ->> 'target',
         pg_temp.datafix_each(fix -> 'compared', 'i.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'i.%1$I%3$s'),
         names, pg_temp.datafix_each(fix -> 'writable', 'was.%1$I%4$s'),
-        pg_temp.datafix_each(fix -> 'compared', 'was.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'has.%1$I%3$s')));
+        pg_temp.datafix_each(fix -> 'compared', 'was.%1$I'), pg_temp.datafix_each(fix -> 'compared', 'has.%1$I%3$s'),
+        fix ->> 'from_run'));
 END
 $engine$;
 
