@@ -9,7 +9,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import View
-from datafixes.audit.images import read_images
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
@@ -221,39 +220,6 @@ def row_history(connection: Connection, schema: str, table: str, key: str, view:
         else one
         for one in found
     ]
-
-
-def key_as_kept(connection: Connection, schema: str, table: str, key: str) -> str:
-    """A key as the views write it: ``0.1`` is ``0.10000000`` in a column with eight decimals.
-
-    Where the table or its key has changed since, or the text is no value of the key's type, it is the text itself.
-    """
-    types = f"""
-        SELECT pg_catalog.format_type(a.atttypid, a.atttypmod)
-          FROM (SELECT t.key_columns FROM {qualified(schema, LEDGER_TABLES)} AS t
-                 WHERE t.target_table = {text(table)} ORDER BY t.run_id DESC LIMIT 1) AS newest
-         CROSS JOIN LATERAL pg_catalog.unnest(newest.key_columns) WITH ORDINALITY AS k (name, position)
-          JOIN pg_catalog.pg_attribute AS a ON a.attname = k.name AND a.attrelid = pg_catalog.to_regclass({text(table)})
-         ORDER BY k.position"""
-    try:
-        with read_images(connection):
-            columns = [kind for (kind,) in ask(connection, types)]
-            parts = key.split("/", len(columns) - 1) if columns else []
-            if len(parts) != len(columns) or not columns:
-                return key
-            cast = (
-                f"CAST(CAST({text(part)} AS {kind}) AS text)"
-                for part, kind in zip(parts, columns, strict=True)
-            )
-            return str(ask(connection, f"SELECT concat_ws('/', {', '.join(cast)})")[0][0])
-    except (DBAPIError, DatafixError):
-        return key
-
-
-def near_keys(connection: Connection, schema: str, table: str, key: str) -> str:
-    """The changed keys nearest to an unknown one, in words."""
-    query = f"SELECT DISTINCT key FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} LIMIT 1000"
-    return nearest(key, [known for (known,) in ask(connection, query)]).strip()
 
 
 def known_tables(connection: Connection, schema: str) -> list[str]:

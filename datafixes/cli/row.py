@@ -2,7 +2,8 @@
 
 import click
 
-from datafixes.audit.history import key_as_kept, near_keys, row_history, the_schema
+from datafixes.audit.history import row_history, the_schema
+from datafixes.audit.keys import key_as_kept, near_keys
 from datafixes.cli.asking import schema_option, the_table
 from datafixes.cli.output import format_options, show, view_of
 from datafixes.cli.project_options import Where, pass_where

@@ -3,6 +3,10 @@
 import json
 from typing import Any
 
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from datafixes.audit.keys import near_keys
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.rows import Rows
 from tests.fixes import apply, create_audit_table
@@ -58,3 +62,11 @@ def test_a_million_images_are_asked_by_their_indexes(database: Database) -> None
         assert not any("Seq" in kind for kind, _ in found), (query, found)
     # The other table is not even looked at.
     assert {table for _, table in scans(database, queries[0])} == {"big_audit"}
+    # Nor are a million images read for the nearest keys, where no run changed the one asked for.
+    with create_engine(database.url, poolclass=NullPool).connect() as connection:
+        assert (
+            near_keys(connection, "public", "public.big", "99x98") == "Did you mean 99998 or 99999 or 99997?"
+        )
+        assert near_keys(connection, "public", "public.big", "7777777").startswith("Did you mean 77777")
+        read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'big_audit'"
+        assert connection.exec_driver_sql(read).scalar_one() < 3000
