@@ -37,19 +37,28 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
     for table, declared in zip(tables_of_run(connection, schema, run), fix.tables, strict=True):
         kept = [name for name in table.columns if name not in declared.housekeeping]
         if different := _different(connection, table, kept, (run, revert)):
-            return False, f"its downgrade() does not restore {table.target}: {different} images differ"
+            return False, f"its downgrade() does not restore {counted(different, 'row')} of {table.target}"
         rows += table.changed
     return True, f"its downgrade() was run and restored {counted(rows, 'row')}, bit for bit"
 
 
 def _different(connection: Connection, table: TableOfRun, columns: list[str], runs: tuple[int, int]) -> int:
-    """The number of images that only one of the two has."""
-    sides = [
-        f"SELECT ROW({', '.join(f'i.{literal.name(column)}' for column in columns)})::text FROM {table.audit} AS i"
-        f" WHERE i.audit_run_id = {run} AND i.audit_image = '{image}'"
+    """The number of rows whose image before the run and after its revert are not the same."""
+    was, has = (
+        f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
         for run, image in zip(runs, ("before", "after"), strict=True)
-    ]
-    one, other = sides
+    )
+    if table.key:
+        one, other = (
+            ", ".join(f"{alias}.{literal.name(column)}" for column in columns) for alias in ("was", "has")
+        )
+        query = (
+            f"SELECT count(*) FILTER (WHERE record_image_ne(ROW({one}), ROW({other}))) FROM {was} AS was FULL JOIN {has} AS has"
+            f" USING ({literal.names(table.key)})"
+        )
+        [(count,)] = ask(connection, query)
+        return int(count)
+    one, other = (f"SELECT ROW({literal.names(columns)})::text FROM {source} AS i" for source in (was, has))
     [(count,)] = ask(
         connection,
         f"SELECT count(*) FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})) AS d",

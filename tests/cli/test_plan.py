@@ -118,7 +118,7 @@ def test_a_downgrade_that_gives_back_something_else_is_found(tmp_path: Path, dat
     project = project_with_fix(tmp_path, database)
     project.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix, rows=[1])")
     [run] = answer(project, "plan", code=3)["steps"][0]["runs"]
-    assert "does not restore public.item: 1 images differ" in run["reversal"]["words"]
+    assert "does not restore 1 row of public.item" in run["reversal"]["words"]
 
 
 COMMITS = {
