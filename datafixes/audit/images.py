@@ -91,14 +91,18 @@ def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: Vi
 
 
 @contextmanager
-def read_images(connection: Connection) -> Iterator[None]:
+def read_images(connection: Connection, *, loops: bool = False) -> Iterator[None]:
     """Settings for reading images, reset afterwards.
 
     Images written in the same transaction have no statistics yet: PostgreSQL would assume few rows, and choose nested
     loops.
+
+    Args:
+        connection: their database.
+        loops: whether it may; they are few.
     """
     with connection.begin_nested() as savepoint:
-        for statement in READING:
+        for statement in PINNED if loops else READING:
             connection.exec_driver_sql(statement)
         yield
         savepoint.rollback()

@@ -1,45 +1,71 @@
 """``datafixes open``."""
 
 import click
+from sqlalchemy.engine import Connection
 
+from datafixes.audit.changes import View
 from datafixes.audit.history import OpenFix, open_fixes, the_schema
+from datafixes.audit.obstacles import obstacles
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.declaration.recalled import RecalledFix
+from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.report.runs import document_of_open, run_as_json
 from datafixes.running.reverting import Revert
 
 
-@click.command(epilog="Example: datafixes open    In SQL, without trying: SELECT * FROM datafix_open;")
-@click.option("--no-try", is_flag=True, help="Only list the fixes; lock no rows.")
+@click.command(epilog="Example: datafixes open    In SQL, without comparing: SELECT * FROM datafix_open;")
+@click.option(
+    "--try/--no-try",
+    "attempt",
+    default=None,
+    help="Run each revert and roll it back, which locks its rows; or only list the fixes.",
+)
 @schema_option
 @format_options
 @pass_where
-def command(where: Where, no_try: bool, schema: str | None, form: str, output: str | None) -> int:
+def command(where: Where, attempt: bool | None, schema: str | None, form: str, output: str | None) -> int:
     """List the fixes in force, and whether each can still be reverted.
 
-    Each is tried: its rows are locked and reverted in a transaction that is rolled back. Exit code 3: a fix cannot
-    be reverted at present.
+    Its rows are compared with their images; nothing is locked. Exit code 3: a fix cannot be reverted at present.
     """
     project = where.project()
     with project.reading() as connection:
         ledger = the_schema(connection, schema)
         found = open_fixes(connection, ledger)
-    tried = [(fix, *((None, "") if no_try else _try(project, fix, ledger))) for fix in found]
+        looked_at = [
+            (fix, *((None, "") if attempt is not None else _compare(connection, project, fix, ledger)))
+            for fix in found
+        ]
+    tried = [(fix, *_try(project, fix, ledger)) for fix in found] if attempt else looked_at
     show(
-        lambda: document_of_open(tried),
+        lambda: document_of_open(tried, compared=attempt is None),
         lambda: {
-            "version": 1,
-            "kind": "open",
-            "fixes": [{**run_as_json(fix), "can_be_reverted": can, "why": why} for fix, can, why in tried],
+            "version": 1, "kind": "open",
+            "fixes": [
+                {**run_as_json(fix), "can_be_reverted": can, "tried": attempt is True, "why": why}
+                for fix, can, why in tried
+            ],
         },
         form,
         output,
-    )
+    )  # fmt: skip
     return DIFFERENT if any(can is False for _, can, _ in tried) else OK
+
+
+def _compare(
+    connection: Connection, project: Project, found: OpenFix, ledger: str
+) -> tuple[bool | None, str]:
+    """Whether the rows of a fix can be restored, and why not; None if they cannot be read."""
+    try:
+        with connection.begin_nested():
+            why = obstacles(connection, ledger, found.run_id, View(masks=project.settings.mask))
+    except DatafixError as denied:
+        return None, denied.one_line()
+    return not why, why
 
 
 def _try(project: Project, found: OpenFix, ledger: str) -> tuple[bool, str]:

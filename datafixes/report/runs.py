@@ -169,13 +169,23 @@ def _text(text: str | None, characters: int | None) -> Value:
     return Value(text, characters if text is not None and characters not in (None, len(text)) else None)
 
 
-def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Document:
-    """The fixes in force; for each, whether it can still be reverted (None: not tried) and why not."""
+_COMPARED = "The rows were compared with their images. To prove it, with all that a revert checks: datafixes open --try"
+
+
+def document_of_open(
+    fixes: Sequence[tuple[OpenFix, bool | None, str]], *, compared: bool = False
+) -> Document:
+    """The fixes in force; for each, whether it can still be reverted (None: unknown) and why not.
+
+    Args:
+        fixes: the fixes.
+        compared: rows were only compared with their images, and no revert was tried.
+    """
     columns = ("fix", "run", "rev", "finished (UTC)", "rows", "revertible")
     rows = tuple(
         (
             fix.fix, str(fix.run_id), fix.revision, _minute(fix.finished_at), str(fix.rows_changed),
-            {True: "yes", False: "no", None: "not tried"}[can],
+            {True: "yes", False: "no", None: "unknown"}[can],
         )
         for fix, can, _ in fixes
     )  # fmt: skip
@@ -184,13 +194,21 @@ def document_of_open(fixes: Sequence[tuple[OpenFix, bool | None, str]]) -> Docum
         for fix, can, reason in fixes
         if reason
     )
+    notes = (_COMPARED,) if compared and fixes else ()
     stuck = sum(can is False for _, can, _ in fixes)
     label = "1 fix is in force" if len(fixes) == 1 else f"{len(fixes)} fixes are in force"
     return Document(
         "Open fixes",
         f"{label}; {stuck} of them cannot be reverted at present." if stuck else f"{label}.",
         "bad" if stuck else "good",
-        sections=(Section("In force", grids=(Grid("", columns, rows, "none"),)), *why),
+        sections=(
+            Section(
+                "In force",
+                grids=(Grid("", columns, rows, "none"),),
+                notes=notes,
+            ),
+            *why,
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project, new_project, project_with_fix
 from tests.servers import Database
+from tests.small_book import session
 
 
 def applied(directory: Path, database: Database) -> Project:
@@ -57,15 +58,22 @@ def test_show_and_row_say_what_the_views_say(tmp_path: Path, database: Database)
         assert {c["run_id"] for c in changes} == {1, 2}
 
 
-def test_open_tries_each_fix_and_says_why_not(tmp_path: Path, database: Database) -> None:
+def test_open_compares_each_fix_and_says_why_not(tmp_path: Path, database: Database) -> None:
     project = applied(tmp_path, database)
-    [fix] = answer(project, "open")["fixes"]
-    assert (fix["fix"], fix["can_be_reverted"], fix["why"]) == ("close_items", True, "")
+    for arguments, tried in (((), False), (("--try",), True)):
+        [fix] = answer(project, "open", *arguments)["fixes"]
+        assert (fix["fix"], fix["can_be_reverted"], fix["tried"], fix["why"]) == (
+            "close_items",
+            True,
+            tried,
+            "",
+        )
     before = database.dump()
     database.execute("DELETE FROM item WHERE id = 2")
-    [fix] = answer(project, "open", code=3)["fixes"]
-    assert not fix["can_be_reverted"]
-    assert "2 gone" in fix["why"]
+    for arguments in ((), ("--try",)):
+        [fix] = answer(project, "open", *arguments, code=3)["fixes"]
+        assert not fix["can_be_reverted"]
+        assert "2 gone" in fix["why"]
     assert database.value("SELECT count(*) FROM datafix_run") == 1
     assert {name: rows for name, rows in database.dump().items() if name != "public.item"} == {
         name: rows for name, rows in before.items() if name != "public.item"
@@ -74,8 +82,18 @@ def test_open_tries_each_fix_and_says_why_not(tmp_path: Path, database: Database
     assert fix["can_be_reverted"] is None
     (project.directory / "migrations/versions/b.py").unlink()
     (project.directory / "migrations/versions/a.py").unlink()
-    [fix] = answer(project, "open", code=3)["fixes"]
-    assert "2 gone" in fix["why"]  # the ledger keeps what is needed to try
+    for arguments in ((), ("--try",)):
+        [fix] = answer(project, "open", *arguments, code=3)["fixes"]
+        assert "2 gone" in fix["why"]  # the ledger keeps what is needed
+
+
+def test_open_waits_for_no_row_and_locks_none(tmp_path: Path, database: Database) -> None:
+    project = applied(tmp_path, database)
+    with session(database, "SELECT * FROM item FOR UPDATE"):
+        [fix] = answer(project, "open")["fixes"]
+        assert fix["can_be_reverted"]
+        [fix] = answer(project, "-x", "lock_timeout=100ms", "open", "--try", code=3)["fixes"]
+        assert "lock" in fix["why"]
 
 
 @pytest.mark.parametrize(
