@@ -10,6 +10,9 @@ DECLARE
 BEGIN
     PERFORM pg_temp.datafix_check_readers(fix);
     fix := pg_temp.datafix_open_run(fix);
+    -- one line for each statement that changed rows of a table: how many images disappeared, and how many appeared
+    PERFORM pg_temp.datafix_make('CREATE TEMP TABLE datafix_noted '
+                                 '(n integer, gone bigint, come bigint) ON COMMIT DROP');
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         PERFORM pg_temp.datafix_record(one);
     END LOOP;
@@ -165,6 +168,9 @@ $engine$;
 -- fires it too.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_rows()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    gone bigint := 0;
+    come bigint := 0;
 BEGIN
     IF current_setting('session_replication_role') <> TG_ARGV[2] THEN
         PERFORM pg_temp.datafix_refuse_fix(jsonb_build_object('fix', TG_ARGV[3]), 'DF014',
@@ -178,10 +184,15 @@ BEGIN
     IF TG_OP <> 'INSERT' THEN
         EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) '
                        'SELECT %2$s, ''before'' FROM datafix_old', TG_ARGV[0], TG_ARGV[1]);
+        GET DIAGNOSTICS gone = ROW_COUNT;
     END IF;
     IF TG_OP <> 'DELETE' THEN
         EXECUTE format('INSERT INTO pg_temp.datafix_seen_%1$s (%2$s, datafix_image) '
                        'SELECT %2$s, ''after'' FROM datafix_new', TG_ARGV[0], TG_ARGV[1]);
+        GET DIAGNOSTICS come = ROW_COUNT;
+    END IF;
+    IF gone > 0 OR come > 0 THEN
+        INSERT INTO pg_temp.datafix_noted VALUES (TG_ARGV[0]::integer, gone, come);
     END IF;
     RETURN NULL;
 END
@@ -291,9 +302,10 @@ BEGIN
 END
 $engine$;
 
--- Writes the images of a table: what was before and is not any more, and what is now and was not before. Of a row
--- that changed several times only the first before and the last after remain: an image that one statement made and
--- another one removed cancels out, in whatever order they were noted.
+-- Writes the images of a table: what was before and is not any more, and what is now and was not before. A row that
+-- changed once has them noted, and they are written as they are, in pairs. Of a row that changed several times only the
+-- first before and the last after remain: an image that one statement made and another one removed cancels out, in
+-- whatever order they were noted.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_write_images(fix jsonb)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
@@ -302,43 +314,51 @@ AS $engine$
 DECLARE
     keyed  boolean := fix -> 'key' <> '[]';
     often  bigint  := 1;
-    image  text;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}}');
+    IF keyed THEN
+        EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}} ({{key}})');
+    END IF;
     PERFORM pg_temp.datafix_check_read_back(fix, 'pg_temp.datafix_seen_{{n}} AS t'
         || CASE WHEN keyed THEN ' LEFT JOIN pg_temp.datafix_seen_{{n}} AS o '
                                 'ON {{o.key = t.key}} AND o.datafix_image <> t.datafix_image' ELSE '' END,
         CASE WHEN keyed THEN 't.datafix_image = ''before''' END);
     IF keyed THEN
-        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
-            'CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS '
-            'SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s WITH NO DATA'));
-        EXECUTE pg_temp.datafix_sql(fix, $sql$
-            INSERT INTO pg_temp.datafix_often_{{n}}
-            SELECT {{s.key}}
-              FROM pg_temp.datafix_seen_{{n}} AS s
-             GROUP BY {{s.key}}
-            HAVING count(*) FILTER (WHERE s.datafix_image = 'before') > 1
-                OR count(*) FILTER (WHERE s.datafix_image = 'after') > 1
-        $sql$);
-        GET DIAGNOSTICS often = ROW_COUNT;
-        FOREACH image IN ARRAY ARRAY['before', 'after'] LOOP
+        often := 0;
+        -- A single statement changes a row once.
+        IF (SELECT count(*) FROM pg_temp.datafix_noted AS d WHERE d.n = (fix -> 'n')::integer) > 1 THEN
+            PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix,
+                'CREATE TEMP TABLE datafix_often_{{n}} ON COMMIT DROP AS '
+                'SELECT {{s.key}} FROM pg_temp.datafix_seen_{{n}} AS s WITH NO DATA'));
+            EXECUTE pg_temp.datafix_sql(fix, $sql$
+                INSERT INTO pg_temp.datafix_often_{{n}}
+                SELECT {{s.key}}
+                  FROM pg_temp.datafix_seen_{{n}} AS s
+                 GROUP BY {{s.key}}
+                HAVING count(*) FILTER (WHERE s.datafix_image = 'before') > 1
+                    OR count(*) FILTER (WHERE s.datafix_image = 'after') > 1
+            $sql$);
+            GET DIAGNOSTICS often = ROW_COUNT;
+        END IF;
+        BEGIN
             EXECUTE pg_temp.datafix_sql(fix, format($sql$
                 INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
-                SELECT {{s.columns}}, {{run}}, s.datafix_image
-                  FROM pg_temp.datafix_seen_{{n}} AS s
-                  LEFT JOIN pg_temp.datafix_seen_{{n}} AS other
-                         ON {{other.key = s.key}} AND other.datafix_image <> s.datafix_image
-                 WHERE s.datafix_image = %2$L
-                   AND (other.datafix_image IS NULL OR record_image_ne(ROW(%3$s), ROW(%4$s)))
-                   %5$s
-                 ORDER BY {{s.key}}
-            $sql$, fix ->> 'audit', image,
-                pg_temp.datafix_each(fix -> 'columns', 's.%1$I'), pg_temp.datafix_each(fix -> 'columns', 'other.%1$I'),
+                SELECT image.*
+                  FROM (SELECT * FROM pg_temp.datafix_seen_{{n}} AS s WHERE s.datafix_image = 'before' %2$s) AS b
+                  FULL JOIN (SELECT * FROM pg_temp.datafix_seen_{{n}} AS s WHERE s.datafix_image = 'after' %2$s) AS a
+                         ON {{b.key = a.key}}
+                 CROSS JOIN LATERAL (SELECT {{b.columns}}, {{run}}, 'before' WHERE b.datafix_image IS NOT NULL
+                                     UNION ALL
+                                     SELECT {{a.columns}}, {{run}}, 'after' WHERE a.datafix_image IS NOT NULL) AS image
+                 WHERE b.datafix_image IS NULL OR a.datafix_image IS NULL OR record_image_ne(ROW(%3$s), ROW(%4$s))
+            $sql$, fix ->> 'audit',
                 CASE WHEN often > 0
                      THEN 'AND NOT EXISTS (SELECT FROM pg_temp.datafix_often_{{n}} AS o WHERE {{o.key = s.key}})'
-                     ELSE '' END));
-        END LOOP;
+                     ELSE '' END,
+                pg_temp.datafix_each(fix -> 'columns', 'b.%1$I'), pg_temp.datafix_each(fix -> 'columns', 'a.%1$I')));
+        EXCEPTION WHEN feature_not_supported THEN       -- no FULL JOIN by the operator of this key
+            keyed := false;
+            often := 1;
+        END;
     END IF;
     IF often > 0 THEN
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -365,13 +385,12 @@ BEGIN
             CASE WHEN keyed THEN 'JOIN pg_temp.datafix_often_{{n}} AS o ON {{o.key = s.key}}' ELSE '' END));
     END IF;
     PERFORM pg_temp.datafix_pair_images(fix, (fix -> 'run')::bigint);
-    PERFORM pg_temp.datafix_check_after_images(fix);
     PERFORM pg_temp.datafix_check_all_noted(fix);
 END
 $engine$;
 
 -- Every change that PostgreSQL counted was noted. Where the counts differ (a savepoint may have rolled changes back),
--- no row that this transaction wrote is missing from the notes.
+-- the rows are as they were noted, and no row that this transaction wrote is missing from the notes.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_all_noted(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -379,11 +398,8 @@ DECLARE
     noted   record;
     others  bigint;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, $sql$
-        SELECT count(*) FILTER (WHERE datafix_image = 'before') AS gone,
-               count(*) FILTER (WHERE datafix_image = 'after') AS come
-          FROM pg_temp.datafix_seen_{{n}}
-    $sql$) INTO noted;
+    SELECT coalesce(sum(gone), 0) AS gone, coalesce(sum(come), 0) AS come INTO noted
+      FROM pg_temp.datafix_noted WHERE n = (fix -> 'n')::integer;
     SELECT sum(now.updated + now.deleted - coalesce(was.updated + was.deleted, 0)) AS gone,
            sum(now.inserted + now.updated - coalesce(was.inserted + was.updated, 0)) AS come
       INTO counted
@@ -392,6 +408,7 @@ BEGIN
     IF fix -> 'key' = '[]' OR counted.gone = noted.gone AND counted.come = noted.come THEN
         RETURN;
     END IF;
+    PERFORM pg_temp.datafix_check_after_images(fix);
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT count(*)
           FROM %s AS t
@@ -406,7 +423,7 @@ BEGIN
 END
 $engine$;
 
--- The rows are as they were noted: nothing bypassed the recording.
+-- The rows are as the after-images show them: nothing bypassed the recording.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after_images(fix jsonb)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'

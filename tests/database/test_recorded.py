@@ -205,3 +205,37 @@ def test_values_of_every_kind_of_comparison_cancel_out_only_bit_by_bit(database:
     ]  # fmt: skip
     fixes.revert(database, one)
     assert database.value("SELECT bool_and(record_image_eq(v, was)) FROM v JOIN was USING (id)")
+
+
+def test_a_key_by_whose_operator_no_full_join_is_possible(database: Database) -> None:
+    """PostgreSQL joins in full only by operators that can merge or hash, and an index needs none that can."""
+    database.execute(
+        "CREATE OPERATOR === (LEFTARG = integer, RIGHTARG = integer, FUNCTION = int4eq)",
+        "CREATE OPERATOR CLASS alike FOR TYPE integer USING btree AS"
+        " OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 ===, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 btint4cmp(integer, integer)",
+        "CREATE TABLE odd (id integer NOT NULL, v text)",
+        "CREATE UNIQUE INDEX ON odd (id alike)",
+        "INSERT INTO odd VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+    )
+    fixes.create_audit_table(database, "odd", "odd_audit")
+    some = fix(Table("odd", "odd_audit", updated=1, deleted=1, inserted=1))
+    fixes.record(
+        database, some, "UPDATE odd SET v = upper(v) WHERE id < 3", "UPDATE odd SET v = 'b' WHERE id = 2",
+        "DELETE FROM odd WHERE id = 3", "INSERT INTO odd VALUES (4, 'd')",
+    )  # fmt: skip
+    assert database.rows("SELECT audit_image, id, v FROM odd_audit ORDER BY id, audit_image DESC") == [
+        ("before", 1, "a"), ("after", 1, "A"), ("before", 3, "c"), ("after", 4, "d"),
+    ]  # fmt: skip
+    fixes.revert(database, some)
+    assert database.rows("TABLE odd ORDER BY id") == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_a_change_that_one_statement_makes_to_nothing_leaves_no_image(database: Database) -> None:
+    lay(database)
+    fixes.record(
+        database, fix(table("invoice", updated=1)), "UPDATE invoice SET total = 20.5 WHERE id IN (10, 11)"
+    )
+    assert database.rows("SELECT audit_image, id FROM invoice_audit ORDER BY audit_id") == [
+        ("before", 10),
+        ("after", 10),
+    ]
