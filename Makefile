@@ -71,9 +71,11 @@ lint: $(STAMP) ## ruff, mypy and the import contracts
 
 check: lint coverage test-alembics ## all that CI runs
 
-bench: $(STAMP) ## measure apply and revert against the bare UPDATE of the same rows, and reconcile
-	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
-	@$(BIN)/python tests/book/bench.py
+# All of it takes an hour. What a change of the engine costs, in two minutes: make bench ARGS='--quick --against HEAD~1'
+bench: $(STAMP) ## measure fixes and reverts against the bare UPDATE of the same rows; imports, memory, reconcile
+	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.other_costs)
+	@$(if $(ARGS),,$(BIN)/python tests/book/bench.py)
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf $(VENV) .venv-* .servers .coverage* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,288 +1,252 @@
-"""What the audit costs, as ratios measured in one run on one server: ``make bench``."""
+"""What the audit costs, as ratios to the bare UPDATE of the same rows, measured in one run: ``make bench``.
+
+Each measurement runs between two bare UPDATEs of equal tables, in a transaction of its own on one connection. The order is
+another one in each round. Tables are new, vacuumed and analyzed, after a checkpoint; autovacuum is off.
+"""
 
 import argparse
-import gc
-import resource
+import json
+import random
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from sqlalchemy import Engine, create_engine, text
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from datafixes import DataFix, RecordedFix, Rows, Table, Update, sql
 from datafixes.database.embedded import embedded_server
+from tests.benchmarks import peers
+from tests.benchmarks.measuring import Action, Cost, ask, connect, measured, run, settle
+from tests.benchmarks.scripts import script
+from tests.benchmarks.shapes import SHAPES, Shape
 
-TABLE = """
-CREATE TABLE {name} (
-    id bigint PRIMARY KEY, ticker text, kind text, strategy text, quantity numeric(12,4), entry_price numeric(12,4),
-    exit_price numeric(12,4), entered_at timestamp, checked_at timestamp, created_at timestamptz, checks integer,
-    priority integer, accepted boolean, features jsonb, status varchar(20), close_reason varchar(50), expires_on date,
-    score float8, order_id uuid, note text);
-INSERT INTO {name}
-SELECT g, 'T' || g %% 100, 'STOCK', 'swing_trade', g * 1.1, g * 1.2, NULL, timestamp '2026-02-03 16:00' + g * interval '1 s',
-       timestamp '2026-02-03 17:00', timestamptz '2026-02-03 16:00+00', g %% 1000, g %% 10, true, '{{"a": 1, "b": "xyz"}}', 'open', NULL,
-       date '2026-02-20', g * 0.1, md5(g::text)::uuid, 'note ' || g
-  FROM generate_series(1, {rows}) AS g;
-CREATE INDEX ON {name} (status); CREATE INDEX ON {name} (ticker); CREATE INDEX ON {name} (checks); CREATE INDEX ON {name} (entered_at);
-"""
-SET = "status = 'closed', close_reason = 'manual', exit_price = entry_price, checked_at = now() AT TIME ZONE 'UTC', score = 0"
+PROJECT = Path(__file__).resolve().parents[2]
+# Every commit is on disk, as in production; memory and WAL are sized so that the disk does not drown the ratios.
+SERVER = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "autovacuum": "off",
+    "shared_buffers": "512MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+}
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Seconds of one round."""
+class Version:
+    """A version of datafixes: this one, or an older one in a directory of its own."""
 
-    bare: float
-    apply: float
-    revert: float
-    record: float
+    name: str
+    directory: Path | None = None
 
-
-def fix_of(table: str, rows: int) -> DataFix:
-    """The same change as the bare UPDATE, as a fix."""
-    return DataFix(
-        name=f"close_{table}",
-        reason="benchmark",
-        change=Update(
-            table,
-            set={
-                "status": "closed",
-                "close_reason": "manual",
-                "exit_price": sql("entry_price"),
-                "checked_at": sql("now() AT TIME ZONE 'UTC'"),
-                "score": 0,
-            },
-            where="status = 'open'",
-        ),
-        rows=Rows(key="id", expect=rows),
-        audit=f"{table}_audit",
-    )
-
-
-def recorded_fix_of(table: str, rows: int) -> RecordedFix:
-    """The same, recorded."""
-    return RecordedFix(
-        name=f"record_{table}", reason="benchmark", tables=[Table(table, f"{table}_audit", updated=rows)]
-    )
-
-
-def record(fix: RecordedFix, *statements: str) -> Callable[[Operations], None]:
-    """The operation that records these statements."""
-
-    def recorded(op: Operations) -> None:
-        with op.record_datafix(fix) as body:  # type: ignore[attr-defined]
-            for statement in statements:
-                body.execute(statement)
-
-    return recorded
-
-
-def operate(engine: Engine, action: Callable[[Operations], None]) -> float:
-    """Run an operation in a transaction of its own; seconds, the commit included."""
-    with engine.connect() as connection:
-        operations = Operations(MigrationContext.configure(connection))
-        began = time.perf_counter()
-        action(operations)
-        connection.commit()
-        return time.perf_counter() - began
-
-
-def statement(engine: Engine, command: str) -> float:
-    """Run one statement and commit it; seconds."""
-    with engine.begin() as connection:
-        began = time.perf_counter()
-        connection.execute(text(command))
-    return time.perf_counter() - began
-
-
-def settle(engine: Engine, table: str) -> None:
-    """The same starting point for every measurement: no dead rows, no dirty pages."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"VACUUM ANALYZE {table}")
-        connection.exec_driver_sql("CHECKPOINT")
-
-
-def build(engine: Engine, table: str, rows: int) -> None:
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}, {table}_audit CASCADE")
-        connection.exec_driver_sql(TABLE.format(name=table, rows=rows))
-    settle(engine, table)
-
-
-def one_round(engine: Engine, rows: int, number: int) -> Figures:
-    build(engine, "bare", rows)
-    bare = statement(engine, f"UPDATE bare SET {SET} WHERE status = 'open'")
-    table = f"book_{number}"
-    build(engine, table, rows)
-    fix = fix_of(table, rows)
-    operate(engine, lambda op: op.create_audit_table(table, name=fix.audit))  # type: ignore[attr-defined]
-    applied = operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
-    settle(engine, table)
-    settle(engine, fix.audit)
-    reverted = operate(engine, lambda op: op.revert_datafix(fix))  # type: ignore[attr-defined]
-    build(engine, f"{table}_r", rows)
-    operate(engine, lambda op: op.create_audit_table(f"{table}_r", name=f"{table}_r_audit"))  # type: ignore[attr-defined]
-    update = f"UPDATE {table}_r SET {SET} WHERE status = 'open'"
-    recorded = operate(engine, record(recorded_fix_of(f"{table}_r", rows), update))
-    return Figures(bare, applied, reverted, recorded)
-
-
-FAMILY = """
-DROP TABLE IF EXISTS parent, child, toy, parent_kept, child_kept, toy_kept CASCADE;
-CREATE TABLE parent (id integer PRIMARY KEY, name text, at timestamptz DEFAULT '2026-02-03 16:00+00', score numeric);
-CREATE TABLE child (id integer PRIMARY KEY, parent integer NOT NULL REFERENCES parent ON DELETE CASCADE, words text);
-CREATE TABLE toy (id integer PRIMARY KEY, child integer NOT NULL REFERENCES child ON DELETE CASCADE, price numeric);
-INSERT INTO parent SELECT g, 'name ' || g, '2026-02-03 16:00+00', g * 1.5 FROM generate_series(1, {rows}) AS g;
-INSERT INTO child SELECT g, (g + 1) / 2, 'words ' || g FROM generate_series(1, 2 * {rows}) AS g;
-INSERT INTO toy SELECT g, g, g * 0.5 FROM generate_series(1, 2 * {rows}) AS g;
-CREATE INDEX ON child (parent); CREATE INDEX ON toy (child);
-"""
-
-
-def family(engine: Engine, rows: int) -> tuple[float, float]:
-    """Seconds to insert so many rows with their children again by hand, and to revert their recorded delete."""
-    names = ("parent", "child", "toy")
-    with engine.begin() as connection:
-        connection.exec_driver_sql(FAMILY.format(rows=rows))
-        for name in names:
-            connection.exec_driver_sql(f"CREATE TABLE {name}_kept AS TABLE {name}")
-    for name in names:
-        settle(engine, name)
-        operate(engine, lambda op, name=name: op.create_audit_table(name, name=f"{name}_audit"))  # type: ignore[misc]
-    statement(engine, "DELETE FROM parent")
-    bare = statement(engine, ";".join(f"INSERT INTO {name} TABLE {name}_kept" for name in names))
-    counts = {"parent": rows, "child": 2 * rows, "toy": 2 * rows}
-    tables = [Table(name, f"{name}_audit", deleted=count) for name, count in counts.items()]
-    fix = RecordedFix(name="remove_family", reason="benchmark", tables=tables)
-    operate(engine, record(fix, "DELETE FROM parent"))
-    for name in names:
-        settle(engine, f"{name}_audit")
-    return bare, operate(engine, lambda op: op.revert_datafix(fix))  # type: ignore[attr-defined]
-
-
-def bytes_per_row(engine: Engine, rows: int) -> tuple[float, float]:
-    """Bytes of a row (mean of before and after), and of an image in the audit table; heaps only, nothing dead."""
-    build(engine, "measured", rows)
-    fix = fix_of("measured", rows)
-    operate(engine, lambda op: op.create_audit_table("measured", name=fix.audit))  # type: ignore[attr-defined]
-    statement(engine, "CREATE TABLE measured_before AS SELECT * FROM measured")
-    operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
-    statement(engine, "CREATE TABLE measured_after AS SELECT * FROM measured")
-    with engine.connect() as connection:
-        row, image = (
-            connection.exec_driver_sql(f"SELECT ({size})::float8 / {2 * rows}").scalar_one()
-            for size in (
-                "pg_relation_size('measured_before') + pg_relation_size('measured_after')",
-                "pg_relation_size('measured_audit')",
-            )
+    def script(self, operation: str, table: str, rows: int, shape: Shape) -> str:
+        """The script of an operation on a table."""
+        if self.directory is None:
+            return script(operation, table, rows, dict(shape.set))
+        # Alembic would load the plugin that this environment has installed, whose module the other version may not have.
+        alone = "import importlib.metadata as m, runpy; m.entry_points = lambda **_: ()"
+        command = f"{alone}; runpy.run_module('tests.benchmarks.scripts', run_name='__main__')"
+        made = subprocess.run(
+            [sys.executable, "-c", command, operation, table, str(rows), json.dumps(shape.set)],
+            env={"PYTHONPATH": f"{self.directory}:{PROJECT}", "PATH": "/usr/bin:/bin"},
+            cwd=self.directory,
+            check=True,
+            capture_output=True,
+            text=True,
         )
-    return row, image
+        return made.stdout
 
 
-def client_memory(url: str, rows: int) -> float:
-    """MiB that a process of its own needs to apply, to revert and to record a fix of so many rows."""
-    run = subprocess.run(
-        [sys.executable, __file__, "--client", url, str(rows)], check=True, capture_output=True, text=True
+def build(connection: Connection, shape: Shape, table: str, rows: int) -> None:
+    """A new table, from a copy of its rows that is made once."""
+    source = f"source_{rows}_{sum(map(ord, shape.name))}"
+    if not ask(connection, f"SELECT count(*) FROM pg_class WHERE relname = '{source}'"):
+        run(connection, shape.table.format(name=source, rows=rows))
+    run(
+        connection,
+        f"CREATE TABLE {table} (LIKE {source} INCLUDING STORAGE)",
+        f"INSERT INTO {table} TABLE {source}",
+        f"ALTER TABLE {table} ADD PRIMARY KEY (id)",
+        *(f"CREATE INDEX ON {table} ({column})" for column in shape.indexes),
     )
-    return float(run.stdout)
+    settle(connection, table)
 
 
-def client(url: str, rows: int) -> None:
-    engine = create_engine(url)
-    fix = fix_of("memory", rows)
-    operate(engine, lambda op: op.create_audit_table("memory", name=fix.audit))  # type: ignore[attr-defined]
-    operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
-    operate(engine, lambda op: op.revert_datafix(fix))  # type: ignore[attr-defined]
-    operate(engine, record(recorded_fix_of("memory", rows), f"UPDATE memory SET {SET} WHERE status = 'open'"))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+def applied(connection: Connection, table: str, *, version: Version, shape: Shape, rows: int) -> Cost:
+    """A declared fix."""
+    run(connection, version.script("audit", table, rows, shape))
+    return measured(connection, version.script("apply", table, rows, shape))
 
 
-def import_cost() -> tuple[float, list[str]]:
-    """Milliseconds that datafixes adds to ``import alembic``, and its five dearest modules.
+def reverted(connection: Connection, table: str, *, version: Version, shape: Shape, rows: int) -> Cost:
+    """The revert of a declared fix, on a settled table."""
+    applied(connection, table, version=version, shape=shape, rows=rows)
+    settle(connection, table, f"{table}_audit")
+    return measured(connection, version.script("revert", table, rows, shape))
 
-    Alembic loads the plugin by itself, so "alembic alone" is run without entry points; what counts is the time spent in
-    the modules that come on top.
-    """
-    alone = "import importlib.metadata as m; m.entry_points = lambda **_: (); import alembic"
-    both = "import alembic, datafixes, datafixes.operations"
 
-    def modules(program: str) -> dict[str, float]:
-        run = subprocess.run(
-            [sys.executable, "-X", "importtime", "-c", program], check=True, capture_output=True, text=True
-        )
-        lines = (
-            line.split("|") for line in run.stderr.splitlines() if line.count("|") == 2 and "self" not in line
-        )
-        return {name.strip(): int(own.removeprefix("import time:")) / 1000 for own, _, name in lines}
+def recorded(connection: Connection, table: str, *, version: Version, shape: Shape, rows: int) -> Cost:
+    """The same change as a recorded fix."""
+    run(connection, version.script("audit", table, rows, shape))
+    return measured(connection, version.script("record", table, rows, shape))
 
-    known = modules(alone)
-    runs = [modules(both) for _ in range(7)]
-    added = sorted({name for run in runs for name in run} - known.keys())
-    cost = {name: statistics.median(run.get(name, 0.0) for run in runs) for name in added}
-    dearest = sorted(cost, key=lambda name: -cost[name])[:5]
-    return sum(cost.values()), [f"{name} {cost[name]:.1f}" for name in dearest]
+
+def bytes_per_image(connection: Connection, shape: Shape, rows: int, version: Version) -> float:
+    """Bytes of an image, indexes included, to the bytes of a row without indexes (mean of before and after)."""
+    build(connection, shape, "measured", rows)
+    run(connection, "CREATE TABLE measured_before AS TABLE measured")
+    applied(connection, "measured", version=version, shape=shape, rows=rows)
+    run(connection, "CREATE TABLE measured_after AS TABLE measured")
+    ratio = ask(
+        connection,
+        "SELECT pg_total_relation_size('measured_audit')::float8"
+        " / (pg_total_relation_size('measured_before') + pg_total_relation_size('measured_after'))",
+    )
+    run(connection, "DROP TABLE measured, measured_before, measured_after, measured_audit CASCADE")
+    return ratio
+
+
+def actions(shape: Shape, rows: int, versions: list[Version], chosen: list[str]) -> dict[str, Action]:
+    """What is measured, by name."""
+    own = {"apply": applied, "revert": reverted, "recorded": recorded}
+    everything: dict[str, Action] = {
+        f"{name} {version.name}".strip(): partial(action, version=version, shape=shape, rows=rows)
+        for name, action in own.items()
+        for version in versions
+    }
+    everything |= {name: partial(peer, shape=shape) for name, peer in peers.PEERS.items()}
+    return {
+        name: action
+        for name, action in everything.items()
+        if not chosen or any(name.startswith(c) for c in chosen)
+    }
+
+
+def bare(connection: Connection, shape: Shape, rows: int) -> Cost:
+    """The bare UPDATE."""
+    build(connection, shape, "bare", rows)
+    cost = measured(connection, f"UPDATE bare SET {shape.assignments} WHERE status = 'open'")
+    run(connection, "DROP TABLE bare")
+    return cost
+
+
+def one_round(
+    connections: dict[str, Connection], shape: Shape, rows: int, todo: dict[str, Action]
+) -> Iterator[tuple[str, Cost, Cost]]:
+    """Each action between two bare UPDATEs: its name, its ratios, and the cost of the bare UPDATE before."""
+    own = connections[""]
+    before = bare(own, shape, rows)
+    for number, name in enumerate(random.sample(sorted(todo), len(todo))):
+        _, _, version = name.partition("@")
+        connection = connections.get(f"@{version}", own)
+        build(connection, shape, f"book_{number}", rows)
+        cost = todo[name](connection, f"book_{number}")
+        forget(connection, f"book_{number}")
+        after = bare(own, shape, rows)
+        yield name, cost.over(before, after), before
+        before = after
+
+
+def forget(connection: Connection, table: str) -> None:
+    """Remove what an action left, so that every round starts alike."""
+    run(connection, f"DROP TABLE {table} CASCADE", f"DROP TABLE IF EXISTS {table}_audit CASCADE")
+    if ask(connection, "SELECT count(*) FROM pg_class WHERE relname = 'datafix_run'"):
+        run(connection, "DELETE FROM datafix_run_table", "DELETE FROM datafix_run")
+
+
+def spread(figures: list[float]) -> str:
+    """The median, and the lowest and highest."""
+    return f"{statistics.median(figures):5.2f} ({min(figures):.2f}-{max(figures):.2f})"
+
+
+def measure_shape(
+    connections: dict[str, Connection], versions: list[Version], shape: Shape, options: argparse.Namespace
+) -> dict[str, object]:
+    """All rounds of one shape of table, printed when they are done."""
+    rows = shape.rows(options.rows)
+    todo = actions(shape, rows, versions, options.only)
+    ratios: dict[str, list[Cost]] = {name: [] for name in todo}
+    bares = []
+    for number in range(options.rounds):
+        for name, ratio, before in one_round(connections, shape, rows, todo):
+            ratios[name].append(ratio)
+            bares.append(before)
+        print(f"  round {number + 1} of {options.rounds}: {shape.name}", file=sys.stderr, flush=True)
+    print(
+        f"\n{shape.name}, {rows:,} rows; bare UPDATE {statistics.median(b.wall for b in bares):.2f} s,"
+        f" CPU {statistics.median(b.cpu for b in bares):.2f} s,"
+        f" WAL {statistics.median(b.wal for b in bares) / 2**20:.0f} MiB"
+    )
+    print(f"{'':34} {'CPU':18} {'wall':18} WAL")
+    for name, costs in ratios.items():
+        cpu, wall = spread([c.cpu for c in costs]), spread([c.wall for c in costs])
+        print(f"{name:34} {cpu:18} {wall:18} {statistics.median(c.wal for c in costs):5.2f}", flush=True)
+    sizes = {
+        version.name: bytes_per_image(connections[version.name], shape, rows, version) for version in versions
+    }
+    for version, size in sizes.items():
+        print(f"{f'bytes of an image / of a row {version}':34} {size:5.2f}", flush=True)
+    found = {name: [asdict(cost) for cost in costs] for name, costs in ratios.items()}
+    return {"rows": rows, "bare": [asdict(b) for b in bares], "ratios": found, "bytes": sizes}
+
+
+def other_version(revision: str, directory: Path) -> Version:
+    """The package as it was at a revision of the repository, or as it is in a directory."""
+    if Path(revision).is_dir():
+        return Version(f"@{Path(revision).name}", Path(revision).resolve())
+    packed = subprocess.run(
+        ["git", "-C", PROJECT, "archive", revision, "datafixes"], check=True, capture_output=True
+    )
+    subprocess.run(["tar", "-x", "-C", directory], input=packed.stdout, check=True)
+    return Version(f"@{revision}", directory)
+
+
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; ``--quick`` only changes the defaults."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="30,000 rows, 3 rounds, no wide rows, no peers")
+    parser.add_argument("--rows", type=int, help="rows of a table (default: 300,000); wide tables have fewer")
+    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="default: all")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="what to measure: the start of a name")
+    parser.add_argument("--against", metavar="REV", help="a git revision or a directory to measure beside")
+    parser.add_argument("--postgresql", type=int, choices=(16, 18), default=18)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    options = parser.parse_args(arguments)
+    options.rows = options.rows or (30_000 if options.quick else 300_000)
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.shapes = options.shapes or (["pk", "indexes"] if options.quick else list(SHAPES))
+    options.only = options.only or (["apply", "revert", "recorded"] if options.quick else [])
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--postgresql", type=int, choices=(16, 18), default=18)
-    parser.add_argument("--client", nargs=2, metavar=("URL", "ROWS"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.client:
-        client(options.client[0], int(options.client[1]))
-        return
-    # Every commit is on disk, as in production; memory and WAL sized so that the disk does not drown the ratios.
-    durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-    durable |= {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
-    with embedded_server(None, options.postgresql, durable) as url:
-        engine = create_engine(url)
-        print(
-            f"PostgreSQL {options.postgresql}, {options.rows:,} rows, 20 columns, 4 indexes and a primary key, {options.rounds} rounds"
-        )
-        rounds = []
-        for number in range(options.rounds):
-            figures = one_round(engine, options.rows, number)
-            rounds.append(figures)
-            print(
-                f"  round {number + 1}: bare UPDATE {figures.bare:.2f} s, apply {figures.apply:.2f} s,"
-                f" revert {figures.revert:.2f} s, recorded {figures.record:.2f} s",
-                flush=True,
-            )
-            gc.collect()
-        for name, goal in {"apply": "goal <= 2.0", "revert": "goal <= 2.0", "record": ""}.items():
-            ratio = statistics.median(getattr(figures, name) / figures.bare for figures in rounds)
-            print(f"{name + ' / bare UPDATE':34} {ratio:6.2f}   {goal}".rstrip())
-        ratio = statistics.median(figures.record / figures.apply for figures in rounds)
-        print(f"{'record / apply':34} {ratio:6.2f}")
-        rows = options.rows // 3
-        bare, reverted = family(engine, rows)
-        print(
-            f"{f'revert of a delete, {rows:,} + 2 tables':34} {reverted / bare:6.2f}   of inserting them by hand"
-            f" ({reverted:.2f} s / {bare:.2f} s)"
-        )
-        row, image = bytes_per_row(engine, options.rows)
-        print(
-            f"{'audit bytes per image / row bytes':34} {image / row:6.2f}   goal <= 1.1   ({image:.0f} / {row:.0f})"
-        )
-        for rows in (options.rows // 10, options.rows):
-            build(engine, "memory", rows)
-            with engine.begin() as connection:
-                ours = "SELECT run_id FROM datafix_run WHERE fix IN ('close_memory', 'record_memory')"
-                connection.exec_driver_sql(f"DELETE FROM datafix_run_table WHERE run_id IN ({ours})")
-                connection.exec_driver_sql(f"DELETE FROM datafix_run WHERE run_id IN ({ours})")
-            print(
-                f"{f'client memory at {rows:,} rows':34} {client_memory(url, rows):6.1f}   MiB, goal: constant"
-            )
-        engine.dispose()
-    cost, dearest = import_cost()
-    print(f"{'import datafixes after alembic':34} {cost:6.1f}   ms, goal <= 30   ({', '.join(dearest)})")
+    """Measure, and print a table for each shape."""
+    options = options_of(None)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        embedded_server(None, options.postgresql, SERVER) as url,
+    ):
+        versions = [Version("")]
+        connections = {"": connect(url)}
+        if options.against:
+            other = other_version(options.against, Path(directory))
+            versions.append(other)
+            run(connections[""], "CREATE DATABASE other")
+            connections[other.name] = connect(url.replace("/postgres?", "/other?"))
+        print(f"PostgreSQL {options.postgresql}, {options.rounds} rounds: median (lowest-highest)")
+        found = {name: measure_shape(connections, versions, SHAPES[name], options) for name in options.shapes}
+        for connection in connections.values():
+            connection.close()
+    if options.json:
+        options.json.write_text(json.dumps({"postgresql": options.postgresql, "shapes": found}))
 
 
 if __name__ == "__main__":
