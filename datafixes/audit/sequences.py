@@ -14,7 +14,8 @@ from datafixes.script.literal import name, text
 _SHOWN = 10
 
 # The integer columns with a sequence, by identity or by default: an identity's sequence belongs to the root of a
-# partitioned table; a default may name any sequence. Only unique columns, because elsewhere a repeated number is no error.
+# partitioned table; a default may name any sequence. Only unique columns, because elsewhere a repeated number is no error;
+# and the numbers of images, which are unique without an index.
 # Then: whether an index finds the largest number quickly; whether the column can hold numbers beyond the sequence's range.
 _SEQUENCES = r"""
 WITH target AS (SELECT CAST(to_regclass({table}) AS oid) AS relid),
@@ -31,9 +32,9 @@ WITH target AS (SELECT CAST(to_regclass({table}) AS oid) AS relid),
           JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = def.oid AND d.refclassid = 'pg_class'::regclass
          WHERE pg_get_expr(def.adbin, def.adrelid) ~ '^[(]*nextval[(]''([^'']|'''')+''::regclass[)]+(::(smallint|integer|bigint))?$')
 SELECT a.attname, CAST(s.seqrelid::regclass AS text), s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
-       has_table_privilege(a.attrelid, 'SELECT') AND EXISTS (
+       has_table_privilege(a.attrelid, 'SELECT') AND (a.attname = 'audit_id' OR EXISTS (
            SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
-            WHERE i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND i.indpred IS NULL AND i.indisvalid AND m.amname = 'btree'),
+            WHERE i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND i.indpred IS NULL AND i.indisvalid AND m.amname = 'btree')),
        CASE WHEN s.seqincrement > 0 THEN s.seqmax < 2::numeric ^ (8 * t.typlen - 1) - 1 ELSE s.seqmin > - 2::numeric ^ (8 * t.typlen - 1) END
   FROM target JOIN numbered ON true
   JOIN pg_attribute AS a ON a.attrelid = target.relid AND a.attname = numbered.attname
@@ -42,8 +43,9 @@ SELECT a.attname, CAST(s.seqrelid::regclass AS text), s.seqincrement, s.seqmin, 
  WHERE coalesce(nullif(t.typbasetype, 0), t.oid) IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
    AND has_sequence_privilege(s.seqrelid, 'SELECT')
    AND has_schema_privilege((SELECT c.relnamespace FROM pg_class AS c WHERE c.oid = s.seqrelid), 'USAGE')
-   AND EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
-                  AND a.attnum = ANY ((i.indkey::smallint[])[0 : i.indnkeyatts - 1]))
+   AND (a.attname = 'audit_id'
+        OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
+                      AND a.attnum = ANY ((i.indkey::smallint[])[0 : i.indnkeyatts - 1])))
  ORDER BY a.attnum
 """
 

@@ -110,9 +110,12 @@ def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = 
         f"INSERT INTO {_audit(fix)} ({{{{columns}}}}, audit_run_id, audit_image)\n"
         f"SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'\n"
         f"  FROM {table}\n"
-        f" WHERE {condition}\n"
-        f" ORDER BY {{{{target.key}}}}"
-        + (f"\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}" if lock else "")
+        f" WHERE {condition}"
+        + (
+            f"\n ORDER BY {{{{target.key}}}}\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}"
+            if lock
+            else ""
+        )
     )
     variable = "copied" if image == "before" else "after"
     return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(indented(statement))}));"

@@ -291,7 +291,8 @@ BEGIN
 END
 $engine$;
 
--- Every changed row has the plain values that the fix set, bit for bit: datafix_wanted holds them in their types.
+-- Every changed row has the plain values that the fix set, bit for bit: datafix_wanted holds them in their types. Only
+-- a trigger can have written others.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_wanted(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -301,6 +302,9 @@ DECLARE
     columns text;
     example text;
 BEGIN
+    IF NOT pg_temp.datafix_has_triggers(fix) THEN
+        RETURN;
+    END IF;
     SELECT string_agg(format('CASE WHEN record_image_ne(ROW(t.%1$I), ROW(w.%1$I)) THEN %2$L || %3$s END',
                              c, c || ' is ',
                              CASE WHEN pg_temp.datafix_hides(fix, c) THEN '''(masked)'''

@@ -127,6 +127,7 @@ BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         one := pg_temp.datafix_check_audit_columns(one);
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
+        PERFORM pg_temp.datafix_summarize((one ->> 'audit')::regclass);
         EXECUTE format($sql$
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
             VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit',

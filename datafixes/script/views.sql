@@ -44,8 +44,10 @@ BEGIN
                        max(i.audit_id) FILTER (WHERE i.audit_image = 'after') AS other
                   FROM %2$s AS i
                  GROUP BY 1, 2) AS pair
-          LEFT JOIN %2$s AS one ON one.audit_id = pair.one
-          LEFT JOIN %2$s AS other ON other.audit_id = pair.other
+          LEFT JOIN %2$s AS one
+                 ON one.audit_id = pair.one AND one.audit_run_id = pair.audit_run_id AND %6$s = pair.key
+          LEFT JOIN %2$s AS other
+                 ON other.audit_id = pair.other AND other.audit_run_id = pair.audit_run_id AND %7$s = pair.key
           CROSS JOIN LATERAL (VALUES %5$s) AS change (column_name, before, after, differs)
          WHERE change.differs AND (one.audit_id IS NOT NULL OR change.after IS NOT NULL)
     $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'i.'),
@@ -55,7 +57,8 @@ BEGIN
         (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL '
                                   'OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))',
                                   c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
-           FROM jsonb_array_elements(columns) AS c)));
+           FROM jsonb_array_elements(columns) AS c),
+        replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.')));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(columns) AS c
                     WHERE c ->> 'name' = ANY (key)

@@ -9,8 +9,9 @@ from sqlalchemy.pool import NullPool
 from datafixes.audit.keys import near_keys
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.rows import Rows
-from tests.fixes import apply, create_audit_table
+from tests.fixes import apply, create_audit_table, revert
 from tests.servers import Database
+from tests.small_book import session
 
 
 def scans(database: Database, query: str) -> set[tuple[str, str]]:
@@ -70,3 +71,53 @@ def test_a_million_images_are_asked_by_their_indexes(database: Database) -> None
         assert near_keys(connection, "public", "public.big", "7777777").startswith("Did you mean 77777")
         read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'big_audit'"
         assert connection.exec_driver_sql(read).scalar_one() < 3000
+
+
+def test_images_have_an_index_over_their_key_and_one_over_ranges_of_runs(database: Database) -> None:
+    """Each further index would cost a run as much again as it costs to change the rows."""
+    database.execute("CREATE TABLE big (id integer PRIMARY KEY, v integer)")
+    create_audit_table(database, "big", "big_audit")
+    indexes = database.rows(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = 'big_audit' ORDER BY indexname"
+    )
+    assert [definition.partition(" USING ")[2] for (definition,) in indexes] == [
+        "brin (audit_run_id) WITH (pages_per_range='32', autosummarize='on')",
+        "btree (((id)::text))",
+    ]
+
+
+def test_a_run_summarizes_what_earlier_runs_wrote_and_never_waits_for_it(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE big (id integer PRIMARY KEY, v integer)",
+        "INSERT INTO big SELECT g, g FROM generate_series(1, 10000) AS g",
+    )
+    create_audit_table(database, "big", "big_audit")
+
+    def pages_read(run: int) -> int:
+        plan = database.value(
+            "SET enable_seqscan = off; EXPLAIN (ANALYZE, FORMAT JSON)"
+            f" SELECT FROM big_audit WHERE audit_run_id = {run}"
+        )
+        [whole] = json.loads(plan) if isinstance(plan, str) else plan
+        return int(whole["Plan"]["Lossy Heap Blocks"])
+
+    fixes = [
+        DataFix(
+            name=f"fix_{number}",
+            reason="r",
+            change=Update("big", set={"v": number}, where=f"id <= {rows}"),
+            rows=Rows(key="id", expect=rows),
+            audit="big_audit",
+        )
+        for number, rows in enumerate((10_000, 1, 2))
+    ]
+    apply(database, fixes[0])
+    # Somebody vacuums the audit table meanwhile.
+    with session(database, "LOCK TABLE big_audit IN SHARE UPDATE EXCLUSIVE MODE"):
+        apply(database, fixes[1])
+    assert pages_read(2) > 100
+    apply(database, fixes[2])
+    assert pages_read(2) <= 32
+    for fix in reversed(fixes):
+        revert(database, fix)
+    assert database.value("SELECT count(*) FROM big WHERE v = id") == 10_000

@@ -125,7 +125,6 @@ BEGIN
           FROM public.active_positions
          WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
                         WHERE {{datafix_captured.key = target.key}})
-         ORDER BY {{target.key}}
     $sql$));
     PERFORM pg_temp.datafix_check_after(fix, changed, after);
     -- No other rows changed: changes by triggers elsewhere have no copy.
