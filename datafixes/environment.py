@@ -22,8 +22,7 @@ from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
 from datafixes.running.lost import explained
 from datafixes.running.migration import revision_running
-from datafixes.running.operation import settings_of
-from datafixes.running.run import DECLINED
+from datafixes.running.operation import DECLINED, settings_of
 
 _logger = logging.getLogger("alembic.datafixes")
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from datafixes.declaration.recorded import Fix
 
+DECLINED = "datafixes.declined"
+"""The key under which Alembic's configuration keeps the names of declined fixes."""
+
 
 class DatafixFailed(CommandError):
     """Shown by Alembic as one line, with a non-zero exit code.

@@ -11,7 +11,7 @@ from datafixes.declaration.fix import DataFix
 from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
-from datafixes.running.operation import DatafixFailed, Operation
+from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.running.sending import hand_over
 from datafixes.script.apply import apply_script
@@ -20,9 +20,6 @@ from datafixes.script.revert import revert_script
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
-
-DECLINED = "datafixes.declined"
-"""The key under which Alembic's configuration keeps the names of declined fixes."""
 
 
 def apply(alembic: MigrationContext, fix: DataFix) -> None:
