@@ -88,7 +88,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_tim
 BEGIN
     PERFORM brin_summarize_new_values(i.indexrelid)
        FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
-      WHERE i.indrelid = audit AND m.amname = 'brin';
+      WHERE i.indrelid = audit AND m.amname = 'brin' AND c.relkind = 'i';
 EXCEPTION WHEN insufficient_privilege OR lock_not_available THEN
     RETURN;
 END
