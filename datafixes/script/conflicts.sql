@@ -107,7 +107,7 @@ BEGIN
               FROM (SELECT {{p.key}}, ROW(%1$s)::text AS datafix_text
                       FROM pg_temp.datafix_restore_{{n}} AS r
                       JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
-                      JOIN %4$s AS a ON a.audit_id = p.datafix_after
+                      JOIN %4$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %6$s
                      WHERE NOT r.datafix_present AND num_nonnulls(%1$s) >= %2$s AND NOT EXISTS (
                            SELECT FROM %4$s AS i
                             WHERE {{i.key = p.key}} AND i.audit_id > a.audit_id AND i.audit_image = 'before'
@@ -116,7 +116,8 @@ BEGIN
               JOIN %5$s AS t ON ROW(%3$s)::text = was.datafix_text
              WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE {{own.key = t.key}})
         $sql$, pg_temp.datafix_each(same.columns, 'a.%1$I'), same.least,
-            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'target'));
+            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'target',
+            fix ->> 'from_run'));
     END LOOP;
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         UPDATE pg_temp.datafix_restore_{{n}} AS r SET datafix_state = 'moved', datafix_action = NULL

@@ -439,7 +439,7 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         SELECT count(*), min({{p.shown}})
           FROM pg_temp.datafix_pair_{{n}} AS p
-          LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after
+          LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = {{run}}
           LEFT JOIN %2$s AS t ON {{p.key = t.key}}
          WHERE (p.datafix_after IS NULL) <> (t.tableoid IS NULL)
             OR p.datafix_after IS NOT NULL AND record_image_ne(ROW(%3$s), ROW({{t.columns}}))
@@ -549,7 +549,8 @@ BEGIN
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_found_{{n}}
         SELECT %s, CASE WHEN p.datafix_after IS NULL THEN 'deleted' ELSE 'updated' END
-          FROM pg_temp.datafix_pair_{{n}} AS p JOIN %s AS i ON i.audit_id = p.datafix_before
+          FROM pg_temp.datafix_pair_{{n}} AS p
+          JOIN %s AS i ON i.audit_id = p.datafix_before AND i.audit_run_id = {{run}}
     $sql$, pg_temp.datafix_each(fix -> 'columns', 'i.%1$I%4$s'), fix ->> 'audit'));
 END
 $engine$;
