@@ -133,7 +133,9 @@ class Uncommitted:
         if isinstance(error, WouldCommit) or NEVER_COMMITTED in words or code == _COPY_FREEZE:
             return "its own"  # the plan's own cursor is in the way of COPY FREEZE
         if code == _TRANSACTION_ACTIVE:
-            return self._of_the_first(getattr(diagnosis, "source_function", None) or "")
+            # that of a fix itself comes behind the version, which Alembic reads first in an upgrade too
+            own = isinstance(error, DatafixFailed)
+            return "" if own else self._of_the_first(getattr(diagnosis, "source_function", None) or "")
         if not (is_proof or self._steps):
             return ""
         is_of_others = (
