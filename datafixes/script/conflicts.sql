@@ -399,6 +399,8 @@ BEGIN
             $sql$, place, pg_temp.datafix_each_shown(one, one -> 'writable', 'r.%1$I', '''(masked)''::text')));
             CONTINUE;
         END IF;
+        -- where all rows were free, their images were not paired
+        CONTINUE WHEN to_regclass(format('pg_temp.datafix_pair_%s', one ->> 'n')) IS NULL;
         IF to_regclass(format('pg_temp.datafix_moved_%s', one ->> 'n')) IS NOT NULL THEN
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 INSERT INTO pg_temp.datafix_conflict (key, conflict, "column", before, "left", now)
