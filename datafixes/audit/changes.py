@@ -1,7 +1,10 @@
 """Rows before and after, as text for people; and which columns are masked."""
 
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 Kind = Literal["updated", "inserted", "deleted"]
@@ -55,6 +58,22 @@ class Row:
     cells: tuple[Cell, ...]
 
 
+class Reread(Collection[Row]):
+    """Rows that are read again whenever they are asked for: there may be too many to keep them."""
+
+    def __init__(self, read: Callable[[], Iterator[Row]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == one for one in self)
+
+
 @dataclass(frozen=True)
 class Changes:
     """The rows of one table.
@@ -66,8 +85,27 @@ class Changes:
     """
 
     table: str
-    rows: tuple[Row, ...]
+    rows: Collection[Row]
     total: int
+
+    @property
+    def kinds(self) -> Counter[Kind]:
+        """How many of the rows to show changed in which way."""
+        return self._seen[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the rows to show, each once, in the order of the table."""
+        return list(self._seen[1])
+
+    @cached_property
+    def _seen(self) -> tuple[Counter[Kind], dict[str, None]]:
+        kinds: Counter[Kind] = Counter()
+        columns: dict[str, None] = {}
+        for row in self.rows:
+            kinds[row.kind] += 1
+            columns.update(dict.fromkeys(cell.column for cell in row.cells))
+        return kinds, columns
 
 
 @dataclass(frozen=True)

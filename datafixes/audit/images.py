@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.changes import Cell, Changes, Kind, Row, Value, View
+from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value, View
 from datafixes.audit.wording import counts
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
@@ -20,6 +20,8 @@ PINNED = (
     "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'",
 )  # fmt: skip
 
+_AT_ONCE = 500
+"""So many rows are in memory at a time, where they are not kept."""
 READING = (*PINNED, "SET LOCAL enable_nestloop = off")
 """The settings of :func:`read_images`."""
 
@@ -78,16 +80,35 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
     return [TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7])) for r in rows]
 
 
-def changes_of_run(connection: Connection, run: int, table: TableOfRun, view: View) -> Changes:
-    """The rows of a table that a run changed, with every column, in the order in which they were copied."""
+def changes_of_run(
+    connection: Connection, run: int, table: TableOfRun, view: View, *, keep: bool = True
+) -> Changes:
+    """The rows of a table that a run changed, with every column, in the order in which they were copied.
+
+    Args:
+        connection: the run's database.
+        run: its number in the ledger.
+        table: the table.
+        view: how much of the rows to show.
+        keep: read them now; otherwise they are read, a part at a time, whenever they are asked for.
+    """
+    rows = Reread(lambda: _changed(connection, run, table, view))
+    return Changes(table.target, tuple(rows) if keep else rows, table.changed)
+
+
+def _changed(connection: Connection, run: int, table: TableOfRun, view: View) -> Iterator[Row]:
     columns = [(name, view.hides(table.target, name)) for name in table.columns]
-    rows: list[Row] = []
+    left = view.rows
     with read_images(connection):
         for statement in _statements(run, table, view, columns):
-            if len(rows) < view.rows:
-                limited = f"{statement} LIMIT {view.rows - len(rows)}"
-                rows += [_row(columns, *line) for line in _rows(connection, limited)]
-    return Changes(table.target, tuple(rows), table.changed)
+            if left:
+                found = connection.exec_driver_sql(
+                    verbatim(connection, f"{statement} LIMIT {left}"),
+                    execution_options={"stream_results": True, "yield_per": _AT_ONCE},
+                )
+                for line in found:
+                    left -= 1
+                    yield _row(columns, *line)
 
 
 @contextmanager

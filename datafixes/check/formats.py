@@ -59,7 +59,7 @@ def _property(text: str) -> str:
 
 def to_json_text(checked: Checked) -> str:
     """JSON of the kind ``check``."""
-    return to_json(as_json(checked))
+    return "".join(to_json(as_json(checked)))
 
 
 def as_json(checked: Checked) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from datafixes.errors import DatafixError
 from datafixes.report.document import Document
 from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
 
+_KEPT = 1000
+"""The maximum number of rows that are in memory at a time."""
+
 
 def schema_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--schema`` to a command."""
@@ -49,10 +52,10 @@ def the_table(connection: Connection, schema: str, wanted: str) -> str:
 def read_run(
     connection: Connection, schema: str, run: int, view: View
 ) -> tuple[Callable[[], Document], Callable[[], Any]]:
-    """A run with its rows, for the document and for the JSON."""
+    """A run with its rows, for the document and for the JSON. Many rows are read as they are written."""
     line = run_of(connection, schema, run)
     tables = [
-        (table, changes_of_run(connection, run, table, view))
+        (table, changes_of_run(connection, run, table, view, keep=view.rows <= _KEPT))
         for table in tables_of_run(connection, schema, run)
     ]
 

@@ -46,7 +46,7 @@ def command(  # noqa: PLR0913 - one for each option
     from datafixes.doctor.plugin import warning_of
 
     if listed:
-        write(catalogue(), output)
+        write([catalogue()], output)
         return OK
     project = where.project()
     scripts = _scripts(project, bool(files))
@@ -56,7 +56,7 @@ def command(  # noqa: PLR0913 - one for each option
     except UnknownRevision as error:
         raise click.UsageError(f"--since {since}: {error.message}") from None
     text = FORMATS[form](checked)
-    write(text if form == "json" or output else _encodable(text), output)
+    write([text if form == "json" or output else _encodable(text)], output)
     if scripts and (warning := warning_of(Path(project.scripts.dir))):
         click.echo(warning, err=True)
     if form in ("github", "json") or output:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -61,38 +61,38 @@ def show(document: Callable[[], Document], value: Callable[[], Any], form: str, 
     if form == "json":
         from datafixes.report.json_format import to_json
 
-        text = to_json(value())
+        parts = to_json(value())
     elif form == "markdown":
         from datafixes.report.markdown import to_markdown
 
-        text = to_markdown(document())
+        parts = iter((to_markdown(document()),))
     elif form == "html":
         from datafixes.report.html import to_html
 
-        text = to_html(document())
+        parts = to_html(document())
     else:
         from datafixes.report.terminal import to_terminal
 
-        text = to_terminal(document(), sys.stdout if output is None else None)
-    write(text, output)
+        parts = iter((to_terminal(document(), sys.stdout if output is None else None),))
+    write(parts, output)
 
 
-def write(text: str, output: str | None) -> None:
+def write(parts: Iterable[str], output: str | None) -> None:
     """Write a text to stdout or to a file; the file is written beside its place and renamed, never half visible."""
     if output is None or output == "-":
-        sys.stdout.write(text)
+        sys.stdout.writelines(parts)
         sys.stdout.flush()
         return
     target = Path(output).resolve()
     if target.exists() and not target.is_file():  # /dev/stdout, a pipe: cannot be replaced
         with target.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.writelines(parts)
         return
     try:
         with NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as side:
-            side.write(text)
+            side.writelines(parts)
         os.chmod(side.name, 0o644)
         os.replace(side.name, target)
     except OSError as error:

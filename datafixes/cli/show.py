@@ -28,4 +28,4 @@ def command(  # noqa: PLR0913 - one for each option
     with project.reading() as connection:
         ledger = the_schema(connection, schema)
         document, value = read_run(connection, ledger, run, view_of(project.settings, rows, mask, form))
-    show(document, value, form, output)
+        show(document, value, form, output)

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from html import escape
 from importlib import resources
+from itertools import islice
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,15 +20,10 @@ _LONGEST, _LONG = 20_000, 240
 _SHARED = 16
 
 
-def names_of(changes: Changes) -> list[str]:
-    """The columns of the rows, each once, in the order of the table."""
-    return list(dict.fromkeys(cell.column for row in changes.rows for cell in row.cells))
-
-
-def rows_of(changes: Changes) -> list[str]:
+def rows_of(changes: Changes) -> Iterator[str]:
     """A ``<tr>`` for each row, with all values escaped."""
-    names = {name: escape(one_line(name)) for name in names_of(changes)}
-    return [_row(row, names) for row in changes.rows]
+    names = {name: escape(one_line(name)) for name in changes.columns}
+    return (_row(row, names) for row in changes.rows)
 
 
 def _row(row: Row, names: dict[str, str]) -> str:
@@ -89,11 +86,11 @@ _AT_ONCE = 200
 """Rows that a page shows at first; page.js adds the rest."""
 
 
-def to_html(document: Document) -> str:
-    """The page with its style and script, and a policy that allows nothing else to run or load."""
+def to_html(document: Document) -> Iterator[str]:
+    """The page in parts, with its style and script, and a policy that allows nothing else to run or load."""
     style, script = _file("page.css"), _file("page.js")
     page = _environment().get_template("page.html")
-    return page.render(
+    return page.generate(
         document=document, style=Markup(style), script=Markup(script), policy=_policy(style, script)
     )
 
@@ -121,8 +118,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {"plain": one_line, "lines": lines, "number": "{:,}".format}
     environment.globals |= {
-        "signs": SIGNS, "at_once": _AT_ONCE, "names_of": names_of,
-        "rows_of": lambda changes: [Markup(row) for row in rows_of(changes)],
-        "counts_of": lambda changes: counts_of([row.kind for row in changes.rows]),
+        "signs": SIGNS, "at_once": _AT_ONCE, "counts_of": counts_of, "some": islice,
+        "rows_of": lambda changes: map(Markup, rows_of(changes)),
     }  # fmt: skip
     return environment

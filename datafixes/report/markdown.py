@@ -111,8 +111,8 @@ def _line(cells: list[str]) -> str:
 
 
 def _changes(changes: Changes, rows: int) -> Iterator[str]:
-    kinds = counts_of([row.kind for row in changes.rows])
-    whole = len(changes.rows) == changes.total
+    kinds = counts_of(changes.kinds)
+    whole = changes.kinds.total() == changes.total
     summary = (
         (kinds or "no row changes") if whole else f"{changes.total:,} rows, shown here: {kinds or 'none'}"
     )

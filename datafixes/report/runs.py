@@ -1,11 +1,11 @@
 """Runs from the ledger and their images, for people and for programs."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from datafixes.audit.changes import Cell, Changes, Kind, Row, Value
+from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
 from datafixes.audit.images import TableOfRun
 from datafixes.audit.stamped import StampedPast
@@ -22,11 +22,13 @@ def only_changed(changes: Changes) -> Changes:
     names = {
         cell.column for row in changes.rows for cell in row.cells if cell.changed and _says_something(cell)
     }
-    rows = tuple(
-        Row(row.key, row.kind, tuple(cell for cell in row.cells if cell.column in names))
-        for row in changes.rows
-    )
-    return Changes(changes.table, rows, changes.total)
+
+    def narrowed() -> Iterator[Row]:
+        for row in changes.rows:
+            yield Row(row.key, row.kind, tuple(cell for cell in row.cells if cell.column in names))
+
+    rows = Reread(narrowed)
+    return Changes(changes.table, rows if isinstance(changes.rows, Reread) else tuple(rows), changes.total)
 
 
 def _says_something(cell: Any) -> bool:
@@ -235,7 +237,7 @@ def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
         "deleted": table.deleted,
         "inexact": list(table.inexact),
         "rows_total": changes.total,
-        "rows": [
+        "rows": (
             {
                 "key": row.key,
                 "kind": row.kind,
@@ -246,7 +248,7 @@ def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
                 ],
             }
             for row in changes.rows
-        ],
+        ),
     }
 
 

@@ -47,12 +47,11 @@ def changes_lines(changes: Changes, width: int) -> Iterator[Text]:
     yield Text(one_line(changes.table), "bold")
     if changes.total == 0:
         yield Text("(no row changes)", "dim")
-    table = _as_table(changes.rows, width)
-    yield from _as_list(changes.rows, width) if table is None else table
-    if left := changes.total - len(changes.rows):
-        note = (
-            f"{left:,} of {changes.total:,} rows not shown" if changes.rows else f"{left:,} rows, not shown"
-        )
+    rows = tuple(changes.rows)
+    table = _as_table(rows, width)
+    yield from _as_list(rows, width) if table is None else table
+    if left := changes.total - len(rows):
+        note = f"{left:,} of {changes.total:,} rows not shown" if rows else f"{left:,} rows, not shown"
         yield from (Text(line, "dim") for line in wrapped(f"({note})", width))
 
 

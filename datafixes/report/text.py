@@ -1,8 +1,9 @@
 """Values and sentences as safe text: nothing invisible, no control characters, no two values that look the same."""
 
 import re
+from collections.abc import Mapping
 
-from datafixes.report.document import Value
+from datafixes.report.document import Kind, Value
 
 # Control characters, spaces other than U+0020, and characters that are invisible or change the text direction.
 # Written as code points; a test compares them with Unicode's own lists.
@@ -103,7 +104,7 @@ def arrow(before: str, after: str) -> str:
     return f" {LEFT_TO_RIGHT}→{LEFT_TO_RIGHT} " if turned else " → "
 
 
-def counts_of(kinds: list[str]) -> str:
+def counts_of(kinds: Mapping[Kind, int]) -> str:
     """``7 updated, 1 deleted``."""
-    named = {kind: kinds.count(kind) for kind in ("updated", "inserted", "deleted")}
-    return ", ".join(f"{number:,} {kind}" for kind, number in named.items() if number)
+    order: tuple[Kind, ...] = ("updated", "inserted", "deleted")
+    return ", ".join(f"{kinds[kind]:,} {kind}" for kind in order if kinds.get(kind))

@@ -40,7 +40,7 @@ def load(browser: Browser, tmp_path: Path) -> Iterator[Browser]:
 
 def put(browser: Browser, document: Document, tmp_path: Path) -> float:
     file = tmp_path / "page.html"
-    file.write_text(to_html(document), encoding="utf-8")
+    file.write_text("".join(to_html(document)), encoding="utf-8")
     return browser.load(file)
 
 
@@ -63,7 +63,7 @@ def test_hostile_values_run_nothing_and_ask_for_nothing(load: Browser, tmp_path:
 
 
 def test_the_policy_stops_what_would_slip_through(load: Browser, tmp_path: Path) -> None:
-    page = to_html(samples.plan()).replace(
+    page = "".join(to_html(samples.plan())).replace(
         "</main>", "<script>window.owned=1</script><img src=https://evil.example/x onerror=window.owned=1>"
         "<style>h1{color:red}</style><a id=l href='javascript:window.owned=1'>x</a></main>",
     )  # fmt: skip

@@ -1,11 +1,15 @@
 """``history``, ``show``, ``row``, ``open``: what the auditor asks; the views of the same names say the same."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from datafixes import DataFix, Rows, Update, sql
 from tests.cli.commands import answer, datafixes
+from tests.fixes import apply, create_audit_table
 from tests.projects import Project, new_project, project_with_fix
 from tests.servers import Database
 from tests.small_book import session
@@ -94,6 +98,35 @@ def test_open_waits_for_no_row_and_locks_none(tmp_path: Path, database: Database
         assert fix["can_be_reverted"]
         [fix] = answer(project, "-x", "lock_timeout=100ms", "open", "--try", code=3)["fixes"]
         assert "lock" in fix["why"]
+
+
+def test_many_rows_are_read_as_they_are_written(tmp_path: Path, database: Database) -> None:
+    """Ten thousand rows take no more memory than a hundred: what a process holds at most, in MiB."""
+    database.psql("CREATE TABLE big AS SELECT g AS id, repeat('x', 300) AS a, repeat('y', 300) AS b FROM generate_series(1, 10000) g;"
+                  "ALTER TABLE big ADD PRIMARY KEY (id)")  # fmt: skip
+    create_audit_table(database, "big", "big_audit")
+    fix = DataFix(name="f", reason="r", change=Update("big", set={"a": sql("a || b"), "b": ""}, where="true"), rows=Rows(key="id", expect=10000),
+                  audit="big_audit")  # fmt: skip
+    apply(database, fix)
+    program = (
+        "import resource, sys; from datafixes.cli.main import run; code = run(sys.argv[1:]);"
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    for command, ends in (("report", "</html>"), ("show", "}")):
+        peak = {}
+        for rows in (100, 10000):
+            out = tmp_path / f"{command}-{rows}"
+            arguments = ["-x", f"url={database.url}", command, "1", "--rows", str(rows), "--output", str(out)]
+            arguments += ["--format", "json"] if command == "show" else []
+            # from a small process: a child counts what its parent held when it was started
+            ran = subprocess.run(
+                ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True
+            )  # fmt: skip
+            code, peak[rows] = map(int, ran.stdout.split())
+            assert code == 0
+        assert out.stat().st_size > 10_000_000
+        assert out.read_text().rstrip().endswith(ends)
+        assert peak[10000] < peak[100] + 15, peak
 
 
 @pytest.mark.parametrize(
