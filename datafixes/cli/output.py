@@ -95,8 +95,10 @@ def write(parts: Iterable[str], output: str | None) -> None:
             side.writelines(parts)
         os.chmod(side.name, 0o644)
         os.replace(side.name, target)
-    except OSError as error:
+    except BaseException as error:  # the rows are read while they are written
         with suppress(OSError, NameError):
             os.unlink(side.name)
+        if not isinstance(error, OSError):
+            raise
         raise click.ClickException(f"{output} cannot be written: {error.strerror or error}") from None
     click.echo(f"Wrote {output}", err=True)
