@@ -1,8 +1,9 @@
 """The rows of a run, before and after, read back from its images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -92,21 +93,20 @@ def changes_of_run(
         view: how much of the rows to show.
         keep: read them now; otherwise they are read, a part at a time, whenever they are asked for.
     """
-    rows = Reread(lambda: _changed(connection, run, table, view))
+    lines = partial(_rows if keep else _streamed, connection)
+    rows = Reread(lambda: _changed(connection, run, table, view, lines))
     return Changes(table.target, tuple(rows) if keep else rows, table.changed)
 
 
-def _changed(connection: Connection, run: int, table: TableOfRun, view: View) -> Iterator[Row]:
+def _changed(
+    connection: Connection, run: int, table: TableOfRun, view: View, lines: Callable[[str], Iterable[Any]]
+) -> Iterator[Row]:
     columns = [(name, view.hides(table.target, name)) for name in table.columns]
     left = view.rows
     with read_images(connection):
         for statement in _statements(run, table, view, columns):
             if left:
-                found = connection.exec_driver_sql(
-                    verbatim(connection, f"{statement} LIMIT {left}"),
-                    execution_options={"stream_results": True, "yield_per": _AT_ONCE},
-                )
-                for line in found:
+                for line in lines(f"{statement} LIMIT {left}"):
                     left -= 1
                     yield _row(columns, *line)
 
@@ -207,6 +207,12 @@ def _row(columns: list[tuple[str, bool]], key: str, *found: Any) -> Row:
 
 def _value(text: str | None, characters: int | None) -> Value:
     return Value(text, characters if text is not None and characters != len(text) else None)
+
+
+def _streamed(connection: Connection, statement: str) -> Iterable[Any]:
+    """Through a cursor in the database, which a few rows are not worth."""
+    options = {"stream_results": True, "yield_per": _AT_ONCE}
+    return connection.exec_driver_sql(verbatim(connection, statement), execution_options=options)
 
 
 def _rows(connection: Connection, statement: str) -> list[Any]:
