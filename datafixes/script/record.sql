@@ -316,7 +316,8 @@ DECLARE
     often  bigint  := 1;
 BEGIN
     IF keyed THEN
-        EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_seen_{{n}} ({{key}})');
+        EXECUTE pg_temp.datafix_sql(fix, format('ANALYZE pg_temp.datafix_seen_{{n}} (%s)',
+            (SELECT string_agg(quote_ident(k), ', ') FROM jsonb_array_elements_text(fix -> 'key') AS k)));
     END IF;
     PERFORM pg_temp.datafix_check_read_back(fix, 'pg_temp.datafix_seen_{{n}} AS t'
         || CASE WHEN keyed THEN ' LEFT JOIN pg_temp.datafix_seen_{{n}} AS o '
