@@ -130,7 +130,9 @@ class History:
         body = "\n".join(f"    body.execute({statement!r})" for statement in statements)
         up = f"with op.record_datafix(fix) as body:\n{body}" if statements else "op.apply_datafix(fix)"
         keep = "\n".join(
-            f'op.execute("CREATE TABLE before_{name}_{table} AS TABLE {table}")' for table in self.tables
+            f'op.execute("DROP TABLE IF EXISTS before_{name}_{table}")\n'
+            f'op.execute("CREATE TABLE before_{name}_{table} AS TABLE {table}")'
+            for table in self.tables
         )
         same = " AND ".join(self._same(name, table) for table in self.tables)
         self.revision(
@@ -232,10 +234,10 @@ def test_a_value_beside_a_fix_needs_no_exact_text(kind: Kind, tmp_path: Path, da
     history.fix("c", RECORDED.format(name="recorded", table="item", audit="item_audit").replace(
         "inserted=1, updated=1, deleted=1", "updated=2"), "UPDATE item SET note = 'c'")  # fmt: skip
     history.up_and_down()
-    history.project.alembic("upgrade", "head")
+    assert history.project.alembic("upgrade", "head").code == 0
     assert database.rows("SELECT shape -> 'inexact' FROM datafix_run_table") == [(["v"],), (["v"],)]
     gone = DECLARED.format(name="gone", change='Delete("item")', expect=[1], **item)
     history.fix("d", gone)
     refused = history.project.alembic("upgrade", "d")
-    assert refused.code == 1
+    assert refused.code != 0
     assert "its text form does not yield the same value: 1: v" in refused.last_line
