@@ -109,9 +109,8 @@ class RevertDatafixOp(MigrateOperation):
         operations.invoke(cls(fix, how | {"audit_schema": audit_schema}))
 
 
-@Operations.register_operation("create_audit_table")
-class CreateAuditTableOp(MigrateOperation):
-    """Create an audit table."""
+class _OfTargetAndAuditTable(MigrateOperation):
+    """An operation on an audit table and its target."""
 
     def __init__(
         self, target: str, name: str, schema: str, audit_schema: str, own_types: Sequence[str] = ()
@@ -121,6 +120,11 @@ class CreateAuditTableOp(MigrateOperation):
         self.schema = schema
         self.audit_schema = audit_schema
         self.own_types = (own_types,) if isinstance(own_types, str) else tuple(own_types)
+
+
+@Operations.register_operation("create_audit_table")
+class CreateAuditTableOp(_OfTargetAndAuditTable):
+    """Create an audit table."""
 
     @classmethod
     def create_audit_table(  # noqa: PLR0913 - the arguments of an operation
@@ -148,17 +152,8 @@ class CreateAuditTableOp(MigrateOperation):
 
 
 @Operations.register_operation("update_audit_table")
-class UpdateAuditTableOp(MigrateOperation):
+class UpdateAuditTableOp(_OfTargetAndAuditTable):
     """Add the columns of its target to an audit table."""
-
-    def __init__(
-        self, target: str, name: str, schema: str, audit_schema: str, own_types: Sequence[str] = ()
-    ) -> None:
-        self.target = target
-        self.name = name
-        self.schema = schema
-        self.audit_schema = audit_schema
-        self.own_types = (own_types,) if isinstance(own_types, str) else tuple(own_types)
 
     @classmethod
     def update_audit_table(  # noqa: PLR0913 - the arguments of an operation
