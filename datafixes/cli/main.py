@@ -68,7 +68,7 @@ def _where(ctx: click.Context) -> Where:
     help="",  # the list of commands fills a screen
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\n-c FILE: Alembic's configuration.  -x NAME=VALUE: a setting, as in alembic -x.\n"
-    "Example: datafixes plan   (exit 0: success, 1: failure, 2: usage, 3: findings)",
+    "Example: datafixes plan  (exit 1: failure, 2: usage, 3: findings, 4: partial)",
 )
 # Eager, because the help needs them: it shows the commands of the applications that the project uses.
 @click.option(
