@@ -339,24 +339,24 @@ def test_privileges_that_a_role_lacks_are_named_with_the_grant(tmp_path: Path, d
 
 def test_who_else_may_read_or_change_the_copies(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
-    database.execute("CREATE ROLE auditor", "GRANT SELECT ON item_audit TO auditor")
+    database.execute("CREATE ROLE doctor_auditor", "GRANT SELECT ON item_audit TO doctor_auditor")
     try:
         told = doctor(project)
         assert (told.code, told.of("copies")["state"]) == (0, "attention")
-        assert "auditor may read public.item_audit" in told.of("copies")["evidence"]
+        assert "doctor_auditor may read public.item_audit" in told.of("copies")["evidence"]
         database.execute(
-            "GRANT DELETE, UPDATE ON item_audit TO PUBLIC", "GRANT TRUNCATE ON datafix_run TO auditor"
+            "GRANT DELETE, UPDATE ON item_audit TO PUBLIC", "GRANT TRUNCATE ON datafix_run TO doctor_auditor"
         )
         told = doctor(project)
         remedies = [one["remedy"] for one in told.findings if one["state"] == "bad"]
         assert remedies == [
-            'REVOKE TRUNCATE ON public.datafix_run FROM "auditor"',
+            'REVOKE TRUNCATE ON public.datafix_run FROM "doctor_auditor"',
             "REVOKE DELETE, UPDATE ON public.item_audit FROM PUBLIC",
         ]
         database.execute(*remedies)
         assert doctor(project).code == 0
     finally:
-        database.execute("DROP OWNED BY auditor", "DROP ROLE auditor")
+        database.execute("DROP OWNED BY doctor_auditor", "DROP ROLE doctor_auditor")
 
 
 def test_an_audit_table_that_its_target_has_outgrown(tmp_path: Path, database: Database) -> None:
