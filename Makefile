@@ -75,6 +75,7 @@ check: lint coverage test-alembics ## all that CI runs
 bench: $(STAMP) ## measure fixes and reverts against the bare UPDATE of the same rows; imports, memory, reconcile
 	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.other_costs)
+	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.commands)
 	@$(if $(ARGS),,$(BIN)/python tests/book/bench.py)
 
 clean: ## remove .venv and everything else that was made here
