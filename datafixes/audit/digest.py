@@ -57,7 +57,11 @@ def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
 
 def _cells(connection: Connection, run: int, table: TableOfRun, left_out: Iterable[str]) -> str:
     """A number that depends on every row, its changed columns and their old values, but not on the order of rows."""
-    columns = [literal.name(name) for name in table.columns if name not in set(left_out)]
+    columns = {
+        literal.name(name): table.as_left(name, "was", "has")
+        for name in table.columns
+        if name not in set(left_out)
+    }
     was, has = (
         f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
         for image in ("before", "after")
@@ -65,8 +69,8 @@ def _cells(connection: Connection, run: int, table: TableOfRun, left_out: Iterab
     if table.key:
         source = f"{was} AS was LEFT JOIN {has} AS has ON {key_text(table.key, 'was')} = {key_text(table.key, 'has')}"
         cells = [
-            f"CASE WHEN record_image_ne(ROW(was.{c}), ROW(has.{c})) THEN concat('=', was.{c}) END"
-            for c in columns
+            f"CASE WHEN record_image_ne(ROW(was.{c}), ROW({has_now})) THEN concat('=', was.{c}) END"
+            for c, has_now in columns.items()
         ]
         cells.append(key_text(table.key, "was"))
     else:

@@ -40,6 +40,7 @@ class TableOfRun:
         updated: how many rows were updated.
         deleted: how many rows were deleted.
         inexact: columns that the run left as they were, and of whose values the images hold a text without every bit.
+        left: the columns that after-images of updated rows hold; the others are as in the before-images.
     """
 
     target: str
@@ -50,6 +51,12 @@ class TableOfRun:
     updated: int
     deleted: int
     inexact: tuple[str, ...] = ()
+    left: tuple[str, ...] | None = None
+
+    def as_left(self, column: str, before: str, after: str) -> str:
+        """A column of a row as the run left it, in SQL, from the aliases of its two images."""
+        held = self.left is None or column in self.left
+        return f"{after if held else before}.{literal.name(column)}"
 
     @property
     def changed(self) -> int:
@@ -75,10 +82,15 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
         connection,
         "SELECT target_table, audit_table, key_columns, ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c),"
         " coalesce(rows_inserted, 0), coalesce(rows_updated, 0), coalesce(rows_deleted, 0),"
-        " ARRAY(SELECT jsonb_array_elements_text(shape -> 'inexact'))"
+        " ARRAY(SELECT jsonb_array_elements_text(shape -> 'inexact')),"
+        " CASE WHEN written_columns <> '{}' AND NOT written_columns && key_columns THEN key_columns || written_columns || ARRAY("
+        "SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c WHERE (c -> 'generated')::boolean) END"
         f" FROM {literal.qualified(schema, LEDGER_TABLES)} WHERE run_id = {run} ORDER BY position",
     )
-    return [TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7])) for r in rows]
+    return [
+        TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]))
+        for r in rows
+    ]
 
 
 def changes_of_run(
@@ -173,19 +185,20 @@ def key_text(key: tuple[str, ...], alias: str) -> str:
 
 
 def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], source: str) -> str:
-    seen = [literal.name(name) for name, hidden in columns if not hidden]
-    everything = [literal.name(name) for name, _ in columns]
+    before = {name: f"one.{literal.name(name)}" for name, _ in columns}
+    after = {name: table.as_left(name, "one", "other") for name, _ in columns}
+    seen = [name for name, hidden in columns if not hidden]
     key = f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')})" if table.key else "''"
     if any(view.hides(table.target, column) for column in table.key):
         key = "'(masked)'"
     parts = [key]
-    for alias in ("one", "other"):
+    for alias, image in (("one", before), ("other", after)):
         parts.append(f"{alias}.audit_id IS NOT NULL")
         parts.append(
-            f"ARRAY[{', '.join(f'left({alias}.{c}::text, {view.characters})' for c in seen)}]::text[]"
+            f"ARRAY[{', '.join(f'left({image[n]}::text, {view.characters})' for n in seen)}]::text[]"
         )
-        parts.append(f"ARRAY[{', '.join(f'length({alias}.{c}::text)' for c in seen)}]::integer[]")
-    differs = ", ".join(f"record_image_ne(ROW(one.{c}), ROW(other.{c}))" for c in everything)
+        parts.append(f"ARRAY[{', '.join(f'length({image[n]}::text)' for n in seen)}]::integer[]")
+    differs = ", ".join(f"record_image_ne(ROW({before[name]}), ROW({after[name]}))" for name, _ in columns)
     parts.append(f"ARRAY[{differs}]::boolean[]")
     return f"SELECT {', '.join(parts)} FROM {source}"
 

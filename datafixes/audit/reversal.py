@@ -3,7 +3,7 @@
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
-from datafixes.audit.images import TableOfRun, tables_of_run
+from datafixes.audit.images import TableOfRun, key_text, tables_of_run
 from datafixes.audit.wording import counted
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
@@ -34,20 +34,38 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
         return False, f"its downgrade() does not revert {fix.name}"
     [(revert,)] = reverts
     rows = 0
-    for table, declared in zip(tables_of_run(connection, schema, run), fix.tables, strict=True):
+    tables = zip(
+        tables_of_run(connection, schema, run),
+        tables_of_run(connection, schema, revert),
+        fix.tables,
+        strict=True,
+    )
+    for table, restored, declared in tables:
         kept = [name for name in table.columns if name not in declared.housekeeping]
-        if different := _different(connection, table, kept, (run, revert)):
+        has = _as_left(restored, revert, [*table.key, *(name for name in kept if name not in table.key)])
+        if different := _different(connection, table, kept, (_images(table, run, "before"), has)):
             return False, f"its downgrade() does not restore {counted(different, 'row')} of {table.target}"
         rows += table.changed
     return True, f"its downgrade() was run and restored {counted(rows, 'row')}, bit for bit"
 
 
-def _different(connection: Connection, table: TableOfRun, columns: list[str], runs: tuple[int, int]) -> int:
+def _images(table: TableOfRun, run: int, image: str) -> str:
+    return f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
+
+
+def _as_left(table: TableOfRun, run: int, columns: list[str]) -> str:
+    """The rows as a run left them, with all columns."""
+    before, after = _images(table, run, "before"), _images(table, run, "after")
+    if table.left is None:
+        return after
+    whole = ", ".join(table.as_left(name, "b", "a") for name in columns)
+    same = f"{key_text(table.key, 'b')} = {key_text(table.key, 'a')}"
+    return f"(SELECT {whole} FROM {before} AS b JOIN {after} AS a ON {same})"
+
+
+def _different(connection: Connection, table: TableOfRun, columns: list[str], images: tuple[str, str]) -> int:
     """The number of rows whose image before the run and after its revert are not the same."""
-    was, has = (
-        f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
-        for run, image in zip(runs, ("before", "after"), strict=True)
-    )
+    was, has = images
     if table.key:
         one, other = (
             ", ".join(f"{alias}.{literal.name(column)}" for column in columns) for alias in ("was", "has")

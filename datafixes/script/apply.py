@@ -106,9 +106,10 @@ def _selection(fix: DataFix, named: bool) -> str:
 
 
 def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = False) -> str:
+    columns = "columns" if image == "before" else "left"
     statement = (
-        f"INSERT INTO {_audit(fix)} ({{{{columns}}}}, audit_run_id, audit_image)\n"
-        f"SELECT {{{{target.columns}}}}, {{{{run}}}}, '{image}'\n"
+        f"INSERT INTO {_audit(fix)} ({{{{{columns}}}}}, audit_run_id, audit_image)\n"
+        f"SELECT {{{{target.{columns}}}}}, {{{{run}}}}, '{image}'\n"
         f"  FROM {table}\n"
         f" WHERE {condition}"
         + (
@@ -236,7 +237,7 @@ def _proof(fix: DataFix, table: str) -> list[str]:
     else:
         after = [_copy(fix, table, "after", _CAPTURED)]
     steps = [
-        "    -- Checks: deferred constraints hold; the new rows are copied into the audit table, and are as declared.",
+        "    -- Checks: deferred constraints hold; what was written is copied into the audit table, and is as declared.",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');",
         *after,

@@ -2,15 +2,15 @@
 
 -- The rows as the fix left them, in the target's own types and collations: what the author's expressions can read.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_keep_left(fix jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
         CREATE TEMP TABLE datafix_left_{{n}} ON COMMIT DROP AS SELECT %s FROM %s AS t WITH NO DATA
     $sql$, pg_temp.datafix_each(fix -> 'images', 't.%1$I'), fix ->> 'target')));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_left_{{n}}
-        SELECT %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = 'after'
-    $sql$, pg_temp.datafix_each(fix -> 'images', 'i.%1$I%4$s'), fix ->> 'audit', fix ->> 'from_run'));
+        SELECT %s FROM %s
+    $sql$, pg_temp.datafix_as_left(fix, fix -> 'images', '%1$I%4$s'), pg_temp.datafix_after_images(fix)));
 END
 $engine$;
 
@@ -108,6 +108,7 @@ BEGIN
                       FROM pg_temp.datafix_restore_{{n}} AS r
                       JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
                       JOIN %4$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %6$s
+                      LEFT JOIN %4$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %6$s
                      WHERE NOT r.datafix_present AND num_nonnulls(%1$s) >= %2$s AND NOT EXISTS (
                            SELECT FROM %4$s AS i
                             WHERE {{i.key = p.key}} AND i.audit_id > a.audit_id AND i.audit_image = 'before'
@@ -115,7 +116,7 @@ BEGIN
                                                WHERE {{newer.key = p.key}} AND newer.audit_id > i.audit_id))) AS was
               JOIN %5$s AS t ON ROW(%3$s)::text = was.datafix_text
              WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE {{own.key = t.key}})
-        $sql$, pg_temp.datafix_each(same.columns, 'a.%1$I'), same.least,
+        $sql$, pg_temp.datafix_as_left(fix, same.columns), same.least,
             pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'target',
             fix ->> 'from_run'));
     END LOOP;
@@ -417,11 +418,13 @@ BEGIN
         later := replace(format($later$
             (SELECT string_agg(DISTINCT run.fix || ' (run ' || run.run_id || ')', ', ')
                FROM %1$s AS i JOIN %2$s AS run ON run.run_id = i.audit_run_id
+               LEFT JOIN %4$s AS noted ON noted.run_id = run.run_id AND noted.written_columns <> '{}'
               WHERE i.audit_run_id > %3$s AND i.audit_image = 'after' AND {{i.key = r.key}} AND run.outcome = 'applied'
                 AND NOT EXISTS (SELECT FROM %2$s AS undone
                                  WHERE undone.reverts_run = run.run_id AND undone.outcome = 'reverted')
-            $later$, one ->> 'audit', one ->> 'ledger', one ->> 'from_run'), '%', '%%')
-            || $later$
+            $later$, one ->> 'audit', one ->> 'ledger', one ->> 'from_run', one ->> 'ledger_tables'),
+            '%', '%%') || $later$
+                AND coalesce(%1$L = ANY (noted.written_columns), true)      -- its image holds this column
                 AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))),
             r.datafix_state = 'changed since' AND record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I))
                 AND (b.audit_id IS NULL

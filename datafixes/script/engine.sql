@@ -72,6 +72,7 @@
 --   target_oid          its number
 --   audit               the audit table, as SQL names it
 --   columns             its columns: see datafix_columns
+--   left                those that its after-images hold: see datafix_left
 --   key_columns         the columns of the key: see datafix_check_key
 --   lock                the lock that the change needs: UPDATE or NO KEY UPDATE
 --   masked              the columns whose values no message holds
@@ -366,6 +367,7 @@ $engine$;
 -- Fills in what only the catalog knows. In a statement, "target" stands for the fix's table:
 --   {{columns}}            the names of its columns
 --   {{target.columns}}     the same, qualified, and cast to the types in which they are kept
+--   {{left}}  {{target.left}}  the same for an after-image: see datafix_left
 --   {{a.key}}              the columns of the key, qualified, in the collation of its unique index
 --   {{a.key = b.key}}      a and b are one row, by the equality of the key's own unique index
 --   {{a.shown}}            the key as text, for messages: without values of columns that are masked
@@ -381,18 +383,18 @@ BEGIN
     FOR mark IN
         SELECT DISTINCT m[1]
           FROM regexp_matches(statement,
-                   '\{\{((?:\w+\.)?(?:columns|key|shown|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
+                   '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
         part[3] := CASE WHEN part[3] = 'target' THEN fix ->> 'target_alias' ELSE part[3] END;
         IF part[2] IN ('lock', 'run', 'n') THEN
             expanded := fix ->> part[2];
-        ELSIF part[2] = 'columns' THEN
+        ELSIF part[2] IN ('columns', 'left') THEN
             SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')
                                    ELSE pg_temp.datafix_as_kept(part[1], c) END,
                               ', ' ORDER BY (c -> 'position')::int)
-              INTO expanded FROM jsonb_array_elements(fix -> 'columns') AS c;
+              INTO expanded FROM jsonb_array_elements(fix -> part[2]) AS c;
         ELSIF part[2] = 'shown' THEN
             SELECT format('concat_ws(''/'', %s)',
                        string_agg(CASE WHEN pg_temp.datafix_hides(fix, k ->> 'name') THEN '''(masked)'''

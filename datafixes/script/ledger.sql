@@ -108,12 +108,29 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
            || CASE WHEN fix ? 'unidentified' THEN '{"unidentified": true}' ELSE '{}' END::jsonb
 $engine$;
 
+-- The columns that an after-image holds. Where the ledger knows what a run writes, that is the key, the written columns
+-- and what is generated from them: in all others, the row is as in its before-image. The view of the changes must know
+-- that; one made by version 0.1 does not. Otherwise an after-image is the whole row, as a before-image always is.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_left(fix jsonb, written jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT jsonb_agg(c)
+      FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE coalesce(written, '[]') = '[]'
+        OR EXISTS (SELECT FROM jsonb_array_elements_text(fix -> 'key') AS k WHERE written ? k)
+        OR fix -> 'key' ? (c ->> 'name') OR written ? (c ->> 'name') OR (c -> 'generated')::boolean
+        OR NOT EXISTS (
+           SELECT FROM pg_depend AS d JOIN pg_rewrite AS r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+            WHERE r.ev_class = pg_temp.datafix_relation(fix ->> 'audit_schema', (fix ->> 'audit_table') || '_changes')
+              AND d.refobjid = (fix ->> 'ledger_tables')::regclass)
+$engine$;
+
 -- Opens the run in the ledger, with a line for each table.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_run(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    run bigint;
-    one jsonb;
+    run     bigint;
+    one     jsonb;
+    written jsonb;
 BEGIN
     EXECUTE format($sql$
         INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run,
@@ -126,19 +143,21 @@ BEGIN
     fix := fix || jsonb_build_object('run', run);
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         one := pg_temp.datafix_check_audit_columns(one);
+        -- where triggers fire, only the images tell which columns changed
+        written := CASE WHEN one ->> 'change' IN ('update', 'delete', 'insert')
+                             AND NOT pg_temp.datafix_has_triggers(one) THEN one -> 'set' END;
+        one := one || jsonb_build_object('left', pg_temp.datafix_left(one, written));
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
         PERFORM pg_temp.datafix_summarize((one ->> 'audit')::regclass);
         EXECUTE format($sql$
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
             VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit',
                     ARRAY(SELECT jsonb_array_elements_text($1 -> 'key')),
-                    -- where triggers fire, only the images tell which columns changed
-                    CASE WHEN $1 ->> 'change' IN ('update', 'delete', 'insert') AND NOT pg_temp.datafix_has_triggers($1)
-                         THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'set')) END,
+                    CASE WHEN $2 IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text($2)) END,
                     jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint,
                                        'columns', $1 -> 'columns', 'exact', true,
                                        'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid)))
-        $sql$, fix ->> 'ledger_tables') USING one;
+        $sql$, fix ->> 'ledger_tables') USING one, written;
     END LOOP;
     PERFORM pg_temp.datafix_prepare_watch(fix);
     RETURN fix;

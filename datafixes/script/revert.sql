@@ -252,6 +252,27 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                   fix ->> 'from_run')
 $engine$;
 
+-- The FROM clause for the rows as the run left them: their after-images (a) and, for updated rows, before-images (b).
+CREATE OR REPLACE FUNCTION pg_temp.datafix_after_images(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT CASE WHEN jsonb_typeof(fix -> 'noted' -> 'written_columns') = 'array'
+                     AND fix -> 'noted' -> 'written_columns' <> '[]' THEN pg_temp.datafix_both_images(fix)
+                ELSE format('%s AS a WHERE a.audit_run_id = %s AND a.audit_image = ''after''',
+                            fix ->> 'audit', fix ->> 'from_run') END
+$engine$;
+
+-- Columns of a row as the fix left it. Where the ledger knows what the fix wrote, the after-image (a) may hold no
+-- others: these are as in the before-image (b). See datafix_left.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_as_left(fix jsonb, columns jsonb, pattern text DEFAULT '%1$I')
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(CASE WHEN names = '[]' OR names ? name OR fix -> 'key' ? name OR (c -> 'generated')::boolean
+                           THEN 'a.' ELSE 'b.' END || pg_temp.datafix_each(jsonb_build_array(c), pattern), ', '
+                      ORDER BY (c -> 'position')::int)
+      FROM jsonb_array_elements(columns) AS c
+     CROSS JOIN LATERAL (SELECT c ->> 'name', coalesce(nullif(fix -> 'noted' -> 'written_columns', 'null'), '[]'))
+           AS _ (name, names)
+$engine$;
+
 -- The columns that the fix wrote: the ones it set, or, where triggers may have changed more, all that differ in any
 -- row. Housekeeping columns are left out: others write them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_written(fix jsonb)
@@ -370,6 +391,18 @@ BEGIN
 END
 $engine$;
 
+-- All rows will be restored, in no other columns than the fix wrote: the ledger notes these. See datafix_left.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_note_written(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    written text[] := ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'written') AS c);
+BEGIN
+    EXECUTE format('UPDATE %s SET written_columns = $1 WHERE run_id = $2 AND position = $3', fix ->> 'ledger_tables')
+      USING written, (fix -> 'run')::bigint, (fix -> 'n')::integer;
+    RETURN fix || jsonb_build_object('left', pg_temp.datafix_left(fix, to_jsonb(written)));
+END
+$engine$;
+
 -- Leaves only the free rows in datafix_restore_N, and pairs the images of all others.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_pair_what_is_left(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
@@ -404,6 +437,8 @@ BEGIN
         ELSIF NOT pg_temp.datafix_copy_free(one) THEN
             PERFORM pg_temp.datafix_pair_what_is_left(one);
             PERFORM pg_temp.datafix_compare_by_key(one);
+        ELSE
+            one := pg_temp.datafix_note_written(one);
         END IF;
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
     END LOOP;
@@ -456,7 +491,7 @@ BEGIN
           LEFT JOIN %8$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %10$s
          ORDER BY {{t.key}} FOR %9$s OF t
     $sql$, pg_temp.datafix_values_to_restore(staged, written),
-        now_row, pg_temp.datafix_each(compared, 'b.%1$I'), pg_temp.datafix_each(compared, 'a.%1$I'),
+        now_row, pg_temp.datafix_each(compared, 'b.%1$I'), pg_temp.datafix_as_left(fix, compared),
         coalesce(pg_temp.datafix_each(written,
             'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))',
             ' OR '), 'false'),
@@ -662,8 +697,8 @@ BEGIN
             PERFORM pg_temp.datafix_check_restoring(one);
         END IF;
         EXECUTE pg_temp.datafix_sql(one, format($sql$
-            INSERT INTO %1$s ({{columns}}, audit_run_id, audit_image)
-            SELECT {{t.columns}}, {{run}}, %2$L
+            INSERT INTO %1$s ({{%6$s}}, audit_run_id, audit_image)
+            SELECT {{t.%6$s}}, {{run}}, %2$L
               FROM %3$s AS t
              WHERE EXISTS (SELECT FROM %4$s)%5$s
         $sql$, one ->> 'audit', image, one ->> 'target',
@@ -683,7 +718,8 @@ BEGIN
                              pg_temp.datafix_each(pg_temp.datafix_proven_by(one), 't.%1$I')) END,
             -- rows that are "free" are in no order: it would cost as much as the copy
             CASE WHEN one -> 'key' = '[]' THEN ' ORDER BY t.tableoid, t.ctid'
-                 WHEN NOT (one -> 'free')::boolean THEN ' ORDER BY {{t.key}}' ELSE '' END));
+                 WHEN NOT (one -> 'free')::boolean THEN ' ORDER BY {{t.key}}' ELSE '' END,
+            CASE image WHEN 'before' THEN 'columns' ELSE 'left' END));
         GET DIAGNOSTICS copied = ROW_COUNT;
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one || jsonb_build_object('copied', copied));
     END LOOP;

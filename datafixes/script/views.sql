@@ -23,6 +23,7 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, colum
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     audit text   := format('%I.%I', audit_schema, audit_table);
+    tables text  := format('%I.datafix_run_table', audit_schema);
     key   text[] := pg_temp.datafix_first_key(target);
     as_text text := (SELECT string_agg(format('{alias}%I::text', k), ' || ''/'' || ') FROM unnest(key) AS k);
 BEGIN
@@ -30,7 +31,8 @@ BEGIN
         RETURN false;
     END IF;
     -- Which images are of one row is found by grouping and not by joining: without statistics, right after a large
-    -- run, PostgreSQL would go through all images for each of them.
+    -- run, PostgreSQL would go through all images for each of them. Where the ledger knows what a run wrote, its
+    -- after-images may hold no other columns.
     PERFORM pg_temp.datafix_make(format($sql$
         CREATE OR REPLACE VIEW %1$s AS
         SELECT pair.audit_run_id, coalesce(one.audit_id, other.audit_id) AS audit_id, pair.key,
@@ -48,6 +50,7 @@ BEGIN
                  ON one.audit_id = pair.one AND one.audit_run_id = pair.audit_run_id AND %6$s = pair.key
           LEFT JOIN %2$s AS other
                  ON other.audit_id = pair.other AND other.audit_run_id = pair.audit_run_id AND %7$s = pair.key
+          LEFT JOIN %8$s AS noted ON noted.run_id = pair.audit_run_id AND noted.written_columns <> '{}'
           CROSS JOIN LATERAL (VALUES %5$s) AS change (column_name, before, after, differs)
          WHERE change.differs AND (one.audit_id IS NOT NULL OR change.after IS NOT NULL)
     $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'i.'),
@@ -55,10 +58,13 @@ BEGIN
            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
           WHERE c.oid = target),
         (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL '
-                                  'OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I)))',
-                                  c ->> 'name'), ', ' ORDER BY (c -> 'position')::int)
+                                  'OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I))'
+                                  '%2$s)', c ->> 'name',
+                                  CASE WHEN (c -> 'generated')::boolean OR c ->> 'name' = ANY (key) THEN ''
+                                       ELSE format(' AND coalesce(%L = ANY (noted.written_columns), true)',
+                                                   c ->> 'name') END), ', ' ORDER BY (c -> 'position')::int)
            FROM jsonb_array_elements(columns) AS c),
-        replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.')));
+        replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.'), tables));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(columns) AS c
                     WHERE c ->> 'name' = ANY (key)

@@ -15,6 +15,7 @@ from datafixes.script import literal
 from tests import fixes
 from tests.database.stories import Column, Key, Row, State, Write, changes, happen, judge
 from tests.database.story_strategies import Story, stories
+from tests.images import whole_images
 from tests.servers import Database
 
 TRIGGER = (
@@ -93,7 +94,10 @@ class Told:
             f"{name}::{column.type.name}" for name, column in zip(self.names, self.columns, strict=True)
         )
         runs = f"SELECT run_id FROM story.datafix_run WHERE direction = '{direction}'"
-        images = f"SELECT {columns} FROM story.things_audit WHERE audit_image = '{image}' AND audit_run_id IN ({runs})"
+        whole = whole_images("story", "things_audit", [c.name for c in self.columns], self.key)
+        images = (
+            f"SELECT {columns} FROM {whole} AS i WHERE audit_image = '{image}' AND audit_run_id IN ({runs})"
+        )
         return not self.differs(f"({images})", rows)
 
     def fix(self) -> DataFix | RecordedFix:

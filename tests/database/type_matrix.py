@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests import fixes
+from tests.images import whole_images
 from tests.servers import Database
 
 
@@ -119,9 +120,11 @@ def images(database: Database, matrix: Matrix, direction: str, image: str) -> st
     columns = ", ".join(
         f"{c.name}::{c.type_} AS {c.name}" if c.name in kept_otherwise else c.name for c in matrix.columns
     )
+    names = ["id", "note", *(c.name for c in matrix.columns)]
+    whole = whole_images(matrix.schema, "things_audit", names, ["id"])
     run = f"(SELECT max(run_id) FROM {matrix.table('datafix_run')} WHERE direction = '{direction}')"
     return (
-        f"(SELECT id, note, {columns} FROM {matrix.table('things_audit')}"
+        f"(SELECT id, note, {columns} FROM {whole} AS i"
         f" WHERE audit_image = '{image}' AND audit_run_id = {run})"
     )
 

@@ -116,12 +116,12 @@ BEGIN
     GET DIAGNOSTICS changed = ROW_COUNT;
     PERFORM pg_temp.datafix_check_changed(fix, copied, changed);
 
-    -- Checks: deferred constraints hold; the new rows are copied into the audit table, and are as declared.
+    -- Checks: deferred constraints hold; what was written is copied into the audit table, and is as declared.
     EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');
     EXECUTE pg_temp.datafix_constraints(fix, 'DEFERRED');
     after := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, $sql$
-        INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
-        SELECT {{target.columns}}, {{run}}, 'after'
+        INSERT INTO public.position_reconciliation_audit ({{left}}, audit_run_id, audit_image)
+        SELECT {{target.left}}, {{run}}, 'after'
           FROM public.active_positions
          WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
                         WHERE {{datafix_captured.key = target.key}})
