@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from datafixes.cli.main import DIFFERENT, OK, UNPLANNABLE
-from datafixes.cli.output import format_options, show, view_of, view_options
+from datafixes.cli.output import format_options, show, view_of, view_options, write
 from datafixes.cli.project_options import Where, pass_where
 
 
@@ -19,6 +19,7 @@ from datafixes.cli.project_options import Where, pass_where
 @click.option("--downgrade", is_flag=True, help="Plan a downgrade to REVISION, and show conflicts.")
 @view_options
 @format_options
+@click.option("--json", "beside", metavar="FILE", help="Write the same plan to FILE as JSON, too.")
 @pass_where
 def command(  # noqa: PLR0913 - one for each option
     where: Where,
@@ -28,6 +29,7 @@ def command(  # noqa: PLR0913 - one for each option
     mask: tuple[str, ...],
     form: str,
     output: str | None,
+    beside: str | None,
 ) -> int:
     """Show what an upgrade to REVISION (default: head) will do to which rows.
 
@@ -38,6 +40,7 @@ def command(  # noqa: PLR0913 - one for each option
     from datafixes.doctor.plugin import warning_of
     from datafixes.plan.making import make_plan
     from datafixes.plan.wish import Wish
+    from datafixes.report.json_format import to_json
     from datafixes.report.plan import document_of_plan, plan_as_json
     from datafixes.running.execution import limits_of
 
@@ -52,5 +55,7 @@ def command(  # noqa: PLR0913 - one for each option
     )
     wish = Wish(revision, downgrade, view, limits_of(project.settings), flags)
     plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
+    if beside:  # first, so that whoever finds the other file finds both
+        write(to_json(plan_as_json(plan)), beside)
     show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)
     return DIFFERENT if not plan.is_sound else OK if plan.is_whole else UNPLANNABLE

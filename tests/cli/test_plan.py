@@ -1,10 +1,12 @@
 """``datafixes plan``: what it shows is what happens, it keeps nothing, and nothing can make it keep something."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from tests.cli.commands import answer, datafixes
+from tests.cli.commands import answer, datafixes, schema
 from tests.projects import STOCK_ENV, Project, new_project, our_project, project_with_fix
 from tests.servers import Database
 from tests.small_book import lay
@@ -52,6 +54,20 @@ def test_what_it_shows_is_what_the_upgrade_does(tmp_path: Path, database: Databa
     assert shown == set(
         database.rows("SELECT key, column_name, before, after FROM datafix_show WHERE run_id = 1")
     )
+
+
+def test_one_plan_is_written_for_people_and_for_programs(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database)
+    people, programs = tmp_path / "plan.md", tmp_path / "plan.json"
+    ran = datafixes(project, "plan", "--format", "markdown", "-o", str(people), "--json", str(programs))
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.count("Reverting close_items") == 1
+    plan = json.loads(programs.read_text("utf-8"))
+    jsonschema.validate(plan, schema())
+    assert len(plan["steps"][0]["runs"][0]["changes"][0]["rows"]) == 2
+    shown = people.read_text("utf-8")
+    assert f"-x plan={plan['digest']} " in shown
+    assert shown.count("| `1 QCOM` |") == 1
 
 
 def test_the_whole_chain_is_planned_on_an_empty_database(database: Database) -> None:
