@@ -97,6 +97,12 @@ def _load(reader: Reader, revision: str) -> None:
     assert project.alembic("upgrade", revision).code == 0
 
 
+def _in_a_pipeline(reader: Reader, cloud: Cloud) -> None:
+    """Before 014, with the script that the page links."""
+    _at("013")(reader, cloud)
+    shutil.copy(ROOT / "docs/how-to/pipeline/plan.sh", reader.directory)
+
+
 def _without_015(reader: Reader, _: Cloud) -> None:
     """Nobody has written 015 yet."""
     checkout(reader, without="015_*")
@@ -147,7 +153,7 @@ _NO_TASKS = {"datafixes verify": "--skip service"}
 STORIES: dict[str, Story] = {
     "README.md": Story(_shop(ORDERS)),
     "docs/how-to/write-a-fix.md": Story(_shop(SHOP)),
-    "docs/how-to/pipeline.md": Story(_at("013")),
+    "docs/how-to/pipeline.md": Story(_in_a_pipeline),
     "docs/how-to/review-a-plan.md": Story(_at("013")),
     "docs/how-to/query-the-audit.md": Story(_at("head")),
     "docs/how-to/undo-a-fix.md": Story(_at("head")),
