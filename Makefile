@@ -11,8 +11,8 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-servers test-extensions check lint bench clean \
-    FORCE
+.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-servers test-extensions check lint dist bench \
+    clean FORCE
 
 # Enough to see that a change is sound, in a minute or two.
 QUICK = tests/unit tests/house tests/docs/test_reference.py tests/docs/test_generated.py tests/matrix/test_main_paths.py \
@@ -70,6 +70,19 @@ lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports --no-logo
 
 check: lint coverage test-alembics ## all that CI runs
+
+# What is published, as a newcomer gets it: README with the links of an index, the package with its own dependencies.
+DIST = .venv-dist
+dist: $(STAMP) ## build what is published, check it, and walk through the tutorial with it: PROJECT_URL=https://...
+	@rm -rf dist $(DIST)
+	@for name in tools newcomer; do $(BIN)/python -m venv $(DIST)/$$name || exit 1; done
+	@$(DIST)/tools/bin/python -m pip install -qq build twine
+	PROJECT_URL='$(PROJECT_URL)' $(DIST)/tools/bin/python -m build --outdir dist . > $(DIST)/build.log 2>&1 \
+	    || { tail -n 20 $(DIST)/build.log >&2; exit 1; }
+	$(DIST)/tools/bin/twine check --strict dist/*
+	@$(DIST)/newcomer/bin/python -m pip install -qq dist/*.whl
+	TEST_POSTGRES=18 TEST_INSTALLED=$(CURDIR)/$(DIST)/newcomer/bin $(BIN)/python -m pytest -q -n 0 tests/docs/test_tutorial.py
+	@$(if $(PROJECT_URL),:,echo "dist/ has no project URLs, and README's links are relative: say PROJECT_URL to publish it.")
 
 # All of it takes an hour. What a change of the engine costs, in two minutes: make bench ARGS='--quick --against HEAD~1'
 bench: $(STAMP) ## measure fixes and reverts against the bare UPDATE of the same rows; imports, memory, reconcile

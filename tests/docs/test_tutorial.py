@@ -20,7 +20,12 @@ def walk() -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a virtual environment that has the package from its wheel, and what it depends on from here."""
+    """The programs of a virtual environment that has the package from its wheel, and what it depends on from here.
+
+    TEST_INSTALLED names one that has its own dependencies: `make dist`.
+    """
+    if told := os.environ.get("TEST_INSTALLED"):
+        return Path(told)
     directory = tmp_path_factory.mktemp("newcomer")
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", str(directory / "venv")], check=True, timeout=120
