@@ -208,11 +208,15 @@ def row_history(connection: Connection, schema: str, table: str, key: str, view:
     for side in ("before", "after"):
         columns[columns.index(side)] = f"left({side}, {view.characters})"
         columns[columns.index(f"{side}_characters")] = f"length({side})"
-    rows = ask(
-        connection,
+    query = (
         f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} AND key = {text(key)}"
-        f" ORDER BY {_NEWEST_FINISHED}, audit_id",
+        f" ORDER BY {_NEWEST_FINISHED}, audit_id"
     )
+    with connection.begin_nested() as savepoint:
+        # before an audit table is analyzed for the first time, PostgreSQL thinks little of its index over keys
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        rows = ask(connection, query)
+        savepoint.rollback()
     found = [ChangeOfRow(*row) for row in rows]
     return [
         replace(one, before=MASKED, after=MASKED, before_characters=None, after_characters=None)

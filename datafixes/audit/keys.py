@@ -10,10 +10,8 @@ from datafixes.errors import DatafixError
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER_TABLES
 
-_KEY_INDEX = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
-                WHERE i.indrelid = to_regclass({audit}) AND i.indexprs IS NOT NULL AND c.relname LIKE '%\\_key\\_idx')
-"""
+_SAMPLE = 64
+"""So many pages of an audit table are looked at for near keys."""
 
 
 def key_as_kept(connection: Connection, schema: str, table: str, key: str) -> str:
@@ -44,22 +42,20 @@ def key_as_kept(connection: Connection, schema: str, table: str, key: str) -> st
 
 
 def near_keys(connection: Connection, schema: str, table: str, key: str) -> str:
-    """The changed keys nearest to an unknown one, in words.
-
-    Of a large audit table, some are looked at: the first ones, and those beside it in the index over the keys as text.
-    """
+    """The changed keys nearest to an unknown one, in words: of those in some pages of each audit table."""
     known: list[str] = []
-    for audit, columns in ask(
+    for audit, columns, pages in ask(
         connection,
-        f"SELECT DISTINCT audit_table, key_columns FROM {qualified(schema, LEDGER_TABLES)}"
-        f" WHERE target_table = {text(table)} AND key_columns <> '{{}}'",
+        "SELECT DISTINCT t.audit_table, t.key_columns, c.relpages"
+        f" FROM {qualified(schema, LEDGER_TABLES)} AS t JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass(t.audit_table)"
+        f" WHERE t.target_table = {text(table)} AND t.key_columns <> '{{}}'",
     ):
+        share = min(100.0, 100 * _SAMPLE / max(pages, 1))
         each = key_text(tuple(columns), "i")
-        parts = [f"(SELECT {each} FROM {audit} AS i LIMIT 1000)"]
-        if ask(connection, _KEY_INDEX.format(audit=text(audit)))[0][0]:
-            parts += (
-                f"(SELECT {each} FROM {audit} AS i WHERE {each} {side} {text(key)} ORDER BY {each} {order} LIMIT 100)"
-                for side, order in ((">", "ASC"), ("<", "DESC"))
+        known += (
+            one
+            for (one,) in ask(
+                connection, f"SELECT {each} FROM {audit} AS i TABLESAMPLE SYSTEM ({share}) REPEATABLE (0)"
             )
-        known += (one for (one,) in ask(connection, " UNION ".join(parts)))
+        )
     return nearest(key, known).strip()

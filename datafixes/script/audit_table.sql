@@ -81,8 +81,8 @@ BEGIN
 END
 $engine$;
 
--- Adds what earlier runs wrote to the index over the numbers of runs, so that this run need not look through it.
--- PostgreSQL does so itself, now and then, where the role may not, or while the table is being vacuumed.
+-- Enters what this run wrote into the indexes over ranges of pages, so that nobody need look through it. Where the role
+-- may not, or while the table is being vacuumed, PostgreSQL does so later by itself.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_summarize(audit regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '10ms' AS $engine$
 BEGIN

@@ -148,7 +148,6 @@ BEGIN
                              AND NOT pg_temp.datafix_has_triggers(one) THEN one -> 'set' END;
         one := one || jsonb_build_object('left', pg_temp.datafix_left(one, written));
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
-        PERFORM pg_temp.datafix_summarize((one ->> 'audit')::regclass);
         EXECUTE format($sql$
             INSERT INTO %s (run_id, position, target_table, audit_table, key_columns, written_columns, shape)
             VALUES (($1 -> 'run')::bigint, ($1 -> 'n')::integer, $1 ->> 'target', $1 ->> 'audit',
@@ -171,6 +170,9 @@ DECLARE
     leftover text;
 BEGIN
     PERFORM pg_temp.datafix_switch_triggers_on(fix);
+    IF changed > 0 THEN
+        PERFORM pg_temp.datafix_summarize((one ->> 'audit')::regclass) FROM pg_temp.datafix_tables(fix) AS one;
+    END IF;
     EXECUTE format('UPDATE %s AS t SET images = kept.images, images_digest = kept.digest, shape = t.shape || kept.noted'
         ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_evidence(one) AS kept'
         ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables')

@@ -17,7 +17,8 @@ END
 $engine$;
 
 -- For the auditor: one line for each changed column, as text. Needs a key that tells which two images are of one row.
--- An index leads from the key, as text, to all that ever happened to a row.
+-- An index leads from the key, as text, to all that ever happened to a row. It is a bloom filter for every 16 pages: to
+-- enter each image into a btree would cost a run as much as to write the image.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_changes_view(target oid, columns jsonb, audit_schema text,
                                                                audit_table text)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -72,7 +73,9 @@ BEGIN
                                           'character( varying)?([(][0-9]+[)])?)$')
        AND NOT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
                         WHERE i.indrelid = audit::regclass AND c.relname = left(audit_table, 55) || '_key_idx') THEN
-        PERFORM pg_temp.datafix_make(format('CREATE INDEX %I ON %s ((%s))',
+        PERFORM pg_temp.datafix_make(format(
+            'CREATE INDEX %I ON %s USING brin ((%s) text_bloom_ops (n_distinct_per_range = 1200, '
+            'false_positive_rate = 0.001)) WITH (pages_per_range = 16, autosummarize = on)',
             left(audit_table, 55) || '_key_idx', audit, replace(as_text, '{alias}', '')));
     END IF;
     RETURN true;
