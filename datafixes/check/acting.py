@@ -76,7 +76,7 @@ def _why(module: Module, reverts: bool) -> tuple[str, ast.stmt | None]:
     if not functions:
         return "the revision has no downgrade()", None
     function = functions[0]
-    body = [one for one in function.body if not _says_nothing(one)]
+    body = [one for one in function.body if not says_nothing(one)]
     if not body:
         return "downgrade() is empty", function
     if isinstance(body[0], ast.Raise):
@@ -84,7 +84,8 @@ def _why(module: Module, reverts: bool) -> tuple[str, ast.stmt | None]:
     return ("", None) if reverts else ("downgrade() does not revert it", function)
 
 
-def _says_nothing(node: ast.stmt) -> bool:
+def says_nothing(node: ast.stmt) -> bool:
+    """Whether a statement does nothing."""
     return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 

@@ -13,6 +13,7 @@ from datafixes.check.finding import CATALOGUE, Finding
 from datafixes.check.fix_sql import hazards_of_fixes
 from datafixes.check.later import Facts, dropped_copies, later_findings
 from datafixes.check.loading import moving_declarations
+from datafixes.check.losing import losses
 from datafixes.check.module import Module
 from datafixes.check.silencing import silence
 from datafixes.check.source import TOO_DEEP, Source, read_source
@@ -120,7 +121,7 @@ def _of_one(facts: Facts, reading: _Reading) -> None:
     module = facts.module
     rules: list[Callable[[], Iterable[Finding]]] = [
         lambda: id_findings(module),
-        lambda: unrecorded_changes(module, facts.shapings),
+        lambda: unrecorded_changes(module, facts.shapings, facts.copied),
         lambda: incomplete_fixes(module, facts.fixes),
         lambda: ways_back(module, facts.acts),
         lambda: hazards_of_fixes(module),
@@ -150,7 +151,7 @@ def _of_all(reading: _Reading, chain: Chain, wanted: set[Facts]) -> None:
 def _result(reading: _Reading, wanted: list[Facts]) -> Checked:
     findings, silenced = list(reading.unread), 0
     for one in wanted:
-        outcome = silence(one.module.source, dict.fromkeys(reading.found[one]))
+        outcome = silence(one.module.source, losses(one.module, list(dict.fromkeys(reading.found[one]))))
         findings += outcome.findings
         silenced += outcome.silenced
     codes = list(CATALOGUE)

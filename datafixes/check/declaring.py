@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datafixes.check.finding import Finding
 from datafixes.check.following import Follower, strings_of, values_of
 from datafixes.check.module import Module, argument, attribute
-from datafixes.check.op_shapes import Table
+from datafixes.check.sql_deeds import Table
 from datafixes.check.texts import texts_of
 from datafixes.declaration.table import KINDS
 

@@ -9,7 +9,7 @@ from datafixes.check.following import values_of
 from datafixes.check.module import Module, argument
 from datafixes.check.op_shapes import statement_of
 from datafixes.check.sql_hazards import hazards_of, hazards_of_expression
-from datafixes.check.sql_reading import changes_in
+from datafixes.check.sql_statements import changes_in
 from datafixes.check.texts import Text, texts_of
 from datafixes.declaration.expressions import check_text, lacks_zone
 from datafixes.errors import DeclarationError
@@ -39,7 +39,7 @@ def hazards_of_fixes(module: Module) -> Iterator[Finding]:
                 yield from _of_expression(module, node)
             for value in _values(module, call, kind):
                 yield from _of_value(module, value)
-        elif module.recorded(call) and (statement := statement_of(call)) is not None:
+        elif module.recorded(call) and (statement := statement_of(module, call)) is not None:
             yield from _of_statement(module, call, statement)
 
 

@@ -2,11 +2,19 @@
 
 import ast
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from datafixes.check.module import Binding, Function, Module, argument, attribute
+from datafixes.check.binding import Binding
+from datafixes.check.imported import imported_function, imported_values
+from datafixes.check.module import Function, Module, argument, attribute, parameters
 
 _DEEPEST, _MOST, _STEPS = 12, 40, 3_000
+
+READING = ("get_data", "open", "read", "read_bytes", "read_text", "readline", "readlines")
+"""Functions that return the content of a file, or the file."""
+
+_SPLITTING = ("split", "splitlines", "rsplit")
+_LISTING = ("chain", "iter", "list", "reversed", "set", "sorted", "tuple")
 
 
 def values_of(module: Module, node: ast.expr) -> list[ast.expr]:
@@ -45,42 +53,98 @@ class Follower:
                 for binding in self.bindings(node):
                     yield from self._bound(binding, depth + 1)
             case ast.IfExp():
-                yield from self.values(node.body, depth + 1)
-                yield from self.values(node.orelse, depth + 1)
+                yield from self._each([node.body, node.orelse], depth + 1)
             case ast.BoolOp():
-                for one in node.values:
-                    yield from self.values(one, depth + 1)
+                yield from self._each(node.values, depth + 1)
             case ast.NamedExpr() | ast.Await():
                 yield from self.values(node.value, depth + 1)
             case ast.Subscript():
                 yield from self._parts(node, depth + 1)
-            case ast.Call(func=ast.Name(id=name)) if name in self.module.functions:
-                yield from self._returned(self.module.functions[name], depth + 1)
+            case ast.Call() if functions := self.functions(node.func, depth + 1):
+                yield from (one for function in functions for one in self._returned(function, depth + 1))
+            case ast.Attribute() if values := imported_values(self.module, node):
+                yield from self._each(values, depth + 1)
             case _:
                 yield node
+
+    def _each(self, nodes: Iterable[ast.expr], depth: int) -> Iterator[ast.expr]:
+        for one in nodes:
+            yield from self.values(one, depth)
 
     def elements(self, node: ast.expr, depth: int) -> Iterator[ast.expr]:
         """The possible elements of a loop over an expression."""
         for value in self.values(node, depth):
             match value:
                 case ast.List() | ast.Tuple() | ast.Set():
-                    yield from (one.value if isinstance(one, ast.Starred) else one for one in value.elts)
+                    for one in value.elts:
+                        if isinstance(one, ast.Starred):
+                            yield from self.elements(one.value, depth + 1)
+                        else:
+                            yield one
                 case ast.Dict():
                     yield from (key for key in value.keys if key is not None)
-                case ast.Call(func=ast.Attribute(value=holder, attr="items" | "values" as which)):
-                    yield from self._entries(holder, which, depth + 1)
-                case ast.Call(args=[inner, *_]) if attribute(value) in ("reversed", "sorted", "list"):
-                    yield from self.elements(inner, depth + 1)
+                case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+                    yield value.elt
+                case ast.Call():
+                    yield from self._called_elements(value, depth + 1)
+
+    def _called_elements(self, call: ast.Call, depth: int) -> Iterator[ast.expr]:
+        name = attribute(call)
+        holder = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if holder is not None and name in ("items", "values"):
+            yield from self._entries(holder, name, depth)
+        elif name in _SPLITTING:
+            # Each part of a text: the text itself contains all of them.
+            inner = [
+                one for one in (holder, *call.args) if one is not None and not isinstance(one, ast.Constant)
+            ]
+            yield from inner or ([] if holder is None else [holder])
+        elif name in ("filter", "map") and len(call.args) > 1:
+            yield from self.elements(call.args[1], depth)
+        elif name == "enumerate" and call.args:
+            for one in self.elements(call.args[0], depth):
+                yield ast.Tuple([ast.Constant(None), one], ast.Load())
+        elif name in _LISTING and call.args:
+            yield from self.elements(call.args[0], depth)
+        elif name in READING:
+            yield call
 
     def bindings(self, node: ast.Name) -> list[Binding]:
         """The values that a name may have at a place."""
         for scope in self.module.around(node):
             if isinstance(scope, Function):
-                if found := self.module.bindings.get(scope, {}).get(node.id):
+                if found := self.module.home(node).bindings.get(scope, {}).get(node.id):
                     return self._in_force(found, node) if scope is self.module.scope(node) else found
                 if given := self._arguments(scope, node.id):
                     return given
-        return self.module.bindings.get(self.module.source.tree, {}).get(node.id, [])
+        home = self.module.home(node)
+        found = home.bindings.get(home.source.tree, {}).get(node.id)
+        return found or [Binding(one) for one in imported_values(self.module, node)]
+
+    def functions(self, node: ast.expr, depth: int = 0) -> list[Function]:
+        """The functions of this file, or of files that it imports, that an expression may stand for."""
+        if isinstance(node, ast.Attribute):
+            found = imported_function(self.module, node)
+            return [] if found is None else [found]
+        if not isinstance(node, ast.Name):
+            return []
+        home = self.module.home(node)
+        for scope in self.module.around(node):
+            if node.id in home.nested.get(scope, {}):
+                return [home.nested[scope][node.id]]
+        if node.id in home.functions:
+            return [home.functions[node.id]]
+        if (found := imported_function(self.module, node)) is not None:
+            return [found]
+        return list(self._named_functions(node, depth))
+
+    def _named_functions(self, node: ast.Name, depth: int) -> Iterator[Function]:
+        """The functions that a variable holds."""
+        for binding in self.bindings(node):
+            given = self.elements(binding.value, depth + 1) if binding.element else [binding.value]
+            for one in given:
+                if isinstance(one, ast.Name) and self.may_go_on(depth + 1):
+                    yield from self.functions(one, depth + 1)
 
     def _in_force(self, bindings: list[Binding], node: ast.Name) -> list[Binding]:
         """The assignments that may still hold at a place: from the last one that must have run."""
@@ -89,25 +153,36 @@ class Follower:
         before.sort(key=lambda one: getattr(one.by, "lineno", 0))
         for at in range(len(before) - 1, -1, -1):
             by = before[at].by
-            passed = isinstance(by, ast.Assign | ast.AnnAssign) and self.module.parents.get(by) in around
+            passed = (
+                isinstance(by, ast.Assign | ast.AnnAssign) and next(self.module.around(by), None) in around
+            )
             if passed or (isinstance(by, ast.For | ast.AsyncFor) and by in around):
                 return before[at:]
         return before or bindings
 
     def _arguments(self, function: Function, name: str) -> list[Binding]:
         """The arguments of this file's calls for a parameter of a function."""
-        names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
-        if name not in names and name not in [one.arg for one in function.args.kwonlyargs]:
+        every = parameters(function)
+        if name not in every:
             return []
+        names = every[: len(every) - len(function.args.kwonlyargs)]
         place = names.index(name) if name in names else None
         calls = self.module.calls_by_name.get(function.name, [])
-        given = [argument(call, place, name) for call in calls if isinstance(call.func, ast.Name)]
-        return [Binding(one) for one in given if one is not None]
+        if (entered := self.module.entered.get(function)) is not None:
+            calls = [entered]
+        given = [argument(call, place, name) for call in calls if isinstance(call.func, ast.Name) or entered]
+        found = [one for one in given if one is not None]
+        if not found and place is not None and (defaults := function.args.defaults):
+            at = place - len(names) + len(defaults)
+            found = [defaults[at]] if at >= 0 else []
+        return [Binding(one) for one in found]
 
     def _returned(self, function: Function, depth: int) -> Iterator[ast.expr]:
         for one in ast.walk(function):
             if isinstance(one, ast.Return) and one.value is not None:
                 yield from self.values(one.value, depth)
+            elif isinstance(one, ast.Yield) and one.value is not None:
+                yield ast.List([one.value], ast.Load())
 
     def _bound(self, binding: Binding, depth: int) -> Iterator[ast.expr]:
         given = self.elements(binding.value, depth) if binding.element else iter([binding.value])

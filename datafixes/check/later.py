@@ -10,8 +10,8 @@ from datafixes.check.declaring import DeclaredFix, fixes_of
 from datafixes.check.finding import Finding
 from datafixes.check.following import strings_of
 from datafixes.check.module import Module, argument
-from datafixes.check.op_shapes import Shaping, Table, shapings_of, table_named
-from datafixes.check.sql_shape import Shape
+from datafixes.check.op_shapes import Shaping, shapings_of, table_named
+from datafixes.check.sql_deeds import Shape, Table
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 
@@ -52,6 +52,11 @@ class Facts:
         """The fixes that its upgrade applies or records."""
         acts = [act for act in self.acts if act.verb != "reverts" and self.module.goes(act.call, "upgrade")]
         return [fix for fix in self.fixes if any(set(fix.names) & act.names or not act.known for act in acts)]
+
+    @cached_property
+    def copied(self) -> frozenset[Table]:
+        """The tables of the fixes that its upgrade applies or records."""
+        return frozenset(table for fix in self.in_force for table in fix.tables)
 
     def reverts(self, fix: DeclaredFix) -> bool:
         """Whether its upgrade reverts a fix."""
@@ -102,7 +107,7 @@ def later_findings(
     ]
     tables = {table for one in applied for table in one.fix.tables}
     for later in wanted:
-        touching = [one for one in later.upward if one.shape.table in tables]
+        touching = [one for one in later.upward if one.shape.table in tables and one.shape.deed != "creates"]
         below = chain.below(later.revision) if touching else frozenset()
         for shaping in touching:
             covered = [

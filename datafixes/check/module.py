@@ -3,30 +3,14 @@
 import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+from datafixes.check.binding import Binding, assignments_in
 from datafixes.check.finding import Finding
 from datafixes.check.source import Source
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-@dataclass(frozen=True)
-class Binding:
-    """The assignment of a name: a value, or each element of it, or one place of each element.
-
-    Attributes:
-        value: the value.
-        element: whether it is each element of the value.
-        place: the place in it that the name stands for.
-        by: the statement; None for a call.
-    """
-
-    value: ast.expr
-    element: bool = False
-    place: int | None = None
-    by: ast.AST | None = None
 
 
 class Module:
@@ -34,10 +18,17 @@ class Module:
 
     Attributes:
         source: the file.
+        followed: the other files to which its names lead, by their trees: their nodes can be asked about here too.
+        files: the file of an imported name, and the name there; None where there is none.
+        entered: the calls through which functions are being read; otherwise, all calls count.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
+
+        self.followed: dict[ast.AST, Module] = {}
+        self.files: dict[str, tuple[Path, str] | None] = {}
+        self.entered: dict[Function, ast.Call] = {}
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
@@ -50,6 +41,11 @@ class Module:
         return {node.name: node for node in self.source.tree.body if isinstance(node, Function)}
 
     @cached_property
+    def classes(self) -> list[ast.ClassDef]:
+        """Every class."""
+        return [node for node in ast.walk(self.source.tree) if isinstance(node, ast.ClassDef)]
+
+    @cached_property
     def calls(self) -> list[ast.Call]:
         """Every call, in the order of the file."""
         found = [node for node in ast.walk(self.source.tree) if isinstance(node, ast.Call)]
@@ -60,7 +56,7 @@ class Module:
         """The calls, by the last name of the called function."""
         found: dict[str, list[ast.Call]] = defaultdict(list)
         for call in self.calls:
-            found[attribute(call)].append(call)
+            found[self.called(call)].append(call)
         return found
 
     @cached_property
@@ -74,7 +70,17 @@ class Module:
                         name.name if name.asname else name.name.partition(".")[0]
                     )
             elif isinstance(node, ast.ImportFrom):
-                found |= {name.asname or name.name: f"{node.module or ''}.{name.name}" for name in node.names}
+                origin = "." * node.level + (f"{node.module}." if node.module else "")
+                found |= {name.asname or name.name: f"{origin}{name.name}" for name in node.names}
+        return found
+
+    @cached_property
+    def nested(self) -> Mapping[ast.AST, Mapping[str, Function]]:
+        """The functions inside of functions, by the function around them."""
+        found: dict[ast.AST, dict[str, Function]] = defaultdict(dict)
+        for node in ast.walk(self.source.tree):
+            if isinstance(node, Function) and not isinstance(self.parents[node], ast.ClassDef | ast.Module):
+                found[self.scope(node)][node.name] = node
         return found
 
     @cached_property
@@ -82,7 +88,7 @@ class Module:
         """The assignments of each name, by module or function."""
         found: dict[ast.AST, dict[str, list[Binding]]] = defaultdict(lambda: defaultdict(list))
         for node in ast.walk(self.source.tree):
-            for target, value, element in _given(node):
+            for target, value, element in assignments_in(node):
                 scope = self.scope(node)
                 if isinstance(target, ast.Name):
                     found[scope][target.id].append(Binding(value, element, by=node))
@@ -94,13 +100,45 @@ class Module:
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """The ancestors of a node, innermost first."""
-        while (parent := self.parents.get(node)) is not None:
+        while (parent := self._parent(node)) is not None:
             yield parent
             node = parent
 
+    def _parent(self, node: ast.AST) -> ast.AST | None:
+        parent = self.parents.get(node)
+        others = iter(self.followed.values() if parent is None else ())
+        while parent is None and (other := next(others, None)) is not None:
+            parent = other.parents.get(node)
+        return parent
+
+    def home(self, node: ast.AST) -> "Module":
+        """The file of a node: this one, or one that was followed."""
+        if not self.followed:
+            return self
+        return self.followed.get([node, *self.around(node)][-1], self)
+
     def scope(self, node: ast.AST) -> ast.AST:
         """The function around a node, or the module."""
-        return next((one for one in self.around(node) if isinstance(one, Function)), self.source.tree)
+        return next(
+            (one for one in self.around(node) if isinstance(one, Function)), self.home(node).source.tree
+        )
+
+    def called(self, call: ast.Call) -> str:
+        """The last name of the called function, also where it was imported under another, or is a method in a name."""
+        if not isinstance(call.func, ast.Name):
+            return attribute(call)
+        name = call.func
+        for scope in (
+            *(one for one in self.around(name) if isinstance(one, Function)),
+            self.home(name).source.tree,
+        ):
+            for binding in self.home(name).bindings.get(scope, {}).get(name.id, ()):
+                method = binding.value
+                if isinstance(method, ast.Call) and attribute(method) == "partial" and method.args:
+                    method = method.args[0]
+                if isinstance(method, ast.Attribute):
+                    return method.attr
+        return self.home(name).imports.get(name.id, name.id).rpartition(".")[2]
 
     def function(self, node: ast.AST) -> str | None:
         """The name of the module-level function around a node."""
@@ -115,7 +153,7 @@ class Module:
             node = node.value
         if not isinstance(node, ast.Name):
             return ""
-        return ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
+        return ".".join([self.home(node).imports.get(node.id, node.id), *reversed(parts)])
 
     def goes(self, node: ast.AST, way: str) -> bool:
         """Whether a node runs in an ``upgrade`` or a ``downgrade``."""
@@ -221,17 +259,16 @@ def argument(call: ast.Call, place: int | None, name: str) -> ast.expr | None:
     return None
 
 
-def _given(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
-    """Target, value, and whether it is each element of the value."""
-    match node:
-        case ast.Assign():
-            for target in node.targets:
-                yield target, node.value, False
-        case ast.AnnAssign(value=ast.expr() as value):
-            yield node.target, value, False
-        case ast.AugAssign() | ast.NamedExpr():
-            yield node.target, node.value, False
-        case ast.For() | ast.AsyncFor() | ast.comprehension():
-            yield node.target, node.iter, True
-        case ast.withitem(optional_vars=ast.expr() as target):
-            yield target, node.context_expr, False
+def parameters(function: Function) -> list[str]:
+    """The names of a function's parameters, those by position first."""
+    given = function.args
+    return [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+
+
+def shown(node: ast.AST, longest: int = 60) -> str:
+    """An expression, for a sentence."""
+    try:
+        text = " ".join(ast.unparse(node).split())
+    except RecursionError:
+        return "this"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -13,6 +13,9 @@ from datafixes.declaration.project_fixes import nearest
 _MARK = re.compile(r"#\s*datafixes\s*:\s*(?P<rest>.*)", re.DOTALL)
 _SILENCER = re.compile(r"ignore\s*\[(?P<codes>[^\]]*)\](?P<reason>.*)", re.DOTALL)
 _UNSILENCED = ("FIX101", "FIX901", "FIX902")
+_NARROWED = {
+    "FIX206": frozenset({"FIX201", "FIX202"})
+}  # a code, and those of which it was a part in version 0.1
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Silencer:
 
     def silences(self, finding: Finding) -> bool:
         """Whether it silences a finding."""
-        if finding.code not in self.codes or finding.code in _UNSILENCED:
+        codes = {finding.code} | _NARROWED.get(finding.code, frozenset())
+        if not codes & self.codes or finding.code in _UNSILENCED:
             return False
         return any(line in self.lines for line in (finding.line, *finding.span))
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datafixes.check.following import Follower
-from datafixes.check.module import Module, attribute
+from datafixes.check.module import Module, argument, attribute
 from datafixes.check.sql_reading import UNKNOWN
 
 _MOST = 40
-_KEEPING = {"bindparams", "columns", "execution_options", "lstrip", "params", "rstrip", "strip"}
+_KEEPING = {
+    "as_string", "bindparams", "columns", "decode", "encode", "execution_options", "lstrip", "params", "rstrip",
+    "strip",
+}  # fmt: skip
 _WRAPPING = {"DDL", "SQL", "cleandoc", "dedent", "literal_column", "sql", "str", "text"}
 
 
@@ -50,7 +53,13 @@ def _part(follower: Follower, node: ast.expr, depth: int) -> Text:
         if node.conversion != -1 or node.format_spec is not None:
             return Text(UNKNOWN, False)
         node = node.value
-    return next(_texts(follower, node, depth), Text(UNKNOWN, False))
+    if (found := next(_texts(follower, node, depth), None)) is not None:
+        return found
+    numbers = (one.value for one in follower.values(node, depth) if isinstance(one, ast.Constant))
+    number = next(
+        (one for one in numbers if isinstance(one, int | float) and not isinstance(one, bool)), None
+    )
+    return Text(UNKNOWN, False) if number is None else Text(str(number))
 
 
 def _together(parts: list[Text], between: str = "") -> Text:
@@ -75,7 +84,7 @@ def _called(follower: Follower, call: ast.Call, depth: int) -> Iterator[Text]:
         elif name == "replace":
             yield from (Text(text.value, False) for text in _texts(follower, holder, depth))
         elif name == "format":
-            yield from (_formatted(text) for text in _texts(follower, holder, depth))
+            yield from (_formatted(follower, text, call, depth) for text in _texts(follower, holder, depth))
         elif name == "join" and call.args:
             for between in _texts(follower, holder, depth):
                 if parts := [_part(follower, one, depth) for one in follower.elements(call.args[0], depth)]:
@@ -84,10 +93,20 @@ def _called(follower: Follower, call: ast.Call, depth: int) -> Iterator[Text]:
         yield from _texts(follower, call.args[0], depth)
 
 
-def _formatted(text: Text) -> Text:
+def _formatted(follower: Follower, text: Text, call: ast.Call, depth: int) -> Text:
     try:
         parts = list(string.Formatter().parse(text.value))
     except ValueError:
         return Text(text.value, False)
-    whole = text.whole and all(field is None for _, field, _, _ in parts)
-    return Text("".join(before + ("" if field is None else UNKNOWN) for before, field, _, _ in parts), whole)
+    places = itertools.count()
+    filled = [Text("", text.whole)]
+    for before, field, spec, conversion in parts:
+        filled.append(Text(before))
+        if field is not None:
+            name = field or str(next(places))
+            node = argument(call, int(name) if name.isdecimal() else None, name)
+            known = node is not None and not spec and not conversion
+            filled.append(
+                _part(follower, node, depth) if known and node is not None else Text(UNKNOWN, False)
+            )
+    return _together(filled)
