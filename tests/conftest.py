@@ -34,6 +34,7 @@ NEWEST_ONLY = (
     "migrations/test_declaration_differs.py",
     "migrations/test_decline.py",
     "migrations/test_revert_without_its_file.py",
+    "migrations/test_values_before_a_drop.py",
 )
 
 # Only the tests' own processes are measured (make coverage), and not the many that they start.
