@@ -1,8 +1,13 @@
-"""Assignments of names."""
+"""Parts of syntax trees: children, and assignments of names."""
 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+_PARTS = (
+    ast.expr, ast.stmt, ast.arguments, ast.arg, ast.keyword, ast.alias, ast.withitem, ast.comprehension,
+    ast.excepthandler, ast.match_case, ast.pattern,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,15 @@ def assignments_in(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
             yield node.target, node.iter, True
         case ast.withitem(optional_vars=ast.expr() as target):
             yield target, node.context_expr, False
+
+
+def children_of(node: ast.AST) -> list[ast.AST]:
+    """The children of a node, but for operators and contexts. ast.iter_child_nodes() takes three times as long."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, _PARTS)]
+        elif isinstance(value, _PARTS):
+            found.append(value)
+    return found

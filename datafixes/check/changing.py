@@ -153,7 +153,7 @@ def _run(judge: _Judge) -> Own:
                 if way == "upgrade":
                     judge.upgrade.add(own)
     judge.way = ""
-    every = [node for node in ast.walk(module.source.tree) if isinstance(node, Function)]
+    every = [node for node in module.nodes if isinstance(node, Function)]
     for function in every:
         if function not in course.entered:
             course.function(function, judge.upgrade.copy())

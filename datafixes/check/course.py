@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Iterable, Iterator
 
+from datafixes.check.binding import children_of
 from datafixes.check.following import Follower
 from datafixes.check.module import Function, Module
 from datafixes.check.own import Own
@@ -26,6 +27,7 @@ class Course:
         self._inside: list[Function] = []
         self._place: ast.Call | None = None
         self.entered: set[Function] = set()
+        self._names = {node.name for node in module.nodes if isinstance(node, Function)}
 
     def run(self, statements: Iterable[ast.stmt], own: Own) -> None:
         """Run statements."""
@@ -86,6 +88,8 @@ class Course:
 
     def _reference(self, node: ast.Name, own: Own) -> None:
         """A function of this file that is handed on: it is called somewhere."""
+        if node.id not in self._names:
+            return
         home = self._module.home(node)
         parent = next(self._module.around(node), None)
         if (isinstance(parent, ast.Call) and parent.func is node) or home is not self._module:
@@ -120,4 +124,4 @@ def _in_order(root: ast.AST) -> Iterator[ast.AST]:
             yield node
         else:
             waiting.append((node, True))
-            waiting.extend((one, False) for one in reversed(list(ast.iter_child_nodes(node))))
+            waiting.extend((one, False) for one in reversed(children_of(node)))

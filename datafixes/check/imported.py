@@ -35,11 +35,11 @@ def is_of_project(dotted: str) -> bool:
 
 def lead(module: Module, node: ast.expr) -> tuple[Module, str] | None:
     """The file of an imported name, and the name there; None if the file is not there, or the name is not imported."""
-    home = module.home(node)
     root = node
     while isinstance(root, ast.Attribute):
         root = root.value
-    if not isinstance(root, ast.Name) or root.id not in home.imports:
+    home = module.home(root)
+    if not isinstance(root, ast.Name) or not is_of_project(home.imports.get(root.id, "alembic")):
         return None
     dotted = module.dotted(node)
     for _ in range(_HOPS):

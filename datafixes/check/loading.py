@@ -61,6 +61,8 @@ _ORDERING = ("enumerate", "iter", "list", "map", "tuple", "zip")
 
 def moving_declarations(module: Module, fixes: list[DeclaredFix]) -> Iterator[Finding]:
     """Findings about values in declarations of this file that may differ at the next load."""
+    if not fixes:
+        return
     reported = moving_values(module)
     for node in _Reach(module).nodes([fix.call for fix in fixes]):
         if node not in reported and isinstance(node, ast.expr) and (why := _moving(module, node)):
@@ -184,7 +186,7 @@ class _Reach:
 def _additions(module: Module) -> dict[str, list[ast.AST]]:
     """By name: ``name.append(...)`` and ``name[...] = ...``."""
     found: dict[str, list[ast.AST]] = defaultdict(list)
-    for node in ast.walk(module.source.tree):
+    for node in module.nodes:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attr)) if attr in _ADDING:
                 found[name].append(node)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from datafixes.check.binding import Binding, assignments_in
+from datafixes.check.binding import Binding, assignments_in, children_of
 from datafixes.check.finding import Finding
 from datafixes.check.source import Source
 
@@ -33,7 +33,15 @@ class Module:
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
         """The parent of each node."""
-        return {child: node for node in ast.walk(self.source.tree) for child in ast.iter_child_nodes(node)}
+        return {child: node for node in self.nodes for child in children_of(node)}
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node, in the order of ast.walk(), but without operators and contexts: a file is walked once."""
+        found: list[ast.AST] = [self.source.tree]
+        for node in found:
+            found += children_of(node)
+        return found
 
     @cached_property
     def functions(self) -> dict[str, Function]:
@@ -43,12 +51,12 @@ class Module:
     @cached_property
     def classes(self) -> list[ast.ClassDef]:
         """Every class."""
-        return [node for node in ast.walk(self.source.tree) if isinstance(node, ast.ClassDef)]
+        return [node for node in self.nodes if isinstance(node, ast.ClassDef)]
 
     @cached_property
     def calls(self) -> list[ast.Call]:
         """Every call, in the order of the file."""
-        found = [node for node in ast.walk(self.source.tree) if isinstance(node, ast.Call)]
+        found = [node for node in self.nodes if isinstance(node, ast.Call)]
         return sorted(found, key=lambda call: (call.lineno, call.col_offset))
 
     @cached_property
@@ -63,7 +71,7 @@ class Module:
     def imports(self) -> dict[str, str]:
         """Name in this file -> dotted name of what was imported."""
         found: dict[str, str] = {}
-        for node in ast.walk(self.source.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 for name in node.names:
                     found[name.asname or name.name.partition(".")[0]] = (
@@ -78,7 +86,7 @@ class Module:
     def nested(self) -> Mapping[ast.AST, Mapping[str, Function]]:
         """The functions inside of functions, by the function around them."""
         found: dict[ast.AST, dict[str, Function]] = defaultdict(dict)
-        for node in ast.walk(self.source.tree):
+        for node in self.nodes:
             if isinstance(node, Function) and not isinstance(self.parents[node], ast.ClassDef | ast.Module):
                 found[self.scope(node)][node.name] = node
         return found
@@ -87,7 +95,7 @@ class Module:
     def bindings(self) -> Mapping[ast.AST, Mapping[str, list[Binding]]]:
         """The assignments of each name, by module or function."""
         found: dict[ast.AST, dict[str, list[Binding]]] = defaultdict(lambda: defaultdict(list))
-        for node in ast.walk(self.source.tree):
+        for node in self.nodes:
             for target, value, element in assignments_in(node):
                 scope = self.scope(node)
                 if isinstance(target, ast.Name):
@@ -106,16 +114,20 @@ class Module:
 
     def _parent(self, node: ast.AST) -> ast.AST | None:
         parent = self.parents.get(node)
-        others = iter(self.followed.values() if parent is None else ())
+        if parent is not None or node is self.source.tree:
+            return parent
+        others = iter(self.followed.values())
         while parent is None and (other := next(others, None)) is not None:
             parent = other.parents.get(node)
         return parent
 
     def home(self, node: ast.AST) -> "Module":
         """The file of a node: this one, or one that was followed."""
-        if not self.followed:
+        if node in self.parents:
             return self
-        return self.followed.get([node, *self.around(node)][-1], self)
+        return next(
+            (one for one in self.followed.values() if node in one.parents or node is one.source.tree), self
+        )
 
     def scope(self, node: ast.AST) -> ast.AST:
         """The function around a node, or the module."""
@@ -180,6 +192,8 @@ class Module:
 
     def recorded(self, node: ast.AST) -> bool:
         """Whether a node runs only inside ``with op.record_datafix(...)``."""
+        if "record_datafix" not in self.calls_by_name:
+            return False
         return self._in_recording(node) or self.function(node) in self._recorded_functions
 
     def _in_recording(self, node: ast.AST) -> bool:
@@ -197,7 +211,7 @@ class Module:
     @cached_property
     def _recorded_functions(self) -> set[str]:
         used: dict[str, list[ast.AST]] = defaultdict(list)
-        for node in ast.walk(self.source.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in self.functions:
                 used[node.id].append(node)
         # A function that enters the recording without `with` is assumed to record everything.

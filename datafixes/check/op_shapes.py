@@ -54,8 +54,10 @@ def statement_of(module: Module, call: ast.Call) -> ast.expr | None:
 
 def _method(module: Module, call: ast.Call) -> str:
     """The name of a called method, also of one that a function gets as an argument."""
+    if not isinstance(call.func, ast.Name):
+        return module.called(call)
     scope = module.scope(call)
-    if isinstance(call.func, ast.Name) and isinstance(scope, Function) and call.func.id in parameters(scope):
+    if isinstance(scope, Function) and call.func.id in parameters(scope):
         given = [one.attr for one in values_of(module, call.func) if isinstance(one, ast.Attribute)]
         return given[0] if given else call.func.id
     return module.called(call)

@@ -50,6 +50,8 @@ def silencers_of(source: Source) -> list[Silencer]:
     """Every silencer of a file."""
     found = []
     text = "\n".join(source.lines)
+    if "datafixes" not in text:
+        return []
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT and (mark := _MARK.search(token.string)):
