@@ -3,7 +3,6 @@
 import logging
 from functools import lru_cache
 
-import sqlglot
 from sqlglot import Token, exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ErrorLevel, SqlglotError
@@ -43,12 +42,13 @@ def statements_of(text: str) -> tuple[exp.Expression, ...]:
         Unreadable: sqlglot cannot parse a part of it.
     """
     depth = 0
-    for token in tokens_of(text):
+    tokens = tokens_of(text)
+    for token in tokens:
         depth += (token.text == "(") - (token.text == ")")
         if depth > _DEEPEST:
             raise Unreadable("it is nested too deeply")
     try:
-        read = sqlglot.parse(text, dialect="postgres", error_level=ErrorLevel.RAISE)
+        read = Postgres().parser(error_level=ErrorLevel.RAISE).parse(tokens, text)
     except (SqlglotError, RecursionError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise Unreadable(_first_line(error)) from None
     return tuple(one for one in read if isinstance(one, exp.Expression))

@@ -11,9 +11,14 @@ from datafixes.check.sql_reading import UNKNOWN, Unreadable, folded, name_of, st
 from datafixes.check.sql_shape import shapes_of
 from datafixes.check.sql_tokens import deeds_by_tokens, pieces_of
 
-_WRITING = re.compile(r"\b(insert|update|delete|merge|truncate|copy|call|perform|execute)\b", re.IGNORECASE)
+_WRITING = re.compile(
+    r"\b(insert|(?<!on )(?<!for )update|(?<!on )delete|merge|truncate|copy|call|perform|execute)\b",
+    re.IGNORECASE,
+)
 _SHAPING = re.compile(
-    r"\b(create|alter|drop)\b.*\b(table|schema|function|procedure|view)\b|\binto\b", re.IGNORECASE | re.DOTALL
+    r"\bcreate\b.*\b(table|function|procedure)\b|\bdrop\s+(table|schema)\b|\binto\b|\balter\b.*\btable\b.*\b(rename|type"
+    r"|drop(?!\s+(constraint|default|not|identity|expression))|add(?!\s+(constraint|check|unique|primary|foreign|exclude)))\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _CALLING = re.compile(r"\bselect\b", re.IGNORECASE)
 _NAMES = re.compile(r"([\w.\"]+)\s*\(")
