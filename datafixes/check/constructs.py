@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from datafixes.check.following import Follower, strings_of, values_of
 from datafixes.check.imported import class_named, imported_class
-from datafixes.check.module import Module, argument, attribute
+from datafixes.check.module import Module, argument, attribute, attribute_name
 from datafixes.check.sql_deeds import Cells, Change, Table
 
-_VERBS = {
+VERBS = {
     "insert": "INSERT INTO", "insert_many": "INSERT INTO", "insert_from": "INSERT INTO", "replace_many": "INSERT INTO",
     "update": "UPDATE", "delete": "DELETE FROM",
 }  # fmt: skip
+"""What the methods of tables and models begin."""
+
 _OVERWRITING = ("on_conflict_do_update", "on_conflict", "on_conflict_replace", "from_select", "replace_many")
 _LONGEST = 50
 
@@ -29,7 +31,7 @@ def statement_change(module: Module, node: ast.expr) -> Change | None:
     for value in values_of(module, node):
         chain = chain_of(module, value)
         for link in chain:
-            if link.name not in _VERBS:
+            if link.name not in VERBS:
                 continue
             if isinstance(link.call.func, ast.Name) and not _of_sqlalchemy(module, link.call):
                 continue
@@ -40,7 +42,7 @@ def statement_change(module: Module, node: ast.expr) -> Change | None:
 
 
 def _change(module: Module, link: Link, table: ast.expr | None, chain: list[Link]) -> Change:
-    name, verb = table_of(module, table), _VERBS[link.name]
+    name, verb = table_of(module, table), VERBS[link.name]
     if verb == "UPDATE":
         return Change(verb, name, _columns(module, link, chain))
     names = {one.name for one in chain}
@@ -173,11 +175,6 @@ def table_of(module: Module, node: ast.expr | None) -> Table:
         return named
     reflected = [one.attr for one in values_of(module, node) if isinstance(one, ast.Attribute)]
     return "", reflected[0] if reflected else (module.dotted(node).rpartition(".")[2] or attribute_name(node))
-
-
-def attribute_name(node: ast.AST) -> str:
-    """The last part of a name such as ``models.Order``."""
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _class_of(module: Module, node: ast.expr) -> ast.ClassDef | None:

@@ -11,7 +11,7 @@ from datafixes.check.own import Own
 Visit = Callable[[ast.Call, ast.Call, Own], None]
 """What to do at a call: the call, its place in the revision, and what was made before."""
 
-_MOST_ENTERED = 300
+_MOST_ENTERED, _DEEPEST = 300, 30
 
 
 class Course:
@@ -36,7 +36,7 @@ class Course:
 
     def function(self, function: Function, own: Own) -> None:
         """Run the body of a function."""
-        if function in self._inside or self._left < 0:
+        if function in self._inside or self._left < 0 or len(self._inside) > _DEEPEST:
             return
         self._left -= 1
         self.entered.add(function)

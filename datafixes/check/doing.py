@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datafixes.check.constructs import attribute_name, bulk_insert_change, chain_of, statement_change
+from datafixes.check.constructs import bulk_insert_change, chain_of, statement_change
 from datafixes.check.following import READING, Follower, values_of
 from datafixes.check.imported import is_of_project
-from datafixes.check.module import Module, attribute, shown
+from datafixes.check.module import Module, attribute, attribute_name, shown
 from datafixes.check.objects import object_deeds
 from datafixes.check.op_shapes import is_copying, shapes_by, statement_of
 from datafixes.check.sql_deeds import Change, Deed

@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from datafixes.check.binding import Binding
-from datafixes.check.imported import imported_function, imported_values
-from datafixes.check.module import Function, Module, argument, attribute, parameters
+from datafixes.check.imported import class_named, imported_function, imported_values
+from datafixes.check.module import Function, Module, argument, attribute, attribute_name, parameters
 
 _DEEPEST, _MOST, _STEPS = 12, 40, 3_000
 
@@ -62,10 +62,24 @@ class Follower:
                 yield from self._parts(node, depth + 1)
             case ast.Call() if functions := self.functions(node.func, depth + 1):
                 yield from (one for function in functions for one in self._returned(function, depth + 1))
-            case ast.Attribute() if values := imported_values(self.module, node):
+            case ast.Attribute() if values := self._attribute(node):
                 yield from self._each(values, depth + 1)
             case _:
                 yield node
+
+    def _attribute(self, node: ast.Attribute) -> list[ast.expr]:
+        """The values of an attribute of a class or of another module."""
+        if node.attr == "value" and isinstance(node.value, ast.Attribute):
+            return [node.value]  # of an enum
+        home = self.module.home(node)
+        if isinstance(node.value, ast.Name) and (found := class_named(home, node.value.id)) is not None:
+            given = [one for one in found.body if isinstance(one, ast.Assign)]
+            return [
+                one.value
+                for one in given
+                if any(attribute_name(target) == node.attr for target in one.targets)
+            ]
+        return imported_values(self.module, node)
 
     def _each(self, nodes: Iterable[ast.expr], depth: int) -> Iterator[ast.expr]:
         for one in nodes:

@@ -41,7 +41,13 @@ def lead(module: Module, node: ast.expr) -> tuple[Module, str] | None:
     home = module.home(root)
     if not isinstance(root, ast.Name) or not is_of_project(home.imports.get(root.id, "alembic")):
         return None
-    dotted = module.dotted(node)
+    try:
+        return _led(module, home, module.dotted(node))
+    except (OSError, ValueError):  # a name that is no name of a file, or a directory that may not be read
+        return None
+
+
+def _led(module: Module, home: Module, dotted: str) -> tuple[Module, str] | None:
     for _ in range(_HOPS):
         found = _file_of(home, dotted) if is_of_project(dotted) else None
         other = None if found is None else _module_at(found[0], found[0].stat().st_mtime_ns)

@@ -259,6 +259,11 @@ def attribute(node: ast.AST) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else ""
 
 
+def attribute_name(node: ast.AST) -> str:
+    """The last part of a name such as ``models.Order``."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 def argument(call: ast.Call, place: int | None, name: str) -> ast.expr | None:
     """An argument of a call, by position or name."""
     for keyword in call.keywords:

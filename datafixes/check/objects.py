@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from datafixes.check.constructs import (
-    attribute_name,
+    VERBS,
     cells_of,
     chain_of,
     columns_of,
@@ -13,7 +13,7 @@ from datafixes.check.constructs import (
     table_of,
 )
 from datafixes.check.following import Follower, strings_of, values_of
-from datafixes.check.module import Function, Module, argument, attribute, shown
+from datafixes.check.module import Function, Module, argument, attribute, attribute_name, shown
 from datafixes.check.sql_deeds import Change, Deed, Shape, Table
 
 _ADDING = ("add", "add_all", "bulk_save_objects")
@@ -36,7 +36,12 @@ def object_deeds(module: Module, call: ast.Call) -> list[Deed]:
     if name in ("update", "delete") and (found := _of_query(module, call, name, holder)) is not None:
         return [found]
     if name == "execute" and not call.args and not call.keywords:
-        change = statement_change(module, holder)
+        # Parcel.update(...).execute(), and not service.files().delete(...).execute() of some other library.
+        links = [one.call.func for one in chain_of(module, holder)[-1:]]
+        named = [
+            one for one in links if isinstance(one, ast.Attribute) and not isinstance(one.value, ast.Call)
+        ]
+        change = statement_change(module, holder) if named and attribute_name(named[0]) in VERBS else None
         return [] if change is None else [change]
     if name in ("to_sql", "write_database"):
         return list(_of_frame(module, call))

@@ -12,14 +12,8 @@ from datafixes.check.sql_statements import deeds_of
 from datafixes.check.texts import texts_of
 
 _EXECUTING = (
-    "exec_driver_sql",
-    "execute",
-    "executemany",
-    "execute_batch",
-    "execute_values",
-    "scalar",
-    "scalars",
-)
+    "exec", "exec_driver_sql", "execute", "executemany", "execute_batch", "execute_values", "scalar", "scalars",
+)  # fmt: skip
 _COPYING = ("copy", "copy_expert")
 _OPERATIONS = ("add_column", "alter_column", "create_table", "drop_column", "drop_table", "rename_table")
 
@@ -42,6 +36,8 @@ def statement_of(module: Module, call: ast.Call) -> ast.expr | None:
     name = _method(module, call)
     if name in ("execute_batch", "execute_values"):
         return argument(call, 1, "sql")
+    if isinstance(call.func, ast.Name) and call.func.id == "exec":
+        return None  # Python's own
     if name not in (*_EXECUTING, *_COPYING) or (
         isinstance(call.func, ast.Name) and call.func.id in module.functions
     ):

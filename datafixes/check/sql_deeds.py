@@ -26,6 +26,10 @@ _BUILT_IN = re.compile(
     r"|timezone|age|isfinite|justify_\w+|host|network|netmask|masklen|abbrev|family|user|setseed|setweight|strip|length"
     r"|char_length|character_length|normalize|parse_ident|random_normal|timeofday|uuidv\d|system_user|txid|min_scale|daterange"
     r"|\w+range|\w+multirange|int\d|float\d|text|varchar|bool|numeric|bpchar|name|oid|box|point|circle|polygon|path|lseg"
+    r"|pgp_\w+|armor|dearmor|nlevel|subpath|subltree|lca|text2ltree|cube\w*|earth\w*|ll_to_earth|percentile_\w+|mode|ntile"
+    r"|stddev\w*|var_\w+|variance|corr|covar_\w+|bit_\w+|every|rank|dense_rank|\w+_value|cume_dist|merge_action|sum|avg"
+    r"|is_?\w+|get(databaseencoding|pgusername)|area|center|diameter|width|height|radius|unicode_\w+|hostmask|timestamp(tz)?"
+    r"|a?(sin|cos|tan|cot)d?|atan2d?|(lower|upper)_in[cf]|xml\w+|cash_words|gamma|lgamma|erfc?|mxid_age"
     r"|show_trgm|levenshtein\w*|soundex|metaphone|dmetaphone\w*|difference|akeys|avals|skeys|svals|casefold|unistr|query_to_xml",
 )  # fmt: skip
 

@@ -24,7 +24,12 @@ def folder(tmp_path: Path) -> Folder:
         ('do = partial(op.execute)\ndo("DELETE FROM a")', "FIX201 DELETE FROM a"),
         ("helper(op.execute)", "FIX201 DELETE FROM a"),
         ('run_sql(op.get_bind(), "DELETE FROM a")', "FIX201 DELETE FROM a"),
+        ('session.exec(text("DELETE FROM a"))', "FIX201 DELETE FROM a"),
+        ('async def move(c):\n    await c.execute(text("DELETE FROM a"))\nop.run_async(move)', "FIX201 DELETE FROM a"),
+        ('op.run_async(lambda c: c.execute(text("DELETE FROM a")))', "FIX201 DELETE FROM a"),
         # Texts that are put together elsewhere.
+        ("op.execute(Texts.ONE)", "FIX201 DELETE FROM a"),
+        ("op.execute(Texts.ONE.value)", "FIX201 DELETE FROM a"),
         ('def made(x):\n    return f"DELETE FROM a WHERE b = {x}"\nop.execute(made(1))', "FIX201 DELETE FROM a"),
         ('def made(x):\n    return f"DELETE FROM a WHERE b = {x}"\nfor one in [made]:\n    op.execute(one(1))',
          "FIX201 DELETE FROM a"),
@@ -72,6 +77,9 @@ def test_every_way_to_change_rows_is_found(folder: Folder, up: str, told: str) -
 
     def helper(do):
         do("DELETE FROM a")
+
+    class Texts(Enum):
+        ONE = "DELETE FROM a"
     """
     folder.write("a", up, top=top)
     assert folder.told() == [f"{told} changes rows without a fix."]
@@ -101,6 +109,8 @@ def test_objects_that_a_session_writes_by_itself_are_found(folder: Folder, up: s
         'op.execute("EXPLAIN (ANALYZE off) DELETE FROM a")',
         'op.execute("CREATE FUNCTION f() RETURNS void AS $$ DELETE FROM a $$ LANGUAGE sql")',
         'frame.to_sql("a", op.get_bind())',
+        "service.files().delete(fileId=1).execute()",
+        'exec("DELETE FROM a")',
         "shutil.copy('a', 'b')\nx = {}.copy()",
         "op.execute(\"SELECT setval('a_id_seq', (SELECT max(id) FROM a))\")",
         "op.execute(\"SELECT pg_advisory_xact_lock(1), set_config('a', 'b', true)\")",
@@ -185,6 +195,27 @@ def test_functions_and_texts_of_other_files_are_followed(folder: Folder) -> None
     made = 'op.create_table("orders", sa.Column("x"))\nop.create_table("lines", sa.Column("x"))\n'
     folder.write("a", f"{made}recode(op.get_bind(), 'orders')", top=top)
     assert folder.told() == []
+
+
+@pytest.mark.parametrize(
+    ("up", "top"),
+    [
+        ("recode(op.get_bind())", f"from {'x' * 300}.y import recode\n"),
+        ("recode(op.get_bind())", f"from {'.' * 40}x import recode\n"),
+        ("recode(op.get_bind())", "from a import recode\n"),
+        ("f0()", "".join(f"def f{n}():\n    f{n + 1}()\n    f{n + 2}()\n" for n in range(300)) + "def f300():\n    f0()\n"),
+        ("with a.begin() as a:\n    a = a.begin()\n    a.add(1)\n    a.commit()", ""),
+        ("x.append(x)\nx.extend(x)\nfor x in x:\n    op.execute(x)", "x = []\n"),
+        ("class A:\n    B = A.B\nop.execute(A.B)", ""),
+        ("op.execute('{} {0} {x.y} {'.format(1))\nop.execute('{} {0}'.format(*x))", ""),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_code_in_circles_and_names_of_no_file_come_to_an_end(folder: Folder, up: str, top: str) -> None:
+    for name, text in (("a.py", "from b import recode\n"), ("b.py", "from a import recode\n")):
+        (folder.path / name).write_text(text, "utf-8")
+    path = folder.write("revision", up, top=top)
+    assert not [one for one in folder.check(only=[path]).findings if one.severity == "error"]
 
 
 OWN = """
