@@ -14,6 +14,7 @@ from datafixes.check.objects import attributes_set, function_around, writes_obje
 from datafixes.check.op_shapes import Shaping, statement_of
 from datafixes.check.own import Own
 from datafixes.check.sql_deeds import Called, Change, Deed, Defined, Shape, Table
+from datafixes.check.sql_reading import UNKNOWN
 
 _SHOWN = 3
 _NAMING = {"", "id", "uuid", "name", "key", "code", "slug", "label", "value", "title", "identifier", "email"}
@@ -174,7 +175,7 @@ def _changes(deed: Deed, own: Own) -> list[Change]:
 
 def _undoes(change: Change, seeds: list[Change]) -> bool:
     """Whether a DELETE is limited to values of rows that the upgrade inserted."""
-    if change.cells is None or not change.cells:
+    if not change.cells or any(UNKNOWN in value for _, value in change.cells):
         return False
     inserted = {cell for one in seeds if one.table == change.table for cell in one.cells or ()}
     values = {value for column, value in inserted if not column}

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datafixes.check.constructs import bulk_insert_change, chain_of, statement_change
 from datafixes.check.following import READING, Follower, values_of
@@ -77,7 +77,8 @@ def _of_statement(module: Module, call: ast.Call, statement: ast.expr) -> Iterat
     texts = [text.value for text in texts_of(module, statement)]
     deeds = [deed for text in texts for deed in deeds_of(text)]
     if deeds:
-        yield from (Done(one, "FIX201") for one in deeds)
+        given = _parameters(module, call, statement)
+        yield from (Done(_with_parameters(one, given), "FIX201") for one in deeds)
     elif (change := statement_change(module, statement)) is not None:
         yield Done(change, "FIX202")
     elif is_copying(module, call) or any(text.replace(UNKNOWN, "").strip("; \n") for text in texts):
@@ -87,6 +88,39 @@ def _of_statement(module: Module, call: ast.Call, statement: ast.expr) -> Iterat
     elif not _is_query(module, statement):
         message = f"The SQL of {shown(statement)} is not in this file."
         yield Done(Unsure("FIX207", message), "FIX207")
+
+
+def _parameters(module: Module, call: ast.Call, statement: ast.expr) -> dict[str, str]:
+    """The parameters of a statement whose values are in this file."""
+    follower = Follower(module)
+    rows = [value for one in call.args[1:2] for value in follower.values(one)]
+    rows += [value for row in rows for one in follower.elements(row, 1) for value in follower.values(one)]
+    pairs = [
+        (key.value, value)
+        for row in rows
+        if isinstance(row, ast.Dict)
+        for key, value in zip(row.keys, row.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    ]
+    for link in chain_of(module, statement):
+        pairs += [(one.arg, one.value) for one in link.call.keywords if link.name == "bindparams" and one.arg]
+    return {
+        f":{name}": str(one.value)
+        for name, value in pairs
+        for one in values_of(module, value)
+        if isinstance(one, ast.Constant)
+    }
+
+
+def _with_parameters(deed: Deed, given: dict[str, str]) -> Deed:
+    """A change with the values of its parameters; if none of its values is known, its rows are not."""
+    if not isinstance(deed, Change) or deed.cells is None:
+        return deed
+    cells = {
+        (column, given.get(value, UNKNOWN) if value[:1] == ":" else value) for column, value in deed.cells
+    }
+    known = any(UNKNOWN not in value for _, value in cells)
+    return replace(deed, cells=frozenset(cells) if known else None)
 
 
 def is_of_file(module: Module, node: ast.expr) -> bool:

@@ -180,8 +180,7 @@ def _inserted(insert: exp.Insert) -> Cells | None:
     else:
         return None
     values = [value for row in rows for value in row]
-    known = any(isinstance(one, exp.Literal) and UNKNOWN not in one.name for one in map(_uncast, values))
-    if not known or not all(_is_plain(_uncast(one)) for one in values):
+    if not all(_is_plain(_uncast(one)) for one in values):
         return None
     return frozenset(
         (names[at] if at < len(names) else "", _literal(value))
@@ -204,8 +203,10 @@ def _is_plain(value: exp.Expression) -> bool:
 
 
 def _literal(value: exp.Expression) -> str:
-    """A value as text, with its type left out."""
+    """A value as text, with its type left out; a parameter with a colon."""
     inner = _uncast(value)
+    if isinstance(inner, exp.Placeholder) and inner.name:
+        return f":{inner.name}"
     return inner.name if isinstance(inner, exp.Literal) else UNKNOWN
 
 

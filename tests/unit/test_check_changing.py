@@ -298,7 +298,13 @@ SEED = "op.execute(\"INSERT INTO state (id, name) VALUES (7, 'lost')\")"
         ("session.add(State(name='lost'))\nsession.commit()", "pass", ["FIX206"]),
         ("op.execute(\"INSERT INTO state SELECT 1, 'x' WHERE NOT EXISTS (SELECT FROM state)\")", "pass", ["FIX206"]),
         ("op.execute(\"INSERT INTO state VALUES ('x', now()) ON CONFLICT DO NOTHING\")", "pass", ["FIX206"]),
+        ("op.get_bind().execute(text('INSERT INTO state (name) VALUES (:n)'), {'n': 'lost'})",
+         "op.get_bind().execute(text('DELETE FROM state WHERE name = :x'), {'x': 'lost'})", ["FIX206"]),
+        ("op.execute(text('INSERT INTO state (name) VALUES (:n)').bindparams(n='lost'))", "pass", ["FIX206"]),
+        ("op.get_bind().execute(text('INSERT INTO state (name) VALUES (:n)'), {'n': row.name})", "pass", ["FIX201"]),
         # More than what was inserted.
+        ("op.get_bind().execute(text('INSERT INTO state (name) VALUES (:n)'), {'n': 'lost'})",
+         "op.get_bind().execute(text('DELETE FROM state WHERE name = :x'), {'x': name})", ["FIX206", "FIX201"]),
         (SEED, 'op.execute("DELETE FROM state")', ["FIX206", "FIX201"]),
         (SEED, "op.execute(\"DELETE FROM state WHERE name IN ('lost', 'found')\")", ["FIX206", "FIX201"]),
         (SEED, 'op.execute("DELETE FROM state WHERE id > 6")', ["FIX206", "FIX201"]),
