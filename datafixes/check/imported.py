@@ -1,6 +1,7 @@
 """Finds what a name of another file stands for: the file is read if it is there, and never imported."""
 
 import ast
+import os
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -111,15 +112,18 @@ def _found(above: Sequence[Path], parts: list[str]) -> tuple[Path, str] | None:
         for place in (base, base / "src"):
             if found := _below(place, parts):
                 return found
-        if any((base / name).exists() for name in _ROOTS):
+        if any(os.path.exists(os.path.join(base, name)) for name in _ROOTS):
             return None
     return None
 
 
 def _below(base: Path, parts: list[str]) -> tuple[Path, str] | None:
+    first = os.path.join(base, parts[0])
+    if not os.path.isdir(first) and not os.path.isfile(f"{first}.py"):
+        return None
     for length in range(len(parts), 0, -1):
-        place = base.joinpath(*parts[:length])
-        for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
-            if file.is_file():
-                return file, ".".join(parts[length:])
+        place = os.path.join(base, *parts[:length])
+        for file in (f"{place}.py", os.path.join(place, "__init__.py")):
+            if os.path.isfile(file):
+                return Path(file), ".".join(parts[length:])
     return None

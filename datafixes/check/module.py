@@ -2,7 +2,7 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -32,16 +32,19 @@ class Module:
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
-        """The parent of each node."""
-        return {child: node for node in self.nodes for child in children_of(node)}
-
-    @cached_property
-    def nodes(self) -> list[ast.AST]:
-        """Every node, in the order of ast.walk(), but without operators and contexts: a file is walked once."""
-        found: list[ast.AST] = [self.source.tree]
-        for node in found:
-            found += children_of(node)
+        """The parent of each node, in the order of ast.walk(), but without operators and contexts."""
+        found: dict[ast.AST, ast.AST] = {}
+        waiting: list[ast.AST] = [self.source.tree]
+        for node in waiting:
+            children = children_of(node)
+            found |= dict.fromkeys(children, node)
+            waiting += children
         return found
+
+    @property
+    def nodes(self) -> Iterable[ast.AST]:
+        """Every node but the file itself: a file is walked once."""
+        return self.parents
 
     @cached_property
     def functions(self) -> dict[str, Function]:
