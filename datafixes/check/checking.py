@@ -146,12 +146,14 @@ def _of_all(reading: _Reading, chain: Chain, wanted: set[Facts]) -> None:
     checked = [one for one in ordered if one in wanted]
     for facts, finding in (*later_findings(ordered, chain, checked), *dropped_copies(ordered, checked)):
         reading.found[facts].append(finding)
+    for one in wanted:
+        reading.found[one] = losses(one.module, reading.found[one])
 
 
 def _result(reading: _Reading, wanted: list[Facts]) -> Checked:
     findings, silenced = list(reading.unread), 0
     for one in wanted:
-        outcome = silence(one.module.source, losses(one.module, list(dict.fromkeys(reading.found[one]))))
+        outcome = silence(one.module.source, dict.fromkeys(reading.found[one]))
         findings += outcome.findings
         silenced += outcome.silenced
     codes = list(CATALOGUE)
