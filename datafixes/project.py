@@ -41,21 +41,46 @@ class Project:
         self.settings = settings
 
     @classmethod
-    def read(cls, file: str | None = None, section: str = "alembic", flags: tuple[str, ...] = ()) -> Project:
+    def read(
+        cls,
+        file: str | None = None,
+        section: str = "alembic",
+        flags: tuple[str, ...] = (),
+        scripts: str | None = None,
+    ) -> Project:
         """Read the configuration as Alembic does.
 
         Args:
             file: the ini file or pyproject.toml; by default ``alembic.ini`` and ``pyproject.toml``, if they exist.
             section: the section of the ini file.
             flags: ``name=value``, as after ``alembic -x``.
+            scripts: the directory of env.py, if the file does not name it, as with Flask-Migrate.
 
         Raises:
             DatafixError: the file does not exist, or a setting is invalid.
         """
         if file is not None and not Path(file).is_file():
             raise DatafixError(f"{file} does not exist.", hint="Name Alembic's configuration with -c FILE.")
-        pairs = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
+        if scripts is not None:
+            if not Path(scripts, "env.py").is_file():
+                raise DatafixError(
+                    f"{scripts} has no env.py.", hint="Name the directory of env.py with -d DIR."
+                )
+            inside = Path(scripts, "alembic.ini")
+            file = file or (str(inside) if inside.is_file() and not Path("alembic.ini").is_file() else None)
         config = _config(file, section, flags)
+        if scripts is not None:
+            config.set_main_option("script_location", scripts.replace("%", "%%"))
+        return cls.of(config, flags)
+
+    @classmethod
+    def of(cls, config: Config, flags: tuple[str, ...] = ()) -> Project:
+        """The project of a configuration that somebody else has read.
+
+        Raises:
+            DatafixError: a setting is invalid.
+        """
+        pairs = {name: value for name, _, value in (flag.partition("=") for flag in flags)}
         return cls(config, settings_of(config, pairs))
 
     @property
@@ -76,7 +101,8 @@ class Project:
         except CommandError as error:
             raise DatafixError(
                 f"No Alembic project found: {error}",
-                hint="Change to the directory of alembic.ini, or name the file with -c FILE.",
+                hint="Change to the directory of alembic.ini, or name the file with -c FILE, or the directory of "
+                "env.py with -d DIR.",
             ) from None
 
     def heads(self) -> list[str]:

@@ -23,6 +23,7 @@ NEWEST_ONLY = (
     "book",
     "docs",
     "house",
+    "stacks",
     "cli/test_attacks.py",
     "cli/test_main.py",
     "cli/test_new.py",

@@ -3,6 +3,8 @@
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -60,19 +62,23 @@ def _load(name: str) -> click.Command | None:
 
 
 def _where(ctx: click.Context) -> Where:
-    return Where(ctx.params.get("config"), "alembic", tuple(ctx.params.get("settings") or ()))
+    flags = tuple(ctx.params.get("settings") or ())
+    return Where(ctx.params.get("config"), "alembic", flags, ctx.params.get("scripts"))
 
 
 @click.command(
     cls=_Commands,
     help="",  # the list of commands fills a screen
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\n-c FILE: Alembic's configuration.  -x NAME=VALUE: a setting, as in alembic -x.\n"
+    epilog="\b\n-c FILE: the configuration.  -d DIR: of env.py.  -x NAME=VALUE: a setting.\n"
     "Example: datafixes plan  (exit 1: failure, 2: usage, 3: findings, 4: partial)",
 )
 # Eager, because the help needs them: it shows the commands of the applications that the project uses.
 @click.option(
     "-c", "--config", metavar="FILE", is_eager=True, help="Alembic's configuration (default: alembic.ini)."
+)
+@click.option(
+    "-d", "--script-location", "scripts", metavar="DIR", is_eager=True, help="The directory of env.py."
 )
 @click.option("-n", "--name", metavar="SECTION", default="alembic", hidden=True, help="As alembic -n.")
 @click.option(
@@ -80,9 +86,11 @@ def _where(ctx: click.Context) -> Where:
 )
 @click.version_option(__version__, prog_name="datafixes")
 @click.pass_context
-def cli(ctx: click.Context, config: str | None, name: str, settings: tuple[str, ...]) -> None:
+def cli(
+    ctx: click.Context, config: str | None, name: str, settings: tuple[str, ...], scripts: str | None
+) -> None:
     """Audited data fixes: preview, audit, undo. Only alembic changes rows."""
-    ctx.obj = Where(config, name, settings)
+    ctx.obj = Where(config, name, settings, scripts, elsewhere=ctx.obj)
 
 
 def main() -> None:
@@ -90,12 +98,20 @@ def main() -> None:
     sys.exit(run(None))
 
 
-def run(arguments: list[str] | None) -> int:
-    """Run the command line and return the exit code; an error is one line on stderr."""
+def run(
+    arguments: list[str] | None, name: str = "datafixes", elsewhere: Callable[..., Any] | None = None
+) -> int:
+    """Run the command line and return the exit code; an error is one line on stderr.
+
+    Args:
+        arguments: its words; by default those of this process.
+        name: the words before them, for the help.
+        elsewhere: see :class:`Where`.
+    """
     if sys.stdout is None:  # closed from the start
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     try:
-        code = cli.main(arguments, prog_name="datafixes", standalone_mode=False)
+        code = cli.main(arguments, prog_name=name, standalone_mode=False, obj=elsewhere)
         sys.stdout.flush()
         return code if isinstance(code, int) else OK
     except click.UsageError as error:
@@ -124,7 +140,7 @@ def run(arguments: list[str] | None) -> int:
 
 
 def _of_a_library(error: Exception) -> str | None:
-    """An error of Alembic or the database; their classes are known only if a command has imported them."""
+    """An error of Alembic, the database or Flask; their classes are known only if a command has imported them."""
     alembic, sqlalchemy = sys.modules.get("alembic.util"), sys.modules.get("sqlalchemy.exc")
     if alembic is not None and isinstance(error, alembic.CommandError):
         return str(error)
@@ -132,6 +148,8 @@ def _of_a_library(error: Exception) -> str | None:
         from datafixes.running.execution import failure
 
         return failure(error, "the database", hint="").one_line()
+    if isinstance(error, RuntimeError) and str(error).startswith("Working outside of application context"):
+        return "env.py needs a Flask application. Use the commands inside of it: flask datafixes ..."
     return None
 
 

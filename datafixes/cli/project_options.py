@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Where:
-    """The project: the configuration file, its section, and ``-x`` options."""
+    """The project: the configuration file, its section, ``-x`` options, and the directory of env.py.
+
+    Attributes:
+        elsewhere: reads the project from another place than a file, as for Flask-Migrate.
+    """
 
     config: str | None
     section: str
     flags: tuple[str, ...]
+    scripts: str | None = None
+    elsewhere: Callable[[Where], Project | None] | None = None
 
     def project(self) -> Project:
         """Read the configuration.
@@ -33,7 +39,8 @@ class Where:
         """
         from datafixes.project import Project  # Alembic is slow to import, and --help does not need it
 
-        return Project.read(self.config, self.section, self.flags)
+        found = self.elsewhere(self) if self.elsewhere is not None else None
+        return found or Project.read(self.config, self.section, self.flags, self.scripts)
 
     def sources(self) -> Sources:
         """The origins of settings that can be read without Alembic: for ``--help``."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DECLINED = "datafixes.declined"
 """The key under which Alembic's configuration keeps the names of declined fixes."""
 
+KNOWN = "datafixes.known"
+"""The key under which it keeps settings of the program that runs the command: see ``Sources.known``."""
+
 
 class DatafixFailed(CommandError):
     """Shown by Alembic as one line, with a non-zero exit code.
@@ -104,7 +107,8 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
     """
     ini = dict(config.get_section("datafixes", {}) or {})
     ini[URL_OPTION] = config.get_main_option(URL_OPTION) or ""
-    return Settings.resolve({name: str(value) for name, value in flags.items()}, os.environ, ini)
+    given = {name: str(value) for name, value in flags.items()}
+    return Settings.resolve(given, os.environ, ini, config.attributes.get(KNOWN, {}))
 
 
 def settings_for(alembic: MigrationContext) -> Settings:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NoReturn
 
 from datafixes.errors import SettingError
@@ -94,7 +95,11 @@ class Settings:
 
     @classmethod
     def resolve(
-        cls, flags: Mapping[str, str], environment: Mapping[str, str], ini: Mapping[str, str]
+        cls,
+        flags: Mapping[str, str],
+        environment: Mapping[str, str],
+        ini: Mapping[str, str],
+        known: Mapping[str, tuple[str, str]] = MappingProxyType({}),
     ) -> "Settings":
         """Take each setting from the first place that has it: flag, environment, alembic.ini, default.
 
@@ -102,11 +107,12 @@ class Settings:
             flags: the `alembic -x name=value` options; other names belong to the user.
             environment: usually `os.environ`; an empty variable counts as missing.
             ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
+            known: see `Sources`.
 
         Raises:
             SettingError: an invalid value, or an unknown option in [datafixes].
         """
-        sources = Sources(flags, dict(environment), ini)
+        sources = Sources(flags, dict(environment), ini, known)
         _check_options(ini)
         values, origins = sources.resolve(SETTINGS)
         return cls(**values, origins=origins, sources=sources)

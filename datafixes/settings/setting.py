@@ -1,7 +1,7 @@
 """A setting, and the places from which its value is taken."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -66,11 +66,13 @@ class Sources:
         flags: the `alembic -x name=value` options.
         environment: usually `os.environ`; an empty variable counts as missing.
         ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
+        known: settings of the program that runs the command, by name: text and origin. Only flags precede them.
     """
 
     flags: Mapping[str, str]
     environment: Mapping[str, str]
     ini: Mapping[str, str]
+    known: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def first(self, setting: Setting) -> tuple[str, str]:
         """The text of a setting, and its origin.
@@ -83,6 +85,8 @@ class Sources:
             if not self.flags[setting.name].strip():
                 raise SettingError(f"-x {setting.name}= has no value.")
             return self.flags[setting.name].strip(), f"-x {setting.name}"
+        if setting.name in self.known:
+            return self.known[setting.name]
         for variable in setting.environment:
             if self.environment.get(variable, "").strip():
                 return self.environment[variable].strip(), f"environment {variable}"
