@@ -1,5 +1,7 @@
 """Every error that datafixes raises. Facts are attributes, so callers need not search the wording."""
 
+from dataclasses import dataclass
+
 
 class DatafixError(Exception):
     """An operation failed. The message says what failed, with the evidence; the hint says what to do next.
@@ -201,7 +203,49 @@ BY_SQLSTATE: dict[str, type[Refused]] = {
 }
 
 
-def sqlstate(error: Exception) -> str:
-    """The SQLSTATE of a driver's error that SQLAlchemy wrapped; empty if the server sent none."""
-    original = getattr(error, "orig", None)
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of a driver's error, or of SQLAlchemy's around it; empty if the server sent none."""
+    original = getattr(error, "orig", None) or error
     return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the server said of an error, whatever the driver; empty where it said nothing.
+
+    Attributes:
+        message: its message, on one line.
+        detail: its detail.
+        hint: its hint.
+        context: where it happened.
+        function: the function of the server that raised it.
+        names: the constraint, the column and the table.
+    """
+
+    message: str
+    detail: str = ""
+    hint: str = ""
+    context: str = ""
+    function: str = ""
+    names: tuple[str, ...] = ()
+
+
+def diagnosis_of(error: BaseException) -> Diagnosis:
+    """Read a driver's error, or SQLAlchemy's around it."""
+    original = getattr(error, "orig", None) or error
+    # What SQLAlchemy makes of asyncpg's errors holds no more than their text; the cause is asyncpg's own.
+    own = original.__cause__ if original is not error else None
+    said = getattr(original, "diag", None) or own
+
+    def first(*names: str) -> str:
+        return next((str(value) for name in names if (value := getattr(said, name, None))), "")
+
+    names = (first(f"{what}_name") for what in ("constraint", "column", "table"))
+    return Diagnosis(
+        " ".join((first("message_primary", "message") or str(original)).split()),
+        first("message_detail", "detail"),
+        first("message_hint", "hint"),
+        first("context"),
+        first("source_function", "server_source_function"),
+        tuple(name for name in names if name),
+    )

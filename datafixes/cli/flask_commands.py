@@ -12,8 +12,6 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from datafixes.errors import DatafixError
-
 if TYPE_CHECKING:
     from datafixes.cli.project_options import Where
     from datafixes.project import Project
@@ -41,15 +39,10 @@ def _project(where: Where) -> Project | None:
     known = current_app.extensions.get("migrate")
     if known is None or where.config is not None:
         return None
-    from alembic.util import CommandError
-
     from datafixes.project import Project
     from datafixes.running.operation import KNOWN
 
-    try:
-        config = known.migrate.get_config(where.scripts, x_arg=list(where.flags))
-    except CommandError as error:
-        raise DatafixError(str(error)) from None
+    config = known.migrate.get_config(where.scripts, x_arg=list(where.flags))
     # Flask-Migrate's env.py uses the application's database, whatever the environment says.
     config.attributes[KNOWN] = {"url": (_url(known.db), "the Flask application")}
     return Project.of(config, where.flags)

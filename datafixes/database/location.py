@@ -1,6 +1,7 @@
 """Finds the database of a run: the first place that names one, or an error that lists all places."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from urllib.parse import quote
 
 from sqlalchemy.engine import URL, make_url
@@ -15,6 +16,13 @@ EMBEDDED = "embedded"
 
 _FORM = "postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE"
 _PLACEHOLDER = "driver://user:pass@localhost/dbname"
+
+# Options of asyncpg and its dialect: those that libpq calls otherwise, and those that it does not know.
+_OF_LIBPQ = {"ssl": "sslmode", "timeout": "connect_timeout"}
+_OF_ASYNCPG = frozenset({
+    "async_fallback", "command_timeout", "max_cacheable_statement_size", "max_cached_statement_lifetime",
+    "prepared_statement_cache_size", "prepared_statement_name_func", "statement_cache_size",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,7 @@ def _read(text: str, origin: str) -> URL:
             f"The URL from {origin} is for {url.get_backend_name()}, but data fixes need PostgreSQL.",
             hint=f"The form is {_FORM}.",
         )
-    _check_driver(url, origin)
-    return url
+    return _with_synchronous_driver(url, origin)
 
 
 def _escaped(text: str) -> str:
@@ -123,8 +130,8 @@ def _escaped(text: str) -> str:
     return f"{match['before']}{match['user']}:{quote(match['password'], safe='%')}@{text[match.end() :]}"
 
 
-def _check_driver(url: URL, origin: str) -> None:
-    driver = url.get_driver_name()
+def _with_synchronous_driver(url: URL, origin: str) -> URL:
+    """The same place for a driver that waits: a project whose env.py is asynchronous names one that does not."""
     try:
         asynchronous = url.get_dialect().is_async
     except NoSuchModuleError:
@@ -132,8 +139,11 @@ def _check_driver(url: URL, origin: str) -> None:
             f"The URL from {origin} names a driver that SQLAlchemy does not know.",
             hint=f"Leave it out: {_FORM}.",
         ) from None
-    if asynchronous:
-        raise SettingError(
-            f"The URL from {origin} names the asynchronous driver {driver}, which Alembic cannot use.",
-            hint=f"Leave it out: {_FORM}.",
-        )
+    if not asynchronous:
+        return url
+    # psycopg2 is always there; a project that has chosen another driver shall not load it without need.
+    driver = "psycopg" if find_spec("psycopg") is not None else "psycopg2"
+    query = {_OF_LIBPQ.get(name, name): value for name, value in url.query.items() if name not in _OF_ASYNCPG}
+    if query.get("sslmode") in ("true", "True"):
+        query["sslmode"] = "require"
+    return url.set(drivername=f"postgresql+{driver}", query=query)

@@ -11,9 +11,11 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from copy import copy
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.util.concurrency import greenlet_spawn
 
 from datafixes.errors import DatafixError
 
@@ -37,6 +39,7 @@ class SecondConnection:
         self._engine, self._work, self._patience = engine, work, patience
         self._lock = threading.Lock()
         self._descriptor: int | None = None
+        self._cancel: Callable[[], object] | None = None
         self._is_cut = False
         self._thread = threading.Thread(target=self._run, name="datafixes second connection", daemon=True)
 
@@ -60,7 +63,9 @@ class SecondConnection:
     def _cut(self) -> None:
         with self._lock:
             self._is_cut = True
-            if self._descriptor is not None:
+            if self._cancel is not None:
+                self._cancel()
+            elif self._descriptor is not None:
                 wire = socket.socket(fileno=self._descriptor)
                 with contextlib.suppress(OSError):
                     wire.shutdown(socket.SHUT_RDWR)
@@ -72,22 +77,50 @@ class SecondConnection:
         try:
             if isinstance(self._engine.pool, StaticPool):
                 raise DatafixError("the engine's pool shares a single connection")
-            with self._engine.connect() as connection:
-                try:
-                    if self._may_begin(connection):
-                        self._work(connection)
-                finally:
-                    with self._lock:
-                        self._descriptor = None
-                    if self._is_cut:
-                        connection.invalidate()  # close without sending anything
+            if self._engine.dialect.is_async:
+                self._run_in_a_loop(copy(self._engine))
+            else:
+                self._connect_and_work(self._engine)
         except Exception as error:
             # An error of the second connection, even on closing, must not affect the run.
             self.error = error
             _logger.debug("The second connection failed: %s", " ".join(str(error).split()))
 
+    def _run_in_a_loop(self, engine: Engine) -> None:
+        """Connect with an asynchronous driver, whose connections belong to the event loop that made them."""
+        import asyncio  # slow to import, and loaded where the driver is asynchronous
+
+        engine.pool = engine.pool.recreate()
+
+        async def work() -> None:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            with self._lock:
+                self._cancel = lambda: loop.call_soon_threadsafe(task.cancel) if task is not None else None
+            try:
+                await greenlet_spawn(self._connect_and_work, engine)
+                await greenlet_spawn(engine.dispose)
+            except asyncio.CancelledError:
+                raise DatafixError("it was cut") from None
+            finally:
+                with self._lock:
+                    self._cancel = None
+
+        asyncio.run(work())
+
+    def _connect_and_work(self, engine: Engine) -> None:
+        with engine.connect() as connection:
+            try:
+                if self._may_begin(connection):
+                    self._work(connection)
+            finally:
+                with self._lock:
+                    self._descriptor = None
+                if self._is_cut:
+                    connection.invalidate()  # close without sending anything
+
     def _may_begin(self, connection: Connection) -> bool:
         driver = connection.connection.dbapi_connection
         with self._lock:
-            self._descriptor = driver.fileno() if driver is not None else None
+            is_wire = driver is not None and self._cancel is None
+            self._descriptor = driver.fileno() if is_wire else None  # type: ignore[union-attr]
             return not self._is_cut

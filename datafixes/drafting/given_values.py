@@ -10,7 +10,7 @@ from datafixes.audit.history import ask
 from datafixes.declaration.expressions import Value, lacks_zone, sql
 from datafixes.drafting.python_values import value_of
 from datafixes.drafting.survey import Column, TableSeen
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, diagnosis_of
 from datafixes.script.literal import text
 
 _PLAIN_NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -60,10 +60,8 @@ def _value(connection: Connection, column: Column, given: str) -> Any:
     try:
         [(arrived, same)] = ask(connection, f"SELECT CAST({cast} AS text), {_same(column, cast, literal)}")
     except DBAPIError as error:
-        diagnosis: Any = getattr(error.orig, "diag", None)
-        words = getattr(diagnosis, "message_primary", None) or str(error.orig)
         raise DatafixError(
-            f"{given!r} is not a value of {column.name} ({column.type}): {' '.join(words.split())}.",
+            f"{given!r} is not a value of {column.name} ({column.type}): {diagnosis_of(error).message}.",
             hint=f'For an expression: --set-sql "{column.name}=..."',
         ) from None
     if not same:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -10,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.history import ask
 from datafixes.declaration.project_fixes import nearest
 from datafixes.drafting.python_values import Kind, kind_of
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, diagnosis_of
 from datafixes.script.literal import qualified
 
 # Names of columns that identify a row to people, the best first.
@@ -286,6 +285,5 @@ def _tells(values: Sequence[str | None], *, nulls: bool) -> bool:
 
 
 def _no_condition(where: str, error: DBAPIError) -> DatafixError:
-    diagnosis: Any = getattr(error.orig, "diag", None)
-    words = getattr(diagnosis, "message_primary", None) or str(error.orig)
-    return DatafixError(f"The condition {' '.join(where.split())!r} is not valid: {' '.join(words.split())}")
+    said = diagnosis_of(error).message
+    return DatafixError(f"The condition {' '.join(where.split())!r} is not valid: {said}")

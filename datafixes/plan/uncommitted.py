@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.images import READING
+from datafixes.errors import diagnosis_of, sqlstate
 from datafixes.plan.rollback_only import NEVER_COMMITTED, WouldCommit
 from datafixes.running.operation import DatafixFailed
 from datafixes.script.literal import text
@@ -127,15 +128,14 @@ class Uncommitted:
         if is_of_autocommit_block(error):
             return "" if self.is_external else "its own"
         cause = _cause(error)
-        diagnosis = getattr(getattr(cause, "orig", cause), "diag", None)
-        words = getattr(diagnosis, "message_primary", None) or str(cause)
-        code = getattr(diagnosis, "sqlstate", None) or ""
+        diagnosis, code = diagnosis_of(cause), sqlstate(cause)
+        words = diagnosis.message
         if isinstance(error, WouldCommit) or NEVER_COMMITTED in words or code == _COPY_FREEZE:
             return "its own"  # the plan's own cursor is in the way of COPY FREEZE
         if code == _TRANSACTION_ACTIVE:
             # that of a fix itself comes behind the version, which Alembic reads first in an upgrade too
             own = isinstance(error, DatafixFailed)
-            return "" if own else self._of_the_first(getattr(diagnosis, "source_function", None) or "")
+            return "" if own else self._of_the_first(diagnosis.function)
         if not (is_proof or self._steps):
             return ""
         is_of_others = (

@@ -9,6 +9,7 @@ from types import TracebackType
 from sqlalchemy.engine import Connection
 
 from datafixes.database.second_connection import SecondConnection
+from datafixes.script.parameters import verbatim
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -73,7 +74,8 @@ class BlockerPoller:
             self._second.over.wait(_INTERVAL)
 
     def _look(self, observer: Connection) -> None:
-        found = tuple(observer.exec_driver_sql(_HOLDERS.replace("%", "%%").format(pid=self._pid)).scalars())
+        holders = verbatim(observer, _HOLDERS.format(pid=self._pid))
+        found = tuple(observer.exec_driver_sql(holders).scalars())
         observer.rollback()  # the next look takes a new snapshot, and a pooler's connection is free meanwhile
         if found and found != self.seen:
             _logger.info("%s: waiting for a lock; blocked by: %s", self._label, "; ".join(found))

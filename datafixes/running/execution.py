@@ -15,6 +15,7 @@ from datafixes.errors import (
     LockNotAvailable,
     Refused,
     UnsafeTransaction,
+    diagnosis_of,
     sqlstate,
 )
 from datafixes.running.blockers import BlockerPoller
@@ -136,9 +137,8 @@ def failure(
     code = sqlstate(error)
     if error.connection_invalidated or not code or code in _ENDING:
         return _lost(error, label)
-    diagnosis = getattr(error.orig, "diag", None)
-    detail = getattr(diagnosis, "message_detail", None) or ""
-    hint = getattr(diagnosis, "message_hint", None) or hint
+    diagnosis = diagnosis_of(error)
+    detail, hint = diagnosis.detail, diagnosis.hint or hint
     if code in BY_SQLSTATE:
         return BY_SQLSTATE[code](_primary(error), detail=detail.strip("\n"), hint=hint)
     message = _labelled(label, error)
@@ -146,7 +146,7 @@ def failure(
         if message != _primary(error):  # otherwise the engine has named the sessions itself
             message, hint = f"{message}{_held_by(holders)}", _look(holders)
         return LockNotAvailable(message, hint=hint, holders=holders)
-    if masked and "datafix_fail(" not in (getattr(diagnosis, "context", None) or ""):
+    if masked and "datafix_fail(" not in diagnosis.context:
         words = f"{_kind(error)}; the message of PostgreSQL is left out: it may hold values of masked columns"
         return Refused(f"{label}: {words} [SQLSTATE {code}]", sqlstate=code)
     evidence = f" ({' '.join(detail.split())})" if detail else ""
@@ -190,16 +190,12 @@ def _labelled(label: str, error: DBAPIError) -> str:
 
 
 def _primary(error: DBAPIError) -> str:
-    diagnosis = getattr(error.orig, "diag", None)
-    words = getattr(diagnosis, "message_primary", None) or str(error.orig)
-    return " ".join(words.split())
+    return diagnosis_of(error).message
 
 
 def _kind(error: DBAPIError) -> str:
     """``UniqueViolation of item_pkey on item``: names, and no values."""
-    diagnosis = getattr(error.orig, "diag", None)
-    names = (getattr(diagnosis, f"{what}_name", None) for what in ("constraint", "column", "table"))
-    return " of ".join([type(error.orig).__name__, *(name for name in names if name)])
+    return " of ".join([type(error.orig).__name__, *diagnosis_of(error).names])
 
 
 def _held_by(holders: tuple[str, ...]) -> str:

@@ -162,8 +162,11 @@ def _run(operation: Operation, fix: RecordedFix) -> Iterator[Body]:
 
 
 def _send(connection: Connection, sql: str, masks: tuple[str, ...]) -> None:
+    bare = _bare(sql)
+    # asyncpg prepares everything, and a prepared statement is one.
+    are_several = connection.dialect.driver == "asyncpg" and ";" in bare.rstrip("; \t\n")
     # A savepoint must be the client's own; other errors carry no values.
-    if masks and not _SAVEPOINT.search(_bare(sql)):
+    if (masks or are_several) and not _SAVEPOINT.search(bare):
         check_statement(sql, "body.execute")
         sql = sent_without_values(sql, masks)
     connection.exec_driver_sql(verbatim(connection, sql))

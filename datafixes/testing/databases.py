@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from datafixes.errors import DatafixError, sqlstate
+from datafixes.errors import DatafixError, diagnosis_of, sqlstate
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
@@ -137,7 +137,5 @@ def _refused(error: DBAPIError) -> DatafixError:
 
 def words_of(error: DBAPIError) -> str:
     """The server's message, on one line, without the statement."""
-    diagnosis = getattr(error.orig, "diag", None)
-    primary = getattr(diagnosis, "message_primary", None) or str(error.orig)
-    detail = getattr(diagnosis, "message_detail", None)
-    return " ".join(f"{primary}{f' ({detail})' if detail else ''}".split())
+    said = diagnosis_of(error)
+    return " ".join(f"{said.message}{f' ({said.detail})' if said.detail else ''}".split())

@@ -4,6 +4,7 @@ import traceback
 
 import pytest
 
+import datafixes.database.location as location_module
 from datafixes.database.location import Location, locate
 from datafixes.errors import DatabaseNotFound, SettingError
 from datafixes.settings import Settings
@@ -62,6 +63,33 @@ def test_odd_passwords(written: str, password: str) -> None:
     assert found.masked == "postgresql+psycopg2://ops:***@host:5433/db?application_name=me"
 
 
+@pytest.mark.parametrize(
+    ("asynchronous", "waits"),
+    [
+        ("postgresql+asyncpg://ops:pw@host:5433/db", "ops:pw@host:5433/db"),
+        ("postgresql+psycopg_async://ops@host/db?sslmode=require", "ops@host/db?sslmode=require"),
+        ("postgresql+asyncpg://ops@/db?host=/tmp&ssl=verify-full", "ops@/db?host=%2Ftmp&sslmode=verify-full"),
+        (
+            "postgresql+asyncpg://ops@host/db?ssl=true&timeout=5",
+            "ops@host/db?connect_timeout=5&sslmode=require",
+        ),
+        (
+            "postgresql+asyncpg://ops@host/db?prepared_statement_cache_size=0&command_timeout=60",
+            "ops@host/db",
+        ),
+    ],
+)
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_driver_that_waits_reads_the_same_place(
+    asynchronous: str, waits: str, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"psycopg": object()} if driver == "psycopg" else {}
+    monkeypatch.setattr(location_module, "find_spec", there.get)
+    assert (
+        location(asynchronous).url.render_as_string(hide_password=False) == f"postgresql+{driver}://{waits}"
+    )
+
+
 def test_password_in_the_query_is_masked() -> None:
     assert "HIDDEN" not in location("postgresql://ops@/db?host=/tmp&password=HIDDEN").masked
 
@@ -75,7 +103,6 @@ def test_password_in_the_query_is_masked() -> None:
         ("host=here dbname=db password=HIDDEN", "cannot be parsed"),
         ("postgresql://ops:HIDDEN@host:port/db", "cannot be parsed"),
         ("postgresql://ops:HIDDEN/db", "cannot be parsed"),
-        ("postgresql+asyncpg://ops:HIDDEN@host/db", "asynchronous driver asyncpg"),
         ("postgresql+nothing://ops:HIDDEN@host/db", "a driver that SQLAlchemy does not know"),
         ("embedded://HIDDEN", "write embedded: or embedded:PATH"),
     ],

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.book.rows.query_lambda import Row, pages, query, selected
 from datafixes.book.settings import BookSettings
-from datafixes.errors import DatafixError, SettingError, sqlstate
+from datafixes.errors import DatafixError, SettingError, diagnosis_of, sqlstate
 from datafixes.project import Project
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
@@ -126,9 +125,7 @@ def _stream(connection: Connection, select: str, settings: BookSettings) -> Iter
         hint = _HINTS.get(sqlstate(error))
         if hint is None:
             raise
-        diagnosis: Any = getattr(error.orig, "diag", None)
-        words = getattr(diagnosis, "message_primary", None) or str(error.orig)
         raise DatafixError(
-            f"The book {settings.book_table} cannot be read: {' '.join(words.split())}",
+            f"The book {settings.book_table} cannot be read: {diagnosis_of(error).message}",
             hint=hint,
         ) from None
