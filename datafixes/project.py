@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import inspect
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,13 +102,21 @@ class Project:
             DatafixError: there is no Alembic project here, or its revisions cannot be read.
         """
         try:
-            return ScriptDirectory.from_config(self.config)
+            _name_folders(self.config)
+            found = ScriptDirectory.from_config(self.config)
+            roots = _prepended(self.config)
+            found.version_locations = [
+                str(folder_of(one, roots, "version_locations")) for one in found.version_locations or ()
+            ]
+            return found
         except CommandError as error:
             raise DatafixError(
                 f"No Alembic project found: {error}",
                 hint="Change to the directory of alembic.ini, or name the file with -c FILE, or the directory of "
                 "env.py with -d DIR.",
             ) from None
+        except (ValueError, configparser.Error) as error:
+            raise DatafixError(f"The configuration cannot be read: {' '.join(str(error).split())}") from None
 
     def heads(self) -> list[str]:
         """The heads of the chain; every revision file is read for it.
@@ -156,6 +169,50 @@ class Project:
                 yield connection
             except DBAPIError as error:
                 raise failure(error, "the query") from error
+
+
+def _name_folders(config: Config) -> None:
+    """Write the folder into the configuration where it names a package: Alembic would import that package."""
+    option = getattr(
+        config, "get_alembic_option", config.get_main_option
+    )  # Alembic 1.16 and newer read pyproject.toml
+    location = option("script_location")
+    if location is not None:
+        folder = folder_of(location, _prepended(config), "script_location")
+        if folder != location:
+            config.set_main_option("script_location", str(folder).replace("%", "%%"))
+
+
+def _prepended(config: Config) -> list[str]:
+    listed = getattr(config, "get_prepend_sys_paths_list", None)  # Alembic 1.16 and newer
+    paths = listed() if listed else (config.get_main_option("prepend_sys_path") or "").split()
+    return [str(Path(path).resolve()) for path in paths or ()]
+
+
+def folder_of(location: str, roots: Sequence[str], option: str) -> str:
+    """A location of Alembic's as a path: ``package.module:path`` is looked up, and nothing is imported.
+
+    Raises:
+        DatafixError: there is no such package, or it has no such folder.
+    """
+    if os.path.isabs(location) or ":" not in location:
+        return location
+    name, *path = location.split(":")
+    top, *inner = name.split(".")
+    spec = PathFinder.find_spec(top, [*roots, *sys.path]) or find_spec(top)
+    for root in (spec.submodule_search_locations or ()) if spec is not None else ():
+        folder = Path(root, *inner, *path)
+        if folder.exists():
+            return str(folder.resolve())
+    what = (
+        f"no package {top} was found"
+        if spec is None
+        else f"its folder {'/'.join((*inner, *path))} was not found"
+    )
+    raise DatafixError(
+        f"{option} = {location}: {what}.",
+        hint='Set prepend_sys_path to the directory that holds the package: "."',
+    )
 
 
 def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:

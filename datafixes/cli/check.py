@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ def command(  # noqa: PLR0913 - one for each option
     No database is used, and nothing is imported. Exit code 3: errors were found; notes do not count. To silence a
     finding, put a comment on its line or the line above: # datafixes: ignore[CODE] reason
     """
-    from datafixes.check.checking import UnknownRevision, check, revision_files
+    from datafixes.check.beside import told_of
+    from datafixes.check.checking import UnknownRevision, check
     from datafixes.check.formats import FORMATS, catalogue, summary
     from datafixes.doctor.plugin import warning_of
 
@@ -49,30 +51,47 @@ def command(  # noqa: PLR0913 - one for each option
         write([catalogue()], output)
         return OK
     project = where.project()
-    scripts = _scripts(project, bool(files))
-    known = revision_files(*scripts) if scripts else []
+    known, beside = _revisions(project, bool(files))
     try:
         checked = check(known, files or None, since)
     except UnknownRevision as error:
         raise click.UsageError(f"--since {since}: {error.message}") from None
     text = FORMATS[form](checked)
     write([text if form == "json" or output else _encodable(text)], output)
-    if scripts and (warning := warning_of(Path(project.scripts.dir))):
+    if known and (warning := warning_of(Path(project.scripts.dir))):
         click.echo(warning, err=True)
+    if beside and not files:
+        click.echo(told_of(beside), err=True)
     if form in ("github", "json") or output:
         click.echo(summary(checked), err=True)
     return DIFFERENT if checked.count("error") else OK
 
 
-def _scripts(project: Project, files_given: bool) -> tuple[list[Path], bool] | None:
-    """The project's revision directories, and whether subdirectories count; empty without a project."""
+def _revisions(project: Project, files_given: bool) -> tuple[list[Path], list[Path]]:
+    """The project's revisions, and files beside them that nothing reads; no project is needed if files are given.
+
+    Raises:
+        DatafixError: there are no revisions, so that nothing would be checked.
+    """
+    from datafixes.check.beside import files_beside, told_of
+    from datafixes.check.checking import revision_files
+
     try:
         scripts = project.scripts
     except DatafixError:
         if files_given:
-            return None
+            return [], []
         raise
-    return [Path(one) for one in scripts._version_locations], bool(scripts.recursive_version_locations)
+    locations = [Path(one) for one in scripts._version_locations]
+    known = revision_files(locations, bool(scripts.recursive_version_locations))
+    beside = files_beside(Path(scripts.dir), locations, known)
+    if not known and not files_given:
+        where = ", ".join(os.path.relpath(one) for one in locations)
+        raise DatafixError(
+            f"No revision was found in {where}, so nothing was checked.",
+            hint=told_of(beside) or "Look at version_locations in Alembic's configuration.",
+        )
+    return known, beside
 
 
 def _encodable(text: str) -> str:

@@ -106,7 +106,9 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
         SettingError: a value is invalid.
     """
     ini = dict(config.get_section("datafixes", {}) or {})
-    ini[URL_OPTION] = config.get_main_option(URL_OPTION) or ""
+    # Alembic raises where there is no alembic.ini, as in a project that pyproject.toml configures.
+    has_section = config.file_config.has_section(config.config_ini_section)
+    ini[URL_OPTION] = (config.get_main_option(URL_OPTION) if has_section else None) or ""
     given = {name: str(value) for name, value in flags.items()}
     return Settings.resolve(given, os.environ, ini, config.attributes.get(KNOWN, {}))
 
