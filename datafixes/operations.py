@@ -80,7 +80,7 @@ class RevertDatafixOp(MigrateOperation):
         on_conflict: str = "refuse",
         revision: str | None = None,
         rows: Any = None,
-        audit_schema: str = "",
+        audit_schema: str | None = None,
     ) -> None:
         """Restore every value that a run of a fix changed, or change nothing.
 
@@ -106,20 +106,22 @@ class RevertDatafixOp(MigrateOperation):
         if (fix is None and run is None) or (run is not None and revision is not None):
             raise CommandError("revert_datafix needs a fix (its declaration or name), or run=NUMBER.")
         how = {"on_conflict": on_conflict, "undoes": revision or "", "rows": rows, "run": run}
-        operations.invoke(cls(fix, how | {"audit_schema": audit_schema}))
+        operations.invoke(cls(fix, how | {"audit_schema": audit_schema or ""}))
+
+
+def _schemas(schema: str | None, audit_schema: str | None) -> tuple[str, str]:
+    """The schemas of a target and of its audit table."""
+    return schema or "public", audit_schema or schema or "public"
 
 
 class _OfTargetAndAuditTable(MigrateOperation):
     """An operation on an audit table and its target."""
 
     def __init__(
-        self, target: str, name: str, schema: str, audit_schema: str, own_types: Sequence[str] = ()
+        self, target: str, name: str, schemas: tuple[str, str], own_types: Sequence[str] = ()
     ) -> None:
-        self.target = target
-        self.name = name
-        self.schema = schema
-        self.audit_schema = audit_schema
-        self.own_types = (own_types,) if isinstance(own_types, str) else tuple(own_types)
+        own = (own_types,) if isinstance(own_types, str) else tuple(own_types)
+        self.table = (target, name, *schemas, own)
 
 
 @Operations.register_operation("create_audit_table")
@@ -133,8 +135,8 @@ class CreateAuditTableOp(_OfTargetAndAuditTable):
         target: str,
         *,
         name: str,
-        schema: str = "public",
-        audit_schema: str = "",
+        schema: str | None = None,
+        audit_schema: str | None = None,
         own_types: Sequence[str] = (),
     ) -> None:
         """Create the audit table of a target, and the ledger if its schema has none.
@@ -143,12 +145,12 @@ class CreateAuditTableOp(_OfTargetAndAuditTable):
             operations: Alembic's.
             target: the table whose rows will be copied.
             name: the audit table.
-            schema: the target's schema.
+            schema: the target's schema; by default public.
             audit_schema: the schema of audit table and ledger; by default the target's.
             own_types: columns to keep in their own type, which an extension made, and not as text. As long as the audit
                 table exists, the extension cannot be dropped.
         """
-        operations.invoke(cls(target, name, schema, audit_schema or schema, own_types))
+        operations.invoke(cls(target, name, _schemas(schema, audit_schema), own_types))
 
 
 @Operations.register_operation("update_audit_table")
@@ -162,8 +164,8 @@ class UpdateAuditTableOp(_OfTargetAndAuditTable):
         target: str,
         *,
         name: str,
-        schema: str = "public",
-        audit_schema: str = "",
+        schema: str | None = None,
+        audit_schema: str | None = None,
         own_types: Sequence[str] = (),
     ) -> None:
         """Add new columns of the target to its audit table and to the view beside it.
@@ -174,11 +176,11 @@ class UpdateAuditTableOp(_OfTargetAndAuditTable):
             operations: Alembic's.
             target: the table whose rows are copied.
             name: the audit table.
-            schema: the target's schema.
+            schema: the target's schema; by default public.
             audit_schema: the schema of the audit table; by default the target's.
             own_types: new columns to keep in their own type, which an extension made, and not as text.
         """
-        operations.invoke(cls(target, name, schema, audit_schema or schema, own_types))
+        operations.invoke(cls(target, name, _schemas(schema, audit_schema), own_types))
 
 
 @Operations.register_operation("update_ledger")
@@ -189,7 +191,7 @@ class UpdateLedgerOp(MigrateOperation):
         self.audit_schema = audit_schema
 
     @classmethod
-    def update_ledger(cls, operations: Operations, *, audit_schema: str = "public") -> None:
+    def update_ledger(cls, operations: Operations, *, audit_schema: str | None = None) -> None:
         """Upgrade a ledger to the version that this package writes, if it has an older one.
 
         The first run of a fix does the same. Use this operation if the role that runs fixes does not own the ledger.
@@ -197,9 +199,9 @@ class UpdateLedgerOp(MigrateOperation):
 
         Args:
             operations: Alembic's.
-            audit_schema: the schema of the ledger.
+            audit_schema: the schema of the ledger; by default public.
         """
-        operations.invoke(cls(audit_schema))
+        operations.invoke(cls(audit_schema or "public"))
 
 
 @Operations.register_operation("drop_audit_table")
@@ -213,17 +215,34 @@ class DropAuditTableOp(MigrateOperation):
 
     @classmethod
     def drop_audit_table(
-        cls, operations: Operations, name: str, *, audit_schema: str = "public", discard: bool = False
+        cls,
+        operations: Operations,
+        name: str,
+        *,
+        schema: str | None = None,
+        audit_schema: str | None = None,
+        discard: bool = False,
     ) -> None:
         """Drop an audit table; with the last one of a schema, the ledger too.
 
         Args:
             operations: Alembic's.
             name: the audit table.
-            audit_schema: its schema.
+            schema: the target's schema; by default public.
+            audit_schema: its own schema; by default the target's.
             discard: drop it even if it holds copies; ``alembic -x discard=NAME`` does so for one run.
         """
-        operations.invoke(cls(name, audit_schema, discard))
+        operations.invoke(cls(name, _schemas(schema, audit_schema)[1], discard))
+
+
+def schema_of_run(op: Any) -> str:
+    """The schema for which env.py runs the migrations; ``fix.in_schema(schema_of_run(op))`` is each tenant's fix.
+
+    ``schema_translate_map`` names it, or else the ``search_path``; in a printed script, ``version_table_schema``.
+    """
+    from datafixes.running import migration
+
+    return migration.schema_of_run(op.get_context())
 
 
 @Operations.implementation_for(ApplyDatafixOp)
@@ -244,10 +263,7 @@ def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
 def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
-    table = audit_tables.AuditTable(
-        operation.target, operation.name, operation.schema, operation.audit_schema, operation.own_types
-    )
-    audit_tables.create(operations.migration_context, table)
+    audit_tables.create(operations.migration_context, audit_tables.AuditTable(*operation.table))
 
 
 @Operations.implementation_for(RecordDatafixOp)
@@ -261,10 +277,7 @@ def _record(operations: Operations, operation: RecordDatafixOp) -> AbstractConte
 def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
     from datafixes.running import audit_tables
 
-    table = audit_tables.AuditTable(
-        operation.target, operation.name, operation.schema, operation.audit_schema, operation.own_types
-    )
-    audit_tables.update(operations.migration_context, table)
+    audit_tables.update(operations.migration_context, audit_tables.AuditTable(*operation.table))
 
 
 @Operations.implementation_for(UpdateLedgerOp)

@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 from datafixes.declaration.expressions import (
     Value,
@@ -20,6 +20,8 @@ from datafixes.declaration.rows import AtMost, Rows
 from datafixes.declaration.table import Table, check_housekeeping
 from datafixes.errors import DeclarationError
 
+_Fix = TypeVar("_Fix")
+_DECLARED = "_declared_fingerprint"  # no field: it is no part of the declaration
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
@@ -167,6 +169,14 @@ class DataFix:
                 hint="Choose another unique key in Rows(key=...).",
             )
 
+    def in_schema(self, schema: str) -> Self:
+        """The same fix for the tables of another schema, such as a tenant's, with its copies and its ledger there.
+
+        Args:
+            schema: the schema of the target, the audit table and the ledger, unless ``audit_schema`` names another one.
+        """
+        return moved(self, change=replace(self.change, schema=schema))
+
     @property
     def kind(self) -> str:
         """``update``, ``delete`` or ``insert``."""
@@ -217,7 +227,7 @@ class DataFix:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the fix does. The reason is not included."""
-        return fingerprint(
+        return declared_fingerprint(self) or fingerprint(
             {
                 "name": self.name,
                 "change": {"kind": self.kind, **_deciding(self.change)},
@@ -228,6 +238,18 @@ class DataFix:
                 "fire_triggers": self.fire_triggers,
             }
         )
+
+
+def moved(fix: _Fix, **what: Any) -> _Fix:
+    """A fix in another schema; its fingerprint stays that of the declaration, which is the same for all schemas."""
+    found: Any = replace(fix, **what)  # type: ignore[type-var]
+    object.__setattr__(found, _DECLARED, fix.fingerprint)  # type: ignore[attr-defined]
+    return found  # type: ignore[no-any-return]
+
+
+def declared_fingerprint(fix: object) -> str:
+    """The fingerprint of the declaration from which a fix was moved, or an empty string."""
+    return str(vars(fix).get(_DECLARED, ""))
 
 
 def _deciding(change: Change) -> dict[str, Any]:

@@ -1,10 +1,19 @@
 """The declaration of a recorded fix: its statements may change only these tables."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from datafixes.declaration.expressions import check_identifiers, check_text
-from datafixes.declaration.fix import DataFix, Relation, check_name_and_reason, fingerprint, relations
+from datafixes.declaration.fix import (
+    DataFix,
+    Relation,
+    check_name_and_reason,
+    declared_fingerprint,
+    fingerprint,
+    moved,
+    relations,
+)
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.table import KINDS, Table
 from datafixes.errors import DeclarationError
@@ -68,6 +77,14 @@ class RecordedFix:
                 hint='State how many, for example Table("orders", audit="orders_audit", updated=3).',
             )
 
+    def in_schema(self, schema: str) -> Self:
+        """The same fix for the tables of another schema, such as a tenant's, with their copies and its ledger there.
+
+        Args:
+            schema: the schema of its tables and, unless ``audit_schema`` names another one, of audit tables and ledger.
+        """
+        return moved(self, tables=[replace(table, schema=schema) for table in self.tables])
+
     @property
     def schema_of_audit(self) -> str:
         """The schema of the audit tables and the ledger."""
@@ -92,7 +109,9 @@ class RecordedFix:
     def fingerprint(self) -> str:
         """SHA-256 of the declaration. The statements are not included; the images show their effect."""
         content = {key: value for key, value in vars(self).items() if key not in ("reason", "tables")}
-        return fingerprint({**content, "tables": [vars(table) for table in self.tables]})
+        return declared_fingerprint(self) or fingerprint(
+            {**content, "tables": [vars(table) for table in self.tables]}
+        )
 
 
 Declared = DataFix | RecordedFix

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from alembic.util import CommandError
+
 from datafixes.audit.changes import View
 from datafixes.declaration.recorded import Fix
 from datafixes.script.context import Context
@@ -51,6 +53,20 @@ def context_of(alembic: MigrationContext, settings: Settings) -> Context:
         application=settings.application,
         masks=settings.mask,
     )
+
+
+def schema_of_run(alembic: MigrationContext) -> str:
+    """See :func:`datafixes.operations.schema_of_run`."""
+    connection, found = alembic.connection, alembic.version_table_schema
+    if not alembic.as_sql and connection is not None:
+        mapped = connection.get_execution_options().get("schema_translate_map") or {}
+        found = mapped.get(None) or connection.exec_driver_sql("SELECT pg_catalog.current_schema()").scalar()
+    if not found:
+        raise CommandError(
+            "No schema is set for this run: env.py sets a search_path, a schema_translate_map or, for a printed "
+            "script, version_table_schema."
+        )
+    return str(found)
 
 
 def revision_running() -> tuple[str | None, tuple[str, ...], bool]:

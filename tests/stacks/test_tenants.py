@@ -1,0 +1,71 @@
+"""Projects that run each revision for several schemas: by search_path, by schema_translate_map, by a printed script."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import answer, datafixes
+from tests.projects import FIX, Project, new_project
+from tests.servers import Database
+
+SEARCH_PATH = """
+    connection.execute(sa.text(f"SET search_path TO {tenant}"))
+    connection.commit()
+    connection.dialect.default_schema_name = tenant
+    context.configure(connection=connection, transaction_per_migration=True)
+"""
+TRANSLATED = """
+    connection = connection.execution_options(schema_translate_map={None: tenant})
+    context.configure(connection=connection, version_table_schema=tenant, transaction_per_migration=True)
+"""
+ENV = """
+import sqlalchemy as sa
+from alembic import context
+import datafixes.operations
+
+connection = sa.create_engine(context.config.get_main_option("sqlalchemy.url")).connect()
+for tenant in ("north", "south"):
+{each}
+    with context.begin_transaction():
+        context.run_migrations()
+connection.close()
+"""
+TABLES = "".join(
+    f"CREATE SCHEMA {tenant}; CREATE TABLE {tenant}.item (id integer PRIMARY KEY, symbol text, status text, amount numeric);"
+    f"INSERT INTO {tenant}.item VALUES (1, 'QCOM', 'open', {amount}), (2, 'NOW', 'open', {amount});"
+    for tenant, amount in (("north", 1), ("south", 2))
+)
+TOP = f"from datafixes.operations import schema_of_run\nfix = {FIX.strip()}"
+MAKE = 'op.create_audit_table("item", name="item_audit", schema=schema_of_run(op), audit_schema=None)'
+DROP = 'op.drop_audit_table("item_audit", schema=schema_of_run(op), audit_schema=None)'
+
+
+@pytest.fixture(params=[SEARCH_PATH, TRANSLATED], ids=["search_path", "schema_translate_map"])
+def project(request: pytest.FixtureRequest, tmp_path: Path, database: Database) -> Project:
+    database.psql(TABLES, "-v", "ON_ERROR_STOP=1")
+    laid = new_project(tmp_path, database, ENV.format(each=request.param))
+    laid.revision("a", None, MAKE, DROP, top="from datafixes.operations import schema_of_run")
+    up, down = (f"op.{verb}_datafix(fix.in_schema(schema_of_run(op)))" for verb in ("apply", "revert"))
+    laid.revision("b", "a", up, down, top=TOP)
+    return laid
+
+
+def test_one_fix_is_each_tenants_with_a_ledger_in_each_schema(project: Project) -> None:
+    ran = project.alembic("upgrade", "head")
+    assert ran.code == 0, ran.err
+    rows = "SELECT status, amount::int FROM {}.item ORDER BY id"
+    for tenant, amount in (("north", 101), ("south", 102)):
+        assert project.database.rows(rows.format(tenant)) == [("closed", amount)] * 2
+        [run] = answer(project, "history", "--schema", tenant)["runs"]
+        assert (run["fix"], run["rows_changed"]) == ("close_items", 2)
+    prints = project.database.rows(
+        "SELECT fingerprint FROM north.datafix_run UNION SELECT fingerprint FROM south.datafix_run"
+    )
+    assert len(prints) == 1  # one declaration
+    assert datafixes(project, "check").code == 0
+    down = project.alembic("-x", "discard=item_audit", "downgrade", "base")
+    assert down.code == 0, down.err
+    for tenant, amount in (("north", 1), ("south", 2)):
+        assert project.database.rows(rows.format(tenant)) == [("open", amount)] * 2
+        assert project.database.value(f"SELECT to_regclass('{tenant}.item_audit')") is None
+        assert project.database.value(f"SELECT to_regclass('{tenant}.datafix_run')") is None
