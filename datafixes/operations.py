@@ -117,9 +117,7 @@ def _schemas(schema: str | None, audit_schema: str | None) -> tuple[str, str]:
 class _OfTargetAndAuditTable(MigrateOperation):
     """An operation on an audit table and its target."""
 
-    def __init__(
-        self, target: str, name: str, schemas: tuple[str, str], own_types: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, target: str, name: str, schemas: tuple[str, str], own_types: Sequence[str]) -> None:
         own = (own_types,) if isinstance(own_types, str) else tuple(own_types)
         self.table = (target, name, *schemas, own)
 

@@ -38,10 +38,10 @@ def command(  # noqa: PLR0913 - one for each option
     would be refused, but a revision cannot be planned before an earlier one is committed.
     """
     from datafixes.doctor.plugin import warning_of
-    from datafixes.plan.making import make_plan
+    from datafixes.plan.making import make_plans
     from datafixes.plan.wish import Wish
     from datafixes.report.json_format import to_json
-    from datafixes.report.plan import document_of_plan, plan_as_json
+    from datafixes.report.plans import document_of_plans, plans_as_json
     from datafixes.running.execution import limits_of
 
     project = where.project()
@@ -54,8 +54,10 @@ def command(  # noqa: PLR0913 - one for each option
         f"-x {shlex.quote(f'{name}={project.settings.shown(name)}')}" for name, value in said if value
     )
     wish = Wish(revision, downgrade, view, limits_of(project.settings), flags)
-    plan = make_plan(project.config, wish, lambda line: click.echo(line, err=True))
+    plans = make_plans(project.config, wish, lambda line: click.echo(line, err=True))
     if beside:  # first, so that whoever finds the other file finds both
-        write(to_json(plan_as_json(plan)), beside)
-    show(lambda: document_of_plan(plan), lambda: plan_as_json(plan), form, output)
-    return DIFFERENT if not plan.is_sound else OK if plan.is_whole else UNPLANNABLE
+        write(to_json(plans_as_json(plans)), beside)
+    show(lambda: document_of_plans(plans), lambda: plans_as_json(plans), form, output)
+    if not all(plan.is_sound for plan in plans):
+        return DIFFERENT
+    return OK if all(plan.is_whole for plan in plans) else UNPLANNABLE

@@ -2,40 +2,43 @@
 
 The project's own env.py runs them, as always. The Alembic functions that it calls are replaced: the transaction is
 begun before Alembic can begin one, so Alembic treats it as the caller's and commits nothing; and all steps share it.
+Where env.py runs the migrations in a loop, for several databases or schemas, each of them is a plan of its own.
 """
 
 from __future__ import annotations
 
+import ast
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.reversal import compare_with_revert
-from datafixes.audit.stamped import StampedPast, stamped_past
-from datafixes.declaration.project_fixes import fixes_of, revisions_below
-from datafixes.declaration.reloaded import Reloading
-from datafixes.errors import DatafixError
+from datafixes.declaration.project_fixes import fixes_of
+from datafixes.errors import DatafixError, UnsafeTransaction
 from datafixes.plan.collector import Collector
-from datafixes.plan.ending import ended, error_of, refused
-from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal, Unplannable
+from datafixes.plan.one_run import OneRun
+from datafixes.plan.planned import Plan
 from datafixes.plan.rollback_only import rollback_only
-from datafixes.plan.uncommitted import Uncommitted
 from datafixes.plan.wish import Wish
 from datafixes.running.migration import COLLECTOR
-from datafixes.running.operation import DatafixFailed
-from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
+
+
+_BETWEEN = (
+    "env.py commits between its runs of the migrations, in a transaction that it has begun itself, so a plan can show "
+    "no more than the first of them"
+)
 
 
 class _Ended(BaseException):
@@ -44,22 +47,28 @@ class _Ended(BaseException):
 
 @dataclass
 class _Making:
-    """Intercepts env.py's calls of Alembic while a plan is made."""
+    """Intercepts env.py's calls of Alembic while a plan is made.
+
+    Attributes:
+        loops: the lines of the loops in which env.py runs the migrations. If there are any, it goes on after a run.
+        runs: those that it has begun.
+        held: the connections in whose transaction, begun by env.py itself, a run has ended.
+    """
 
     wish: Wish
     scripts: ScriptDirectory
-    collector: Collector
+    attributes: dict[Any, Any]
     tell: Callable[[str], None]
+    loops: list[range]
+    copies: frozenset[str] = frozenset()
+    runs: list[OneRun] = field(default_factory=list)
+    held: dict[Connection, ExitStack] = field(default_factory=dict)
     ends: ExitStack = field(default_factory=ExitStack)
-    uncommitted: Uncommitted = field(init=False)
-    steps: list[PlannedStep] = field(default_factory=list)
-    ending: Refusal | Unplannable | None = None
-    start: tuple[str, ...] = ()
-    database: str = ""
-    running: str = ""
-    stamped_past: tuple[StampedPast, ...] = ()
-    reloading: Reloading = field(default_factory=lambda: Reloading(None))
-    copies: frozenset[str] = frozenset((LEDGER, LEDGER_TABLES))
+
+    @property
+    def are_several(self) -> bool:
+        """Whether env.py may run the migrations several times."""
+        return bool(self.loops)
 
     def stand_between(self, environment: EnvironmentContext) -> None:
         """Replace the functions that env.py calls."""
@@ -68,147 +77,67 @@ class _Making:
         def begin_and_configure(connection: Connection | None = None, **options: Any) -> None:
             if connection is None:
                 raise DatafixError("env.py gives Alembic no connection, so a plan cannot run.")
-            is_external = connection.in_transaction()
-            each = bool(options.get("transaction_per_migration")) and not is_external
-            applied = options.pop("on_version_apply", None)
-            theirs = applied if isinstance(applied, list | tuple) else [applied] if applied else []
-            is_ours = any(getattr(call, "__module__", "") == "datafixes.environment" for call in theirs)
-            self.ends.enter_context(rollback_only(connection, self.wish.limits))
-            self.uncommitted = Uncommitted(connection, each, is_ours, is_external)
-            self.ends.enter_context(self.uncommitted.watching())
-            options |= {"transaction_per_migration": False, "on_version_apply": [*theirs, self.after_step]}
+            self.begin(connection, options)
             configure(connection=connection, **options)
 
         def run_and_undo(**options: Any) -> None:
-            with self.ends:
-                self.run(run_migrations, options)
-            raise _Ended
+            one = self.runs[-1]
+            with one.ends:
+                one.name = ", ".join(map(str, options.values())) or one.name  # multidb: engine_name
+                one.run(run_migrations, options)
+            if not self.are_several:
+                raise _Ended
 
         environment.configure = begin_and_configure  # type: ignore[assignment]
         environment.run_migrations = run_and_undo  # type: ignore[method-assign]
 
-    def run(self, run_migrations: Callable[..., None], options: dict[str, Any]) -> None:
-        """Run all steps, and note where they end."""
-        try:
-            run_migrations(**options)
-            if self.running and not self.uncommitted.each:
-                self.commit()
-        except (Exception, SystemExit) as error:
-            if not self.running:  # an unknown revision, several heads; Alembic may not even read the version
-                raise
-            found = self.error_of(error, f"revision {self.running}")
-            if lacking := self.uncommitted.lacks(error):
-                self.ending = ended(self.running, found, lacking, self.steps, self.wish)
+    def begin(self, connection: Connection, options: dict[str, Any]) -> None:
+        """Begin a run, in a transaction that ends with it, unless env.py has begun it and will end it."""
+        is_external = connection.in_transaction()
+        one = OneRun(self.wish, self.scripts, Collector(self.wish.view), self.tell, is_external)
+        one.copies |= self.copies
+        if connection not in self.held:
+            guarded = ExitStack()
+            guarded.enter_context(rollback_only(connection, self.wish.limits))
+            if is_external and self.are_several:
+                self.held[connection] = self.ends.enter_context(guarded)
             else:
-                self.ending = refused(self.running, found)
-
-    def error_of(self, error: BaseException, what: str) -> DatafixError:
-        """What a revision raised, in one line."""
-        return error_of(error, what, self.copies, masked=bool(self.wish.view.masks))
-
-    def commit(self) -> None:
-        """Do what the commit of the upgrade does.
-
-        Raises:
-            DatafixFailed: it fails, because a deferred constraint does not hold.
-        """
-        try:
-            self.uncommitted.commit()
-        except DBAPIError as error:
-            raise DatafixFailed(self.error_of(error, f"revision {self.running}, at the commit")) from error
+                one.ends.enter_context(guarded)
+        one.name = _schema_of(connection) if self.are_several else ""
+        one.begin(connection, options)
+        self.attributes[COLLECTOR] = one.collector
+        self.runs.append(one)
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
-        """The steps from the database's revision to the target."""
-        self.start, self.database = tuple(heads or ()), _database(context.connection)
-        if context.connection is not None:
-            below = revisions_below(self.scripts, self.start)
-            # A role that may not read the ledger gets the fix's own error.
-            with suppress(DatafixError, DBAPIError), context.connection.begin_nested():
-                self.stamped_past = tuple(stamped_past(context.connection, fixes_of(self.scripts), below))
-        find = self.scripts._downgrade_revs if self.wish.downgrade else self.scripts._upgrade_revs
-        steps = list(find(self.wish.revision, heads))
-        if not self.wish.downgrade:
-            self.load_again({step.info.up_revision_id for step in steps})
-        for step in steps:
-            self.running = step.info.up_revision_id or ""
-            self.tell(f"{'Downgrading' if self.wish.downgrade else 'Upgrading to'} {self.running} ...")
-            yield step
+        """The steps of the present run."""
+        return self.runs[-1].revisions(heads, context)
 
-    def load_again(self, revisions: set[str | None]) -> None:
-        """Start loading the revision files a second time, while the plan is made."""
-        declared = fixes_of(self.scripts)
-        paths = dict.fromkeys(str(one.path) for one in declared if one.revision in revisions)
-        self.reloading = Reloading.begin(paths)
 
-    def compare_loads(self) -> tuple[PlannedStep, ...]:
-        """The steps, with the declarations that differ at the second load."""
-        again = self.reloading.fingerprints()
+def _schema_of(connection: Connection) -> str:
+    mapped = connection.get_execution_options().get("schema_translate_map") or {}
+    return str(mapped.get(None) or connection.exec_driver_sql("SELECT pg_catalog.current_schema()").scalar())
 
-        def compared(revision: str, run: PlannedRun) -> PlannedRun:
-            script = self.scripts.get_revision(revision)
-            found = again.get(str(script.path) if script is not None else "", {}).get(run.run.fix, "")
-            return run if found in ("", run.run.fingerprint) else replace(run, reloaded=found)
 
-        return tuple(
-            replace(step, runs=tuple(compared(step.revision, run) for run in step.runs))
-            for step in self.steps
-        )
+def _loops_in(env: Path) -> list[range]:
+    """The lines of each loop in which env.py runs the migrations: directly, or through its functions."""
+    tree = ast.parse(env.read_bytes())
+    running, before = {"run_migrations"}, 0
+    while before != len(running):
+        before = len(running)
+        running |= {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _names(node) & running
+        }
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.While)]
+    return [range(one.lineno, (one.end_lineno or 0) + 1) for one in loops if _names(one) & running]
 
-    def made(self) -> Plan:
-        """The plan, when all of it has run."""
-        return Plan(
-            "downgrade" if self.wish.downgrade else "upgrade",
-            self.database,
-            self.start,
-            self.wish.revision,
-            self.compare_loads(),
-            self.ending if isinstance(self.ending, Refusal) else None,
-            self.stamped_past,
-            self.wish.flags,
-            self.ending if isinstance(self.ending, Unplannable) else None,
-        )
 
-    def after_step(self, ctx: MigrationContext, step: Any, **_: Any) -> None:
-        """Called by Alembic when a revision has run."""
-        script = self.scripts.get_revision(self.running)
-        runs, self.collector.runs = self.collector.runs, []
-        if self.uncommitted.each:
-            self.commit()
-        self.uncommitted.step_ended()
-        if runs and step.is_upgrade and ctx.connection is not None and script is not None:
-            runs = self._prove(ctx.connection, script.module, runs)
-        title = (script.doc or "").split("\n")[0] if script is not None else ""
-        locks = () if ctx.connection is None else self.collector.new_locks(ctx.connection)
-        self.steps.append(PlannedStep(self.running, title, tuple(runs), locks))
-
-    def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
-        """Run the downgrade of the same revision, compare the restored rows, and roll that back."""
-        self.tell(f"Reverting {', '.join(run.run.fix for run in runs)}, as a proof ...")
-        self.collector.proving = []
-        connection.exec_driver_sql("SAVEPOINT datafixes_proof")
-        try:
-            self.uncommitted.commit()
-            module.downgrade()
-            self.uncommitted.commit()
-        except (Exception, SystemExit) as error:
-            found, lacks = (
-                self.error_of(error, "its downgrade()"),
-                self.uncommitted.lacks(error, is_proof=True),
-            )
-            reversal = Reversal(False, found.one_line(), found.detail, tried=not lacks)
-            return [replace(run, reversal=reversal) for run in runs]
-        else:
-            return [replace(run, reversal=self._reversal(connection, run)) for run in runs]
-        finally:
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT datafixes_proof")
-            connection.exec_driver_sql("RELEASE SAVEPOINT datafixes_proof")
-            self.collector.proving = None
-
-    def _reversal(self, connection: Connection, planned: PlannedRun) -> Reversal:
-        fix = self.collector.fixes[planned.run.run_id]
-        if planned.run.outcome not in ("applied", "reverted"):
-            return Reversal(True, "nothing was changed, so there is nothing to revert")
-        return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
+def _names(node: ast.AST) -> set[str]:
+    inside = list(ast.walk(node))
+    return {one.id for one in inside if isinstance(one, ast.Name)} | {
+        one.attr for one in inside if isinstance(one, ast.Attribute)
+    }
 
 
 @contextmanager
@@ -224,7 +153,12 @@ def _quietly() -> Iterator[None]:
 
 
 def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _: None) -> Plan:
-    """Run an upgrade or downgrade, roll it back, and return what it did.
+    """Run an upgrade or downgrade of one database; see :func:`make_plans`."""
+    return make_plans(config, wish, tell)[-1]
+
+
+def make_plans(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _: None) -> list[Plan]:
+    """Run an upgrade or downgrade, roll it back, and return what it did, for each run of env.py.
 
     Args:
         config: Alembic's configuration; the project's own env.py finds the database.
@@ -236,28 +170,32 @@ def make_plan(config: Config, wish: Wish, tell: Callable[[str], None] = lambda _
         CommandError: from Alembic: an unknown revision, several heads, ...
     """
     scripts = ScriptDirectory.from_config(config)
-    making = _Making(wish, scripts, Collector(wish.view), tell)
+    env = Path(scripts.dir, "env.py")
+    making = _Making(wish, scripts, config.attributes, tell, _loops_in(env))
     environment = EnvironmentContext(
         config, scripts, fn=making.revisions, as_sql=False, destination_rev=wish.revision
     )
     making.stand_between(environment)
-    config.attributes[COLLECTOR] = making.collector
-    making.copies |= {table.audit for one in fixes_of(scripts) for table in one.fix.tables}
+    making.copies = frozenset(table.audit for one in fixes_of(scripts) for table in one.fix.tables)
     try:
-        with _quietly(), environment:
+        with _quietly(), making.ends, environment:
             scripts.run_env()
     except _Ended:
         pass
+    except UnsafeTransaction as error:  # env.py commits what it has begun
+        if not making.held:
+            raise
+        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(env)]
+        if any(line in loop for line in lines for loop in making.loops):
+            raise DatafixError(
+                _BETWEEN, hint="Let Alembic begin them: with context.begin_transaction(): ..."
+            ) from None
     except BaseException:
-        making.reloading.end()
+        for one in making.runs:
+            one.reloading.end()
         raise
     finally:
-        del config.attributes[COLLECTOR]
-    return making.made()
-
-
-def _database(connection: Connection | None) -> str:
-    if connection is None:
-        return ""
-    url = connection.engine.url
-    return f"{url.database} at {url.host or url.query.get('host') or 'the local socket'}"
+        config.attributes.pop(COLLECTOR, None)
+    if not making.runs:
+        raise DatafixError("env.py ran no migrations, so nothing was planned.")
+    return [one.made() for one in making.runs]

@@ -130,6 +130,7 @@ class Plan:
         steps: the revisions that run, in order.
         refusal: where it would fail, or None.
         unplannable: where the plan ends for lack of a commit, or None.
+        name: what env.py calls this run, if it runs the migrations for several databases or schemas.
         stamped_past: fixes at or below the database's revision that never ran.
         flags: the operator's choices for single fixes, as options of a command.
     """
@@ -143,6 +144,7 @@ class Plan:
     stamped_past: tuple[StampedPast, ...] = ()
     flags: tuple[str, ...] = ()
     unplannable: Unplannable | None = None
+    name: str = ""
 
     @property
     def reach(self) -> str:

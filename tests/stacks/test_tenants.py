@@ -69,3 +69,36 @@ def test_one_fix_is_each_tenants_with_a_ledger_in_each_schema(project: Project) 
         assert project.database.rows(rows.format(tenant)) == [("open", amount)] * 2
         assert project.database.value(f"SELECT to_regclass('{tenant}.item_audit')") is None
         assert project.database.value(f"SELECT to_regclass('{tenant}.datafix_run')") is None
+
+
+def test_a_plan_shows_every_tenant_and_keeps_nothing(project: Project) -> None:
+    before = project.database.dump()
+    planned = answer(project, "plan")
+    assert [(one["name"], len(one["plan"]["steps"])) for one in planned["plans"]] == [
+        ("north", 2),
+        ("south", 2),
+    ]
+    runs = [step["runs"] for one in planned["plans"] for step in one["plan"]["steps"] if step["runs"]]
+    assert [run["reversal"]["proven"] for [run] in runs] == [True, True]
+    assert project.database.dump() == before
+    shown = datafixes(project, "plan").out
+    assert "✓ 2 plans: north, south." in shown
+    # A row that is not the expected one stops one tenant's plan; the other's is shown all the same.
+    project.database.execute("UPDATE south.item SET symbol = 'OTHER' WHERE id = 2")
+    refused = datafixes(project, "plan")
+    assert (refused.code, "south: b would be refused" in refused.out, "north: b" in refused.out) == (
+        3,
+        True,
+        True,
+    )
+
+
+def test_an_env_that_commits_between_its_runs_is_told_so(tmp_path: Path, database: Database) -> None:
+    database.psql(TABLES, "-v", "ON_ERROR_STOP=1")
+    begun = SEARCH_PATH.replace("context.configure", "connection.begin()\n    context.configure")
+    env = ENV.format(each=begun) + "    connection.commit()\n"
+    project = new_project(tmp_path, database, env.replace("connection.close()\n", ""))
+    project.revision("a", None, MAKE, DROP, top="from datafixes.operations import schema_of_run")
+    assert project.alembic("upgrade", "head").code == 0
+    ran = datafixes(project, "plan")
+    assert (ran.code, "env.py commits between its runs of the migrations" in ran.err) == (1, True), ran.out
