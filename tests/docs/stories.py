@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.aws import Cloud
-from tests.docs.pages import ROOT, Block, Reader, Typed, typed
-from tests.projects import new_project, our_project
+from tests.docs.pages import ROOT, Block, Reader, Typed, blocks, typed
+from tests.projects import TABLE, new_project, our_project, project_with_fix
 
 HELD = (
     "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
@@ -28,6 +28,14 @@ INSERT INTO orders SELECT n, 'A-' || n + 6, CASE WHEN n < 13 THEN 4 ELSE 7 END, 
 INSERT INTO orders VALUES (90, 'LOADTEST-1', 4, 1, 1, 'x'), (91, 'LOADTEST-2', 4, 1, 1, 'x');
 UPDATE orders SET tax_class = CASE id WHEN 13 THEN 'moving' ELSE 'x' END WHERE id > 12;
 INSERT INTO order_lines SELECT 90, n FROM generate_series(1, 3) AS n UNION ALL SELECT 91, n FROM generate_series(1, 2) AS n;
+"""
+
+TENANTS_ENV = """
+import datafixes.operations
+from alembic import context
+from sqlalchemy import create_engine, text
+
+connection = create_engine(context.config.get_main_option("sqlalchemy.url")).connect()
 """
 
 Doing = Callable[[Reader, Cloud], None]
@@ -147,6 +155,57 @@ def _scheduled(reader: Reader, cloud: Cloud) -> None:
     assert overrides["command"][:3] == ["datafixes", "watch", "--once"]
 
 
+def _items(reader: Reader) -> None:
+    reader.database.psql(TABLE, "-v", "ON_ERROR_STOP=1")
+
+
+def _flask(reader: Reader, _: Cloud) -> None:
+    """The application is the one of the page."""
+    [app] = blocks(ROOT / "docs/how-to/stacks/flask.md", "python")
+    (reader.directory / "app.py").write_text(app.text, "utf-8")
+    _items(reader)
+
+
+def _asyncpg(reader: Reader, _: Cloud) -> None:
+    """Alembic's template has been written; its ini gets the database."""
+    ini, url = reader.directory / "alembic.ini", reader.database.url_for(driver="asyncpg")
+    text = ini.read_text("utf-8").replace("driver://user:pass@localhost/dbname", url.replace("%", "%%"))
+    ini.write_text(text, "utf-8")
+    _items(reader)
+
+
+def _tenants(reader: Reader, _: Cloud) -> None:
+    """Two tenants, the env.py and the revision of the page, and the revision before it."""
+    revision, loop, _multidb = blocks(ROOT / "docs/how-to/stacks/several-databases.md", "python")
+    project = new_project(reader.directory, reader.database, TENANTS_ENV + loop.text)
+    arguments = '"item", name="item_audit", schema=schema_of_run(op)'
+    project.revision(
+        "0001",
+        None,
+        f"op.create_audit_table({arguments})",
+        top="from datafixes.operations import schema_of_run",
+    )
+    (reader.directory / "migrations/versions/0002.py").write_text(revision.text, "utf-8")
+    for tenant in ("north", "south"):
+        script = f"CREATE SCHEMA {tenant}; SET search_path TO {tenant}; {TABLE}"
+        reader.database.psql(script, "-v", "ON_ERROR_STOP=1")
+
+
+def _pyproject(reader: Reader, _: Cloud) -> None:
+    """The project is configured by the page alone."""
+    [toml] = blocks(ROOT / "docs/how-to/stacks/pyproject.md", "toml")
+    new_project(reader.directory, reader.database)
+    (reader.directory / "alembic.ini").unlink()
+    (reader.directory / "pyproject.toml").write_text(toml.text, "utf-8")
+    _items(reader)
+
+
+def _sqlmodel(reader: Reader, _: Cloud) -> None:
+    """The env.py of the page."""
+    [env] = blocks(ROOT / "docs/how-to/stacks/drivers.md", "python")
+    project_with_fix(reader.directory, reader.database, env.text)
+
+
 # moto runs no tasks of ECS: nobody can see them run.
 _NO_TASKS = {"datafixes verify": "--skip service"}
 
@@ -162,6 +221,11 @@ STORIES: dict[str, Story] = {
     "docs/close-phantom-positions.md": Story(empty, {"datafixes verify": _deployed}, _NO_TASKS),
     "docs/book/keep-the-book-true.md": Story(_without_015),
     "docs/book/verify.md": Story(_at("head"), {"datafixes verify": _deployed}, _NO_TASKS),
+    "docs/how-to/stacks/flask.md": Story(_flask),
+    "docs/how-to/stacks/async.md": Story(lambda *_: None, {"datafixes new": _asyncpg}),
+    "docs/how-to/stacks/several-databases.md": Story(_tenants),
+    "docs/how-to/stacks/pyproject.md": Story(_pyproject),
+    "docs/how-to/stacks/drivers.md": Story(_sqlmodel),
     "docs/book/watch.md": Story(_at("head"), {"put-targets": _scheduled}),
 }
 """By page, how it begins. The tutorial has a test of its own, from the wheel on."""
