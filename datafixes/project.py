@@ -26,11 +26,15 @@ from datafixes.database.location import locate
 from datafixes.declaration.project_fixes import FixOfRevision, fixes_of
 from datafixes.errors import DatafixError
 from datafixes.running.execution import failure
-from datafixes.running.operation import settings_of
-from datafixes.settings import Settings
+from datafixes.running.operation import KNOWN, settings_of
+from datafixes.settings import URL_OPTION, Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+
+CHOSEN = "datafixes.database"
+"""The key under which Alembic's configuration keeps the name of the database, of a project that has several."""
 
 
 class Project:
@@ -57,7 +61,7 @@ class Project:
 
         Args:
             file: the ini file or pyproject.toml; by default ``alembic.ini`` and ``pyproject.toml``, if they exist.
-            section: the section of the ini file.
+            section: the section of the ini file; of several databases, the one of a database.
             flags: ``name=value``, as after ``alembic -x``.
             scripts: the directory of env.py, if the file does not name it, as with Flask-Migrate.
 
@@ -74,6 +78,10 @@ class Project:
             inside = Path(scripts, "alembic.ini")
             file = file or (str(inside) if inside.is_file() and not Path("alembic.ini").is_file() else None)
         config = _config(file, section, flags)
+        if _is_of_a_database(config, section):
+            config = _config(file, "alembic", flags)
+            url = (config.get_section(section, {}) or {})[URL_OPTION]
+            config.attributes |= {CHOSEN: section, KNOWN: {"url": (url, f"alembic.ini [{section}]")}}
         if scripts is not None:
             config.set_main_option("script_location", scripts.replace("%", "%%"))
         return cls.of(config, flags)
@@ -169,6 +177,12 @@ class Project:
                 yield connection
             except DBAPIError as error:
                 raise failure(error, "the query") from error
+
+
+def _is_of_a_database(config: Config, section: str) -> bool:
+    """Whether a section has the URL of a database and no more, as in Alembic's multidb."""
+    options = config.get_section(section, {}) or {}
+    return section != "alembic" and URL_OPTION in options and "script_location" not in options
 
 
 def _name_folders(config: Config) -> None:

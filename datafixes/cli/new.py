@@ -118,7 +118,7 @@ def _statements(file: str) -> str:
 def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Path]:
     """Write the revision and those that it needs before it; all of them or none."""
     from datafixes.revisions.new import revision_of_audit_tables, revision_of_fix
-    from datafixes.revisions.placing import place_for, write_revision
+    from datafixes.revisions.placing import place_for
 
     written: list[Path] = []
     try:
@@ -132,18 +132,27 @@ def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Pa
                 place = _place_below(project, title, wanted)
                 made = [_arguments(table, copies) for table, copies in needed]
                 text = revision_of_audit_tables(place, title, made, update=update)
-                write_revision(project.scripts, place, text)
+                _put(project, place, text)
                 written.append(place.path)
                 wanted = replace(wanted, head=place.revision)
                 _tell_audit(needed, place)
         place = place_for(_fresh(project).scripts, wish.message, wanted)
         text = revision_of_fix(place, wish.message, found.fix, statements=wish.statements)
-        write_revision(project.scripts, place, text)
+        _put(project, place, text)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
     return [*written, place.path]
+
+
+def _put(project: Project, place: Place, text: str) -> None:
+    from datafixes.project import CHOSEN
+    from datafixes.revisions.databases import for_database
+    from datafixes.revisions.placing import write_revision
+
+    chosen = project.config.attributes.get(CHOSEN, "")
+    write_revision(project.scripts, place, for_database(text, project.config, project.scripts, chosen))
 
 
 def _fresh(project: Project) -> Project:

@@ -108,6 +108,19 @@ class _Making:
         self.attributes[COLLECTOR] = one.collector
         self.runs.append(one)
 
+    def check_whole(self, error: UnsafeTransaction, env: str) -> None:
+        """Whether env.py was done with its runs when it committed the transactions that it had begun.
+
+        Raises:
+            DatafixError: it was not, or it commits before it runs anything.
+        """
+        if not self.held:
+            raise error
+        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == env]
+        if any(line in loop for line in lines for loop in self.loops):
+            hint = "Let Alembic begin them: with context.begin_transaction(): ..."
+            raise DatafixError(_BETWEEN, hint=hint) from None
+
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps of the present run."""
         return self.runs[-1].revisions(heads, context)
@@ -182,14 +195,8 @@ def make_plans(config: Config, wish: Wish, tell: Callable[[str], None] = lambda 
             scripts.run_env()
     except _Ended:
         pass
-    except UnsafeTransaction as error:  # env.py commits what it has begun
-        if not making.held:
-            raise
-        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(env)]
-        if any(line in loop for line in lines for loop in making.loops):
-            raise DatafixError(
-                _BETWEEN, hint="Let Alembic begin them: with context.begin_transaction(): ..."
-            ) from None
+    except UnsafeTransaction as error:
+        making.check_whole(error, str(env))
     except BaseException:
         for one in making.runs:
             one.reloading.end()

@@ -80,12 +80,12 @@ def test_check_finds_nothing_in_any_fix_that_a_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = fixes()
-    assert len(shown) == 5
+    assert len(shown) == 6
     for number, text in enumerate(shown):
         (tmp_path / f"{number}.py").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
     # README shows, shorter, one of those of the page: two files that declare one fix would be a finding.
-    for files in (["0.py"], ["1.py", "2.py", "3.py"]):
+    for files in (["0.py"], ["1.py"], ["2.py", "3.py", "4.py"]):
         assert run(["check", *files]) == 0
         assert capsys.readouterr().out.startswith("Nothing found in ")
 

@@ -8,7 +8,7 @@ import pytest
 
 import alembic
 from tests.cli.commands import answer, datafixes
-from tests.projects import FIX, TABLE, Project, new_project
+from tests.projects import FIX, TABLE, Project, Ran, new_project
 from tests.servers import Database, Server
 
 TEMPLATE = Path(alembic.__file__).parent / "templates/multidb"
@@ -100,3 +100,31 @@ def test_a_plan_shows_every_database_and_keeps_nothing(two: Two) -> None:
     two.second.execute("UPDATE item SET status = 'other' WHERE id = 1")
     down = datafixes(two.project, "plan", "--downgrade", "a")
     assert (down.code, "engine2: b would be refused" in down.out, "engine1: b" in down.out) == (3, True, True)
+
+
+def test_a_fix_is_written_for_one_of_the_databases_and_undone(two: Two) -> None:
+    words = "new", "close", "--table", "item", "--where", "id = 1", "--set", "status=closed"
+    unchosen = _run(two.project, *words)
+    assert unchosen.code == 1  # which database is not said
+    new = _run(two.project, "-n", "engine2", *words)
+    assert new.code == 0, new.err
+    assert len(list(two.project.directory.glob("migrations/versions/*.py"))) == 2
+    planned = _run(two.project, "plan")
+    assert (planned.code, "Can be reverted  ✓ yes" in planned.out) == (0, True), planned.err
+    upgrade(two.project)
+    assert two.project.database.value("SELECT status FROM item WHERE id = 1") == "open"
+    assert two.second.value("SELECT status FROM item WHERE id = 1") == "closed"
+    assert "close" in _run(two.project, "-n", "engine2", "history").out
+    # Where the URL is given in another way, the database's name is still needed.
+    reverted = _run(two.project, "-x", f"url={two.second.url}", "revert", "close")
+    assert (reverted.code, reverted.last_line) == (
+        1,
+        "FAILED: This project has several databases: engine1, engine2. Choose one: datafixes -n engine1 ...",
+    )
+    assert _run(two.project, "-n", "engine2", "revert", "close").code == 0
+    upgrade(two.project)
+    assert two.second.value("SELECT status FROM item WHERE id = 1") == "open"
+
+
+def _run(project: Project, *words: str) -> Ran:
+    return datafixes(None, "-c", str(project.directory / "alembic.ini"), *words)
