@@ -8,6 +8,7 @@ import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -172,6 +173,12 @@ class Project:
     def on(self, database: Database, driver: str = "psycopg2") -> "Project":
         """The same project for another database."""
         return replace(self, database=database, driver=driver)
+
+
+def register_operations(env: Path) -> None:
+    """Add to a stock env.py the one import that an Alembic without plugins needs."""
+    if find_spec("alembic.runtime.plugins") is None:
+        env.write_text(f"import datafixes.operations\n{env.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def our_project(database: Database) -> Project:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import pytest
+
 from tests.aws import Cloud
 from tests.docs.pages import ROOT, Block, Reader, Typed, blocks, typed
-from tests.projects import TABLE, new_project, our_project, project_with_fix
+from tests.projects import TABLE, new_project, our_project, project_with_fix, register_operations
 
 HELD = (
     "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
@@ -166,17 +168,22 @@ def _flask(reader: Reader, _: Cloud) -> None:
     _items(reader)
 
 
+def _registered(reader: Reader, _: Cloud) -> None:
+    register_operations(reader.directory / "migrations/env.py")
+
+
 def _asyncpg(reader: Reader, _: Cloud) -> None:
     """Alembic's template has been written; its ini gets the database."""
     ini, url = reader.directory / "alembic.ini", reader.database.url_for(driver="asyncpg")
     text = ini.read_text("utf-8").replace("driver://user:pass@localhost/dbname", url.replace("%", "%%"))
     ini.write_text(text, "utf-8")
+    _registered(reader, _)
     _items(reader)
 
 
 def _tenants(reader: Reader, _: Cloud) -> None:
     """Two tenants, the env.py and the revision of the page, and the revision before it."""
-    revision, loop, _multidb = blocks(ROOT / "docs/how-to/stacks/several-databases.md", "python")
+    revision, loop = blocks(ROOT / "docs/how-to/stacks/several-databases.md", "python")
     project = new_project(reader.directory, reader.database, TENANTS_ENV + loop.text)
     arguments = '"item", name="item_audit", schema=schema_of_run(op)'
     project.revision(
@@ -201,7 +208,8 @@ def _pyproject(reader: Reader, _: Cloud) -> None:
 
 
 def _sqlmodel(reader: Reader, _: Cloud) -> None:
-    """The env.py of the page."""
+    """The env.py of the page. Every SQLModel that a SQLAlchemy 2.0.0 satisfies imports what it lacks."""
+    pytest.importorskip("sqlmodel", exc_type=ImportError)
     [env] = blocks(ROOT / "docs/how-to/stacks/drivers.md", "python")
     project_with_fix(reader.directory, reader.database, env.text)
 
@@ -221,7 +229,7 @@ STORIES: dict[str, Story] = {
     "docs/close-phantom-positions.md": Story(empty, {"datafixes verify": _deployed}, _NO_TASKS),
     "docs/book/keep-the-book-true.md": Story(_without_015),
     "docs/book/verify.md": Story(_at("head"), {"datafixes verify": _deployed}, _NO_TASKS),
-    "docs/how-to/stacks/flask.md": Story(_flask),
+    "docs/how-to/stacks/flask.md": Story(_flask, {"datafixes new": _registered}),
     "docs/how-to/stacks/async.md": Story(lambda *_: None, {"datafixes new": _asyncpg}),
     "docs/how-to/stacks/several-databases.md": Story(_tenants),
     "docs/how-to/stacks/pyproject.md": Story(_pyproject),

@@ -14,7 +14,7 @@ import pytest
 from flask.cli import FlaskGroup
 
 from tests.cli.commands import datafixes
-from tests.projects import TABLE, Ran
+from tests.projects import TABLE, Ran, register_operations
 from tests.servers import Database
 
 # Flask-Migrate's env.py asks an older Flask-SQLAlchemy first.
@@ -62,6 +62,7 @@ def flask(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("a command ends the process")
 
     assert ran("db", "init").code == 0
+    register_operations(tmp_path / "migrations/env.py")
     yield ran
     for one, level, disabled, handlers in before:  # env.py configures logging
         one.level, one.disabled, one.handlers[:] = level, disabled, handlers
