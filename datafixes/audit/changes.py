@@ -16,14 +16,16 @@ class Value:
     """A value of a row, as text.
 
     Attributes:
-        text: the value, or its beginning; None is NULL.
-        characters: the length of the whole value, if ``text`` is only its beginning.
+        text: the value, or a part of it; None is NULL.
+        characters: the length of the whole value, if ``text`` is only a part of it.
         masked: the value is hidden, and ``text`` is None.
+        start: how many characters come before the part: of a long value, that around the first change is read.
     """
 
     text: str | None
     characters: int | None = None
     masked: bool = False
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,18 @@ class Row:
         key: its key as text, ``a/b`` for several columns; empty if the table has none.
         kind: how it changed.
         cells: its columns, in the order of the table.
+        name: a readable name: what identifies it besides the key, or an empty string.
     """
 
     key: str
     kind: Kind
     cells: tuple[Cell, ...]
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The key and the name."""
+        return f"{self.key} {self.name}".strip()
 
 
 class Reread(Collection[Row]):

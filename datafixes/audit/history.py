@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import View
+from datafixes.audit.images import begin_of_part
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
@@ -104,6 +105,7 @@ class ChangeOfRow:
     applied_by: str
     application: str | None
     reason: str | None
+    start: int = 0
 
 
 def ledger_schemas(connection: Connection) -> list[str]:
@@ -206,11 +208,12 @@ def row_history(connection: Connection, schema: str, table: str, key: str, view:
     """
     columns = [one.name for one in fields(ChangeOfRow)]
     for side in ("before", "after"):
-        columns[columns.index(side)] = f"left({side}, {view.characters})"
+        columns[columns.index(side)] = f"substr({side}, start + 1, {view.characters})"
         columns[columns.index(f"{side}_characters")] = f"length({side})"
+    begin = begin_of_part("before", "after", view)
     query = (
-        f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} WHERE target_table = {text(table)} AND key = {text(key)}"
-        f" ORDER BY {_NEWEST_FINISHED}, audit_id"
+        f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} CROSS JOIN LATERAL (SELECT {begin} AS start OFFSET 0) AS part"
+        f" WHERE target_table = {text(table)} AND key = {text(key)} ORDER BY {_NEWEST_FINISHED}, audit_id"
     )
     with connection.begin_nested() as savepoint:
         # before an audit table is analyzed for the first time, PostgreSQL thinks little of its index over keys
@@ -219,7 +222,7 @@ def row_history(connection: Connection, schema: str, table: str, key: str, view:
         savepoint.rollback()
     found = [ChangeOfRow(*row) for row in rows]
     return [
-        replace(one, before=MASKED, after=MASKED, before_characters=None, after_characters=None)
+        replace(one, before=MASKED, after=MASKED, before_characters=None, after_characters=None, start=0)
         if view.hides(table, one.column_name)
         else one
         for one in found

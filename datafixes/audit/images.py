@@ -1,5 +1,6 @@
 """The rows of a run, before and after, read back from its images."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ PINNED = (
     "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'",
 )  # fmt: skip
 
+_OWN_NAME = re.compile(r'"(?:[^"]|"")+"|[^."]+')
+_CONTEXT = 200
+"""So many characters before the first difference of long values are shown."""
 _AT_ONCE = 500
 """So many rows are in memory at a time, where they are not kept."""
 READING = (*PINNED, "SET LOCAL enable_nestloop = off")
@@ -41,6 +45,7 @@ class TableOfRun:
         deleted: how many rows were deleted.
         inexact: columns that the run left as they were, and of whose values the images hold a text without every bit.
         left: the columns that after-images of updated rows hold; the others are as in the before-images.
+        identity: expressions that name its rows, besides the key.
     """
 
     target: str
@@ -52,6 +57,7 @@ class TableOfRun:
     deleted: int
     inexact: tuple[str, ...] = ()
     left: tuple[str, ...] | None = None
+    identity: tuple[str, ...] = ()
 
     def as_left(self, column: str, before: str, after: str) -> str:
         """A column of a row as the run left it, in SQL, from the aliases of its two images."""
@@ -149,34 +155,22 @@ def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str
     )
     none = f"SELECT * FROM {table.audit} WHERE false"
     if not table.key:
-        return [
-            _statement(
-                table,
-                view,
-                columns,
-                f"({one}) AS one LEFT JOIN ({none}) AS other ON true ORDER BY one.audit_id",
-            ),
-            _statement(
-                table,
-                view,
-                columns,
-                f"({none}) AS one RIGHT JOIN ({other}) AS other ON true ORDER BY other.audit_id",
-            ),
-        ]
+        pairs = [(f"({one}) AS one LEFT JOIN ({none}) AS other ON true", "one"),
+                 (f"({none}) AS one RIGHT JOIN ({other}) AS other ON true", "other")]  # fmt: skip
+        return [_statement(table, view, columns, pair) for pair in pairs]
     same = f"{key_text(table.key, 'one')} = {key_text(table.key, 'other')}"
     found = []
     if table.updated or table.deleted:
-        found.append(
-            f"({one} ORDER BY x.audit_id LIMIT {view.rows}) AS one LEFT JOIN ({other}) AS other ON {same} ORDER BY one.audit_id"
-        )
+        first = f"({one} ORDER BY x.audit_id LIMIT {view.rows})"
+        found.append((f"{first} AS one LEFT JOIN ({other}) AS other ON {same}", "one"))
     # an update may spell a key otherwise (citext, a collation): keys are compared as text here, so it shows as both
     if table.inserted or table.updated:
-        found.append(
+        found.append((
             f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was WHERE was.audit_run_id = {run}"
-            f" AND was.audit_image = 'before' AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true"
-            " ORDER BY other.audit_id"
-        )
-    return [_statement(table, view, columns, source) for source in found]
+            f" AND was.audit_image = 'before' AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true",
+            "other",
+        ))  # fmt: skip
+    return [_statement(table, view, columns, pair) for pair in found]
 
 
 def key_text(key: tuple[str, ...], alias: str) -> str:
@@ -184,42 +178,85 @@ def key_text(key: tuple[str, ...], alias: str) -> str:
     return " || '/' || ".join(f"{alias}.{literal.name(column)}::text" for column in key)
 
 
-def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], source: str) -> str:
+def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], pair: tuple[str, str]) -> str:
     before = {name: f"one.{literal.name(name)}" for name, _ in columns}
     after = {name: table.as_left(name, "one", "other") for name, _ in columns}
     seen = [name for name, hidden in columns if not hidden]
     key = f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')})" if table.key else "''"
     if any(view.hides(table.target, column) for column in table.key):
         key = "'(masked)'"
-    parts = [key]
+    parts = [key, name_in_sql(table, "one", "other") if table.identity else "''"]
     for alias, image in (("one", before), ("other", after)):
         parts.append(f"{alias}.audit_id IS NOT NULL")
-        parts.append(
-            f"ARRAY[{', '.join(f'left({image[n]}::text, {view.characters})' for n in seen)}]::text[]"
+        texts = (
+            f"substr({image[name]}::text, begins[{n}] + 1, {view.characters})"
+            for n, name in enumerate(seen, 1)
         )
-        parts.append(f"ARRAY[{', '.join(f'length({image[n]}::text)' for n in seen)}]::integer[]")
+        parts.append(f"ARRAY[{', '.join(texts)}]::text[]")
+        parts.append(f"ARRAY[{', '.join(f'length({image[name]}::text)' for name in seen)}]::integer[]")
     differs = ", ".join(f"record_image_ne(ROW({before[name]}), ROW({after[name]}))" for name, _ in columns)
-    parts.append(f"ARRAY[{differs}]::boolean[]")
-    return f"SELECT {', '.join(parts)} FROM {source}"
+    begins = ", ".join(begin_of_part(f"{before[name]}::text", f"{after[name]}::text", view) for name in seen)
+    source, first = pair
+    return (
+        f"SELECT {', '.join(parts)}, begins, ARRAY[{differs}]::boolean[] FROM {source}"
+        f" CROSS JOIN LATERAL (SELECT ARRAY[{begins}]::integer[] AS begins OFFSET 0) AS part ORDER BY {first}.audit_id"
+    )
 
 
-def _row(columns: list[tuple[str, bool]], key: str, *found: Any) -> Row:
-    was, before, lengths_before, has, after, lengths_after, differs = found
+def name_in_sql(table: TableOfRun, *images: str) -> str:
+    """The readable name of a row, in SQL: its identity in the first of its images."""
+    parts = ", ".join("(" + one + "\n)" for one in table.identity)  # may end with a comment
+    own = _OWN_NAME.findall(table.target)[-1]
+    names = (
+        f"CASE WHEN {i}.audit_id IS NOT NULL THEN (SELECT concat_ws(' ', {parts}) FROM (SELECT {i}.*) AS {own}) END"
+        for i in images
+    )
+    return f"coalesce({', '.join(names)})"
+
+
+def begin_of_part(before: str, after: str, view: View) -> str:
+    """How many characters of two texts to leave out, in SQL: of longer ones, those far before the first difference.
+
+    The length of what both share is found by halving.
+
+    Args:
+        before: an expression for a text, or NULL.
+        after: another.
+        view: how many characters are shown.
+    """
+    return f"""CASE WHEN greatest(length({before}), length({after})) > {view.characters}
+            AND {before} COLLATE "C" <> {after} THEN (
+        WITH RECURSIVE half (low, high) AS (
+            SELECT 0, least(length({before}), length({after}))
+            UNION ALL
+            SELECT CASE WHEN same THEN middle ELSE low END, CASE WHEN same THEN high ELSE middle - 1 END
+              FROM half CROSS JOIN LATERAL (SELECT (low + high + 1) / 2 AS middle) AS m
+             CROSS JOIN LATERAL (SELECT left({before}, middle) COLLATE "C" = left({after}, middle) AS same) AS s
+             WHERE low < high)
+        SELECT greatest(max(low) - {min(_CONTEXT, view.characters // 3)}, 0) FROM half) ELSE 0 END"""
+
+
+def _row(columns: list[tuple[str, bool]], key: str, label: str, *found: Any) -> Row:
+    was, before, lengths_before, has, after, lengths_after, begins, differs = found
     kind: Kind = "updated" if was and has else "deleted" if was else "inserted"
     place, cells = 0, []
     for (name, hidden), changed in zip(columns, differs, strict=True):
         pair = [Value(None, masked=True)] * 2 if hidden else [
-            _value(before[place], lengths_before[place]), _value(after[place], lengths_after[place])
+            part_of(text[place], lengths[place], begins[place])
+            for text, lengths in ((before, lengths_before), (after, lengths_after))
         ]  # fmt: skip
         place += not hidden
         cells.append(
             Cell(name, pair[0] if was else None, pair[1] if has else None, changed or not (was and has))
         )
-    return Row(key, kind, tuple(cells))
+    return Row(key, kind, tuple(cells), label)
 
 
-def _value(text: str | None, characters: int | None) -> Value:
-    return Value(text, characters if text is not None and characters != len(text) else None)
+def part_of(text: str | None, characters: int | None, begin: int) -> Value:
+    """A value of which a part was read, or all."""
+    return (
+        Value(text, characters, start=begin) if text is not None and characters != len(text) else Value(text)
+    )
 
 
 def _streamed(connection: Connection, statement: str) -> Iterable[Any]:

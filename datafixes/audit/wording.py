@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable
+from typing import Any
 
 
 def counted(number: int, what: str) -> str:
@@ -24,3 +25,8 @@ def named(what: str, names: Iterable[object]) -> str:
 def moment(time: dt.datetime | None) -> str:
     """A time in UTC, to the second; an empty string if there is none."""
     return "" if time is None else f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def place(url: Any) -> str:
+    """Which database on which host, from SQLAlchemy's URL: without user and password."""
+    return f"{url.database} at {url.host or url.query.get('host') or 'the local socket'}"

@@ -9,6 +9,8 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.changes import View
 from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
+from datafixes.audit.naming import with_kept_identities
+from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document
@@ -53,14 +55,20 @@ def read_run(
     connection: Connection, schema: str, run: int, view: View
 ) -> tuple[Callable[[], Document], Callable[[], Any]]:
     """A run with its rows, for the document and for the JSON. Many rows are read as they are written."""
-    line = run_of(connection, schema, run)
+    line, database = run_of(connection, schema, run), place(connection.engine.url)
+    of_run = with_kept_identities(connection, schema, run, tables_of_run(connection, schema, run), view)
     tables = [
-        (table, changes_of_run(connection, run, table, view, keep=view.rows <= _KEPT))
-        for table in tables_of_run(connection, schema, run)
+        (table, changes_of_run(connection, run, table, view, keep=view.rows <= _KEPT)) for table in of_run
     ]
 
     def as_json() -> dict[str, Any]:
         changes = [changes_as_json(table, rows) for table, rows in tables]
-        return {"version": 1, "kind": "run", "run": run_as_json(line), "changes": changes}
+        return {
+            "version": 1,
+            "kind": "run",
+            "database": database,
+            "run": run_as_json(line),
+            "changes": changes,
+        }
 
-    return lambda: document_of_run(line, tables), as_json
+    return lambda: document_of_run(line, tables, database), as_json

@@ -46,7 +46,7 @@ def view_of(settings: Settings, rows: int | None, mask: tuple[str, ...], form: s
     """How much of the rows a format shows: as requested, or by default."""
     short = form in ("terminal", "markdown")
     shown = rows if rows is not None else 20 if short else 10_000
-    return View(shown, 200 if short else 10_000, (*settings.mask, *mask))
+    return View(shown, 2_000 if short else 10_000, (*settings.mask, *mask))
 
 
 def show(document: Callable[[], Document], value: Callable[[], Any], form: str, output: str | None) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.audit.stamped import StampedPast, stamped_past
+from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import fixes_of, revisions_below
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError
@@ -105,8 +106,9 @@ class OneRun:
 
     def revisions(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """The steps from the database's revision to the target."""
-        self.start, self.database = tuple(heads or ()), _database(context.connection)
+        self.start = tuple(heads or ())
         if context.connection is not None:
+            self.database = place(context.connection.engine.url)
             below = revisions_below(self.scripts, self.start)
             # A role that may not read the ledger gets the fix's own error.
             with suppress(DatafixError, DBAPIError), context.connection.begin_nested():
@@ -196,10 +198,3 @@ class OneRun:
         if planned.run.outcome not in ("applied", "reverted"):
             return Reversal(True, "nothing was changed, so there is nothing to revert")
         return Reversal(*compare_with_revert(connection, fix, planned.run.run_id))
-
-
-def _database(connection: Connection | None) -> str:
-    if connection is None:
-        return ""
-    url = connection.engine.url
-    return f"{url.database} at {url.host or url.query.get('host') or 'the local socket'}"

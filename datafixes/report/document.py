@@ -1,5 +1,6 @@
 """A document independent of its format: the source for terminal, Markdown and HTML."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,8 @@ class Fact:
         remedy: what to do about it, or an empty string.
         lasting: waiting will not change it.
         exact: the text is meant for copying, such as a command, and is never wrapped.
+        below: it comes after the rows, which people look for first.
+        links: addresses in it are links, such as those of tickets.
     """
 
     name: str
@@ -38,6 +41,13 @@ class Fact:
     remedy: str = ""
     lasting: bool = False
     exact: bool = False
+    below: bool = False
+    links: bool = False
+
+
+def above(facts: Iterable[Fact], *, below: bool = False) -> tuple[Fact, ...]:
+    """The facts that come before the rows, or those that come after."""
+    return tuple(fact for fact in facts if fact.below == below)
 
 
 def good(check: str, text: str) -> Fact:

@@ -11,13 +11,13 @@ from itertools import islice
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from datafixes.report.document import Cell, Changes, Document, Row, State, Value
-from datafixes.report.text import counts_of, is_plain, lines, one_line, same_ends, shown
+from datafixes.report.differences import Piece, difference
+from datafixes.report.document import Cell, Changes, Document, Row, State, Value, above
+from datafixes.report.text import counts_of, is_plain, lines, one_line, shown, with_links
 
 SIGN = {"updated": "~", "inserted": "+", "deleted": "−"}
-_LONGEST, _LONG = 20_000, 240
-# A mark helps if most of the text is the same; otherwise it is noise.
-_SHARED = 16
+_LONG_KEY = 30
+_LONGEST, _LONG, _SHORT, _AROUND = 20_000, 240, 60, 60
 
 
 def rows_of(changes: Changes) -> Iterator[str]:
@@ -28,8 +28,9 @@ def rows_of(changes: Changes) -> Iterator[str]:
 
 def _row(row: Row, names: dict[str, str]) -> str:
     cells = {cell.column: cell for cell in row.cells}
+    wide = ' class="broken"' if len(row.label) > _LONG_KEY else ""
     parts = [
-        f'<tr class="{row.kind}"><th scope="row">{escape(one_line(row.key)) if row.key else "<i>no key</i>"}</th>'
+        f'<tr class="{row.kind}"><th scope="row"{wide}>{escape(one_line(row.label)) or "<i>no key</i>"}</th>'
         f'<td class="kind"><b aria-hidden="true">{SIGN[row.kind]}</b> {row.kind}</td>'
     ]
     for name, label in names.items():
@@ -42,33 +43,59 @@ def _cell(cell: Cell, label: str) -> str:
     before, after = cell.before, cell.after
     if not cell.changed:
         one = after or before
-        inner = "" if one is None else _value(one, shown(one, _LONGEST), (0, 0))
+        inner = "" if one is None else _value(one)
         return f'<td class="same" colspan="2" data-name="{label}">{inner}</td>'
     if before is None or after is None:
         one, css = (after, "is") if before is None else (before, "was")
-        inner = "" if one is None else _value(one, shown(one, _LONGEST), (0, 0))
-        there, none = f'<td class="{css}" data-name="{label}">{inner}</td>', '<td class="no"></td>'
+        there, none = f'<td class="{css}" data-name="{label}">{_value(one)}</td>', '<td class="no"></td>'
         return none + there if css == "is" else there + none
-    texts = shown(before, _LONGEST), shown(after, _LONGEST)
-    ends = same_ends(*texts) if is_plain(before) and is_plain(after) else (0, 0)
-    if sum(ends) < _SHARED:
-        ends = (0, 0)
+    pieces = difference(cell, _AROUND, laid_out=True)
+    was, now = (_marked(pieces, side, value) for side, value in (("was", before), ("is", after)))
+    return f'<td class="was" data-name="{label}">{was}</td><td class="is">{now}</td>'
+
+
+def _value(value: Value | None) -> str:
+    if value is None or not is_plain(value):
+        return "" if value is None else f"<i>{shown(value, _LONGEST)}</i>"
+    text = shown(value, _LONGEST)
+    return _boxed(_broken(text), len(text))
+
+
+def _marked(pieces: list[Piece], side: str, value: Value) -> str:
+    """A side of a change, with marks; what is far from any change is folded, but in its place."""
+    if not pieces:
+        return _value(value)
+    parts, visible = [], 0
+    for piece in pieces:
+        if piece.kind == "gap" and piece.text:
+            inner = f'<summary data-of="{len(piece.text):,}"></summary>{_broken(piece.text)}'
+            parts.append(f'<details class="gap">{inner}</details>')
+        elif piece.kind == "gap":
+            parts.append("<i>…</i>")
+        elif piece.kind in ("same", side):
+            visible += len(piece.text)
+            parts.append(_broken(piece.text) if piece.kind == "same" else _mark(piece.text))
+    if value.characters is not None:
+        parts.append(f" <i>({value.characters:,} characters)</i>")
+    return _boxed("".join(parts), visible)
+
+
+def _mark(text: str) -> str:
+    """A marked text; blanks around it are not marked."""
+    inner = text.strip()
+    start = text.index(inner)
     return (
-        f'<td class="was" data-name="{label}">{_value(before, texts[0], ends)}</td>'
-        f'<td class="is">{_value(after, texts[1], ends)}</td>'
+        f"{text[:start]}<mark>{_broken(inner)}</mark>{text[start + len(inner) :]}"
+        if inner
+        else f"<mark>{text}</mark>"
     )
 
 
-def _value(value: Value, text: str, ends: tuple[int, int]) -> str:
-    if not is_plain(value):
-        return f"<i>{text}</i>"
-    start, end = ends
-    if start or end:
-        stop = len(text) - end
-        inner = f"{_broken(text[:start])}<mark>{_broken(text[start:stop])}</mark>{_broken(text[stop:])}"
-    else:
-        inner = _broken(text)
-    return f'<div class="long" tabindex="0">{inner}</div>' if len(text) > _LONG else inner
+def _boxed(inner: str, characters: int) -> str:
+    """Long texts get room, and longer ones a box that scrolls."""
+    if characters > _LONG and "<mark>" not in inner:
+        return f'<div class="long" tabindex="0">{inner}</div>'
+    return f'<div class="room">{inner}</div>' if characters > _SHORT else inner
 
 
 def _broken(text: str) -> str:
@@ -116,9 +143,9 @@ def _environment() -> Environment:
         loader=FunctionLoader(_file), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"plain": one_line, "lines": lines, "number": "{:,}".format}
+    environment.filters |= {"plain": one_line, "lines": lines, "links": with_links, "number": "{:,}".format}
     environment.globals |= {
-        "signs": SIGNS, "at_once": _AT_ONCE, "counts_of": counts_of, "some": islice,
+        "signs": SIGNS, "at_once": _AT_ONCE, "counts_of": counts_of, "some": islice, "above": above,
         "rows_of": lambda changes: map(Markup, rows_of(changes)),
     }  # fmt: skip
     return environment

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from datafixes.report.document import SIGNS, Cell, Changes, Document, Fact, Grid, Row, Section
-from datafixes.report.markdown_text import code, fenced, paragraph, sentence, value
+from datafixes.report.differences import Piece, as_text, difference, is_ambiguous, lengths, one_side
+from datafixes.report.document import SIGNS, Cell, Changes, Document, Fact, Grid, Row, Section, above
+from datafixes.report.markdown_text import code, fenced, linked, paragraph, sentence, value
 from datafixes.report.text import arrow, counts_of
 
 LIMIT = 65_000
 """The maximum length, in UTF-16 units. GitHub refuses a comment of more than 65,536."""
 
 _FOLDED, _COLUMNS, _FACTS = 20, 8, 40
+_SHORT, _AROUND, _LONGEST = 80, 24, 200
 _CUTS = (2000, 1000, 500, 250, 120, 60, 30, 15, 7, 3, 1, 0)
 
 
@@ -45,14 +47,17 @@ def _document(document: Document, rows: int) -> Iterator[str]:
     yield f"## {sentence(document.title)}"
     if document.summary:
         yield f"**{SIGNS[document.state]}{sentence(document.summary)}**"
-    yield from _facts(document.facts)
+    yield from _facts(above(document.facts))
     for section in document.sections:
         yield from _section(section, rows)
+    # another list would continue that of the last section
+    if facts := above(document.facts, below=True):
+        yield "<br>\n".join(f"{_name(fact)}{SIGNS[fact.state]}{_text(fact)}" for fact in facts)
 
 
 def _section(section: Section, rows: int) -> Iterator[str]:
     yield f"### {SIGNS[section.state]}{sentence(section.title)}"
-    yield from _facts(section.facts)
+    yield from _facts(above(section.facts))
     yield from map(paragraph, section.notes)
     if section.block:
         yield _block(section.block)
@@ -60,6 +65,7 @@ def _section(section: Section, rows: int) -> Iterator[str]:
         yield from _grid(grid, rows)
     for changes in section.changes:
         yield from _changes(changes, rows)
+    yield from _facts(above(section.facts, below=True))
 
 
 def _facts(facts: tuple[Fact, ...]) -> Iterator[str]:
@@ -75,7 +81,9 @@ def _name(fact: Fact) -> str:
 
 
 def _text(fact: Fact) -> str:
-    return code(fact.text) if fact.exact else paragraph(fact.text)
+    if fact.exact:
+        return code(fact.text)
+    return linked(fact.text) if fact.links else paragraph(fact.text)
 
 
 def _block(block: str) -> str:
@@ -156,9 +164,21 @@ def _long(rows: list[Row], names: list[str]) -> tuple[list[str], list[list[str]]
 
 
 def _key(row: Row) -> str:
-    return code(row.key) if row.key else "(no key)"
+    return code(row.label) if row.label else "(no key)"
+
+
+def _difference(cell: Cell) -> list[Piece]:
+    """What differs between long texts; short ones are read faster side by side."""
+    sides = [len(side.text or "") for side in (cell.before, cell.after) if side is not None]
+    return difference(cell, _AROUND) if sum(sides) > _SHORT else []
 
 
 def _change(cell: Cell) -> str:
+    if pieces := _difference(cell):
+        counts = f" {sentence(lengths(cell))}" if any(piece.kind == "gap" for piece in pieces) else ""
+        if not is_ambiguous(pieces):
+            return code(as_text(pieces, _LONGEST)) + counts
+        before, after = (code(one_side(pieces, side, _LONGEST)) for side in ("was", "is"))
+        return f"{before}{arrow(before, after)}{after}{counts}"
     before, after = ("" if side is None else value(side) for side in (cell.before, cell.after))
     return f"{before}{arrow(before, after)}{after}" if before and after else before or after

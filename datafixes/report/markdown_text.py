@@ -3,7 +3,7 @@
 import re
 
 from datafixes.report.document import Value
-from datafixes.report.text import is_plain, lines, one_line, shown
+from datafixes.report.text import is_plain, lines, one_line, shown, with_links
 
 _LONGEST_SENTENCE, _LONGEST_VALUE, _LONGEST_LINE, _MOST_LINES = 1000, 200, 500, 60
 # GitHub finds mentions, issues, links and emoji in the rendered text, where a backslash does not help: a zero-width
@@ -37,6 +37,16 @@ def code(text: str) -> str:
 def paragraph(text: str) -> str:
     """A text of one or more lines."""
     return "<br>".join(sentence(line) for line in lines(_beginning(text)))
+
+
+def linked(text: str) -> str:
+    """A text of one or more lines, with its addresses as links."""
+    lined = "\n".join(lines(_beginning(text)))
+    return "".join(f"<{part}>" if is_link else _between(part) for part, is_link in with_links(lined))
+
+
+def _between(text: str) -> str:
+    return " " * text.startswith(" ") + paragraph(text) + " " * text.endswith(" ")
 
 
 def value(given: Value) -> str:

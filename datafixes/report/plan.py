@@ -35,11 +35,12 @@ def document_of_plan(plan: Plan) -> Document:
         sections.append(section_of_stamped(plan.stamped_past))
     facts = [Fact("Database", plan.database), Fact("At revision", ", ".join(plan.start) or "(none)")]
     if plan.digest:
-        facts.append(Fact("Digest", plan.digest))
+        facts.append(Fact("Digest", plan.digest, below=True))
     if plan.digest and plan.refusal is None:
         how = " ".join(["alembic", *plan.flags, f"-x plan={plan.digest}", plan.direction, plan.reach])
-        facts.append(Fact("To run exactly this plan", how, exact=True))
-    facts.append(Fact("Committed", "nothing: all was rolled back, and a COMMIT would have failed"))
+        facts.append(Fact("To run exactly this plan", how, exact=True, below=True))
+    committed = "nothing: all was rolled back, and a COMMIT would have failed"
+    facts.append(Fact("Committed", committed, below=True))
     return Document(
         title=f"Plan: {plan.direction} to {plan.target}",
         summary=_summary(plan),
@@ -91,25 +92,25 @@ def _section(title: str, planned: PlannedRun) -> Section:
     run = planned.run
     facts = [
         Fact("Fix", run.fix),
-        Fact("Reason", run.reason or ""),
+        Fact("Reason", run.reason or "", links=True),
         Fact("Outcome", _outcome(planned)),
         *(Fact(table.of_run.target, _rows(table)) for table in planned.tables),
     ]
     if run.already:
-        facts.append(Fact("Already as wanted", run.already))
+        facts.append(Fact("Already as wanted", run.already, below=True))
     if planned.reloaded:
         facts.append(Fact("Declaration", _reloaded(planned), "bad"))
     if planned.reversal is not None:
         facts.append(_reversal(planned.reversal))
     facts += [Fact("Sequence", one.words, "attention") for table in planned.tables for one in table.sequences]
-    facts += [
-        Fact("Kept as text", table.of_run.inexactly_kept) for table in planned.tables if table.of_run.inexact
-    ]
-    facts += [Fact("Acting", line) for table in planned.tables for line in table.acting]
+    inexact = (table.of_run for table in planned.tables if table.of_run.inexact)
+    facts += [Fact("Kept as text", one.inexactly_kept, below=True) for one in inexact]
+    facts += [Fact("Acting", line, below=True) for table in planned.tables for line in table.acting]
     facts.append(
         Fact(
             "Locks",
             f"{'; '.join(planned.locks) or 'none'}; held for {planned.seconds:.2f} s and until the commit",
+            below=True,
         )
     )
     return Section(
@@ -139,9 +140,7 @@ def _reloaded(planned: PlannedRun) -> str:
 def _named(table: PlannedTable) -> Changes:
     """The rows, with readable names beside their keys."""
     changes = only_changed(table.changes)
-    rows = tuple(
-        replace(row, key=f"{row.key} {table.names.get(row.key, '')}".strip()) for row in changes.rows
-    )
+    rows = tuple(replace(row, name=table.names.get(row.key, "")) for row in changes.rows)
     return replace(changes, rows=rows)
 
 

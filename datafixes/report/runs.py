@@ -2,12 +2,13 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
-from datafixes.audit.images import TableOfRun
+from datafixes.audit.images import TableOfRun, part_of
 from datafixes.audit.stamped import StampedPast
 from datafixes.audit.wording import counted, counts, moment
 from datafixes.report.document import Document, Fact, Grid, Section
@@ -25,7 +26,7 @@ def only_changed(changes: Changes) -> Changes:
 
     def narrowed() -> Iterator[Row]:
         for row in changes.rows:
-            yield Row(row.key, row.kind, tuple(cell for cell in row.cells if cell.column in names))
+            yield replace(row, cells=tuple(cell for cell in row.cells if cell.column in names))
 
     rows = Reread(narrowed)
     return Changes(changes.table, rows if isinstance(changes.rows, Reread) else tuple(rows), changes.total)
@@ -86,17 +87,37 @@ def _who(run: Run | ChangeOfRow) -> str:
     return f"{role} ({run.application})" if run.application else role
 
 
-def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]]) -> Document:
+def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]], database: str) -> Document:
     """One run, row by row."""
     facts = [
+        Fact("Database", database),
         Fact("Fix", run.fix),
-        Fact("Reason", run.reason or ""),
+        Fact("Reason", run.reason or "", links=True),
         Fact("Revision", run.revision or "(none)"),
         Fact("Outcome", run.outcome, "bad" if run.outcome == "failed" else "good"),
         Fact("Run by", _who(run)),
-        Fact("Started", moment(run.started_at)),
+        Fact("Started", moment(run.started_at), below=True),
         Fact("Finished", moment(run.finished_at) or "(not finished)"),
     ]
+    facts += _more_of(run)
+    total = counts(*(sum(getattr(t, kind) for t, _ in tables) for kind in ("inserted", "updated", "deleted")))
+    sections = tuple(
+        Section(
+            table.target,
+            facts=(
+                Fact("Rows", counts(table.inserted, table.updated, table.deleted)),
+                Fact("Copies", f"{table.audit}, audit_run_id = {run.run_id}", below=True),
+            ),
+            changes=(only_changed(changes),) if table.changed else (),
+        )
+        for table, changes in tables
+    )
+    verb = {"apply": "of", "revert": "reverting"}[run.direction]
+    title = f"Run {run.run_id} {verb} {run.fix}"
+    return Document(title, f"{run.outcome}: {total}.", "", tuple(facts), sections)
+
+
+def _more_of(run: Run) -> Iterator[Fact]:
     more = {
         "Reverts": f"run {run.reverts_run}" if run.reverts_run else None,
         "Reverted by": f"run {run.reverted_by_run}" if run.reverted_by_run else None,
@@ -110,22 +131,8 @@ def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]]) -> D
         "Fingerprint": run.fingerprint,
         "Written by": f"datafixes {run.engine}" if run.engine else None,
     }
-    facts += [Fact(name, text) for name, text in more.items() if text]
-    total = counts(*(sum(getattr(t, kind) for t, _ in tables) for kind in ("inserted", "updated", "deleted")))
-    sections = tuple(
-        Section(
-            table.target,
-            facts=(
-                Fact("Rows", counts(table.inserted, table.updated, table.deleted)),
-                Fact("Copies", f"{table.audit}, audit_run_id = {run.run_id}"),
-            ),
-            changes=(only_changed(changes),) if table.changed else (),
-        )
-        for table, changes in tables
-    )
-    verb = {"apply": "of", "revert": "reverting"}[run.direction]
-    title = f"Run {run.run_id} {verb} {run.fix}"
-    return Document(title, f"{run.outcome}: {total}.", "", tuple(facts), sections)
+    late = ("Already as wanted", "Fingerprint", "Written by")
+    return (Fact(name, text, below=name in late, links=True) for name, text in more.items() if text)
 
 
 def document_of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Document:
@@ -144,7 +151,7 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
         Fact("Finished", moment(one.finished_at)),
         Fact("Revision", one.revision or "(none)"),
         Fact("Run by", _who(one)),
-        Fact("Reason", one.reason or ""),
+        Fact("Reason", one.reason or "", links=True),
     )
     kind: Kind = (
         "inserted" if one.change == "inserted" else "deleted" if one.change == "deleted" else "updated"
@@ -152,8 +159,8 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
     cells = tuple(
         Cell(
             change.column_name,
-            None if kind == "inserted" else _text(change.before, change.before_characters),
-            None if kind == "deleted" else _text(change.after, change.after_characters),
+            None if kind == "inserted" else _text(change.before, change.before_characters, change.start),
+            None if kind == "deleted" else _text(change.after, change.after_characters, change.start),
         )
         for change in changes
     )
@@ -165,10 +172,8 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
     )
 
 
-def _text(text: str | None, characters: int | None) -> Value:
-    if text == MASKED:
-        return Value(None, masked=True)
-    return Value(text, characters if text is not None and characters not in (None, len(text)) else None)
+def _text(text: str | None, characters: int | None, start: int) -> Value:
+    return Value(None, masked=True) if text == MASKED else part_of(text, characters, start)
 
 
 _COMPARED = "The rows were compared with their images. To prove it, with all that a revert checks: datafixes open --try"
@@ -240,6 +245,7 @@ def changes_as_json(table: TableOfRun, changes: Changes) -> dict[str, Any]:
         "rows": (
             {
                 "key": row.key,
+                **({"name": row.name} if row.name else {}),
                 "kind": row.kind,
                 "columns": [
                     {"name": cell.column, "before": _value(cell.before), "after": _value(cell.after)}
@@ -258,4 +264,5 @@ def _value(value: Value | None) -> Any:
         return None
     if value.masked:
         return {"masked": True}
-    return {"text": value.text} | ({} if value.characters is None else {"characters": value.characters})
+    part = {} if value.characters is None else {"characters": value.characters, "start": value.start}
+    return {"text": value.text} | part

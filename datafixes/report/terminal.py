@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from datafixes.report.document import SIGNS, Document, Fact, Grid, Section, State
+from datafixes.report.document import SIGNS, Document, Fact, Grid, Section, State, above
 from datafixes.report.terminal_rows import changes_lines, padded, wrapped
 from datafixes.report.text import lines, one_line
 
@@ -56,12 +56,11 @@ def _document(document: Document, width: int) -> Iterator[Text]:
     yield from (Text(line, "bold") for line in wrapped(one_line(document.title), width))
     if document.summary:
         yield from _marked(document.summary, document.state, width)
-    if document.facts:
-        yield Text()
-        yield from _facts(document.facts, width, 0)
-    for section in document.sections:
-        yield Text()
-        yield from _section(section, width)
+    first, last = (_facts(above(document.facts, below=below), width, 0) for below in (False, True))
+    for part in map(list, (first, *(_section(one, width) for one in document.sections), last)):
+        if part:
+            yield Text()
+            yield from part
 
 
 def _marked(text: str, state: State, width: int) -> Iterator[Text]:
@@ -81,7 +80,7 @@ def _section(section: Section, width: int) -> Iterator[Text]:
 
 
 def _parts(section: Section, width: int) -> Iterator[Iterable[Text]]:
-    yield _facts(section.facts, width, 2)
+    yield _facts(above(section.facts), width, 2)
     for note in section.notes:
         yield (Text(f"  {part}") for line in lines(note) for part in wrapped(line, width - 2))
     if section.block:
@@ -91,6 +90,7 @@ def _parts(section: Section, width: int) -> Iterator[Iterable[Text]]:
         yield _indented(_grid(grid, width - 2))
     for changes in section.changes:
         yield _indented(changes_lines(changes, width - 2))
+    yield _facts(above(section.facts, below=True), width, 2)
 
 
 def _indented(given: Iterable[Text]) -> Iterator[Text]:

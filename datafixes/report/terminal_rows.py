@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
+from datafixes.report.differences import MARKS, Piece, difference, is_ambiguous, lengths, one_side, shortened
 from datafixes.report.document import Cell, Changes, Row, Value
-from datafixes.report.text import arrow, is_plain, one_line, same_ends, shown
+from datafixes.report.text import ELLIPSIS, arrow, is_plain, one_line, shown
 
 SIGN = {"updated": "~", "inserted": "+", "deleted": "-"}
 _STYLE = {"updated": "yellow", "inserted": "green", "deleted": "red"}
-_KEY, _NAME, _CONTEXT, _ROOM_TO_COUNT = 16, 24, 12, 36
+_OF_PIECE = {"same": "", "gap": "dim", "was": "red", "is": "green"}
+_KEY, _NAME, _AROUND, _LONGEST, _ROOM_TO_COUNT, _MOST_LINES = 16, 24, 24, 200, 36, 12
 _LIMIT = 10_000
-ELLIPSIS = "…"
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -88,7 +90,7 @@ def _texts(cell: Cell) -> tuple[str, str]:
 
 
 def _key(row: Row) -> str:
-    return one_line(row.key) if row.key else "(no key)"
+    return one_line(row.label) or "(no key)"
 
 
 def _as_list(rows: tuple[Row, ...], width: int) -> Iterator[Text]:
@@ -118,29 +120,35 @@ def _as_list(rows: tuple[Row, ...], width: int) -> Iterator[Text]:
 
 
 def _cell_lines(cell: Cell, room: int) -> list[Text]:
-    """Before → after on one line if both fit, else on two."""
+    """Before → after on one line if both fit; else their difference, or each on a line of its own."""
     before, after = _texts(cell)
     if cell.before is None or cell.after is None:
         return [_value(cell.before or cell.after, before or after, room)]
     between = arrow(before, after)
     if cell_len(before) + 3 + cell_len(after) <= room:
         return [Text.assemble(_value(cell.before, before, room), between, _value(cell.after, after, room))]
-    if is_plain(cell.before) and is_plain(cell.after):
-        before, after = _without_what_is_the_same(before, after, room - 2)
+    if pieces := difference(cell, _AROUND):
+        if not is_ambiguous(pieces):
+            return _difference(pieces, lengths(cell), room)
+        before, after = one_side(pieces, "was", _LONGEST), one_side(pieces, "is", _LONGEST)
     return [
         Text.assemble("  ", _value(cell.before, before, room - 2)),
         Text.assemble(between.lstrip(), _value(cell.after, after, room - 2)),
     ]
 
 
-def _without_what_is_the_same(before: str, after: str, room: int) -> tuple[str, str]:
-    """Both values from shortly before their difference, if it would be cut off otherwise."""
-    start, _ = same_ends(before, after)
-    longer = max(len(before), len(after))
-    if longer <= room or start < room - _CONTEXT or start == longer:
-        return before, after
-    at = max(start - _CONTEXT, 0)
-    return ELLIPSIS + before[at:], ELLIPSIS + after[at:]
+def _difference(pieces: list[Piece], counts: str, room: int) -> list[Text]:
+    """What was removed and added, with the words around it, and the lengths if not all is shown."""
+    whole = Text()
+    for piece in pieces:
+        opening, closing = MARKS.get(piece.kind, ("", ""))
+        whole.append(f"{opening}{shortened(piece, _LONGEST)}{closing}", _OF_PIECE[piece.kind])
+    if any(piece.kind == "gap" for piece in pieces):
+        whole.append(f" {counts}", "dim")
+    found = list(whole.wrap(Console(), max(room, _NAME), overflow="fold"))
+    if len(found) > _MOST_LINES:
+        found[_MOST_LINES:] = [Text(f"{ELLIPSIS} {counts}", "dim")]
+    return found
 
 
 def _value(value: Value | None, text: str, room: int) -> Text:

@@ -1,7 +1,7 @@
 """Values and sentences as safe text: nothing invisible, no control characters, no two values that look the same."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from datafixes.report.document import Kind, Value
 
@@ -21,8 +21,11 @@ _RIGHT_TO_LEFT = re.compile(
     "[\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc\\U00010800-\\U00010fff\\U0001e800-\\U0001efff]"
 )
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+# What may end a sentence, or enclose an address, is not a part of it.
+_ADDRESS = re.compile(r"(https?://[\w.~:/?#@!$&()*+,;=%-]*[\w/~=&#%+-])", re.ASCII)
 _MARK_OF_CUT = re.compile(r"…$|… \([0-9,]+ characters\)$")
 
+ELLIPSIS = "…"
 NULL = "NULL"
 MASKED = "(masked)"
 LEFT_TO_RIGHT = "\u200e"
@@ -60,7 +63,7 @@ def literal(text: str) -> str:
     ambiguous = (
         text.strip(" ") != text
         or text.upper() in ("", NULL)
-        or text.startswith(("'", "E'", MASKED))
+        or text.startswith(("'", "E'", MASKED, ELLIPSIS))
         or "→" in text
         or _MARK_OF_CUT.search(text) is not None
     )
@@ -81,7 +84,8 @@ def shown(value: Value, limit: int) -> str:
     characters = value.characters or len(value.text)
     if len(value.text) <= limit and characters == len(value.text):
         return literal(value.text)
-    return f"{literal(value.text[:limit])}… ({characters:,} characters)"
+    before = ELLIPSIS if value.start else ""
+    return f"{before}{literal(value.text[:limit])}{ELLIPSIS} ({characters:,} characters)"
 
 
 def is_plain(value: Value) -> bool:
@@ -89,13 +93,20 @@ def is_plain(value: Value) -> bool:
     return value.text is not None and not value.masked
 
 
-def same_ends(one: str, other: str) -> tuple[int, int]:
-    """The number of characters that two texts share at the beginning and, after that, at the end."""
+def same_ends(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+    """The number of characters, or words, that two texts share at the beginning and, after that, at the end."""
     shorter = min(len(one), len(other))
     start = next((at for at in range(shorter) if one[at] != other[at]), shorter)
     rest = shorter - start
     end = next((at for at in range(rest) if one[-1 - at] != other[-1 - at]), rest)
     return start, end
+
+
+def with_links(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a text, and for each whether it is an address of the web."""
+    for number, part in enumerate(_ADDRESS.split(text)):
+        if part:
+            yield part, number % 2 == 1
 
 
 def arrow(before: str, after: str) -> str:

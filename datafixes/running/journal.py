@@ -167,8 +167,8 @@ def _short(value: Value | None) -> str:
         return "(masked)"
     if value is None or value.text is None:
         return "NULL"
-    plain = _plain(value.text[: _SHOWN_TEXT + 1])
-    return f"{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else plain or "''"
+    plain, before = _plain(value.text[: _SHOWN_TEXT + 1]), "…" if value.start else ""
+    return f"{before}{plain[:_SHOWN_TEXT]}…" if len(plain) > _SHOWN_TEXT else f"{before}{plain}" or "''"
 
 
 def _plain(text: str) -> str:

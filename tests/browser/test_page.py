@@ -148,6 +148,59 @@ def test_what_assistive_technology_needs_is_there(load: Browser, tmp_path: Path)
     assert load.run(signs.format("is")) == '"+" / "after: "'
 
 
+def test_thirty_rows_are_above_the_fold(load: Browser, tmp_path: Path) -> None:
+    """In a window of 1400 x 900; fonts differ a little between systems."""
+    load.look(1400, 900)
+    put(load, samples.thirty(), tmp_path)
+    seen = "[...document.querySelectorAll('tbody tr')].filter(r => r.getBoundingClientRect().bottom <= 900).length"
+    assert load.run(seen) >= 28
+    below = "[...document.querySelectorAll('dt')].filter(t => t.getBoundingClientRect().top > 900).map(t => t.textContent)"
+    assert {"Locks", "Digest"} <= set(load.run(below))
+
+
+def test_a_change_inside_of_a_long_text_is_in_sight(load: Browser, tmp_path: Path) -> None:
+    load.look(1400, 900)
+    put(load, samples.long_texts(), tmp_path)
+    marks = "[...document.querySelectorAll('mark')].map(m => [m.textContent, m.checkVisibility() && m.getBoundingClientRect().bottom < 900])"
+    marked = ["19", '"late",', "0.19", "7", "new", "0.07"]
+    assert sorted(load.run(marks)) == sorted([word, True] for word in marked)
+    gaps = "[...document.querySelectorAll('td.was .gap')].map(g => g.innerText.trim() + g.textContent.length)"
+    folded = load.run(gaps)
+    load.run("document.querySelector('.gap summary').click()")
+    assert load.run(gaps) != folded
+    # all of the text is there, in its order
+    [row] = samples.long_texts().sections[0].changes[0].rows
+    assert row.cells[0].before is not None
+    assert load.run("document.querySelector('td.was').textContent") == row.cells[0].before.text
+
+
+def test_on_paper_nothing_is_cut(load: Browser, tmp_path: Path) -> None:
+    cut = "[...document.querySelectorAll('td, th, dd, pre')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    for document in (samples.thirty(), samples.long_texts(), samples.many(3, 12), samples.refusal()):
+        load.look(1047, 720)  # A4 landscape, without its margins
+        put(load, document, tmp_path)
+        load.ask("Emulation.setEmulatedMedia", media="print")
+        assert load.run("document.documentElement.scrollWidth") <= 1047
+        assert load.run(cut) == 0
+        assert load.run("[...document.querySelectorAll('.gap')].every(g => g.innerText.trim().length > 20)")
+        assert (
+            load.run(
+                "[...document.querySelectorAll('.gap summary, th button, input')].some(e => e.checkVisibility())"
+            )
+            is False
+        )
+        load.ask("Emulation.setEmulatedMedia", media="")
+
+
+def test_on_paper_the_two_sides_of_a_wide_row_stand_side_by_side(load: Browser, tmp_path: Path) -> None:
+    load.look(1047, 720)
+    put(load, samples.many(3, 12), tmp_path)
+    load.ask("Emulation.setEmulatedMedia", media="print")
+    tops = "[...document.querySelectorAll('td.{}')].map(e => e.getBoundingClientRect().top)"
+    assert load.run(tops.format("was")) == load.run(tops.format("is"))
+    load.ask("Emulation.setEmulatedMedia", media="")
+
+
 def test_a_large_run_stays_quick(load: Browser, tmp_path: Path) -> None:
     """Ten thousand rows of eight columns. The limits are for a busy machine; usually it is a third of a second."""
     assert put(load, samples.many(10_000, 8), tmp_path) < 5

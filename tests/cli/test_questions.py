@@ -129,6 +129,47 @@ def test_many_rows_are_read_as_they_are_written(tmp_path: Path, database: Databa
         assert peak[10000] < peak[100] + 15, peak
 
 
+def test_a_change_deep_inside_of_a_long_text_is_shown(tmp_path: Path, database: Database) -> None:
+    """The part around the first difference is read, in every format; not two equal beginnings."""
+    database.psql(
+        "CREATE TABLE letter (id int PRIMARY KEY, code text, body text, data jsonb);"
+        "INSERT INTO letter SELECT 1, 'A-17', repeat('the order was imported without tax; ', 30000) || 'net 19 % '"
+        " || repeat('and nobody saw it; ', 30000), jsonb_build_object('pad', repeat('é', 12000), 'rate', 0.1900)"
+    )
+    create_audit_table(database, "letter", "letter_audit")
+    change = Update(
+        "letter",
+        set={
+            "body": sql("replace(body, 'net 19 %', 'net 7 %')"),
+            "data": sql("jsonb_set(data, '{rate}', '0.07')"),
+        },
+        where="code = 'A-17'",
+    )
+    identity = {"code": "upper(letter.code) -- as on paper"}
+    fix = DataFix(name="f", reason="See https://tickets.example/7.", change=change, audit="letter_audit",
+                  rows=Rows(key="id", identity=identity, expect={1: "A-17"}))  # fmt: skip
+    apply(database, fix)
+    project = new_project(tmp_path, database)
+    [shown] = answer(project, "show", "1")["changes"][0]["rows"]
+    assert (shown["key"], shown["name"]) == ("1", "A-17")
+    body = shown["columns"][0]
+    assert body["before"]["characters"] == 30000 * 36 + 9 + 30000 * 19
+    assert body["before"]["start"] == body["after"]["start"] == 30000 * 36 + 4 - 200
+    assert body["before"]["text"][200:210] == "19 % and n"
+    assert body["after"]["text"][200:209] == "7 % and n"
+    whole = "without tax; net [-19-]{+7+} % and nobody saw it;"
+    text = datafixes(project, "show", "1").out
+    assert "Database  " in text
+    assert "~ 1 A-17  updated" in text
+    assert whole in " ".join(text.split())
+    assert "[-0.1900-]{+0.07+}" in text
+    assert whole in " ".join(datafixes(project, "row", "letter", "1").out.split())
+    page = datafixes(project, "report", "1").out
+    assert "net <mark>19</mark> %" in page
+    assert 'href="https://tickets.example/7"' in page
+    assert "A-17" not in datafixes(project, "show", "1", "--mask", "code", "--format", "json").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,5 +1,7 @@
 """Documents as the commands make them, for the tests of their forms."""
 
+from dataclasses import replace
+
 from datafixes.report.document import Cell, Changes, Document, Fact, Grid, Kind, Row, Section, Value
 
 KEYS = {13: "94.6100", 16: "148.0000", 19: "61.2500", 21: "0.4400", 24: "7.0500", 32: "12.9000", 33: "3.1000"}
@@ -49,9 +51,9 @@ def plan() -> Document:
         facts=(
             Fact("Database", "db.internal:5432/ops"),
             Fact("At revision", "014"),
-            Fact("Digest", "5f0c3f6f1d7c6b52"),
-            Fact("To run this plan and no other", "alembic -x plan=5f0c3f6f1d7c6b52 upgrade 015", exact=True),
-            Fact("Kept", "nothing: all was rolled back, and a COMMIT would have failed"),
+            Fact("Digest", "5f0c3f6f1d7c6b52", below=True),
+            Fact("To run exactly this plan", "alembic -x plan=5f0c3f6f1d7c6b52 upgrade 015", exact=True, below=True),
+            Fact("Committed", "nothing: all was rolled back, and a COMMIT would have failed", below=True),
         ),
         sections=(
             Section(
@@ -59,18 +61,50 @@ def plan() -> Document:
                 state="good",
                 facts=(
                     Fact("Fix", "close_phantom_positions"),
-                    Fact("Reason", "The shorts were closed by hand at the broker, and the book never heard of it; see ticket 1234."),
+                    Fact("Reason", "The shorts were closed by hand at the broker; see https://tickets.example/OPS-1234.", links=True),
                     Fact("Outcome", "applied: 9 found, 9 changed, 0 already as wanted"),
                     Fact("public.active_positions", "expected 7 updated, named one by one; found 7 updated"),
                     Fact("public.event_log", "expected 1 inserted, 1 deleted; found 1 inserted, 1 deleted"),
+                    Fact("Sequence", "event_log_id_seq is behind: it would hand out 1 next", "attention"),
                     Fact("Can be reverted", "yes: its downgrade() was run and restored 9 rows, bit for bit", "good"),
-                    Fact("Acting", "trigger note_change BEFORE UPDATE on active_positions", "attention"),
-                    Fact("Locks", "active_positions: ROW EXCLUSIVE; held for 0.01 s and until the commit"),
+                    Fact("Acting", "trigger note_change BEFORE UPDATE on active_positions", below=True),
+                    Fact("Locks", "active_positions: ROW EXCLUSIVE; held for 0.01 s and until the commit", below=True),
                 ),
                 changes=(phantoms(), Changes("public.event_log", log, 2)),
             ),
         ),
     )  # fmt: skip
+
+
+def thirty() -> Document:
+    """Thirty rows of one table."""
+    rows = tuple(
+        Row(
+            str(number), "updated",
+            (cell("status", "open", "closed"), cell("close_reason", None, "manual_reconciliation"),
+             cell("closed_at", None, "2026-03-04 17:30:00+00"), cell("exit_price", None, f"{number}.5000")),
+            "QCOM",
+        )
+        for number in range(30)
+    )  # fmt: skip
+    [section] = plan().sections
+    facts = tuple(fact for fact in section.facts if fact.name not in ("public.event_log", "Sequence"))
+    changes = (Changes("public.active_positions", rows, 30),)
+    return replace(plan(), sections=(replace(section, facts=facts, changes=changes),))
+
+
+def long_texts() -> Document:
+    """A word in a long text, and members in JSON."""
+    long = "the order was imported without tax and the customer asked for a corrected invoice " * 9
+    data = '{"id": 12, "tags": ["late", "paid"], "tax": {"rate": 0.19, "class": "standard"}}'
+    cells = (
+        cell("note", f"{long}net 19 %, {long}end.", f"{long}net 7 %, {long}new end."),
+        cell("data", data, data.replace("0.19", "0.07").replace('"late", ', "")),
+        cell("count", "1", "2"),
+    )
+    return Document(
+        "Long", sections=(Section("s", changes=(Changes("t", (Row("11", "updated", cells, "A-17"),), 1),)),)
+    )
 
 
 def refusal() -> Document:

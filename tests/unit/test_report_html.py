@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from datafixes.report.document import Cell, Changes, Document, Row, Section, Value
+from datafixes.report.document import Cell, Changes, Document, Fact, Row, Section, Value
 from datafixes.report.html import to_html
 from tests.unit import report_samples as samples
 from tests.unit.golden import compare
@@ -69,9 +69,8 @@ def test_it_is_well_formed_and_names_nothing_outside(name: str) -> None:
         "form",
         "template",
     } == set()
-    assert [
-        a["href"] for _, a in tags.seen if "href" in a and not re.fullmatch(r"#part-\d+", a["href"] or "")
-    ] == []
+    own = r"#part-\d+|https://tickets\.example/OPS-1234"
+    assert [a["href"] for _, a in tags.seen if "href" in a and not re.fullmatch(own, a["href"] or "")] == []
     assert sum(tag == "script" for tag, _ in tags.seen) == 1
 
 
@@ -112,8 +111,28 @@ def test_each_value_is_itself() -> None:
 def test_in_long_values_the_difference_is_marked() -> None:
     long = "x" * 200
     page = page_of(samples.cell("doc", f"{long}one{long}", f"{long}two{long}"))
-    assert f"{long}<mark>one</mark>{long}</div>" in page
-    assert f"{long}<mark>two</mark>{long}</div>" in page
+    folded, shown = f'<details class="gap"><summary data-of="140"></summary>{long[:140]}</details>', long[:60]
+    assert f"{folded}{shown}<mark>one</mark>{shown}{folded}" in page
+    assert f"{folded}{shown}<mark>two</mark>{shown}{folded}" in page
+
+
+def test_addresses_are_links_where_the_author_writes_and_nowhere_else() -> None:
+    page = "".join(to_html(samples.plan()))
+    link = '<a href="https://tickets.example/OPS-1234" rel="noreferrer noopener">https://tickets.example/OPS-1234</a>.'
+    assert f"<dd>The shorts were closed by hand at the broker; see {link}</dd>" in page
+    text = "see <https://a.example/?q=%22&b='c'#d> (http://b.example/x). javascript:alert(1) https://"
+    facts = (Fact("Reason", text, links=True), Fact("Error", text))
+    page = "".join(to_html(Document("x", facts=facts, sections=samples.hostile().sections)))
+    links = [attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"]
+    assert links == ["https://a.example/?q=%22&b=", "http://b.example/x"]
+
+
+def test_json_is_compared_member_by_member() -> None:
+    before = '{"id": 12, "tax": {"rate": 0.19, "class": "standard"}}'
+    page = page_of(samples.cell("doc", before, before.replace("0.19", "0.07")))
+    assert (
+        "{\n  &quot;id&quot;: 12,\n  &quot;tax&quot;: {\n    &quot;rate&quot;: <mark>0.07</mark>,\n" in page
+    )
 
 
 def test_a_megabyte_is_cut_and_says_so() -> None:

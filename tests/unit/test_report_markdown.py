@@ -108,6 +108,21 @@ def test_only_changed_cells_are_shown_and_many_columns_go_below_each_other() -> 
     assert "| `1` | updated | `c11` | `a` → `b` |" in text
 
 
+def test_of_long_values_the_difference_is_seen() -> None:
+    long = "the order was imported without tax and nobody saw it " * 9
+    text = to_markdown(
+        of_rows(Row("1", "updated", (samples.cell("doc", f"{long}net | {long}.", f"{long}gross | {long}."),)))
+    )
+    assert table_rows(text)[1][2] == (
+        "`… without tax and nobody saw it [-net-]{+gross+} | the order was imported …` (961 → 963 characters)"
+    )
+
+
+def test_tickets_are_links() -> None:
+    [link] = [token for token in tokens(to_markdown(samples.plan())) if token.type == "link_open"]
+    assert link.attrs == {"href": "https://tickets.example/OPS-1234"}
+
+
 def test_long_lists_are_folded() -> None:
     assert "<details>" not in to_markdown(samples.many(20, 2))
     text = to_markdown(samples.many(21, 2))

@@ -82,10 +82,19 @@ def test_it_says_how_many_rows_are_not_shown() -> None:
 def test_of_long_values_the_difference_is_seen() -> None:
     long = "x" * 500
     text = shown(Row("1", "updated", (samples.cell("doc", f"{long}-one-{long}", f"{long}-two-{long}"),)))
-    assert "xx-one-xx" in text
-    assert "xx-two-xx" in text
-    assert text.count("(1,005 characters)") == 2
+    assert "xx-[-one-]{+two+}-xx" in text
+    assert text.count("(1,005 characters)") == 1
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_texts_with_marks_of_their_own_are_shown_one_below_the_other() -> None:
+    before = f"{'the order was imported without tax ' * 3}[-1, 2] {'and the customer asked for it ' * 3}"
+    text = shown(Row("1", "updated", (samples.cell("doc", before + "twice.", before + "again."),)))
+    assert "  … the customer asked for it twice." in text
+    assert "→ … the customer asked for it again." in text
+    text = shown(Row("1", "updated", (samples.cell("doc", before + ".", before.replace("2]", "3]") + "."),)))
+    assert "  … imported without tax [-1, 2] and the" in text
+    assert "→ … imported without tax [-1, 3] and the" in text
 
 
 def test_a_megabyte_fits_in_a_line() -> None:

@@ -83,7 +83,7 @@
     };
 
     for (const head of table.tHead.querySelectorAll("th[data-at]")) {
-      const button = make("button", { type: "button" }, ...head.childNodes);
+      const button = make("button", { type: "button", ariaLabel: `Sort by ${head.textContent.trim()}` });
       head.append(button);
       head.setAttribute("aria-sort", "none");
       button.addEventListener("click", () => {
@@ -103,11 +103,11 @@
       waiting = setTimeout(() => { state.limit = STEP; find(); }, total > STEP ? 120 : 0);
     });
     more.addEventListener("click", () => { state.limit += STEP; state.shown ??= all(); show(); });
-    if (total > FEW) part.prepend(make("div", { className: "tools" }, make("label", {}, "Filter ", input), count));
+    if (total > FEW) table.caption.append(make("span", { className: "tools" }, make("label", {}, "Filter ", input), count));
     part.append(on);
     tell();
 
-    // Paper has no buttons: the rows that match, up to a number at which a browser still gets done.
+    // Paper has no buttons: the rows that match, up to a number at which a browser still gets done, and all of each text.
     let before = STEP;
     addEventListener("beforeprint", () => {
       before = state.limit;
