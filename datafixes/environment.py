@@ -23,6 +23,7 @@ from datafixes.running.execution import failure
 from datafixes.running.lost import explained
 from datafixes.running.migration import revision_running
 from datafixes.running.operation import DECLINED, settings_of
+from datafixes.running.refusal import said_once
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -66,7 +67,7 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             _run(context, turn)
             _tell_of_idle(settings.decline, context.config.attributes)
     except DatafixError as error:
-        raise CommandError(_told(error)) from error
+        raise CommandError(said_once(_told(error))) from error
     except DBAPIError as error:
         _shown(error, connection)
         raise
@@ -79,7 +80,8 @@ def _shown(error: DBAPIError, connection: Connection) -> None:
     """
     lost = error.connection_invalidated or sqlstate(error).startswith(("DF", "08", "57P", "25P03", "25P04"))
     if lost or not _is_of_a_revision(error):
-        raise CommandError(explained(failure(error, "alembic", hint=""), connection).one_line()) from error
+        words = explained(failure(error, "alembic", hint=""), connection).one_line()
+        raise CommandError(said_once(words)) from error
 
 
 def _tell_of_idle(declined: Collection[str], attributes: Mapping[Any, Any]) -> None:

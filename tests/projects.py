@@ -59,7 +59,8 @@ class Ran:
     @property
     def last_line(self) -> str:
         """What a pipeline's log shows last."""
-        return (self.out + self.err).strip().splitlines()[-1]
+        _, failed, message = self.out.rpartition("FAILED: ")
+        return (message if failed else self.out + self.err).strip().splitlines()[-1]
 
 
 @dataclass(frozen=True)

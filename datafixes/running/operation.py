@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.util import CommandError
 
 from datafixes.errors import DatafixError
+from datafixes.running import refusal
 from datafixes.running.execution import limits_of
 from datafixes.running.migration import RunCollector, collector_of, context_of
 from datafixes.script.context import Context
@@ -38,7 +39,7 @@ class DatafixFailed(CommandError):
     """
 
     def __init__(self, error: DatafixError) -> None:
-        super().__init__(error.one_line())
+        super().__init__(refusal.said_once(error.one_line()))
         self.error = error
 
 
@@ -105,6 +106,7 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
     Raises:
         SettingError: a value is invalid.
     """
+    refusal.said_by(config)
     ini = dict(config.get_section("datafixes", {}) or {})
     # Alembic raises where there is no alembic.ini, as in a project that pyproject.toml configures.
     has_section = config.file_config.has_section(config.config_ini_section)

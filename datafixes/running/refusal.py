@@ -4,11 +4,42 @@ The fuse in the database is not enough. A migration that catches the error can r
 fuse, or the client begins another transaction; `alembic_version` would then move without the fix.
 """
 
+from __future__ import annotations
+
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+class _Once(logging.Filter):
+    """Alembic's command line logs what ends it and prints it too, as ``FAILED: ...``; of a refusal, that is enough."""
+
+    told = ""
+    is_printed = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (self.is_printed and self.told and record.getMessage() == self.told)
+
+
+_once = _Once()
+logging.getLogger("alembic.util.messaging").addFilter(_once)
+
+
+def said_by(config: Config) -> None:
+    """Note whether Alembic's command line prints: ``alembic --quiet`` only logs."""
+    _once.is_printed = not config.messaging_opts.get("quiet", False)
+
+
+def said_once(message: str) -> str:
+    """Let Alembic print a message, without logging it too."""
+    _once.told = message
+    return message
 
 
 def stands(connection: Connection, error: Exception, over: Callable[[], bool] | None = None) -> None:

@@ -46,8 +46,24 @@ def check(promise: str, holds: bool) -> None:
     print(f"  {_paint('✓', _GREEN)} {promise}", flush=True)
 
 
-def command(words: Sequence[str], directory: Path, environment: Mapping[str, str]) -> int:
-    """Show a command as one types it, run it, show what it printed, and return its exit code."""
+ROWS = re.compile(r"INFO  \[alembic\.datafixes\]   \S")
+"""The lines of a log that show changed rows."""
+
+
+def command(
+    words: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    left_out: re.Pattern[str] | None = None,
+) -> int:
+    """Show a command as one types it, run it, show what it printed, and return its exit code.
+
+    Args:
+        words: the command.
+        directory: where it runs.
+        environment: its environment.
+        left_out: lines of its output that are only counted, because a table shows the same.
+    """
     typed(" ".join(words))
     # The program that stands beside this Python, whatever PATH says.
     program = Path(sys.executable).with_name(words[0])
@@ -61,8 +77,12 @@ def command(words: Sequence[str], directory: Path, environment: Mapping[str, str
         errors="replace",
         check=False,
     )
-    for line in done.stdout.splitlines():
-        print(_wrapped(line))
+    lines = done.stdout.splitlines()
+    for line in lines:
+        if left_out is None or not left_out.match(line):
+            print(_wrapped(line))
+    if left_out is not None and (rows := sum(bool(left_out.match(line)) for line in lines)):
+        print(_paint(f"({rows} more lines show the rows, before and after.)", _DIM))
     print(flush=True)
     return done.returncode
 

@@ -43,6 +43,7 @@ def assert_one_clear_line(ran: Ran, *words: str) -> None:
     [line] = ran.out.strip().splitlines()  # Alembic's own FAILED: line; all the rest is its log
     assert line.startswith("FAILED: ")
     assert [word for word in words if word not in line] == [], line
+    assert line.removeprefix("FAILED: ") not in ran.err  # once is enough
 
 
 @contextmanager
@@ -433,3 +434,10 @@ def wait_until_gone(database: Database, pid: int) -> None:
             return
         threading.Event().wait(0.05)
     raise AssertionError("the orphan stays")
+
+
+def test_a_quiet_alembic_says_it_in_its_log(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database, top=fix(rows="key='id', expect=9"))
+    ran = project.alembic("--quiet", "upgrade", "head")
+    assert (ran.code, ran.out) == (255, "")
+    assert ran.err.strip().splitlines()[-1].startswith("datafix close_items: ")
