@@ -81,6 +81,7 @@ class RevertDatafixOp(MigrateOperation):
         revision: str | None = None,
         rows: Any = None,
         audit_schema: str | None = None,
+        reason: str = "",
     ) -> None:
         """Restore every value that a run of a fix changed, or change nothing.
 
@@ -96,6 +97,7 @@ class RevertDatafixOp(MigrateOperation):
             revision: in an upgrade, the revision whose run is reverted; by default the one that applied the fix last.
             rows: the keys of the rows to revert, if not all; for a fix of several tables ``{table: keys}``.
             audit_schema: the schema of the ledger; by default that of the fix, or of the one ledger with a run of it.
+            reason: why it is reverted, for the readers of the ledger; by default the reason of the run.
         """
         if on_conflict not in ("refuse", "skip", "overwrite"):
             raise CommandError(f"on_conflict={on_conflict!r}: must be refuse, skip or overwrite.")
@@ -106,7 +108,7 @@ class RevertDatafixOp(MigrateOperation):
         if (fix is None and run is None) or (run is not None and revision is not None):
             raise CommandError("revert_datafix needs a fix (its declaration or name), or run=NUMBER.")
         how = {"on_conflict": on_conflict, "undoes": revision or "", "rows": rows, "run": run}
-        operations.invoke(cls(fix, how | {"audit_schema": audit_schema or ""}))
+        operations.invoke(cls(fix, how | {"audit_schema": audit_schema or "", "reason": reason}))
 
 
 def _schemas(schema: str | None, audit_schema: str | None) -> tuple[str, str]:

@@ -36,12 +36,13 @@ from datafixes.running.reverting import Revert
 @click.option(
     "--on-conflict", type=click.Choice(("skip", "overwrite")), help="What to do with rows changed since."
 )
+@click.option("--reason", default="", help="Why (default: the reason of the fix).")
 @place_options
 @schema_option
 @pass_where
 def command(  # noqa: PLR0913 - one for each option
-    where: Where, fix: str, rows: str | None, undoes: str | None, on_conflict: str | None, rev_id: str | None,
-    head: str | None, version_path: str | None, schema: str | None,
+    where: Where, fix: str, rows: str | None, undoes: str | None, on_conflict: str | None, reason: str,
+    rev_id: str | None, head: str | None, version_path: str | None, schema: str | None,
 ) -> int:  # fmt: skip
     """Write a new revision that undoes one earlier FIX, as git revert does; fixes in between stay.
 
@@ -67,6 +68,7 @@ def command(  # noqa: PLR0913 - one for each option
         None if chosen is None else chosen.values,
         by_run,
         ledger if isinstance(known, RecalledFix) else "",
+        " ".join(reason.split()),
     )
     if refused := _try(project, known, how):
         return _told(refused)

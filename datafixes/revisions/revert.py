@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
 from datafixes.revisions.placing import Place
-from datafixes.revisions.source import quoted
+from datafixes.revisions.source import Source, laid_out, quoted
 from datafixes.revisions.text import Parts, revision_text
 from datafixes.running.reverting import Revert
 
@@ -63,9 +63,12 @@ def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
         arguments.append(f"rows={_rows(fix, how.rows)}")
     if how.on_conflict != "refuse":
         arguments.append(f"on_conflict={quoted(how.on_conflict)}")
+    if how.reason:
+        arguments.append(f"reason={quoted(how.reason)}")
+    revert = Source("op.revert_datafix(", tuple(("", Source(one)) for one in arguments), ")")
     parts = Parts(
         f"Revert {fix.name}: {'some of what' if how.rows is not None else 'what'} {what} did",
-        up=f"    op.revert_datafix({', '.join(arguments)})",
+        up=f"    {laid_out(revert, '    ')}",
         down=f"    op.revert_datafix({quoted(fix.name)}{ledger})",
     )
     return revision_text(place, parts)

@@ -33,6 +33,7 @@ class Revert:
         rows: the keys of the rows to revert, by table if there are several; None: all.
         run: the number of the run to revert, instead of the fix and the revision.
         audit_schema: the schema of its ledger, if no declaration gives it.
+        reason: why it is reverted; empty: the reason of the run that is reverted.
     """
 
     on_conflict: str = "refuse"
@@ -40,6 +41,7 @@ class Revert:
     rows: Any = None
     run: int | None = None
     audit_schema: str = ""
+    reason: str = ""
 
 
 def known_fix(given: Fix | str | None, how: Revert, scripts: Any, connection: Connection | None) -> Fix:

@@ -69,6 +69,7 @@ def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> Non
             on_conflict=how.on_conflict,
             overruled=operation.settings.on_conflict,
             undoes=how.undoes,
+            reason=how.reason,
             chosen=chosen_rows(known, how.rows),
             by_name=isinstance(fix, str),
         )

@@ -24,6 +24,7 @@ class Context:
         application: who and what runs it, for the ledger.
         on_conflict: for a revert: refuse, skip or overwrite.
         undoes: for a revert: the revision whose run it reverts; empty: this one's, or else the last application.
+        reason: for a revert: why; empty: the reason of the run that it reverts.
         overruled: for a revert: the operator's choice for conflicts, by name of the fix.
         chosen: for a revert of some rows: the keys, by table; under an empty name if the fix has one table.
         masks: patterns for columns whose values must not appear in messages.
@@ -42,6 +43,7 @@ class Context:
     chosen: Mapping[str, Sequence[tuple[Value, ...]]] | None = None
     masks: tuple[str, ...] = ()
     by_name: bool = False
+    reason: str = ""
 
     @property
     def version_table_name(self) -> str:

@@ -35,6 +35,7 @@
 --   on_conflict         revert: refuse, skip or overwrite
 --   overruled           revert: the operator's on_conflict, by name of the fix
 --   undoes              revert: the revision whose run it takes back
+--   reverted_because    revert: why; missing: the reason of the run that it takes back
 --   of_run              revert: the number of the run that it takes back
 --   named               revert by number: whether the name was given too; of a table: whether rows are named
 --   by_name             revert: whether the revision only names the fix, and does not declare it

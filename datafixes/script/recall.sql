@@ -18,7 +18,8 @@ BEGIN
     IF last IS NULL THEN
         RETURN fix || '{"last": null, "tables": []}';
     END IF;
-    fix := fix || jsonb_build_object('last', last, 'fix', last -> 'fix', 'reason', last -> 'reason',
+    fix := fix || jsonb_build_object('last', last, 'fix', last -> 'fix',
+        'reason', coalesce(fix -> 'reverted_because', last -> 'reason'),
         -- where the fix knew a bound, its run knows the number
         'rows_expected', CASE WHEN last -> 'declaration' ? 'at_most' THEN last -> 'rows_changed'
                               ELSE last -> 'rows_expected' END,

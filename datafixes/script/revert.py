@@ -87,6 +87,8 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
     facts |= {"change": "revert", "set": [], "on_conflict": context.on_conflict}
     if context.overruled:
         facts["overruled"] = dict(context.overruled)
+    if context.reason:
+        facts["reverted_because"] = context.reason
     if context.by_name:
         facts["by_name"] = True
     if context.undoes:
@@ -104,7 +106,7 @@ def revert_script(fix: Fix, context: Context, limits: Limits) -> Script:
         f", revision {context.revision}" if context.revision else ""
     )
     block = without_values(block, context.masks)
-    return frame(f"{title}\n{fix.reason}".rstrip(), fuse, block, limits, *_ENGINE)
+    return frame(f"{title}\n{context.reason or fix.reason}".rstrip(), fuse, block, limits, *_ENGINE)
 
 
 def _as_sql(keys: Sequence[tuple[Value, ...]]) -> str:

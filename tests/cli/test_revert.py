@@ -71,12 +71,16 @@ def down(project: Project, to: str) -> None:
 def test_one_fix_is_undone_and_the_undo_undone(tmp_path: Path, database: Database) -> None:
     project = applied(tmp_path, database)
     before = rows(project)
-    first = written(project, "close_items", "--rev-id", "c")
+    why = 'It was the wrong customer; see "17".'
+    first = written(project, "close_items", "--rev-id", "c", "--reason", why)
     assert rows(project) == before
     text = first.read_text()
-    assert 'op.revert_datafix("close_items", revision="b")' in text
+    assert 'op.revert_datafix(\n        "close_items",\n        revision="b",\n' in text
+    assert f"        reason='{why}',\n" in text
     up(project)
     assert rows(project) == START
+    reasons = "SELECT reason FROM datafix_run ORDER BY run_id"
+    assert project.database.rows(reasons) == [("Closed by hand.",), (why,)]
     refused = datafixes(project, "revert", "close_items")
     assert refused.code == 1
     assert (
