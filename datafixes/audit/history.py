@@ -28,6 +28,10 @@ SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
  WHERE n.nspname = {schema} AND c.relname = {view} AND a.attnum > 0
 """
+_GIVEN_BACK = """
+SELECT reverts_run, sum(rows_changed)::int FROM {history}
+ WHERE rows_chosen IS NOT NULL AND outcome = 'reverted' AND reverted_by_run IS NULL GROUP BY reverts_run
+"""
 MASKED = "(masked)"
 _DENIED = "42501"
 _OF_THE_VIEW = ("tables", "reverted_by_run")
@@ -85,6 +89,7 @@ class OpenFix:
     applied_by: str
     application: str | None
     reason: str | None
+    rows_given_back: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,10 +195,11 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
 
 
 def open_fixes(connection: Connection, schema: str) -> list[OpenFix]:
-    """The fixes that are in force, newest first."""
-    return [
-        OpenFix(*row) for row in _select(connection, OpenFix, schema, OPEN, f" ORDER BY {_NEWEST_FINISHED}")
-    ]
+    """The fixes that are in force, newest first; and how many of their rows were given back since, by partial reverts."""
+    back = dict(tuple(row) for row in ask(connection, _GIVEN_BACK.format(history=qualified(schema, HISTORY))))
+    rows = _select(connection, OpenFix, schema, OPEN, f" ORDER BY {_NEWEST_FINISHED}")
+    found = (OpenFix(*row) for row in rows)
+    return [replace(fix, rows_given_back=back.get(fix.run_id, 0)) for fix in found]
 
 
 def row_history(connection: Connection, schema: str, table: str, key: str, view: View) -> list[ChangeOfRow]:

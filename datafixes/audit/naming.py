@@ -13,9 +13,19 @@ from datafixes.audit.images import TableOfRun, name_in_sql, read_images
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import Table
-from datafixes.script.literal import qualified
+from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER
+
+# Identities are SQL, which runs with the rights of whoever reads: they count where only the owner may write to the
+# ledger, as in a revert. Version 0.1 kept no declaration, and its ledger lacks the column.
+_KEPT = """
+SELECT to_jsonb(r) -> 'declaration' -> 'tables' FROM {ledger} AS r
+ WHERE r.run_id = {run} AND NOT EXISTS (
+       SELECT FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS acl
+        WHERE c.oid = CAST({name} AS pg_catalog.regclass) AND acl.privilege_type IN ('INSERT', 'UPDATE')
+          AND acl.grantee <> c.relowner)
+"""
 
 
 def names_of_rows(fix: Fix, table: Table, view: View) -> dict[str, str]:
@@ -47,16 +57,17 @@ def with_kept_identities(
         tables: its tables.
         view: which columns are masked.
     """
-    # version 0.1 kept no declaration, and its ledger lacks the column
-    query = f"SELECT to_jsonb(r) -> 'declaration' -> 'tables' FROM {qualified(schema, LEDGER)} AS r WHERE run_id = {run}"
+    ledger = qualified(schema, LEDGER)
     kept = [
-        of_table.get("identity_sql") or () for (found,) in ask(connection, query) for of_table in found or ()
+        of_table.get("identity_sql") or ()
+        for (found,) in ask(connection, _KEPT.format(ledger=ledger, name=text(ledger), run=run))
+        for of_table in found or ()
     ]
     named = []
     for place, table in enumerate(tables):
         own = tuple(kept[place]) if place < len(kept) else ()
         one = replace(table, identity=own)
-        hidden = any(view.hides(table.target, word) for text in (*own, *table.key) for word in _words(text))
+        hidden = any(view.hides(table.target, word) for one in (*own, *table.key) for word in _words(one))
         named.append(table if not own or hidden or not _can_be_computed(connection, one) else one)
     return named
 

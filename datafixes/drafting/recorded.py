@@ -12,7 +12,7 @@ from datafixes.declaration.table import KINDS, Table
 from datafixes.drafting.copies import copies_of, is_taken
 from datafixes.drafting.rehearsal import Counts, Target, audit_schema_of, count_changes, recorded_changes
 from datafixes.drafting.survey import TableSeen, see_as_a_run, table_seen
-from datafixes.drafting.wish import Draft, Wish, bound, looked_at
+from datafixes.drafting.wish import OF_VERSIONS, Draft, Wish, bound, looked_at
 from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.running.recording import check_statement
@@ -100,5 +100,5 @@ def _bounded(table: Table, at_most: int) -> Table:
 def _check_is_users(table: TableSeen) -> None:
     """Refuse statements that write to tables of Alembic or of the engine."""
     names = {column.name for column in table.columns}
-    if table.name in (LEDGER, LEDGER_TABLES, "alembic_version") or names.issuperset(AUDIT_COLUMNS):
+    if table.name in (LEDGER, LEDGER_TABLES) or names == OF_VERSIONS or names.issuperset(AUDIT_COLUMNS):
         raise DatafixError(f"The statements change {table.schema}.{table.name}, which a fix must not change.")

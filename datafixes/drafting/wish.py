@@ -13,6 +13,18 @@ from datafixes.errors import DatafixError
 from datafixes.project import Project
 from datafixes.settings.values import masked
 
+OF_VERSIONS = frozenset({"version_num"})
+"""The columns of Alembic's version table, which has the name and the schema that env.py gives it."""
+
+_VERSION_TABLES = f"""
+SELECT CAST(CAST(c.oid AS pg_catalog.regclass) AS pg_catalog.text) FROM pg_catalog.pg_class AS c
+ WHERE c.relkind IN ('r', 'p') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+   AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+   AND ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute AS a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{{{",".join(OF_VERSIONS)}}}'
+ ORDER BY NOT pg_catalog.pg_table_is_visible(c.oid), c.relname <> 'alembic_version', 1
+"""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -80,12 +92,20 @@ def bound(at_most: int, found: int, what: str) -> AtMost:
 def looked_at(connection: Connection, project: Project) -> list[str]:
     """The database; and a warning if it is not at the head, because later revisions may change the rows."""
     lines = [f"Database: {masked(connection.engine.url.render_as_string(hide_password=True))}"]
-    [(table,)] = ask(connection, "SELECT CAST(pg_catalog.to_regclass('alembic_version') AS text)")
-    at = {version for (version,) in ask(connection, f"SELECT version_num FROM {table}")} if table else set()
-    heads = set(project.scripts.get_heads())
+    at, heads = _versions(connection, project), set(project.scripts.get_heads())
     if at != heads:
         shown = [", ".join(sorted(one)) or "the base" for one in (at, heads)]
         lines.append(
             f"It is at {shown[0]}, and the project's head is {shown[1]}: revisions in between may change the rows."
         )
     return lines
+
+
+def _versions(connection: Connection, project: Project) -> set[str]:
+    """The database's revisions: of the version tables, those that hold revisions of this project; or else none."""
+    known = {one.revision for one in project.scripts.walk_revisions()}
+    tables = [table for (table,) in ask(connection, _VERSION_TABLES)]
+    found = [
+        {version for (version,) in ask(connection, f"SELECT version_num FROM {table}")} for table in tables
+    ]
+    return next((at for at in found if at and at <= known), found[0] if found else set())

@@ -191,7 +191,7 @@ def document_of_open(
     columns = ("fix", "run", "rev", "finished (UTC)", "rows", "revertible")
     rows = tuple(
         (
-            fix.fix, str(fix.run_id), fix.revision, _minute(fix.finished_at), str(fix.rows_changed),
+            fix.fix, str(fix.run_id), fix.revision, _minute(fix.finished_at), _still(fix),
             {True: "yes", False: "no", None: "unknown"}[can],
         )
         for fix, can, _ in fixes
@@ -217,6 +217,13 @@ def document_of_open(
             *why,
         ),
     )
+
+
+def _still(fix: OpenFix) -> str:
+    """How many rows are as the fix left them, as far as the ledger tells."""
+    if not fix.rows_given_back:
+        return str(fix.rows_changed)
+    return f"{(fix.rows_changed or 0) - fix.rows_given_back} of {fix.rows_changed}"
 
 
 def run_as_json(run: Run | OpenFix | ChangeOfRow) -> dict[str, Any]:

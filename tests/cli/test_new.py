@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import datafixes
-from tests.projects import Project, new_project
+from tests.projects import ENV, Project, new_project, project_with_fix
 from tests.servers import LEDGER, Database
 
 ORDERS = """
@@ -554,6 +554,24 @@ def test_several_schemas_and_partitions(tmp_path: Path, database: Database) -> N
     assert 'audit_schema="public"' in text
     lint(paths)
     up_and_down(project, before, ("public.b_audit", "public.shop_b_audit"))
+
+
+def test_the_version_table_is_found_wherever_it_is(tmp_path: Path, database: Database) -> None:
+    database.psql(
+        "CREATE SCHEMA ops; CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('of another')"
+    )
+    place = 'SCHEMA = "ops"\nrun_migrations(context, version_table="steps", version_table_schema=SCHEMA)'
+    project = project_with_fix(tmp_path, database, ENV.replace("run_migrations(context)", place))
+    arguments = ("new", "x", "--table", "item", "--where", "id = 3", "--set", "status=x", "--reason", "r")
+    ran = datafixes(project, *arguments)
+    assert (ran.code, "It is at a, and the project's head is b" in ran.err) == (0, True)
+    assert project.alembic("upgrade", "head").code == 0
+    ran = datafixes(project, *arguments)
+    assert (ran.code, "It is at" in ran.err) == (0, False)
+    statements = tmp_path / "x.sql"
+    statements.write_text("DELETE FROM ops.steps")
+    ran = datafixes(project, "new", "y", "--sql", str(statements), "--reason", "r")
+    assert (ran.code, "ops.steps, which a fix must not change" in ran.err) == (1, True)
 
 
 def test_revisions_are_numbered_on(tmp_path: Path, database: Database) -> None:

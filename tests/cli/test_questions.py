@@ -168,6 +168,10 @@ def test_a_change_deep_inside_of_a_long_text_is_shown(tmp_path: Path, database: 
     assert "net <mark>19</mark> %" in page
     assert 'href="https://tickets.example/7"' in page
     assert "A-17" not in datafixes(project, "show", "1", "--mask", "code", "--format", "json").out
+    database.psql("CREATE ROLE writer_of_ledger; GRANT INSERT ON datafix_run TO writer_of_ledger")
+    [shown] = answer(project, "show", "1")["changes"][0]["rows"]
+    assert "name" not in shown  # it would be SQL of somebody else's
+    database.psql("REVOKE ALL ON datafix_run FROM writer_of_ledger; DROP ROLE writer_of_ledger")
 
 
 @pytest.mark.parametrize(

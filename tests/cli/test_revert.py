@@ -1,5 +1,6 @@
 """``datafixes revert``: a revision on top that undoes one earlier fix, refused where others stand on it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,9 @@ def test_some_rows_are_undone(tmp_path: Path, database: Database) -> None:
     assert rows(project) == [(1, "closed", 110), (2, "open", 20), (3, "open", 30)]
     shown = datafixes(project, "open", "--format", "json").out
     assert '"rows_reverted": "2"' in shown
+    assert '"rows_changed": 2' in shown
+    assert '"rows_given_back": 1' in shown
+    assert re.search(r"close_items .* 1 of 2 +yes", datafixes(project, "open").out)
 
 
 def test_a_later_fix_of_the_same_rows_is_named_and_reverted_first(tmp_path: Path, database: Database) -> None:
