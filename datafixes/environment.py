@@ -18,6 +18,7 @@ from datafixes.audit.autogenerate import leave_audit_tables_alone
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
 from datafixes.database.turns import Turn, one_run_at_a_time
+from datafixes.declaration.project_fixes import wrong_declaration
 from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
 from datafixes.running.lost import explained
@@ -66,8 +67,11 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             context.configure(connection=connection, **_following(turn, options))
             _run(context, turn)
             _tell_of_idle(settings.decline, context.config.attributes)
-    except DatafixError as error:
-        raise CommandError(said_once(_told(error))) from error
+    except (DatafixError, TypeError) as error:
+        known = wrong_declaration(error) or error
+        if isinstance(known, TypeError):
+            raise
+        raise CommandError(said_once(_told(known))) from error
     except DBAPIError as error:
         _shown(error, connection)
         raise
@@ -135,8 +139,11 @@ def _print_script(context: Any, options: dict[str, Any]) -> None:
         # psql would execute what a migration prints as SQL.
         with redirect_stdout(sys.stderr), context.begin_transaction():
             context.run_migrations()
-    except (CommandError, DatafixError) as error:
-        sys.exit(f"FAILED: {error}")
+    except (CommandError, DatafixError, TypeError) as error:
+        known = wrong_declaration(error) or error
+        if isinstance(known, TypeError):
+            raise
+        sys.exit(f"FAILED: {known}")
     text = _ITS_DROP.sub("", script.getvalue())
     if not text.strip():
         _logger.warning(

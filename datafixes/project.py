@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.images import PINNED
 from datafixes.database.connection import open_connection
 from datafixes.database.location import locate
-from datafixes.declaration.project_fixes import FixOfRevision, fixes_of
+from datafixes.declaration.project_fixes import FixOfRevision, fixes_of, where_raised, wrong_declaration
 from datafixes.errors import DatafixError
 from datafixes.running.execution import failure
 from datafixes.running.operation import KNOWN, settings_of
@@ -134,10 +134,13 @@ class Project:
         """
         try:
             return list(self.scripts.get_heads())
-        except DatafixError:
-            raise
         except Exception as error:
-            words = " ".join(f"{type(error).__name__}: {error}".split())
+            if wrong := wrong_declaration(error):
+                raise wrong from error
+            if isinstance(error, DatafixError):
+                raise
+            place = where_raised(error)
+            words = " ".join(f"{place}{': ' if place else ''}{type(error).__name__}: {error}".split())
             raise DatafixError(
                 f"The revisions cannot be read: {words}", hint="Look: datafixes check"
             ) from error

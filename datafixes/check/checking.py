@@ -15,6 +15,7 @@ from datafixes.check.later import Facts, dropped_copies, later_findings
 from datafixes.check.loading import moving_declarations
 from datafixes.check.losing import losses
 from datafixes.check.module import Module
+from datafixes.check.refused import refused_declarations
 from datafixes.check.silencing import silence
 from datafixes.check.source import TOO_DEEP, Source, read_source
 from datafixes.declaration.project_fixes import nearest
@@ -128,6 +129,7 @@ def _of_one(facts: Facts, reading: _Reading) -> None:
         lambda: moving_declarations(module, facts.fixes),
         lambda: numbers_brought(module, facts.fixes),
         lambda: bounds_without_limit(module),
+        lambda: refused_declarations(module, facts.fixes, reading.found[facts]),
     ]
     try:
         for rule in rules:

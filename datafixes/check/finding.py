@@ -61,6 +61,8 @@ _RULES = (
          "Write the value or the rows into the file; for the time of the run, sql('now()')."),
     Rule("FIX306", "error", "a bound that limits nothing",
          "State the largest number of rows that any of your databases has, and a little more: AtMost(5_000)."),
+    Rule("FIX307", "error", "a declaration that is refused when its file is loaded",
+         "Correct the declaration: neither alembic nor datafixes plan can load the file."),
     Rule("FIX401", "error", "an SQL text that the declaration refuses, such as a time without a zone",
          "Add the zone to a time ('...+00'), or write timestamp '...' if the column has none."),
     Rule("FIX402", "note", "a time without a zone, which is right only for a column without one",

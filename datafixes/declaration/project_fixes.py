@@ -1,14 +1,22 @@
 """The fixes that the revisions of a project declare, found by name."""
 
+import ast
 import difflib
+import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Declared, RecordedFix
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, DeclarationError
+
+_WRONG_CALL = re.compile(
+    r"(AtMost|DataFix|Delete|Insert|RecordedFix|Rows|Table|Update)\.__(?:init|new)__\(\)"
+)
 
 
 @dataclass(frozen=True)
@@ -82,3 +90,38 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str:
     if not names:
         return " None exist."
     return f" Known: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+
+
+def where_raised(error: BaseException) -> str:
+    """Which line of which revision raised an error, ``versions/b.py:12, revision b, fix close_items``; or nothing."""
+    raised = [(f, line) for f, line in walk_tb(error.__traceback__) if "down_revision" in f.f_globals]
+    if not raised:
+        return ""
+    frame, line = raised[-1]
+    path = Path(frame.f_code.co_filename)
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    name = _fix_at(frame.f_code.co_filename, line)
+    return f"{path}:{line}, revision {frame.f_globals.get('revision')}" + (f", fix {name}" if name else "")
+
+
+def _fix_at(file: str, line: int) -> str:
+    """The name in the declaration at a line."""
+    with suppress(OSError, SyntaxError, ValueError):
+        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or line):
+                named = [one.value for one in node.keywords if one.arg == "name"]
+                if named and ast.unparse(node.func).endswith(("DataFix", "RecordedFix")):
+                    return str(getattr(named[0], "value", ""))
+    return ""
+
+
+def wrong_declaration(error: BaseException) -> DeclarationError | None:
+    """An error of a declaration with its place: a refused value, or an argument that does not exist; else None."""
+    where = where_raised(error)
+    if isinstance(error, DeclarationError):
+        return DeclarationError(f"{where}: {error.message}" if where else error.message, hint=error.hint)
+    if isinstance(error, TypeError) and where and _WRONG_CALL.match(str(error)):
+        words = _WRONG_CALL.sub(r"\1()", str(error))
+        return DeclarationError(f"{where}: {words}.")
+    return None

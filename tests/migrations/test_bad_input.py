@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.commands import datafixes
 from tests.projects import Project, Ran, project_with_fix
 from tests.servers import Database
 from tests.small_book import session, somebody_waits
@@ -441,3 +442,26 @@ def test_a_quiet_alembic_says_it_in_its_log(tmp_path: Path, database: Database) 
     ran = project.alembic("--quiet", "upgrade", "head")
     assert (ran.code, ran.out) == (255, "")
     assert ran.err.strip().splitlines()[-1].startswith("datafix close_items: ")
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        (fix(name="close it"), "DataFix: the name 'close it' is not valid"),
+        (fix(rows="key='id', expect={}"), "Rows: expect is empty"),
+        (fix(rows="key='id', expect=2, foo=1"), "Rows() got an unexpected keyword argument 'foo'."),
+    ],
+)
+def test_a_wrong_declaration_names_its_file_its_revision_and_its_fix(
+    tmp_path: Path, database: Database, declared: str, words: str
+) -> None:
+    project = project_with_fix(tmp_path, database)
+    project.revision("b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=declared)
+    path = project.directory / "migrations/versions/b.py"
+    line = path.read_text().splitlines().index(declared) + 1
+    name = "close it" if "close it" in declared else "close_items"
+    told = f"{path}:{line}, revision b, fix {name}: {words}"
+    assert_one_clear_line(project.alembic("upgrade", "head"), told)
+    ran = datafixes(project, "plan")
+    assert (ran.code, ran.err.startswith(f"FAILED: {told}")) == (1, True)
+    assert told in project.alembic("upgrade", "a:b", "--sql").err

@@ -179,12 +179,35 @@ def test_a_fix_says_why_and_what_it_expects(folder: Folder, given: str, instead:
     assert folder.codes("op.apply_datafix(fix)", BACK, top=FIX) == []
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ('name="close"', 'name="close it"', "DataFix: the name 'close it' is not valid."),
+        ('{"status": "closed"}', '{"id": 5}', "datafix close: set changes id, which identifies the row."),
+        ('{"status": "closed"}', '{"status": [1]}', "Update of orders: set: status is a list"),
+        ('{"status": "closed"}', '{"at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}', ""),
+        ("where=", "were=", "Update() got an unexpected keyword argument 'were'."),
+        ("expect=2", "expect=2, foo=SOMETHING", ""),
+        ("expect=2", "expect={(1, 2): 'x'}", "Rows: identity and expect belong together"),
+        ('audit="orders_audit"', "audit=7", "7 is not the name of a table or column."),
+        ('audit="orders_audit"', "**OTHERS, audit=7", ""),
+    ],
+)
+def test_a_declaration_that_is_refused_is_found_without_loading_it(
+    folder: Folder, right: str, wrong: str, words: str
+) -> None:
+    folder.write("a", "op.apply_datafix(fix)", BACK, top=FIX.replace(right, wrong))
+    told = [one.split(" is refused: ")[-1] for one in folder.told()]
+    assert len(told) == bool(words), told
+    assert all(one.startswith(words) for one in told), told
+
+
 def test_a_recorded_fix_says_what_it_expects(folder: Folder) -> None:
     up = "with op.record_datafix(fix):\n    pass"
     assert folder.codes(up, BACK, top=RECORDED) == []
     assert folder.codes(up, BACK, top=RECORDED.replace(", updated=1", "")) == ["FIX302"]
     assert folder.codes(up, BACK, top=RECORDED.replace("updated=1", "updated=0, deleted=[]")) == ["FIX302"]
-    assert folder.codes(up, BACK, top=RECORDED.replace("updated=1", "deleted={7: 'x'}")) == []
+    assert folder.codes(up, BACK, top=RECORDED.replace("updated=1", "key='id', deleted=[7]")) == []
     # What the file does not say is not guessed at.
     assert (
         folder.codes(up, BACK, top=RECORDED.replace("[Table(", "[*more, Table(").replace(", updated=1", ""))
