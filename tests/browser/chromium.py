@@ -99,8 +99,9 @@ class Browser:
         self.ask("Emulation.setEmulatedMedia", features=given)
 
     def picture(self, file: Path, whole: bool = True) -> None:
-        """What the page looks like, as PNG."""
-        told = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)
+        """What the page looks like, as PNG, or smaller and still legible as WebP."""
+        kind = {"format": "webp", "quality": 40} if file.suffix == ".webp" else {}
+        told = self.ask("Page.captureScreenshot", captureBeyondViewport=whole, **kind)
         file.write_bytes(base64.b64decode(told["data"]))
 
     def paper(self) -> bytes:
