@@ -102,9 +102,7 @@ class RevertDatafixOp(MigrateOperation):
         if on_conflict not in ("refuse", "skip", "overwrite"):
             raise CommandError(f"on_conflict={on_conflict!r}: must be refuse, skip or overwrite.")
         if run is not None and (isinstance(run, bool) or not isinstance(run, int)):
-            raise CommandError(
-                f"run={run!r} is not the number of a run; use the ledger's run_id, such as run=12."
-            )
+            raise CommandError(f"run={run!r} is not the number of a run; use the ledger's run_id.")
         if (fix is None and run is None) or (run is not None and revision is not None):
             raise CommandError("revert_datafix needs a fix (its declaration or name), or run=NUMBER.")
         how = {"on_conflict": on_conflict, "undoes": revision or "", "rows": rows, "run": run}
