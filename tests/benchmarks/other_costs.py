@@ -14,21 +14,9 @@ from sqlalchemy import Engine, create_engine, text
 
 from datafixes import DataFix, RecordedFix, Rows, Table, Update, sql
 from datafixes.database.embedded import embedded_server
+from tests.benchmarks.shapes import SHAPES
 
-TABLE = """
-CREATE TABLE {name} (
-    id bigint PRIMARY KEY, ticker text, kind text, strategy text, quantity numeric(12,4), entry_price numeric(12,4),
-    exit_price numeric(12,4), entered_at timestamp, checked_at timestamp, created_at timestamptz, checks integer,
-    priority integer, accepted boolean, features jsonb, status varchar(20), close_reason varchar(50), expires_on date,
-    score float8, order_id uuid, note text);
-INSERT INTO {name}
-SELECT g, 'T' || g %% 100, 'STOCK', 'swing_trade', g * 1.1, g * 1.2, NULL, timestamp '2026-02-03 16:00' + g * interval '1 s',
-       timestamp '2026-02-03 17:00', timestamptz '2026-02-03 16:00+00', g %% 1000, g %% 10, true, '{{"a": 1, "b": "xyz"}}', 'open', NULL,
-       date '2026-02-20', g * 0.1, md5(g::text)::uuid, 'note ' || g
-  FROM generate_series(1, {rows}) AS g;
-CREATE INDEX ON {name} (status); CREATE INDEX ON {name} (ticker); CREATE INDEX ON {name} (checks); CREATE INDEX ON {name} (entered_at);
-"""
-SET = "status = 'closed', close_reason = 'manual', exit_price = entry_price, checked_at = now() AT TIME ZONE 'UTC', score = 0"
+SHAPE = SHAPES["indexes"]
 
 
 def fix_of(table: str, rows: int) -> DataFix:
@@ -39,11 +27,8 @@ def fix_of(table: str, rows: int) -> DataFix:
         change=Update(
             table,
             set={
-                "status": "closed",
-                "close_reason": "manual",
-                "exit_price": sql("entry_price"),
-                "checked_at": sql("now() AT TIME ZONE 'UTC'"),
-                "score": 0,
+                name: sql(value["sql"]) if isinstance(value, dict) else value
+                for name, value in SHAPE.set.items()
             },
             where="status = 'open'",
         ),
@@ -98,7 +83,9 @@ def settle(engine: Engine, table: str) -> None:
 def build(engine: Engine, table: str, rows: int) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}, {table}_audit CASCADE")
-        connection.exec_driver_sql(TABLE.format(name=table, rows=rows))
+        connection.exec_driver_sql(SHAPE.table.format(name=table, rows=rows).replace("%", "%%"))
+        for column in SHAPE.indexes:
+            connection.exec_driver_sql(f"CREATE INDEX ON {table} ({column})")
     settle(engine, table)
 
 
@@ -138,7 +125,10 @@ def family(engine: Engine, rows: int) -> tuple[float, float]:
 def client_memory(url: str, rows: int) -> float:
     """MiB that a process of its own needs to apply, to revert and to record a fix of so many rows."""
     run = subprocess.run(
-        [sys.executable, __file__, "--client", url, str(rows)], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "tests.benchmarks.other_costs", "--client", url, str(rows)],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return float(run.stdout)
 
@@ -149,7 +139,12 @@ def client(url: str, rows: int) -> None:
     operate(engine, lambda op: op.create_audit_table("memory", name=fix.audit))  # type: ignore[attr-defined]
     operate(engine, lambda op: op.apply_datafix(fix))  # type: ignore[attr-defined]
     operate(engine, lambda op: op.revert_datafix(fix))  # type: ignore[attr-defined]
-    operate(engine, record(recorded_fix_of("memory", rows), f"UPDATE memory SET {SET} WHERE status = 'open'"))
+    operate(
+        engine,
+        record(
+            recorded_fix_of("memory", rows), f"UPDATE memory SET {SHAPE.assignments} WHERE status = 'open'"
+        ),
+    )
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
