@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datafixes.check.acting import names_used_twice, ways_back
@@ -30,11 +30,17 @@ class Checked:
         findings: in the order of files and lines.
         revisions: the number of files checked.
         silenced: the number of findings silenced by comments.
+        files: the files checked, from base to head.
+        ignored: the number of findings that the project's configuration leaves out.
+        known: the number of findings that its baseline knows.
     """
 
     findings: tuple[Finding, ...]
     revisions: int
     silenced: int
+    files: tuple[str, ...] = ()
+    ignored: int = 0
+    known: int = 0
 
     def count(self, severity: str) -> int:
         """The number of findings of a severity."""
@@ -61,7 +67,7 @@ def check(files: Sequence[Path], only: Iterable[Path] | None = None, since: str 
     Args:
         files: all files of the project, because names and the order of revisions concern them all.
         only: the files to report on; by default all.
-        since: a revision, or the beginning of its id; it and its ancestors are not checked.
+        since: a revision, or the beginning of its id; it and its ancestors are not checked. ``base`` excludes none.
 
     Raises:
         UnknownRevision: no file has the revision ``since``.
@@ -71,14 +77,15 @@ def check(files: Sequence[Path], only: Iterable[Path] | None = None, since: str 
     reading = _read([*every, *(path for path in chosen if path not in every)], set(chosen))
     chain = Chain(one.module for one in reading.facts)
     wanted = [one for one in reading.facts if one.module.source.path in reading.wanted]
-    if since:
+    if since and since != "base":
         start = _named(since, chain)
         passed = chain.below(start) | {start}
         wanted = [one for one in wanted if one.revision not in passed]
     for one in wanted:
         _of_one(one, reading)
     _of_all(reading, chain, set(wanted))
-    return _result(reading, wanted)
+    by_module = {one.module: one for one in wanted}
+    return _result(reading, [by_module[module] for module in chain.ordered(by_module)])
 
 
 def _read(paths: Sequence[Path], wanted: set[Path]) -> _Reading:
@@ -152,15 +159,22 @@ def _of_all(reading: _Reading, chain: Chain, wanted: set[Facts]) -> None:
         reading.found[one] = losses(one.module, reading.found[one])
 
 
-def _result(reading: _Reading, wanted: list[Facts]) -> Checked:
+def _result(reading: _Reading, ordered: list[Facts]) -> Checked:
     findings, silenced = list(reading.unread), 0
-    for one in wanted:
-        outcome = silence(one.module.source, dict.fromkeys(reading.found[one]))
-        findings += outcome.findings
+    for one in ordered:
+        source = one.module.source
+        outcome = silence(source, dict.fromkeys(reading.found[one]))
+        findings += [_recognisable(source, finding) for finding in outcome.findings]
         silenced += outcome.silenced
     codes = list(CATALOGUE)
     findings.sort(key=lambda one: (one.file, one.line, one.column, codes.index(one.code), one.message))
-    return Checked(tuple(findings), len(wanted) + len(reading.unread), silenced)
+    files = [*(one.module.source.shown for one in ordered), *(one.file for one in reading.unread)]
+    return Checked(tuple(findings), len(files), silenced, tuple(files))
+
+
+def _recognisable(source: Source, finding: Finding) -> Finding:
+    first, last = finding.span if any(finding.span) else (finding.line, finding.line)
+    return replace(finding, fingerprint=source.fingerprint(first, last))
 
 
 def revision_files(locations: Iterable[Path], recursive: bool = False) -> list[Path]:

@@ -122,6 +122,7 @@ class Finding:
         column: the character of the line, from 1.
         message: the finding, in one sentence.
         span: the first and last line of the statement: a silencer may be there too.
+        fingerprint: of the statement's text; the same wherever in the file it is.
     """
 
     code: str
@@ -130,6 +131,7 @@ class Finding:
     column: int
     message: str
     span: tuple[int, int] = field(default=(0, 0), compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     @property
     def severity(self) -> Severity:

@@ -15,8 +15,13 @@ def summary(checked: Checked) -> str:
     """``2 errors, 1 note in 4 revisions, 1 silenced.``"""
     parts = [counted(checked.count(severity), severity) for severity in ("error", "note")]
     found = ", ".join(parts) if checked.findings else "Nothing found"
-    silenced = f", {checked.silenced} silenced" if checked.silenced else ""
-    return f"{found} in {counted(checked.revisions, 'revision')}{silenced}."
+    left_out = (
+        (checked.silenced, "silenced"),
+        (checked.ignored, "ignored"),
+        (checked.known, "in the baseline"),
+    )
+    rest = "".join(f", {number} {words}" for number, words in left_out if number)
+    return f"{found} in {counted(checked.revisions, 'revision')}{rest}."
 
 
 def to_terminal(checked: Checked) -> str:
@@ -69,6 +74,8 @@ def as_json(checked: Checked) -> dict[str, Any]:
         "kind": "check",
         "revisions": checked.revisions,
         "silenced": checked.silenced,
+        "ignored": checked.ignored,
+        "known": checked.known,
         "findings": [
             {
                 "code": one.code, "severity": one.severity, "file": one.file, "line": one.line, "column": one.column,

@@ -1,6 +1,7 @@
 """A Python file as text and as a tree; a failure to read it is a finding."""
 
 import ast
+import hashlib
 import io
 import os
 import re
@@ -39,6 +40,11 @@ class Source:
             return 1
         line = self.lines[node.lineno - 1].encode("utf-8", "surrogatepass")
         return len(line[: node.col_offset].decode("utf-8", "replace")) + 1
+
+    def fingerprint(self, first: int, last: int) -> str:
+        """A digest of some lines, whatever their indentation."""
+        text = "\n".join(line.strip() for line in self.lines[first - 1 : last])
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def read_source(path: Path) -> Source | Finding:

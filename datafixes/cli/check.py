@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,57 +14,151 @@ from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import write
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import DatafixError
+from datafixes.settings import CHECK_SETTINGS, Sources
 
 if TYPE_CHECKING:
+    from datafixes.check.baseline import Baseline
+    from datafixes.check.checking import Checked
+    from datafixes.check.choosing import Choice
     from datafixes.project import Project
 
-_FORMATS = ("terminal", "json", "github", "markdown")
+_FORMATS = ("terminal", "json", "markdown", "github")
+_MANY = 50
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments and options."""
+
+    files: tuple[Path, ...]
+    since: str | None
+    select: str | None
+    ignore: str | None
+    write_baseline: bool
+    no_baseline: bool
+    form: str
+    output: str | None
+    listed: bool
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only a part of the project's revisions is checked."""
+        return bool(self.files or self.since)
+
+    def settings(self, sources: Sources) -> tuple[dict[str, Any], Any]:
+        """The settings of check, and the origin of each; options come first."""
+        given = {"check_select": self.select, "check_ignore": self.ignore, "check_since": self.since}
+        flags = {name: value for name, value in given.items() if value is not None}
+        return replace(sources, flags={**sources.flags, **flags}).resolve(CHECK_SETTINGS)
 
 
 @click.command(epilog="Example: datafixes check --since 014 --format github")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--since", metavar="REVISION", help="Check only revisions that come after this one.")
+@click.option("--select", metavar="CODES", help="Report only these: FIX2, FIX301.")
+@click.option("--ignore", metavar="CODES", help="Do not report these.")
+@click.option(
+    "--write-baseline", is_flag=True, help="Accept all findings; report only new ones from then on."
+)
+@click.option("--no-baseline", is_flag=True, help="Report the accepted findings too.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(_FORMATS),
+    metavar="FORMAT",
     default="terminal",
-    show_default=True,
-    help="Output format.",
+    help=f"{', '.join(_FORMATS)}.",
 )
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
 @click.option("--list", "listed", is_flag=True, help="List all codes and exit.")
 @pass_where
-def command(  # noqa: PLR0913 - one for each option
-    where: Where, files: tuple[Path, ...], since: str | None, form: str, output: str | None, listed: bool
-) -> int:
-    """Find risks in the project's revisions, or in FILES.
+def command(where: Where, /, **options: Any) -> int:
+    """Find risks in the project's revisions, or in FILES. Nothing is imported.
 
-    No database is used, and nothing is imported. Exit code 3: errors were found; notes do not count. To silence a
-    finding, put a comment on its line or the line above: # datafixes: ignore[CODE] reason
+    Exit code 3: errors were found; notes do not count. To silence a finding, put a comment on its line or the line
+    above: # datafixes: ignore[CODE] reason
     """
-    from datafixes.check.beside import told_of
+    from datafixes.check.formats import catalogue
+
+    asked = _Asked(**options)
+    if asked.listed:
+        write([catalogue()], asked.output)
+        return OK
+    if asked.write_baseline and asked.is_partial:
+        raise click.UsageError("--write-baseline concerns all revisions: leave out FILES and --since.")
+    project = where.project()
+    values, origins = asked.settings(project.settings.sources)
+    found = _find(project, asked, values, origins)
+    return _accept(found) if asked.write_baseline else _report(found, asked, project)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """All findings, the wanted ones, the baseline, whether there are revisions, and the files beside them."""
+
+    has_revisions: bool
+    beside: list[Path]
+    everything: Checked
+    choice: Choice
+    baseline: Baseline
+
+
+def _find(project: Project, asked: _Asked, values: dict[str, Any], origins: Any) -> _Found:
+    from datafixes.check.baseline import Baseline, read_baseline
     from datafixes.check.checking import UnknownRevision, check
-    from datafixes.check.formats import FORMATS, catalogue, summary
+    from datafixes.check.choosing import Choice
+
+    choice = Choice(values["check_select"], values["check_ignore"], values["check_per_file_ignores"])
+    path = project.directory / values["check_baseline"]
+    unused = asked.write_baseline or asked.no_baseline
+    baseline = Baseline(path) if unused else read_baseline(path, origins["check_baseline"] != "default")
+    known, beside = _revisions(project, bool(asked.files))
+    try:
+        checked = check(known, asked.files or None, values["check_since"])
+    except UnknownRevision as error:
+        place = "--since" if asked.since else origins["check_since"]
+        raise click.UsageError(f"{place} {values['check_since']}: {error.message}") from None
+    return _Found(bool(known), beside, checked, choice, baseline)
+
+
+def _accept(found: _Found) -> int:
+    """Write the baseline."""
+    from datafixes.audit.wording import counted
+    from datafixes.check.choosing import chosen
+
+    findings = chosen(found.everything, found.choice, found.baseline).findings
+    write([found.baseline.text_for(findings)], str(found.baseline.path))
+    accepted = counted(len(findings), "finding")
+    click.echo(f"{accepted} accepted. Commit the file; check reports only what is new.", err=True)
+    return OK
+
+
+def _report(found: _Found, asked: _Asked, project: Project) -> int:
+    from datafixes.audit.wording import counted
+    from datafixes.check.beside import told_of
+    from datafixes.check.choosing import chosen
+    from datafixes.check.formats import FORMATS, summary
     from datafixes.doctor.plugin import warning_of
 
-    if listed:
-        write([catalogue()], output)
-        return OK
-    project = where.project()
-    known, beside = _revisions(project, bool(files))
-    try:
-        checked = check(known, files or None, since)
-    except UnknownRevision as error:
-        raise click.UsageError(f"--since {since}: {error.message}") from None
-    text = FORMATS[form](checked)
-    write([text if form == "json" or output else _encodable(text)], output)
-    if known and (warning := warning_of(Path(project.scripts.dir))):
+    checked = chosen(found.everything, found.choice, found.baseline)
+    text = FORMATS[asked.form](checked)
+    write([text if asked.form == "json" or asked.output else _encodable(text)], asked.output)
+    if found.has_revisions and (warning := warning_of(Path(project.scripts.dir))):
         click.echo(warning, err=True)
-    if beside and not files:
-        click.echo(told_of(beside), err=True)
-    if form in ("github", "json") or output:
+    if found.beside and not asked.files:
+        click.echo(told_of(found.beside), err=True)
+    if asked.form in ("github", "json") or asked.output:
         click.echo(summary(checked), err=True)
+    if not asked.is_partial and (gone := found.baseline.gone(found.everything.findings)):
+        number = counted(gone, "finding")
+        click.echo(
+            f"No longer found: {number} of the baseline. To update it: datafixes check --write-baseline",
+            err=True,
+        )
+    if checked.count("error") > _MANY and not found.baseline.path.exists():
+        click.echo(
+            "To accept all of these, and see only new ones: datafixes check --write-baseline", err=True
+        )
     return DIFFERENT if checked.count("error") else OK
 
 

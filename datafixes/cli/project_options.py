@@ -5,13 +5,16 @@ from __future__ import annotations
 import configparser
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from datafixes.errors import SettingError
 from datafixes.settings.setting import Sources
+from datafixes.settings.toml import options_of
 
 if TYPE_CHECKING:
     from datafixes.project import Project
@@ -45,18 +48,24 @@ class Where:
     def sources(self) -> Sources:
         """The origins of settings that can be read without Alembic: for ``--help``."""
         pairs = (flag.partition("=") for flag in self.flags)
-        return Sources({name: value for name, _, value in pairs}, os.environ, _options(self.config))
+        ini, toml = _options(self.config)
+        return Sources({name: value for name, _, value in pairs}, os.environ, ini, toml=toml)
 
 
-def _options(config: str | None) -> Mapping[str, str]:
-    """The section [datafixes] of alembic.ini; errors in it are ignored, so that ``--help`` works."""
-    file = config if config and not config.endswith(".toml") else "alembic.ini"
+def _options(config: str | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """[datafixes] of alembic.ini, [tool.datafixes] of pyproject.toml; errors are ignored, so that ``--help`` works."""
+    is_toml = config is not None and config.endswith(".toml")
+    ini: Mapping[str, str] = {}
+    toml: Mapping[str, str] = {}
     parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(Path(file).read_text(encoding="utf-8"))
-        return dict(parser["datafixes"])
-    except (OSError, ValueError, KeyError, configparser.Error):
-        return {}
+    with suppress(OSError, ValueError, KeyError, configparser.Error):
+        parser.read_string(
+            Path(config if config and not is_toml else "alembic.ini").read_text(encoding="utf-8")
+        )
+        ini = dict(parser["datafixes"])
+    with suppress(SettingError):
+        toml = options_of(Path(config if config and is_toml else "pyproject.toml"))
+    return ini, toml
 
 
 pass_where = click.make_pass_decorator(Where)

@@ -13,7 +13,7 @@ from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document, Fact, Grid, Section
-from datafixes.settings import SETTINGS, Setting, Settings, Sources
+from datafixes.settings import CHECK_SETTINGS, SETTINGS, Setting, Settings, Sources
 from datafixes.settings.groups import groups
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ class _Row:
 
 
 def _tables(settings: Settings) -> Iterator[tuple[str, list[_Row]]]:
-    """The settings under their headings: the engine's, and those of each application in use."""
+    """The settings under their headings: the engine's, those of check, and those of each application in use."""
     yield "Settings", _rows(settings.sources, SETTINGS)
+    yield "Settings of check", _rows(settings.sources, CHECK_SETTINGS)
     for group in groups()[0]:
         if group.is_used(settings.sources):
             yield f"Settings of {group.title}", _rows(settings.sources, group.settings)

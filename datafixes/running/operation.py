@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.util import CommandError
@@ -16,6 +17,7 @@ from datafixes.running.migration import RunCollector, collector_of, context_of
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits
 from datafixes.settings import URL_OPTION, Settings
+from datafixes.settings.toml import options_of
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -97,7 +99,7 @@ class Operation:
 
 
 def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
-    """The settings of a run of Alembic: ``-x``, the environment, ``alembic.ini``, defaults.
+    """The settings of a run of Alembic: ``-x``, the environment, ``alembic.ini``, ``pyproject.toml``, defaults.
 
     Args:
         config: Alembic's, with the section ``[datafixes]`` and ``sqlalchemy.url``.
@@ -112,7 +114,9 @@ def settings_of(config: Config, flags: Mapping[str, Any]) -> Settings:
     has_section = config.file_config.has_section(config.config_ini_section)
     ini[URL_OPTION] = (config.get_main_option(URL_OPTION) if has_section else None) or ""
     given = {name: str(value) for name, value in flags.items()}
-    return Settings.resolve(given, os.environ, ini, config.attributes.get(KNOWN, {}))
+    # Alembic before 1.16 does not read it, and has no such attribute.
+    toml = options_of(Path(getattr(config, "toml_file_name", None) or "pyproject.toml"))
+    return Settings.resolve(given, os.environ, ini, config.attributes.get(KNOWN, {}), toml)
 
 
 def settings_for(alembic: MigrationContext) -> Settings:

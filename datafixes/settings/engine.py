@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from datafixes.errors import SettingError
+from datafixes.settings.checking import CHECK_SETTINGS
 from datafixes.settings.groups import options_of_groups
 from datafixes.settings.pipeline import pipeline_of
 from datafixes.settings.setting import URL_OPTION, Setting, Sources
@@ -100,20 +101,24 @@ class Settings:
         environment: Mapping[str, str],
         ini: Mapping[str, str],
         known: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+        toml: Mapping[str, str] = MappingProxyType({}),
     ) -> "Settings":
-        """Take each setting from the first place that has it: flag, environment, alembic.ini, default.
+        """Take each setting from the first place that has it: flag, environment, alembic.ini, pyproject.toml, default.
 
         Args:
             flags: the `alembic -x name=value` options; other names belong to the user.
             environment: usually `os.environ`; an empty variable counts as missing.
             ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
             known: see `Sources`.
+            toml: the options of the table [tool.datafixes] of pyproject.toml.
 
         Raises:
-            SettingError: an invalid value, or an unknown option in [datafixes].
+            SettingError: an invalid value, or an unknown option in [datafixes] or [tool.datafixes].
         """
-        sources = Sources(flags, dict(environment), ini, known)
-        _check_options(ini)
+        sources = Sources(flags, dict(environment), ini, known, toml)
+        # Alembic puts "here", the directory of alembic.ini, into every section.
+        _check_options("alembic.ini [datafixes]", [option for option in ini if option != "here"])
+        _check_options("pyproject.toml [tool.datafixes]", list(sources.toml))
         values, origins = sources.resolve(SETTINGS)
         return cls(**values, origins=origins, sources=sources)
 
@@ -126,32 +131,30 @@ class Settings:
         return f"Settings({', '.join(values)})"
 
 
-def _check_options(ini: Mapping[str, str]) -> None:
+def _check_options(place: str, options: list[str]) -> None:
     """Refuse an unknown option; settings of other groups are loaded only if it is not the engine's."""
-    known = list(SETTINGS)
-    # Alembic puts "here", the directory of alembic.ini, into every section.
-    unknown = [option for option in ini if option != "here" and option not in _options(known)]
+    known = [*SETTINGS, *CHECK_SETTINGS]
+    unknown = [option for option in options if option not in _options(known)]
     if unknown:
-        others = options_of_groups(unknown[0])
+        others = options_of_groups(place, unknown[0])
         if others is None:
             return
         known += others
     for option in unknown:
         if option not in _options(known):
-            _refuse(option, known)
+            _refuse(place, option, known)
 
 
 def _options(table: Iterable[Setting]) -> list[str]:
     return [setting.ini for setting in table if setting.ini]
 
 
-def _refuse(option: str, table: list[Setting]) -> NoReturn:
+def _refuse(place: str, option: str, table: list[Setting]) -> NoReturn:
     if any(option == setting.name and not setting.ini for setting in table):
         raise SettingError(
-            f"alembic.ini [datafixes] {option}: this must be given for each run.",
-            hint=f"alembic -x {option}=…",
+            f"{place} {option}: this must be given for each run.", hint=f"alembic -x {option}=…"
         )
     near = difflib.get_close_matches(option, _options(table), n=1)
     known = ", ".join(setting.ini for setting in SETTINGS[1:] if setting.ini)
     guess = f" Did you mean {near[0]}?" if near else f" Known are: {known}."
-    raise SettingError(f"alembic.ini [datafixes] {option}: unknown setting.{guess}")
+    raise SettingError(f"{place} {option}: unknown setting.{guess}")

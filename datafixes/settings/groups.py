@@ -110,9 +110,9 @@ def groups() -> tuple[list[Group], list[DatafixError]]:
     return found, failures
 
 
-def options_of_groups(unknown: str) -> list[Setting] | None:
+def options_of_groups(place: str, unknown: str) -> list[Setting] | None:
     """The settings of all groups; None: a group cannot be loaded, so an unknown option may be its own."""
     found, failures = groups()
     for failure in failures:
-        _logger.warning("alembic.ini [datafixes] %s was not checked: %s", unknown, failure.message)
+        _logger.warning("%s %s was not checked: %s", place, unknown, failure.message)
     return None if failures else [setting for group in found for setting in group.settings]

@@ -21,7 +21,7 @@ class Setting:
         parse: turns text into the value; raises ValueError with the problem.
         default: the text that is used if no place has a value.
         environment: its variables, of which the first non-empty one wins.
-        ini: the option in the section [datafixes] of alembic.ini, or an empty string.
+        ini: the option in [datafixes] of alembic.ini, and in [tool.datafixes] of pyproject.toml, or an empty string.
         show: turns the value into text; passwords in URLs are masked afterwards.
         is_secret: whether an unparsable text may be a secret, which no error may show.
         derive: computes a value and its origin from the whole environment, if no place has one; may be empty.
@@ -66,6 +66,7 @@ class Sources:
         flags: the `alembic -x name=value` options.
         environment: usually `os.environ`; an empty variable counts as missing.
         ini: the options of the section [datafixes], and `sqlalchemy.url` of the main section.
+        toml: the options of the table [tool.datafixes] of pyproject.toml.
         known: settings of the program that runs the command, by name: text and origin. Only flags precede them.
     """
 
@@ -73,6 +74,7 @@ class Sources:
     environment: Mapping[str, str]
     ini: Mapping[str, str]
     known: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    toml: Mapping[str, str] = field(default_factory=dict)
 
     def first(self, setting: Setting) -> tuple[str, str]:
         """The text of a setting, and its origin.
@@ -93,6 +95,8 @@ class Sources:
         if self.ini.get(setting.ini, "").strip():
             section = "" if setting.ini == URL_OPTION else "[datafixes] "
             return self.ini[setting.ini].strip(), f"alembic.ini {section}{setting.ini}"
+        if self.toml.get(setting.ini, "").strip():
+            return self.toml[setting.ini].strip(), f"pyproject.toml [tool.datafixes] {setting.ini}"
         if setting.derive is not None:
             return setting.derive(self.environment)
         return setting.default, "default"

@@ -83,6 +83,8 @@ def test_json_carries_every_finding(project: Path) -> None:
         "kind": "check",
         "revisions": 2,
         "silenced": 0,
+        "ignored": 0,
+        "known": 0,
         "findings": [
             {
                 "code": "FIX201",

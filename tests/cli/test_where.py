@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from datafixes.settings import SETTINGS
+from datafixes.settings import CHECK_SETTINGS, SETTINGS
 from tests.cli.commands import datafixes
 from tests.projects import Ran
 
@@ -43,7 +43,7 @@ def test_every_setting_has_its_value_and_its_origin(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("DATAFIXES_RUN_WAIT", "1min")
     _, value = where(tmp_path, "-x", "mask=email")
     found = {one["name"]: (one["value"], one["origin"]) for one in value["settings"]}
-    assert list(found) == [setting.name for setting in SETTINGS]
+    assert list(found) == [setting.name for setting in (*SETTINGS, *CHECK_SETTINGS)]
     assert found["lock_timeout"] == ("7s", "alembic.ini [datafixes] lock_timeout")
     assert found["run_wait"] == ("1min", "environment DATAFIXES_RUN_WAIT")
     assert found["mask"] == ("email", "-x mask")

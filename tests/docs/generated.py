@@ -33,13 +33,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def settings(sections: Iterable[tuple[str, Sequence[Setting]]]) -> str:
     """The reference of settings, a section for each table of them."""
     return "\n".join(
-        f"## {heading}\n\n{table(('`-x` and ini', 'environment', 'default', 'meaning'), map(_setting, rows))}"
+        f"## {heading}\n\n{table(('`-x` and configuration', 'environment', 'default', 'meaning'), map(_setting, rows))}"
         for heading, rows in sections
     )
 
 
 def _setting(setting: Setting) -> tuple[str, str, str, str]:
-    only = "" if setting.ini else " (not in ini)"
+    only = "" if setting.ini else " (only for one run)"
     if setting.ini not in ("", setting.name):
         only = f" (ini: `{setting.ini}`)"
     return (

@@ -8,7 +8,7 @@ import pytest
 from datafixes.book import settings as book
 from datafixes.check.finding import CATALOGUE
 from datafixes.errors import BY_SQLSTATE
-from datafixes.settings import SETTINGS
+from datafixes.settings import CHECK_SETTINGS, SETTINGS
 from tests.docs.generated import compare, settings, table
 from tests.docs.pages import ROOT, Reader, blocks
 from tests.docs.stories import ORDERS
@@ -17,7 +17,7 @@ from tests.servers import Database
 
 REFERENCE = ROOT / "docs/reference"
 
-SECTIONS = (("The engine", SETTINGS), ("The trading book", book.SETTINGS))
+SECTIONS = (("The engine", SETTINGS), ("Check", CHECK_SETTINGS), ("The trading book", book.SETTINGS))
 """Heading and table of each group of settings."""
 
 README = ROOT / "README.md"

@@ -1,11 +1,13 @@
 """Settings: which place wins, what is refused, and that nothing secret is printed."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from datafixes.errors import SettingError
 from datafixes.settings import SETTINGS, Settings
+from datafixes.settings.toml import options_of
 from datafixes.settings.values import Duration, masked
 
 
@@ -30,6 +32,23 @@ def test_flag_before_environment_before_ini() -> None:
     assert settings.origins["lock_timeout"] == "-x lock_timeout"
     assert settings.origins["lock_attempts"] == "environment DATAFIXES_LOCK_ATTEMPTS"
     assert settings.origins["lock_pause"] == "alembic.ini [datafixes] lock_pause"
+
+
+def test_alembic_ini_before_pyproject_toml(tmp_path: Path) -> None:
+    path = tmp_path / "pyproject.toml"
+    path.write_text(
+        '[tool.datafixes]\nlock_pause = "1s"\nlock_attempts = 3\nmask = ["email", "users.*"]\n', "utf-8"
+    )
+    settings = Settings.resolve({}, {}, {"lock_pause": "4s"}, toml=options_of(path))
+    assert (str(settings.lock_pause), settings.lock_attempts, settings.mask) == (
+        "4s",
+        3,
+        ("email", "users.*"),
+    )
+    assert settings.origins["mask"] == "pyproject.toml [tool.datafixes] mask"
+    with pytest.raises(SettingError, match=r"\[tool\.datafixes\] plan: this must be given for each run"):
+        Settings.resolve({}, {}, {}, toml={"plan": "0f3c9a5b7d2e4811"})
+    assert options_of(tmp_path / "nowhere.toml") == {}
 
 
 def test_places_of_the_url() -> None:
