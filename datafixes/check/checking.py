@@ -42,6 +42,12 @@ class Checked:
     ignored: int = 0
     known: int = 0
 
+    @property
+    def newest_first(self) -> list[Finding]:
+        """The findings, those of the newest revision first."""
+        places = {file: place for place, file in enumerate(self.files)}
+        return sorted(self.findings, key=lambda one: -places[one.file])
+
     def count(self, severity: str) -> int:
         """The number of findings of a severity."""
         return sum(one.severity == severity for one in self.findings)

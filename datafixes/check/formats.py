@@ -1,14 +1,22 @@
-"""Findings as text: for a terminal, for programs, for GitHub's annotations, and for a pull request."""
+"""Findings as text: for a terminal, for programs, and for a pull request."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from datafixes.audit.wording import counted
 from datafixes.check.checking import Checked
-from datafixes.check.finding import CATALOGUE, Finding
+from datafixes.check.finding import CATALOGUE
+from datafixes.check.forges import path_in_repository
+from datafixes.check.github import to_github
+from datafixes.check.gitlab import to_gitlab
+from datafixes.check.junit import to_junit
+from datafixes.check.sarif import to_sarif
 from datafixes.report.json_format import to_json
 from datafixes.report.markdown_text import code, sentence
 from datafixes.report.text import one_line
+
+# GitHub takes 65,536 characters for a comment.
+_LONGEST_COMMENT = 60_000
 
 
 def summary(checked: Checked) -> str:
@@ -37,31 +45,6 @@ def _terminal(checked: Checked) -> Iterator[str]:
         yield f"    {one.remedy}"
 
 
-def to_github(checked: Checked) -> str:
-    """GitHub's workflow commands, which become annotations of the lines."""
-    return "".join(f"{_annotation(one)}\n" for one in checked.findings)
-
-
-def _annotation(one: Finding) -> str:
-    kind = "error" if one.severity == "error" else "notice"
-    properties = {
-        "file": one_line(one.file),
-        "line": str(one.line),
-        "col": str(one.column),
-        "title": one.code,
-    }
-    parameters = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
-    return f"::{kind} {parameters}::{_data(one_line(one.message))}%0A{_data(one.remedy)}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
 def to_json_text(checked: Checked) -> str:
     """JSON of the kind ``check``."""
     return "".join(to_json(as_json(checked)))
@@ -87,14 +70,20 @@ def as_json(checked: Checked) -> dict[str, Any]:
 
 
 def to_markdown(checked: Checked) -> str:
-    """A heading and a list, for a comment on a pull request."""
+    """A heading and a list, for a comment on a pull request or the summary of a job: the newest revisions first."""
     lines = ["## datafixes check", "", summary(checked)]
     if checked.findings:
         lines.append("")
-    for one in checked.findings:
+    room = _LONGEST_COMMENT
+    for at, one in enumerate(checked.newest_first):
         mark = "" if one.severity == "error" else " (note)"
-        lines.append(f"- **{one.code}**{mark} {code(f'{one.file}:{one.line}')}: {sentence(one.message)}")
-        lines.append(f"  {sentence(one.remedy)}")
+        place = code(f"{path_in_repository(one.file)}:{one.line}")
+        line = f"- **{one.code}**{mark} {place}: {sentence(one.message)}\n  {sentence(one.remedy)}"
+        room -= len(line.encode()) + 1
+        if room < 0:
+            lines += ["", f"{len(checked.findings) - at} more are not shown; `datafixes check` lists them."]
+            break
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +95,10 @@ def catalogue() -> str:
 FORMATS: dict[str, Callable[[Checked], str]] = {
     "terminal": to_terminal,
     "json": to_json_text,
-    "github": to_github,
     "markdown": to_markdown,
+    "github": to_github,
+    "gitlab": to_gitlab,
+    "sarif": to_sarif,
+    "junit": to_junit,
 }
 """The writer of each format."""

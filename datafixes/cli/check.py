@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from datafixes.check.choosing import Choice
     from datafixes.project import Project
 
-_FORMATS = ("terminal", "json", "markdown", "github")
+_FORMATS = ("terminal", "json", "markdown", "github", "gitlab", "sarif", "junit")
+_MACHINE = ("json", "gitlab", "sarif", "junit")
 _MANY = 50
 
 
@@ -142,12 +143,14 @@ def _report(found: _Found, asked: _Asked, project: Project) -> int:
 
     checked = chosen(found.everything, found.choice, found.baseline)
     text = FORMATS[asked.form](checked)
-    write([text if asked.form == "json" or asked.output else _encodable(text)], asked.output)
+    write([text if asked.form in _MACHINE or asked.output else _encodable(text)], asked.output)
+    if asked.form == "github" and checked.findings:
+        _summarise(checked)
     if found.has_revisions and (warning := warning_of(Path(project.scripts.dir))):
         click.echo(warning, err=True)
     if found.beside and not asked.files:
         click.echo(told_of(found.beside), err=True)
-    if asked.form in ("github", "json") or asked.output:
+    if asked.form not in ("terminal", "markdown") or asked.output:
         click.echo(summary(checked), err=True)
     if not asked.is_partial and (gone := found.baseline.gone(found.everything.findings)):
         number = counted(gone, "finding")
@@ -160,6 +163,19 @@ def _report(found: _Found, asked: _Asked, project: Project) -> int:
             "To accept all of these, and see only new ones: datafixes check --write-baseline", err=True
         )
     return DIFFERENT if checked.count("error") else OK
+
+
+def _summarise(checked: Checked) -> None:
+    """Add the findings to the page of a GitHub job: GitHub shows ten annotations of a step, and all of its summary."""
+    from datafixes.check.formats import to_markdown
+
+    if not (file := os.environ.get("GITHUB_STEP_SUMMARY")):
+        return
+    try:
+        with open(file, "a", encoding="utf-8") as stream:
+            stream.write(to_markdown(checked))
+    except OSError as error:
+        click.echo(f"No summary in {file}: {error.strerror or error}.", err=True)
 
 
 def _revisions(project: Project, files_given: bool) -> tuple[list[Path], list[Path]]:

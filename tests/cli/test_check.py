@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from datafixes.check.finding import CATALOGUE
+from datafixes.check.formats import FORMATS
 from tests.cli.commands import datafixes
 from tests.projects import Ran
 
@@ -154,7 +155,7 @@ def test_names_and_texts_cannot_steer_a_terminal(project: Path) -> None:
     path = project / "migrations/versions/b.py"
     path.rename(path.with_name("b\x1b[2J.py"))
     path.with_name("b\x1b[2J.py").write_text(BAD.replace("orders", '\\"x\x1b]0;\u202e\\"'), "utf-8")
-    for form in ("terminal", "json", "github", "markdown"):
+    for form in FORMATS:
         ran = run("--format", form)
         assert ran.code == 3
         assert not set(ran.out + ran.err) & {"\x1b", "\x07", "\r"}, form
