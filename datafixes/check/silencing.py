@@ -1,4 +1,4 @@
-"""Comments that silence findings on their line: ``# datafixes: ignore[FIX201] reason``."""
+"""Comments that silence findings: ``# datafixes: ignore[FIX201] reason``, and ``ignore-file`` for a whole file."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from datafixes.check.source import Source
 from datafixes.declaration.project_fixes import nearest
 
 _MARK = re.compile(r"#\s*datafixes\s*:\s*(?P<rest>.*)", re.DOTALL)
-_SILENCER = re.compile(r"ignore\s*\[(?P<codes>[^\]]*)\](?P<reason>.*)", re.DOTALL)
+_SILENCER = re.compile(r"ignore(?P<file>-file)?\s*\[(?P<codes>[^\]]*)\](?P<reason>.*)", re.DOTALL)
 _UNSILENCED = ("FIX101", "FIX901", "FIX902")
 _NARROWED = {
     "FIX206": frozenset({"FIX201", "FIX202"})
@@ -63,8 +63,8 @@ def silencers_of(source: Source) -> list[Silencer]:
 
 def _read(source: Source, text: str, place: tuple[int, int]) -> Silencer:
     line, column = place
-    lines = _spoken_for(source, line)
     found = _SILENCER.match(text)
+    lines = range(len(source.lines) + 1) if found and found["file"] else _spoken_for(source, line)
     if found is None:
         return Silencer(frozenset(), lines, line, column, problem="This comment is not a valid silencer.")
     codes = [code.strip() for code in found["codes"].split(",") if code.strip()]
@@ -117,7 +117,8 @@ def silence(source: Source, findings: Iterable[Finding]) -> Outcome:
         if one.problem:
             left.append(_at(source, one, "FIX901", one.problem))
         elif one not in used:
-            left.append(_at(source, one, "FIX902", f"{', '.join(sorted(one.codes))} does not occur here."))
+            where = "here" if one.lines.start else "in this file"
+            left.append(_at(source, one, "FIX902", f"{', '.join(sorted(one.codes))} does not occur {where}."))
     return Outcome(left, count)
 
 
