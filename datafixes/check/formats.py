@@ -1,5 +1,6 @@
 """Findings as text: for a terminal, for programs, and for a pull request."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,6 +44,18 @@ def _terminal(checked: Checked) -> Iterator[str]:
         mark = "" if one.severity == "error" else " (note)"
         yield f"{place}: {one.code}{mark} {one_line(one.message)}"
         yield f"    {one.remedy}"
+
+
+def statistics(checked: Checked) -> str:
+    """The number of findings of each code, the most frequent first, and a line with the counts."""
+    counts = Counter(one.code for one in checked.findings)
+    width = len(str(max(counts.values(), default=0)))
+    lines = [
+        f"{counts[rule.code]:>{width}}  {rule.code}  {rule.severity:<5}  {rule.meaning}"
+        for rule in sorted(CATALOGUE.values(), key=lambda rule: -counts[rule.code])
+        if counts[rule.code]
+    ]
+    return "".join(f"{line}\n" for line in [*lines, summary(checked)])
 
 
 def to_json_text(checked: Checked) -> str:

@@ -33,10 +33,12 @@ class _Asked:
 
     files: tuple[Path, ...]
     since: str | None
+    since_git: str | None
     select: str | None
     ignore: str | None
     write_baseline: bool
     no_baseline: bool
+    statistics: bool
     form: str
     output: str | None
     listed: bool
@@ -44,7 +46,7 @@ class _Asked:
     @property
     def is_partial(self) -> bool:
         """Whether only a part of the project's revisions is checked."""
-        return bool(self.files or self.since)
+        return bool(self.files or self.since or self.since_git)
 
     def settings(self, sources: Sources) -> tuple[dict[str, Any], Any]:
         """The settings of check, and the origin of each; options come first."""
@@ -56,12 +58,14 @@ class _Asked:
 @click.command(epilog="Example: datafixes check --since 014 --format github")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--since", metavar="REVISION", help="Check only revisions that come after this one.")
+@click.option("--since-git", metavar="REF", help="Check only files changed since git left REF: origin/main.")
 @click.option("--select", metavar="CODES", help="Report only these: FIX2, FIX301.")
 @click.option("--ignore", metavar="CODES", help="Do not report these.")
 @click.option(
     "--write-baseline", is_flag=True, help="Accept all findings; report only new ones from then on."
 )
 @click.option("--no-baseline", is_flag=True, help="Report the accepted findings too.")
+@click.option("--statistics", is_flag=True, help="Show the number of findings of each code.")
 @click.option(
     "--format",
     "form",
@@ -87,6 +91,8 @@ def command(where: Where, /, **options: Any) -> int:
         return OK
     if asked.write_baseline and asked.is_partial:
         raise click.UsageError("--write-baseline concerns all revisions: leave out FILES and --since.")
+    if asked.statistics and asked.form != "terminal":
+        raise click.UsageError("--statistics is for the terminal: leave out --format.")
     project = where.project()
     values, origins = asked.settings(project.settings.sources)
     found = _find(project, asked, values, origins)
@@ -115,11 +121,24 @@ def _find(project: Project, asked: _Asked, values: dict[str, Any], origins: Any)
     baseline = Baseline(path) if unused else read_baseline(path, origins["check_baseline"] != "default")
     known, beside = _revisions(project, bool(asked.files))
     try:
-        checked = check(known, asked.files or None, values["check_since"])
+        checked = check(known, _only(asked, project, known), values["check_since"])
     except UnknownRevision as error:
         place = "--since" if asked.since else origins["check_since"]
         raise click.UsageError(f"{place} {values['check_since']}: {error.message}") from None
     return _Found(bool(known), beside, checked, choice, baseline)
+
+
+def _only(asked: _Asked, project: Project, known: list[Path]) -> list[Path] | None:
+    """The files to report on; None for all."""
+    if asked.since_git is None:
+        return list(asked.files) or None
+    from datafixes.check.changed import changed_files
+
+    changed = changed_files(project.directory, asked.since_git)
+    found = [path for path in asked.files or known if path.resolve() in changed]
+    if not found:
+        click.echo(f"No revision has changed since {asked.since_git}.", err=True)
+    return found
 
 
 def _accept(found: _Found) -> int:
@@ -138,11 +157,11 @@ def _report(found: _Found, asked: _Asked, project: Project) -> int:
     from datafixes.audit.wording import counted
     from datafixes.check.beside import told_of
     from datafixes.check.choosing import chosen
-    from datafixes.check.formats import FORMATS, summary
+    from datafixes.check.formats import FORMATS, statistics, summary
     from datafixes.doctor.plugin import warning_of
 
     checked = chosen(found.everything, found.choice, found.baseline)
-    text = FORMATS[asked.form](checked)
+    text = statistics(checked) if asked.statistics else FORMATS[asked.form](checked)
     write([text if asked.form in _MACHINE or asked.output else _encodable(text)], asked.output)
     if asked.form == "github" and checked.findings:
         _summarise(checked)

@@ -1,12 +1,18 @@
 """`datafixes check` in a project with a history: what is chosen, what is known already, and what is new."""
 
 import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.commands import answer, datafixes
 from tests.projects import Ran
+
+ROOT = Path(__file__).parents[2]
 
 REVISION = """revision = "{0}"
 down_revision = {1!r}
@@ -228,3 +234,129 @@ def test_many_findings_come_with_the_way_to_begin() -> None:
     assert wanted in run().err
     run("--write-baseline")
     assert wanted not in run("--no-baseline").err
+
+
+# What git calls changed.
+
+
+def git(*arguments: str) -> None:
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def repository(project: Path) -> None:
+    """The project on a branch that left main, which went on."""
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "--quiet", "--message=First")
+    git("checkout", "--quiet", "-b", "branch")
+
+
+CHANGE = 'op.execute("DELETE FROM items")'
+
+
+@pytest.mark.parametrize("state", ["new", "staged", "committed"])
+@pytest.mark.usefixtures("repository")
+def test_only_files_that_changed_since_a_branch_was_left(state: str) -> None:
+    ran = run("--since-git", "main")
+    assert (ran.code, ran.err) == (0, "No revision has changed since main.\n")
+    revision("ö c", "b", CHANGE)
+    if state != "new":
+        git("add", ".")
+    if state == "committed":
+        git("commit", "--quiet", "--message=Second")
+        git("checkout", "--quiet", "main")
+        revision("b", "a", 'op.execute("DELETE FROM shops")')
+        git("commit", "--quiet", "--all", "--message=Elsewhere")
+        git("checkout", "--quiet", "branch")
+    ran = run("--since-git", "main")
+    assert ran.code == 3
+    assert ran.out.startswith(f"{VERSIONS}/ö c.py:6:5: FIX201 ")
+    assert "1 error, 0 notes in 1 revision." in ran.out
+    assert run("--since-git", "main", f"{VERSIONS}/a.py").code == 0
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_file_that_is_changed_or_deleted_counts_as_it_is_now() -> None:
+    revision("a", None, CHANGE)
+    Path(VERSIONS, "b.py").unlink()
+    assert codes("--since-git", "HEAD") == ["FIX201"]
+
+
+@pytest.mark.parametrize("reference", ["nowhere", "--output=x", "HEAD:alembic.ini"])
+@pytest.mark.usefixtures("repository")
+def test_a_reference_that_git_does_not_know(reference: str) -> None:
+    ran = run(f"--since-git={reference}")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"git knows no {reference}. Fetch it first" in ran.err
+    assert not Path("x").exists()
+
+
+@pytest.mark.usefixtures("repository")
+def test_no_common_ancestor_and_no_repository(project: Path) -> None:
+    git("checkout", "--quiet", "--orphan", "other")
+    git("commit", "--quiet", "--message=Apart")
+    ran = run("--since-git", "main")
+    assert (ran.code, "no common ancestor of main and HEAD. A shallow clone" in ran.err) == (1, True)
+    shutil.rmtree(project / ".git")
+    ran = run("--since-git", "main")
+    assert (ran.code, "git rev-parse failed in " in ran.err) == (1, True)
+
+
+# Overviews, and files as a whole.
+
+
+def test_statistics_count_the_findings_of_each_code() -> None:
+    revision("c", "b", 'op.execute(open("y.sql").read())')
+    assert run("--statistics").out == (
+        "2  FIX205  note   SQL in another file\n"
+        "1  FIX201  error  SQL that changes rows without a fix\n"
+        "1 error, 2 notes in 3 revisions.\n"
+    )
+    assert run("--statistics", "--format", "json").code == 2
+    assert run("--statistics", "--select", "FIX3").out == "Nothing found in 3 revisions, 3 ignored.\n"
+
+
+def comment(text: str) -> None:
+    path = Path(VERSIONS, "a.py")
+    path.write_text(f"{path.read_text('utf-8')}\n\n# datafixes: {text}\n", "utf-8")
+
+
+def test_a_comment_silences_a_code_in_its_whole_file() -> None:
+    revision("a", None, 'op.execute("DELETE FROM orders")\n    op.execute("DELETE FROM items")')
+    comment("ignore-file[FIX201] written before datafixes")
+    assert run().out.endswith("0 errors, 1 note in 2 revisions, 2 silenced.\n")
+
+
+def test_a_comment_for_a_file_needs_a_reason_and_something_to_silence() -> None:
+    comment("ignore-file[FIX201]")
+    assert codes() == ["FIX901", "FIX205"]
+    revision("a", None, "pass")
+    comment("ignore-file[FIX201, FIX202] written before datafixes")
+    ran = run()
+    assert "a.py:13:1: FIX902 (note) FIX201, FIX202 does not occur in this file.\n" in ran.out
+
+
+# The hook for pre-commit.
+
+
+def test_the_hook_takes_revisions_and_runs_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    assert {"id", "name", "entry", "language"} <= set(hook)
+    assert hook["require_serial"]  # several processes would each see a part of the revisions
+    names = [
+        "a/versions/1.py",
+        "versions/2026/1.py",
+        "versions/__init__.py",
+        "versions/x.sql",
+        "subversions/a.py",
+    ]
+    taken = [
+        name for name in names if re.search(hook["files"], name) and not re.search(hook["exclude"], name)
+    ]
+    assert taken == ["a/versions/1.py", "versions/2026/1.py"]
+    program, *arguments = hook["entry"].split()
+    assert program == "datafixes"
+    assert datafixes(None, *arguments, f"{VERSIONS}/a.py").code == 3
+    assert datafixes(None, *arguments, f"{VERSIONS}/b.py").code == 0
