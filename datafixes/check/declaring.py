@@ -40,6 +40,8 @@ class DeclaredFix:
 
 def class_of(module: Module, call: ast.Call) -> str:
     """The class of this library that a call creates; empty for any other call."""
+    if not module.source.mentions_fixes:
+        return ""
     first, _, rest = module.dotted(call.func).partition(".")
     last = rest.rpartition(".")[2]
     return last if first == "datafixes" and last in _CLASSES else ""

@@ -8,6 +8,7 @@ import re
 import tokenize
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from datafixes.check.finding import Finding
@@ -33,6 +34,11 @@ class Source:
     shown: str
     lines: tuple[str, ...]
     tree: ast.Module
+
+    @cached_property
+    def mentions_fixes(self) -> bool:
+        """Whether it names this library or its operations; most files of an old project do not."""
+        return any("datafix" in line for line in self.lines)
 
     def column(self, node: ast.expr | ast.stmt) -> int:
         """The character at which a node begins, from 1; Python itself counts bytes."""
