@@ -145,6 +145,8 @@ class Project:
                 f"The revisions cannot be read: {words}", hint="Look: datafixes check"
             ) from error
 
+            raise unreadable(error) from error
+
     def fixes(self) -> list[FixOfRevision]:
         """Every fix that a revision declares, from base to head."""
         self.heads()
@@ -230,6 +232,18 @@ def folder_of(location: str, roots: Sequence[str], option: str) -> str:
         f"{option} = {location}: {what}.",
         hint='Set prepend_sys_path to the directory that holds the package: "."',
     )
+
+
+def unreadable(error: Exception) -> DatafixError:
+    """The error of a revision file whose own code fails while it is loaded."""
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    hint = "Correct the file: Alembic cannot load it either."
+    if isinstance(error, ModuleNotFoundError):
+        hint = (
+            f"Run datafixes where the project's packages are installed; this is {sys.executable}. "
+            "A package of the project's own is found through prepend_sys_path in alembic.ini."
+        )
+    return DatafixError(f"The revisions cannot be read: {words}", hint=hint)
 
 
 def _config(file: str | None, section: str, flags: tuple[str, ...]) -> Config:

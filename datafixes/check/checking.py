@@ -35,6 +35,7 @@ class Checked:
         files: the files checked, from base to head.
         ignored: the number of findings that the project's configuration leaves out.
         known: the number of findings that its baseline knows.
+        has_fixes: whether a revision of the project mentions fixes, or audit tables.
     """
 
     findings: tuple[Finding, ...]
@@ -43,6 +44,7 @@ class Checked:
     files: tuple[str, ...] = ()
     ignored: int = 0
     known: int = 0
+    has_fixes: bool = False
 
     @property
     def newest_first(self) -> list[Finding]:
@@ -110,7 +112,8 @@ def _check(files: Sequence[Path], only: Iterable[Path] | None, since: str | None
         _of_one(one, reading)
     _of_all(reading, chain, set(wanted))
     by_module = {one.module: one for one in wanted}
-    return _result(reading, [by_module[module] for module in chain.ordered(by_module)])
+    result = _result(reading, [by_module[module] for module in chain.ordered(by_module)])
+    return replace(result, has_fixes=any(one.module.source.mentions_fixes for one in reading.facts))
 
 
 def _read(paths: Sequence[Path], wanted: set[Path]) -> _Reading:

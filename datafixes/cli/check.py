@@ -165,7 +165,7 @@ def _report(found: _Found, asked: _Asked, project: Project) -> int:
     write([text if asked.form in _MACHINE or asked.output else _encodable(text)], asked.output)
     if asked.form == "github" and checked.findings:
         _summarise(checked)
-    if found.has_revisions and (warning := warning_of(Path(project.scripts.dir))):
+    if found.has_revisions and checked.has_fixes and (warning := warning_of(Path(project.scripts.dir))):
         click.echo(warning, err=True)
     if found.beside and not asked.files:
         click.echo(told_of(found.beside), err=True)

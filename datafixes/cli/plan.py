@@ -47,7 +47,7 @@ def command(  # noqa: PLR0913 - one for each option
     project = where.project()
     view = view_of(project.settings, rows, mask, form)
     project.heads()  # fails first if there is no project
-    if warning := warning_of(Path(project.scripts.dir)):
+    if project.fixes() and (warning := warning_of(Path(project.scripts.dir))):
         click.echo(warning, err=True)
     said = (("decline", project.settings.decline), ("on_conflict", project.settings.on_conflict))
     flags = tuple(

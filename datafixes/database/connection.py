@@ -16,6 +16,7 @@ from datafixes.settings import Settings
 from datafixes.settings.values import masked
 
 # Error messages of client libraries if a firewall drops or rejects packets.
+_HERE = {"localhost", "127.0.0.1", "::1"}
 _FILTERED = ("timeout expired", "timed out", "refused", "no route to host", "unreachable")
 
 
@@ -70,8 +71,10 @@ def _unreachable(url: URL, origin: str, error: DBAPIError) -> DatabaseUnreachabl
     host, port = _host_and_port(url)
     words = _words(error, url)
     hint = ""
-    if not host.startswith("/") and any(sign in words.lower() for sign in _FILTERED):
+    if any(sign in words.lower() for sign in _FILTERED) and not host.startswith(("/", "(")):
         hint = f"A security group or a firewall may not allow this address to reach port {port} of {host}."
+        if set(host.split(",")) <= _HERE:
+            hint = f"Start PostgreSQL, or the tunnel to it; to look: pg_isready -h {host} -p {port}"
     return DatabaseUnreachable(
         f"The database does not answer: host {host}, port {port}, database {url.database or '(default)'} "
         f"({origin}): {words}",

@@ -92,15 +92,15 @@ def _transaction(env: EnvFile) -> Fact:
     if env.ours:
         return good(check, "No statement runs before Alembic begins its transaction.")
     for scope in (node for node in ast.walk(env.tree) if isinstance(node, Scope)):
-        found = _statement_before(scope, [call for call in env.calls if call in list(_own_calls(scope))])
-        if found is None:
+        configured = [call for call in env.calls if call in list(_own_calls(scope))]
+        statement = _statement_before(scope, configured)
+        if statement is None:
             continue
-        statement, begun = found
         line = f"Line {statement.lineno} runs {ast.unparse(statement.func)}() before context.configure()"
-        if begun:
+        if _is_ended_by_env(env.tree, scope, configured):
             return attention(
                 check,
-                f"{line}, in a transaction that env.py itself begins: all migrations share that one transaction.",
+                f"{line}, in a transaction that env.py itself ends: all migrations share that one transaction.",
                 "Run the statement after context.configure().",
             )
         return bad(
@@ -123,19 +123,64 @@ def _own_calls(scope: Scope) -> Iterator[ast.Call]:
         waiting += ast.iter_child_nodes(node)
 
 
-def _statement_before(scope: Scope, configured: list[ast.Call]) -> tuple[ast.Call, bool] | None:
+def _statement_before(scope: Scope, configured: list[ast.Call]) -> ast.Call | None:
+    """A statement on the connection of the migrations, in a transaction that is still open when Alembic gets it."""
     if not configured:
         return None
     first = min(call.lineno for call in configured)
-    before = sorted((call for call in _own_calls(scope) if call.lineno < first), key=lambda call: call.lineno)
-    open_statement: ast.Call | None = None
-    for call in before:
+    closed = [
+        node
+        for node in ast.walk(scope)
+        if isinstance(node, ast.With | ast.AsyncWith)
+        and (node.end_lineno or node.lineno) < first
+        and any(
+            _name(call) in ("begin", "connect") for item in node.items for call in _calls(item.context_expr)
+        )
+    ]
+    names = {_root(word.value) for call in configured for word in call.keywords if word.arg == "connection"}
+    found: ast.Call | None = None
+    for call in sorted(_own_calls(scope), key=lambda call: call.lineno):
+        if call.lineno >= first:
+            break
+        if any(block.lineno <= call.lineno <= (block.end_lineno or 0) for block in closed):
+            continue  # its connection is closed, or its transaction is over
         if _name(call) in _STATEMENTS and isinstance(call.func, ast.Attribute):
-            open_statement = open_statement or call
+            if not names or "" in names or _root(call.func) in names:
+                found = found or call
         elif _name(call) in _ENDS:
-            open_statement = None
-    begun = any(_name(call) == "begin" for call in before)
-    return None if open_statement is None else (open_statement, begun)
+            found = None
+    return found
+
+
+def _root(node: ast.expr) -> str:
+    """The name at the beginning of an expression; empty if it does not begin with one."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_ended_by_env(tree: ast.Module, scope: Scope, configured: list[ast.Call]) -> bool:
+    """Whether env.py begins the transaction itself, or commits it later: here, or where this function is used."""
+    last = max(call.lineno for call in configured)
+    if any(_name(call) == "begin" and call.lineno < last for call in _own_calls(scope)):
+        return True
+    if any(_name(call) == "commit" and call.lineno > last for call in _own_calls(scope)):
+        return True
+    for other in (node for node in ast.walk(tree) if isinstance(node, Scope) and node is not scope):
+        calls = list(_own_calls(other))
+        uses = [call.lineno for call in calls if _uses(call, getattr(scope, "name", ""))]
+        if uses and any(
+            (_name(call) == "begin" and call.lineno < min(uses))
+            or (_name(call) == "commit" and call.lineno > max(uses))
+            for call in calls
+        ):
+            return True
+    return False
+
+
+def _uses(call: ast.Call, function: str) -> bool:
+    """Whether a call calls a function, or hands it on: ``connection.run_sync(run)``."""
+    return any(isinstance(one, ast.Name) and one.id == function for one in (call.func, *call.args))
 
 
 def _each_its_own(env: EnvFile) -> Fact:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.ledgers import check_ledgers, check_sequences
+from datafixes.doctor.plugin import alembic_version, check_autogenerate, plugin_is_installed
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
 from datafixes.doctor.server import check_server, check_version_table, version_table_of
 from datafixes.doctor.stamped import check_stamped, versions
 from datafixes.drafting.survey import see_as_a_run
 from datafixes.errors import DatabaseNotFound, DatafixError
+from datafixes.project import Project, unreadable
 from datafixes.report.document import Fact, attention, bad
-
-if TYPE_CHECKING:
-    from datafixes.project import Project
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class _Known:
     heads: tuple[str, ...] = ()
     fixes: tuple[FixOfRevision, ...] = ()
     unreadable: bool = False
+    ledgers: bool = False
 
 
 def examine(project: Project) -> Examination:
@@ -71,11 +70,12 @@ def examine(project: Project) -> Examination:
         files.append(bad("revisions", error.message, error.hint))
     except Exception as error:  # a revision's own code may raise anything
         known.unreadable = True
-        what = " ".join(str(error).split())
-        files.append(
-            bad("revisions", f"They cannot be read: {type(error).__name__}: {what}", "Fix this first.")
-        )
+        told = unreadable(error)
+        files.append(bad("revisions", told.message, told.hint))
     database, width = _database(project, known)
+    if known.env is not None and known.env.calls:
+        used = known.ledgers or bool(known.fixes)
+        files.append(check_autogenerate(known.env, alembic_version(), plugin_is_installed(), used))
     if not known.unreadable:
         files += check_revisions(project.scripts, width or 32)
     return Examination(tuple(files), tuple(database))
@@ -97,7 +97,9 @@ def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
                 findings.append(check_stamped(connection, known.fixes, below))
             findings += check_rights(connection, [one.fix for one in known.fixes])
             findings += check_audit_tables(connection)
-            findings += check_ledgers(connection)
+            ledgers = check_ledgers(connection)
+            known.ledgers = bool(ledgers)
+            findings += ledgers
             findings += check_sequences(connection, [one.fix for one in known.fixes])
     except DatabaseNotFound:
         findings.append(attention("database", "None is configured, so none was checked.", "datafixes where"))

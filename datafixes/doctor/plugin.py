@@ -51,13 +51,14 @@ def check_plugin(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fac
     )
 
 
-def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) -> Fact:
+def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool, used: bool) -> Fact:
     """Whether autogenerate would drop audit tables and ledgers.
 
     Args:
         env: the parsed env.py.
         version: Alembic's, two numbers.
         installed: whether the entry point is installed.
+        used: whether the project has fixes, or audit tables.
     """
     check = "env.py: autogenerate"
     if _HOOK in env.words or (env.ours and env.option("include_object") is None):
@@ -74,11 +75,17 @@ def check_autogenerate(env: EnvFile, version: tuple[int, ...], installed: bool) 
             f"Call datafixes.environment.{_HOOK} in its include_object, with the same arguments.",
         )
     remedy = _REMEDY if version >= _PLUGINS_SINCE else _OLD_REMEDY
+    if not used:
+        return attention(
+            check,
+            "Once there are audit tables, autogenerate would drop them: no model declares them.",
+            remedy,
+        )
     return bad(check, "Autogenerate would drop audit tables and ledgers, which no model declares.", remedy)
 
 
 def warning_of(folder: Path) -> str:
-    """The warning about autogenerate when a fix is written, checked or planned; empty if all is good.
+    """The warning about autogenerate where fixes are written, checked or planned; empty if all is good.
 
     Args:
         folder: the directory of env.py.
@@ -87,7 +94,7 @@ def warning_of(folder: Path) -> str:
         env = read_env((folder / "env.py").read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return ""
-    found = check_autogenerate(env, alembic_version(), plugin_is_installed()) if env.calls else None
+    found = check_autogenerate(env, alembic_version(), plugin_is_installed(), True) if env.calls else None
     return f"{found.text} In env.py: {found.remedy}" if found and found.state == "bad" else ""
 
 

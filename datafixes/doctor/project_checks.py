@@ -5,7 +5,7 @@ from typing import Any
 
 from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.doctor.env_file import EnvFile, check_env, read_env
-from datafixes.doctor.plugin import alembic_version, check_autogenerate, check_plugin, plugin_is_installed
+from datafixes.doctor.plugin import alembic_version, check_plugin, plugin_is_installed
 from datafixes.report.document import Fact, attention, bad, good
 
 _LONGEST_ID = 32
@@ -42,9 +42,7 @@ def check_env_file(folder: Path) -> tuple[list[Fact], EnvFile | None]:
         ], None
     except (SyntaxError, ValueError) as error:
         return [bad("env.py", f"{path} is not Python: {error}.", "Correct it.")], None
-    loads = alembic_version(), plugin_is_installed()
-    found = [*check_env(env), check_plugin(env, *loads)]
-    return [*found, *([check_autogenerate(env, *loads)] if env.calls else [])], env
+    return [*check_env(env), check_plugin(env, alembic_version(), plugin_is_installed())], env
 
 
 def check_revisions(scripts: Any, width: int = _LONGEST_ID) -> list[Fact]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from datafixes.doctor.project_checks import check_folder
 from datafixes.doctor.server import check_clock, check_counts, check_version
 from datafixes.report.document import Fact
 from tests.cli.commands import datafixes
-from tests.projects import STOCK_ENV, Project, our_project, project_with_fix
+from tests.projects import STOCK_ENV, TABLE, Project, new_project, our_project, project_with_fix
 from tests.servers import Database
 
 
@@ -87,7 +88,7 @@ CONFIGURE = "connection=connection, target_metadata=target_metadata"
 
 def of_env(text: str, version: tuple[int, ...] = (1, 17)) -> dict[str, Fact]:
     env = read_env(text)
-    found = [*check_env(env), check_autogenerate(env, version, True)]
+    found = [*check_env(env), check_autogenerate(env, version, True, True)]
     return {one.name.removeprefix("env.py: "): one for one in found}
 
 
@@ -109,8 +110,15 @@ def test_what_alembic_init_writes_needs_attention_and_no_more() -> None:
         ('connection.exec_driver_sql("SELECT 1").scalar()', "bad"),
         ('version = connection.scalar(text("SELECT 1"))', "bad"),
         ('connection.execute(text("SELECT 1"))\n        connection.commit()', "good"),
-        ('with connection.begin():\n            connection.execute(text("SELECT 1"))', "attention"),
+        ('with connection.begin():\n            connection.execute(text("SELECT 1"))', "good"),
+        ('with suppress(ValueError): connection.execute(text("SELECT 1"))', "bad"),
         ("pass", "good"),
+        ('with connectable.begin() as other:\n            other.execute(text("CREATE SCHEMA s"))', "good"),
+        (
+            'with connectable.connect() as other:\n            other.execute(text("CREATE SCHEMA s"))\n            other.commit()',
+            "good",
+        ),
+        ('lock = connectable.connect()\n        lock.execute(text("SELECT pg_advisory_lock(1)"))', "good"),
     ],
 )
 def test_b23_a_statement_before_configure(before: str, state: str) -> None:
@@ -120,6 +128,39 @@ def test_b23_a_statement_before_configure(before: str, state: str) -> None:
     if state == "bad":
         assert "before context.configure()" in found.text
         assert f"Line {online.count(chr(10)) + 1} runs connection." in found.text
+
+
+RUN = "        with context.begin_transaction():\n            context.run_migrations()\n"
+ASYNC = """
+def do_run_migrations(connection):
+    connection.execute(text("SET search_path TO shop"))
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_async_migrations():
+    async with connectable.{opened} as connection:
+        await connection.run_sync(do_run_migrations)
+        {after}
+"""
+
+
+def test_b23_a_transaction_that_env_py_ends_later() -> None:
+    online, mark, rest = STOCK.rpartition("        context.configure(")
+    statement = '        connection.execute(text("SET search_path TO shop"))\n'
+    assert RUN in rest
+    committed = rest.replace(RUN, f"{RUN}        connection.commit()\n")
+    for text, state in ((rest, "bad"), (committed, "attention")):
+        assert of_env(f"{online}{statement}{mark}{text}")["transaction"].state == state
+    for opened, after, state in (
+        ("connect()", "pass", "bad"),
+        ("connect()", "await connection.commit()", "attention"),
+        ("begin()", "pass", "attention"),
+    ):
+        found = of_env(ASYNC.format(opened=opened, after=after))["transaction"]
+        assert found.state == state, (opened, after)
+        assert ("nothing is committed" in found.text) is (state == "bad")
 
 
 def test_b32_autogenerate_would_drop_audit_tables() -> None:
@@ -175,7 +216,7 @@ def test_b32_the_hook_of_autogenerate(options: str, version: tuple[int, ...], st
 
 def test_b32_a_package_without_its_metadata_has_no_hook() -> None:
     env = STOCK.replace("target_metadata = None", "from app import Base\ntarget_metadata = Base.metadata")
-    assert check_autogenerate(read_env(env), (1, 20), False).state == "bad"
+    assert check_autogenerate(read_env(env), (1, 20), False, True).state == "bad"
 
 
 def test_b32_new_check_and_plan_say_what_to_add(tmp_path: Path, database: Database) -> None:
@@ -202,6 +243,29 @@ def test_b32_new_check_and_plan_say_what_to_add(tmp_path: Path, database: Databa
         assert ran.code == 0, ran.err
         assert wanted in ran.err
         assert wanted not in ran.out
+
+
+def test_a_new_project_is_healthy_and_nothing_shouts(tmp_path: Path, database: Database) -> None:
+    # It has models, and its env.py does not have the hook: that matters once there is an audit table.
+    env = STOCK.replace(
+        "target_metadata = None", "import sqlalchemy\ntarget_metadata = sqlalchemy.MetaData()"
+    )
+    env = env.replace(CONFIGURE, f"{CONFIGURE}, autogenerate_plugins=['alembic.autogenerate.tables']")
+    project = new_project(tmp_path, database, f"import datafixes.operations\n{env}")
+    told = doctor(project)
+    assert (told.code, told.bad()) == (0, [])
+    plain = "revision, down_revision = 'a', None\n\n\ndef upgrade():\n    pass\n"
+    (tmp_path / "migrations/versions/a.py").write_text(plain, "utf-8")
+    told = doctor(project)
+    assert (told.code, told.bad()) == (0, [])
+    hook = find_spec("alembic.runtime.plugins") is not None
+    assert told.of("env.py: autogenerate")["state"] == ("attention" if hook else "good")
+    for command in ("check", "plan"):
+        assert datafixes(project, command).err.count("audit tables") == 0
+    project.revision("b", "a", 'op.create_audit_table("item", name="item_audit")', top="# Copies.")
+    database.psql(TABLE)
+    assert project.alembic("upgrade", "head").code == 0
+    assert doctor(project).of("env.py: autogenerate")["state"] == ("bad" if hook else "good")
 
 
 def test_run_migrations_does_all_of_it() -> None:
@@ -263,6 +327,11 @@ def test_a_revision_that_cannot_be_loaded(tmp_path: Path, database: Database) ->
     told = doctor(project)
     assert told.bad() == ["revisions"]
     assert "nowhere_to_be_found" in told.of("revisions")["evidence"]
+    remedy = told.of("revisions")["remedy"]
+    assert f"where the project's packages are installed; this is {sys.executable}." in remedy
+    assert remedy in datafixes(project, "plan").err  # the same words elsewhere
+    project.revision("c", "b", "pass", top="raise ValueError(1)")
+    assert doctor(project).of("revisions")["remedy"] == "Correct the file: Alembic cannot load it either."
 
 
 # The database.

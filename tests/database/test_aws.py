@@ -194,9 +194,7 @@ def test_database_of_aws_cannot_be_reached(cloud: Cloud) -> None:
         f"host 127.0.0.1, port {port}, database book (AWS us-west-2, SSM /ops-pipeline/db_*, secret" in line
     )
     assert "refused" in line
-    assert (
-        f"A security group or a firewall may not allow this address to reach port {port} of 127.0.0.1" in line
-    )
+    assert f"Start PostgreSQL, or the tunnel to it; to look: pg_isready -h 127.0.0.1 -p {port}" in line
     whole = "".join(traceback.format_exception(caught.value))
     assert "HID" not in whole
     assert "\n" not in caught.value.message

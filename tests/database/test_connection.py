@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import OperationalError
 
 from datafixes.database import locate, one_run_at_a_time, open_connection
+from datafixes.database.connection import _unreachable
 from datafixes.database.embedded import embedded_server
 from datafixes.database.turns import Turn
 from datafixes.errors import DatabaseUnreachable, DatafixError, VersionMoved
@@ -109,8 +111,28 @@ def test_silent_host_is_given_up_after_the_time_that_was_set(driver: str) -> Non
         with gives_up as caught, connected(url, connect_timeout="2s"):
             pass
     assert time.monotonic() - started < 8
-    assert f"reach port {port} of 127.0.0.1" in caught.value.hint
+    assert caught.value.hint.endswith(f"pg_isready -h 127.0.0.1 -p {port}")
     assert "HIDDEN" not in caught.value.one_line()
+
+
+@pytest.mark.parametrize(
+    ("place", "remedy"),
+    [
+        (
+            "db.example.com:5433",
+            "A security group or a firewall may not allow this address to reach port 5433 of db.",
+        ),
+        ("localhost", "to look: pg_isready -h localhost -p 5432"),
+        ("[::1]:5433", "to look: pg_isready -h ::1 -p 5433"),
+        ("", ""),
+    ],
+)
+def test_the_remedy_depends_on_where_the_database_is(place: str, remedy: str) -> None:
+    refused = OperationalError("", {}, Exception("connection refused"))
+    hint = _unreachable(make_url(f"postgresql://{place}/shop"), "-x url", refused).hint
+    assert (remedy in hint, bool(hint)) == (True, bool(remedy))
+    wrong_password = OperationalError("", {}, Exception("password authentication failed"))
+    assert _unreachable(make_url(f"postgresql://{place}/shop"), "-x url", wrong_password).hint == ""
 
 
 @contextmanager
