@@ -134,6 +134,19 @@ def _shop(sql: str) -> Doing:
     return begin
 
 
+def _history(reader: Reader, _: Cloud) -> None:
+    """Revisions from before datafixes, in a repository."""
+    new_project(reader.directory, reader.database)
+    deeds = ('"DELETE FROM a"', '"UPDATE a SET b = 1"', 'open("big.sql").read()')
+    for number, deed in enumerate(deeds):
+        below = repr(str(number - 1)) if number else None
+        text = f"revision, down_revision = '{number}', {below}\n\n\ndef upgrade():\n    op.execute({deed})\n"
+        (reader.directory / f"migrations/versions/{number}.py").write_text(text, "utf-8")
+    who = "git -c user.name=x -c user.email=x@example.org -c commit.gpgsign=false"
+    done = reader.run(f"git init -q -b main && git add . && {who} commit -q -m First && git checkout -q -b work")
+    assert done.returncode == 0, done.stdout
+
+
 def _deployed(reader: Reader, cloud: Cloud) -> None:
     """The Position Manager runs, and has checked what is open now."""
     logs = cloud.client("logs")
@@ -221,6 +234,7 @@ STORIES: dict[str, Story] = {
     "README.md": Story(_shop(ORDERS)),
     "docs/how-to/write-a-fix.md": Story(_shop(SHOP)),
     "docs/how-to/pipeline.md": Story(_in_a_pipeline),
+    "docs/how-to/check-a-history.md": Story(_history),
     "docs/how-to/review-a-plan.md": Story(_at("013")),
     "docs/how-to/query-the-audit.md": Story(_at("head")),
     "docs/how-to/undo-a-fix.md": Story(_at("head")),
