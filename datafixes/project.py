@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 CHOSEN = "datafixes.database"
 """The key under which Alembic's configuration keeps the name of the database, of a project that has several."""
 
+OTHER_ENVIRONMENT = (
+    f"Run datafixes where the project's packages are installed; this is {sys.executable}. "
+    "A package of the project's own is found through prepend_sys_path in alembic.ini."
+)
+"""What to do if env.py or a revision imports a module that is missing."""
+
 
 class Project:
     """An Alembic project.
@@ -139,12 +145,6 @@ class Project:
                 raise wrong from error
             if isinstance(error, DatafixError):
                 raise
-            place = where_raised(error)
-            words = " ".join(f"{place}{': ' if place else ''}{type(error).__name__}: {error}".split())
-            raise DatafixError(
-                f"The revisions cannot be read: {words}", hint="Look: datafixes check"
-            ) from error
-
             raise unreadable(error) from error
 
     def fixes(self) -> list[FixOfRevision]:
@@ -236,13 +236,11 @@ def folder_of(location: str, roots: Sequence[str], option: str) -> str:
 
 def unreadable(error: Exception) -> DatafixError:
     """The error of a revision file whose own code fails while it is loaded."""
-    words = " ".join(f"{type(error).__name__}: {error}".split())
+    place = where_raised(error)
+    words = " ".join(f"{place}{': ' if place else ''}{type(error).__name__}: {error}".split())
     hint = "Correct the file: Alembic cannot load it either."
     if isinstance(error, ModuleNotFoundError):
-        hint = (
-            f"Run datafixes where the project's packages are installed; this is {sys.executable}. "
-            "A package of the project's own is found through prepend_sys_path in alembic.ini."
-        )
+        hint = OTHER_ENVIRONMENT
     return DatafixError(f"The revisions cannot be read: {words}", hint=hint)
 
 

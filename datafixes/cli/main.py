@@ -141,6 +141,8 @@ def run(
 
 def _of_a_library(error: Exception) -> str | None:
     """An error of Alembic, the database or Flask; their classes are known only if a command has imported them."""
+    if isinstance(error, ModuleNotFoundError) and (project := sys.modules.get("datafixes.project")):
+        return f"{error}. {project.OTHER_ENVIRONMENT}"
     alembic, sqlalchemy = sys.modules.get("alembic.util"), sys.modules.get("sqlalchemy.exc")
     if alembic is not None and isinstance(error, alembic.CommandError):
         return str(error)

@@ -330,6 +330,13 @@ def test_a_revision_that_cannot_be_loaded(tmp_path: Path, database: Database) ->
     remedy = told.of("revisions")["remedy"]
     assert f"where the project's packages are installed; this is {sys.executable}." in remedy
     assert remedy in datafixes(project, "plan").err  # the same words elsewhere
+    (tmp_path / "migrations/versions/c.py").unlink()
+    project.env("import nowhere_to_be_found")
+    ran = datafixes(project, "plan")
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        1,
+        f"FAILED: No module named 'nowhere_to_be_found'. {remedy}",
+    )
     project.revision("c", "b", "pass", top="raise ValueError(1)")
     assert doctor(project).of("revisions")["remedy"] == "Correct the file: Alembic cannot load it either."
 

@@ -143,7 +143,9 @@ def _history(reader: Reader, _: Cloud) -> None:
         text = f"revision, down_revision = '{number}', {below}\n\n\ndef upgrade():\n    op.execute({deed})\n"
         (reader.directory / f"migrations/versions/{number}.py").write_text(text, "utf-8")
     who = "git -c user.name=x -c user.email=x@example.org -c commit.gpgsign=false"
-    done = reader.run(f"git init -q -b main && git add . && {who} commit -q -m First && git checkout -q -b work")
+    done = reader.run(
+        f"git init -q -b main && git add . && {who} commit -q -m First && git checkout -q -b work"
+    )
     assert done.returncode == 0, done.stdout
 
 

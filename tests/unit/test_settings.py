@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
 
 from datafixes.errors import SettingError
+from datafixes.running.operation import settings_of
 from datafixes.settings import SETTINGS, Settings
 from datafixes.settings.toml import options_of
 from datafixes.settings.values import Duration, masked
@@ -262,3 +264,14 @@ def test_application_that_was_set_comes_first_and_is_one_line_without_secrets() 
     settings = Settings.resolve({}, environment, {})
     assert settings.application == "by hand see https://***@wiki/x [31m"
     assert re.search("HIDDEN", repr(settings)) is None
+
+
+def test_a_run_of_alembic_reads_pyproject_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings_of(Config(), {}).origins["lock_timeout"] == "default"
+    (tmp_path / "pyproject.toml").write_text('[tool.datafixes]\nlock_timeout = "7s"\n', "utf-8")
+    settings = settings_of(Config(), {})
+    assert str(settings.lock_timeout) == "7s"
+    assert settings.origins["lock_timeout"] == "pyproject.toml [tool.datafixes] lock_timeout"
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'datafixes-user'\n", "utf-8")
+    assert settings_of(Config(), {}).origins["lock_timeout"] == "default"
