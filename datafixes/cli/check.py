@@ -13,7 +13,7 @@ import click
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import write
 from datafixes.cli.project_options import Where, pass_where
-from datafixes.errors import DatafixError
+from datafixes.errors import DatafixError, SettingError
 from datafixes.settings import CHECK_SETTINGS, Sources
 
 if TYPE_CHECKING:
@@ -52,7 +52,13 @@ class _Asked:
         """The settings of check, and the origin of each; options come first."""
         given = {"check_select": self.select, "check_ignore": self.ignore, "check_since": self.since}
         flags = {name: value for name, value in given.items() if value is not None}
-        return replace(sources, flags={**sources.flags, **flags}).resolve(CHECK_SETTINGS)
+        try:
+            return replace(sources, flags={**sources.flags, **flags}).resolve(CHECK_SETTINGS)
+        except SettingError as error:
+            words = error.message
+            for name in flags:
+                words = words.replace(f"-x {name}", f"--{name.removeprefix('check_')}")
+            raise SettingError(words) from None
 
 
 @click.command(epilog="Example: datafixes check --since 014 --format github")

@@ -144,6 +144,13 @@ def test_a_mistake_in_the_configuration_is_one_line(project: Path, ini: str, tom
     assert "Traceback" not in ran.err
 
 
+def test_a_mistake_in_an_option_names_the_option() -> None:
+    for option, value in (("--select", "E501"), ("--ignore", "E501"), ("--since", "")):
+        ran = run(option, value)
+        assert ran.code == 2
+        assert option in ran.err
+
+
 # The baseline.
 
 
