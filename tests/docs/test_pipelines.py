@@ -204,6 +204,7 @@ def drift(pipeline: Pipeline) -> None:
 
 
 def test_gitlab_does_the_same(pipeline: Pipeline) -> None:
+    assert pipeline.job("check") == 0, pipeline.log
     assert pipeline.job("review") == 0, pipeline.log
     [comment] = pipeline.forge.comments
     assert comment["body"].startswith(f"{MARK}## Plan: upgrade to head")
