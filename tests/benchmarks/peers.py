@@ -22,7 +22,7 @@ def row_triggers(connection: Connection, table: str, *, shape: Shape) -> Cost:
         connection,
         f"CREATE TABLE {table}_audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
         " at timestamptz DEFAULT clock_timestamp(), was jsonb, became jsonb)",
-        f"CREATE FUNCTION {table}_audit() RETURNS trigger LANGUAGE plpgsql AS"
+        f"CREATE OR REPLACE FUNCTION {table}_audit() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$BEGIN INSERT INTO {table}_audit (was, became) VALUES (to_jsonb(OLD), to_jsonb(NEW)); RETURN NULL; END$$",
         f"CREATE TRIGGER audit AFTER UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_audit()",
     )
@@ -34,7 +34,7 @@ def statement_triggers(connection: Connection, table: str, *, shape: Shape) -> C
     run(
         connection,
         f"CREATE TABLE {table}_audit AS SELECT 'before' AS image, t.* FROM {table} AS t WITH NO DATA",
-        f"CREATE FUNCTION {table}_audit() RETURNS trigger LANGUAGE plpgsql AS"
+        f"CREATE OR REPLACE FUNCTION {table}_audit() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$BEGIN INSERT INTO {table}_audit SELECT 'before', was.* FROM was;"
         f" INSERT INTO {table}_audit SELECT 'after', became.* FROM became; RETURN NULL; END$$",
         f"CREATE TRIGGER audit AFTER UPDATE ON {table} REFERENCING OLD TABLE AS was NEW TABLE AS became"
