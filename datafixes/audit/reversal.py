@@ -3,7 +3,7 @@
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
-from datafixes.audit.images import TableOfRun, key_text, tables_of_run
+from datafixes.audit.images import TableOfRun, tables_of_run
 from datafixes.audit.wording import counted
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
@@ -59,7 +59,7 @@ def _as_left(table: TableOfRun, run: int, columns: list[str]) -> str:
     if table.left is None:
         return after
     whole = ", ".join(table.as_left(name, "b", "a") for name in columns)
-    same = f"{key_text(table.key, 'b')} = {key_text(table.key, 'a')}"
+    same = " AND ".join(f"b.{literal.name(column)} = a.{literal.name(column)}" for column in table.key)
     return f"(SELECT {whole} FROM {before} AS b JOIN {after} AS a ON {same})"
 
 

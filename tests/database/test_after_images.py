@@ -8,6 +8,7 @@ from sqlalchemy.pool import NullPool
 
 from datafixes.audit.changes import View
 from datafixes.audit.images import changes_of_run, tables_of_run
+from datafixes.audit.reversal import compare_with_revert
 from datafixes.declaration.fix import DataFix, Update
 from datafixes.declaration.rows import Rows
 from datafixes.errors import Conflicts
@@ -145,3 +146,16 @@ def test_a_later_fix_is_not_blamed_for_a_column_that_its_images_do_not_hold(data
     with pytest.raises(Conflicts, match="1 changed since") as refused:
         revert(database, FIX)
     assert "by latest (run" in refused.value.detail
+
+
+def test_rows_whose_keys_look_the_same_as_text_are_told_apart(database: Database) -> None:
+    database.psql(
+        "CREATE TABLE item (a text, b text, v integer, w text, PRIMARY KEY (a, b));"
+        "INSERT INTO item VALUES ('x/y', 'z', 1, 'one'), ('x', 'y/z', 2, 'two')"
+    )
+    create_audit_table(database, "item", "item_audit")
+    fix = replace(FIX, change=Update("item", set={"v": 0}, where="true"), rows=Rows(key=("a", "b"), expect=2))
+    apply(database, fix)
+    revert(database, fix)
+    with create_engine(database.url, poolclass=NullPool).connect() as connection:
+        assert compare_with_revert(connection, fix, 1)[0]
