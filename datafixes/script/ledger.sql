@@ -108,20 +108,31 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
            || CASE WHEN fix ? 'unidentified' THEN '{"unidentified": true}' ELSE '{}' END::jsonb
 $engine$;
 
--- The columns that an after-image holds. Where the ledger knows what a run writes, that is the key, the written columns
--- and what is generated from them: in all others, the row is as in its before-image. The view of the changes must know
--- that; one made by version 0.1 does not. Otherwise an after-image is the whole row, as a before-image always is.
+-- What a run writes, as the ledger notes it: the given columns, and all that are generated. NULL where others may write
+-- too: only the images tell.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_with_generated(fix jsonb, names jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT CASE WHEN names = '[]' THEN names ELSE names || coalesce(jsonb_agg(c -> 'name'), '[]') END
+      FROM jsonb_array_elements(fix -> 'columns') AS c
+     WHERE (c -> 'generated')::boolean
+$engine$;
+
+-- The columns that an after-image holds. Where the ledger knows what a run writes, these are enough, with every unique
+-- key, since another fix may go by another one: in all others, the row is as in its before-image. The view of the
+-- changes must know that too. Whatever it takes from every after-image is held: in a view of version 0.1, that is the
+-- whole row.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_left(fix jsonb, written jsonb)
 RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT jsonb_agg(c)
       FROM jsonb_array_elements(fix -> 'columns') AS c
      WHERE coalesce(written, '[]') = '[]'
         OR EXISTS (SELECT FROM jsonb_array_elements_text(fix -> 'key') AS k WHERE written ? k)
-        OR fix -> 'key' ? (c ->> 'name') OR written ? (c ->> 'name') OR (c -> 'generated')::boolean
-        OR NOT EXISTS (
-           SELECT FROM pg_depend AS d JOIN pg_rewrite AS r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
-            WHERE r.ev_class = pg_temp.datafix_relation(fix ->> 'audit_schema', (fix ->> 'audit_table') || '_changes')
-              AND d.refobjid = (fix ->> 'ledger_tables')::regclass)
+        OR fix -> 'key' ? (c ->> 'name') OR written ? (c ->> 'name')
+        OR EXISTS (SELECT FROM pg_temp.datafix_unique_keys((fix ->> 'target_oid')::oid) AS k
+                    WHERE c ->> 'name' = ANY (k.key))
+        OR coalesce(strpos((SELECT pg_get_viewdef(pg_temp.datafix_relation(fix ->> 'audit_schema',
+                                                                           (fix ->> 'audit_table') || '_changes'))),
+                           format('%L::text = ANY (noted.written_columns)', c ->> 'name')), 0) = 0
 $engine$;
 
 -- Opens the run in the ledger, with a line for each table.
@@ -145,7 +156,8 @@ BEGIN
         one := pg_temp.datafix_check_audit_columns(one);
         -- where triggers fire, only the images tell which columns changed
         written := CASE WHEN one ->> 'change' IN ('update', 'delete', 'insert')
-                             AND NOT pg_temp.datafix_has_triggers(one) THEN one -> 'set' END;
+                             AND NOT pg_temp.datafix_has_triggers(one)
+                        THEN pg_temp.datafix_with_generated(one, one -> 'set') END;
         one := one || jsonb_build_object('left', pg_temp.datafix_left(one, written));
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
         EXECUTE format($sql$

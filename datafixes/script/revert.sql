@@ -391,15 +391,21 @@ BEGIN
 END
 $engine$;
 
--- All rows will be restored, in no other columns than the fix wrote: the ledger notes these. See datafix_left.
+-- All rows will be restored, in no other columns than the fix wrote: the ledger notes these. See datafix_left. It does
+-- so where the run has one table: the views of the changes know runs, and not which of their tables is meant.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_note_written(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    written text[] := ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'written') AS c);
+    written jsonb := pg_temp.datafix_with_generated(fix,
+        (SELECT jsonb_agg(c -> 'name') FROM jsonb_array_elements(fix -> 'written') AS c));
 BEGIN
-    EXECUTE format('UPDATE %s SET written_columns = $1 WHERE run_id = $2 AND position = $3', fix ->> 'ledger_tables')
+    IF jsonb_array_length(fix -> 'all_oids') > 1 THEN
+        RETURN fix;
+    END IF;
+    EXECUTE format('UPDATE %s SET written_columns = ARRAY(SELECT jsonb_array_elements_text($1))'
+                   ' WHERE run_id = $2 AND position = $3', fix ->> 'ledger_tables')
       USING written, (fix -> 'run')::bigint, (fix -> 'n')::integer;
-    RETURN fix || jsonb_build_object('left', pg_temp.datafix_left(fix, to_jsonb(written)));
+    RETURN fix || jsonb_build_object('left', pg_temp.datafix_left(fix, written));
 END
 $engine$;
 

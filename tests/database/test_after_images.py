@@ -9,11 +9,13 @@ from sqlalchemy.pool import NullPool
 from datafixes.audit.changes import View
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.audit.reversal import compare_with_revert
-from datafixes.declaration.fix import DataFix, Update
+from datafixes.declaration.fix import DataFix, Insert, Update
+from datafixes.declaration.recorded import RecordedFix
 from datafixes.declaration.rows import Rows
+from datafixes.declaration.table import Table
 from datafixes.errors import Conflicts
 from datafixes.script.tables import AuditTable, update_script
-from tests.fixes import LIMITS, apply, create_audit_table, revert, run
+from tests.fixes import LIMITS, apply, create_audit_table, record, revert, run
 from tests.servers import Database
 
 LAY = """
@@ -146,6 +148,85 @@ def test_a_later_fix_is_not_blamed_for_a_column_that_its_images_do_not_hold(data
     with pytest.raises(Conflicts, match="1 changed since") as refused:
         revert(database, FIX)
     assert "by latest (run" in refused.value.detail
+
+
+CHANGED = "SELECT audit_run_id, key, column_name, before, after FROM {}_changes ORDER BY 1, 2, 3"
+BOTH = [
+    (1, "1", "doubled", "2", "0"), (1, "1", "v", "1", "0"), (1, "2", "doubled", "4", "0"), (1, "2", "v", "2", "0"),
+    (2, "1", "doubled", "0", "2"), (2, "1", "v", "0", "1"), (2, "2", "doubled", "0", "4"), (2, "2", "v", "0", "2"),
+]  # fmt: skip
+"""What the fix and its revert changed."""
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["", "ALTER TABLE item DROP CONSTRAINT item_pkey, ADD PRIMARY KEY (code)"],
+    ids=["another key", "another primary key since"],
+)
+def test_the_view_finds_rows_by_its_own_key(how: str, database: Database) -> None:
+    lay(
+        database,
+        "ALTER TABLE item ALTER code SET NOT NULL",
+        "CREATE UNIQUE INDEX ON item (code)",
+        how or "SELECT",
+    )
+    fix = replace(FIX, rows=Rows(key="code", expect=2))
+    apply(database, fix)
+    assert left(database) == ("1", "c1", "0", "0", None, None)
+    revert(database, fix)
+    assert database.rows(CHANGED.format("item_audit")) == BOTH
+
+
+@pytest.mark.parametrize("key", ["id", "code"])
+def test_a_later_fix_by_another_key_is_named(key: str, database: Database) -> None:
+    lay(database, "ALTER TABLE item ALTER code SET NOT NULL", "CREATE UNIQUE INDEX ON item (code)")
+    other = {"id": "code", "code": "id"}[key]
+    first = replace(FIX, rows=Rows(key=key, expect=2))
+    apply(database, first)
+    apply(database, replace(FIX, name="later", change=Update("item", set={"v": 5}, where="id = 1"), rows=Rows(key=other, expect=1)))  # fmt: skip
+    with pytest.raises(Conflicts, match="1 changed since") as refused:
+        revert(database, first)
+    assert "by later (run" in refused.value.detail
+
+
+def test_a_later_fix_is_named_for_what_was_generated_from_its_values(database: Database) -> None:
+    lay(database)
+    added = DataFix(
+        name="add", reason="r", change=Insert("item", [{"id": 9, "v": 3}]), rows=Rows(key="id", expect=1), audit="item_audit"
+    )  # fmt: skip
+    apply(database, added)
+    apply(
+        database,
+        replace(FIX, change=Update("item", set={"v": 0}, where="id = 9"), rows=Rows(key="id", expect=1)),
+    )
+    with pytest.raises(Conflicts, match="9 changed since") as refused:
+        revert(database, added)
+    assert refused.value.detail.count("by f (run 2)") == 2  # v and doubled
+
+
+def test_each_view_tells_of_its_own_table_where_a_run_has_two(database: Database) -> None:
+    lay(
+        database,
+        "CREATE TABLE other AS SELECT id, v, 'w' AS w FROM item",
+        "ALTER TABLE other ADD PRIMARY KEY (id)",
+    )
+    create_audit_table(database, "other", "other_audit")
+    tables = [Table("item", audit="item_audit", updated=2), Table("other", audit="other_audit", updated=1)]
+    fix = RecordedFix(name="both", reason="r", tables=tables)
+    record(database, fix, "UPDATE item SET v = 0 WHERE id <= 2", "UPDATE other SET w = 'x' WHERE id = 1")
+    revert(database, fix)
+    assert database.rows(CHANGED.format("item_audit")) == BOTH
+    assert database.rows(CHANGED.format("other_audit")) == [(1, "1", "w", "w", "x"), (2, "1", "w", "x", "w")]
+
+
+def test_columns_that_are_generated_no_longer_or_only_now(database: Database) -> None:
+    lay(database, "ALTER TABLE item ALTER doubled DROP EXPRESSION, DROP w", "ALTER TABLE item ADD w text GENERATED ALWAYS AS (v::text) STORED")  # fmt: skip
+    apply(database, FIX)
+    revert(database, FIX)
+    assert database.rows(CHANGED.format("item_audit") + " LIMIT 2") == [
+        (1, "1", "v", "1", "0"),
+        (1, "1", "w", "1", "0"),
+    ]
 
 
 def test_rows_whose_keys_look_the_same_as_text_are_told_apart(database: Database) -> None:
