@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -21,12 +21,19 @@ _WRONG_CALL = re.compile(
 
 @dataclass(frozen=True)
 class FixOfRevision:
-    """A fix, the revision that declares it, and its parents."""
+    """A fix, the revision that declares it, and its parents.
+
+    Attributes:
+        databases: the databases in which the revision applies it, if its ``upgrade()`` is told the name of one.
+        is_in_schema_of_run: whether the revision applies it to the schema for which env.py runs the migrations.
+    """
 
     revision: str
     path: Path
     fix: Declared
     below: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    is_in_schema_of_run: bool = False
 
 
 def fixes_of(scripts: Any) -> list[FixOfRevision]:
@@ -37,10 +44,51 @@ def fixes_of(scripts: Any) -> list[FixOfRevision]:
     """
     revisions = reversed(list(scripts.walk_revisions()))
     return [
-        FixOfRevision(one.revision, Path(one.path), fix, tuple(one._versioned_down_revisions))
+        FixOfRevision(
+            one.revision,
+            Path(one.path),
+            fix,
+            tuple(one._versioned_down_revisions),
+            _databases(one.module, fix),
+            any("in_schema" in names for names in _upgrades(one.module).values()),
+        )
         for one in revisions
         for fix in fixes_in(one.module)
     ]
+
+
+def of_run(fixes: Collection[FixOfRevision], database: str | None, schema: str) -> list[FixOfRevision]:
+    """The fixes as one run of env.py applies them.
+
+    Args:
+        fixes: the project's fixes.
+        database: what the run passes to ``upgrade()``, as in Alembic's multidb; None if that is not known.
+        schema: the schema for which it runs.
+    """
+    return [
+        replace(one, fix=one.fix.in_schema(schema)) if one.is_in_schema_of_run else one
+        for one in fixes
+        if not one.databases or database in one.databases
+    ]
+
+
+def _upgrades(module: object) -> dict[str, tuple[str, ...]]:
+    """The names that ``upgrade()`` and each ``upgrade_DATABASE()`` of a revision use."""
+    found = {name: getattr(value, "__code__", None) for name, value in vars(module).items()}
+    return {name: code.co_names for name, code in found.items() if code and name.startswith("upgrade")}
+
+
+def _databases(module: object, fix: Declared) -> tuple[str, ...]:
+    """The databases whose ``upgrade_DATABASE()`` uses a fix; none if ``upgrade()`` is not told the name of one."""
+    code = getattr(getattr(module, "upgrade", None), "__code__", None)
+    if code is None or not code.co_argcount:
+        return ()
+    variables = {name for name, value in vars(module).items() if any(fix is one for one in _listed(value))}
+    return tuple(
+        name.removeprefix("upgrade_")
+        for name, names in _upgrades(module).items()
+        if name.startswith("upgrade_") and not variables.isdisjoint(names)
+    )
 
 
 def revisions_below(scripts: Any, at: Collection[str]) -> frozenset[str]:
@@ -61,10 +109,14 @@ def fixes_in(module: object) -> Iterator[Declared]:
     """The fixes of a module."""
     seen: list[Declared] = []
     for value in vars(module).values():
-        for one in value if isinstance(value, list | tuple) else (value,):
+        for one in _listed(value):
             if isinstance(one, DataFix | RecordedFix) and not any(one is fix for fix in seen):
                 seen.append(one)
                 yield one
+
+
+def _listed(value: Any) -> Collection[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def fix_named(fixes: list[FixOfRevision], name: str) -> FixOfRevision:

@@ -12,7 +12,7 @@ from datafixes.doctor.plugin import alembic_version, check_autogenerate, plugin_
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.rights import check_audit_tables, check_rights
 from datafixes.doctor.server import check_server, check_version_table, version_table_of
-from datafixes.doctor.stamped import check_stamped, versions
+from datafixes.doctor.stamped import as_in_this_run, check_stamped, versions
 from datafixes.drafting.survey import see_as_a_run
 from datafixes.errors import DatabaseNotFound, DatafixError
 from datafixes.project import Project, unreadable
@@ -87,6 +87,7 @@ def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
     try:
         with project.reading() as connection:
             see_as_a_run(connection)
+            fixes = as_in_this_run(project, connection, known.fixes)
             findings += check_server(connection)
             if not known.unreadable:
                 found, width = check_version_table(
@@ -94,13 +95,13 @@ def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
                 )
                 findings += found
                 below = revisions_below(project.scripts, versions(connection, version_table_of(known.env)))
-                findings.append(check_stamped(connection, known.fixes, below))
-            findings += check_rights(connection, [one.fix for one in known.fixes])
+                findings.append(check_stamped(connection, fixes, below))
+            findings += check_rights(connection, [one.fix for one in fixes])
             findings += check_audit_tables(connection)
             ledgers = check_ledgers(connection)
             known.ledgers = bool(ledgers)
             findings += ledgers
-            findings += check_sequences(connection, [one.fix for one in known.fixes])
+            findings += check_sequences(connection, [one.fix for one in fixes])
     except DatabaseNotFound:
         findings.append(attention("database", "None is configured, so none was checked.", "datafixes where"))
     except DatafixError as error:

@@ -8,12 +8,12 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.history import ask
 from datafixes.audit.stamped import StampedPast, stamped_past
-from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
+from datafixes.declaration.project_fixes import FixOfRevision, of_run, revisions_below
 from datafixes.doctor.env_file import read_env
 from datafixes.doctor.server import VersionTable, version_table_of
 from datafixes.drafting.survey import see_as_a_run
 from datafixes.errors import DatafixError
-from datafixes.project import Project
+from datafixes.project import CHOSEN, Project
 from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import name, qualified, text
 
@@ -58,9 +58,17 @@ def find_stamped(project: Project, connection: Connection) -> list[StampedPast]:
         with connection.begin_nested():
             see_as_a_run(connection)  # the role's own search_path finds Alembic's table
             below = revisions_below(scripts, versions(connection, version_table_of(env)))
-            return stamped_past(connection, fixes, below)
+            return stamped_past(connection, as_in_this_run(project, connection, fixes), below)
     except (DatafixError, DBAPIError):  # an auditor may lack the right to read Alembic's table
         return []
+
+
+def as_in_this_run(
+    project: Project, connection: Connection, fixes: Collection[FixOfRevision]
+) -> list[FixOfRevision]:
+    """The fixes of a project as they are applied to the database and the schema that the connection sees."""
+    [(schema,)] = ask(connection, "SELECT pg_catalog.current_schema()")
+    return of_run(fixes, project.config.attributes.get(CHOSEN), schema or "public")
 
 
 def check_stamped(connection: Connection, fixes: Collection[FixOfRevision], below: Collection[str]) -> Fact:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.reversal import compare_with_revert
 from datafixes.audit.stamped import StampedPast, stamped_past
 from datafixes.audit.wording import place
-from datafixes.declaration.project_fixes import fixes_of, revisions_below
+from datafixes.declaration.project_fixes import fixes_of, of_run, revisions_below
 from datafixes.declaration.reloaded import Reloading
 from datafixes.errors import DatafixError
 from datafixes.plan.collector import Collector
@@ -20,6 +20,7 @@ from datafixes.plan.ending import ended, error_of, refused
 from datafixes.plan.planned import Plan, PlannedRun, PlannedStep, Refusal, Reversal, Unplannable
 from datafixes.plan.uncommitted import Uncommitted
 from datafixes.plan.wish import Wish
+from datafixes.running.migration import schema_of_run
 from datafixes.running.operation import DatafixFailed
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
 
@@ -112,7 +113,9 @@ class OneRun:
             below = revisions_below(self.scripts, self.start)
             # A role that may not read the ledger gets the fix's own error.
             with suppress(DatafixError, DBAPIError), context.connection.begin_nested():
-                self.stamped_past = tuple(stamped_past(context.connection, fixes_of(self.scripts), below))
+                database = next(iter(self.options.values()), None)  # multidb: engine_name
+                fixes = of_run(fixes_of(self.scripts), database, schema_of_run(context))
+                self.stamped_past = tuple(stamped_past(context.connection, fixes, below))
         find = self.scripts._downgrade_revs if self.wish.downgrade else self.scripts._upgrade_revs
         steps = list(find(self.wish.revision, heads))
         if not self.wish.downgrade:

@@ -115,6 +115,8 @@ def test_a_fix_is_written_for_one_of_the_databases_and_undone(two: Two) -> None:
     assert two.project.database.value("SELECT status FROM item WHERE id = 1") == "open"
     assert two.second.value("SELECT status FROM item WHERE id = 1") == "closed"
     assert "close" in _run(two.project, "-n", "engine2", "history").out
+    # Of the other database, the fix is not missing.
+    assert [one["plan"]["stamped_past"] for one in answer(two.project, "plan")["plans"]] == [[], []]
     # Where the URL is given in another way, the database's name is still needed.
     reverted = _run(two.project, "-x", f"url={two.second.url}", "revert", "close")
     assert (reverted.code, reverted.last_line) == (
@@ -124,6 +126,10 @@ def test_a_fix_is_written_for_one_of_the_databases_and_undone(two: Two) -> None:
     assert _run(two.project, "-n", "engine2", "revert", "close").code == 0
     upgrade(two.project)
     assert two.second.value("SELECT status FROM item WHERE id = 1") == "open"
+    # In its own database, it would be.
+    two.second.execute("DELETE FROM datafix_run_table; DELETE FROM datafix_run")
+    past = [one["plan"]["stamped_past"] for one in answer(two.project, "plan")["plans"]]
+    assert [[one["fix"] for one in found] for found in past] == [[], ["close"]]
 
 
 def _run(project: Project, *words: str) -> Ran:

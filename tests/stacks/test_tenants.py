@@ -62,6 +62,7 @@ def test_one_fix_is_each_tenants_with_a_ledger_in_each_schema(project: Project) 
         "SELECT fingerprint FROM north.datafix_run UNION SELECT fingerprint FROM south.datafix_run"
     )
     assert len(prints) == 1  # one declaration
+    assert [one["plan"]["stamped_past"] for one in answer(project, "plan")["plans"]] == [[], []]
     assert datafixes(project, "check").code == 0
     down = project.alembic("-x", "discard=item_audit", "downgrade", "base")
     assert down.code == 0, down.err
