@@ -83,7 +83,8 @@ class _Making:
         def run_and_undo(**options: Any) -> None:
             one = self.runs[-1]
             with one.ends:
-                one.name = ", ".join(map(str, options.values())) or one.name  # multidb: engine_name
+                # multidb: engine_name, which is empty for the default database of Flask-Migrate
+                one.name = ", ".join(str(value) or "default" for value in options.values()) or one.name
                 one.run(run_migrations, options)
             if not self.are_several:
                 raise _Ended

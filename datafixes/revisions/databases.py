@@ -10,7 +10,7 @@ from mako.template import Template
 from datafixes.errors import DatafixError
 
 _TAKES_ONE = re.compile(r"^def upgrade\(\s*(\w+)", re.MULTILINE)
-_OF_ONE = re.compile(r"^def upgrade_(\w+)\(", re.MULTILINE)
+_OF_ONE = re.compile(r"^def upgrade_(\w*)\(", re.MULTILINE)
 _OWN = re.compile(r"^def (upgrade|downgrade)\(\) -> None:$", re.MULTILINE)
 
 _CALLS = """\
@@ -29,7 +29,7 @@ def for_database(text: str, config: Config, scripts: Any, chosen: str) -> str:
         text: a revision whose functions take no arguments.
         config: Alembic's configuration, which the project's ``script.py.mako`` may ask.
         scripts: Alembic's ScriptDirectory.
-        chosen: the name of the database, or an empty string.
+        chosen: the name of the database. It is empty for the default one of Flask-Migrate, and if none is chosen.
 
     Raises:
         DatafixError: the project has several databases, and none of them is chosen.
@@ -38,9 +38,10 @@ def for_database(text: str, config: Config, scripts: Any, chosen: str) -> str:
     if not names:
         return text
     if chosen not in names:
+        named = [name for name in names if name]
         raise DatafixError(
-            f"This project has several databases: {', '.join(names)}.",
-            hint=f"Choose one: datafixes -n {names[0]} ...",
+            f"This project has several databases: {', '.join(named)}.",
+            hint=f"Choose one: datafixes -n {named[0]} ...",
         )
 
     def called(found: re.Match[str]) -> str:

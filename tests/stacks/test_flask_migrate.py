@@ -1,6 +1,7 @@
 """A Flask application with Flask-Migrate: its commands, its database, its env.py as Flask-Migrate writes it."""
 
 import io
+import json
 import logging
 import os
 import subprocess
@@ -15,7 +16,7 @@ from flask.cli import FlaskGroup
 
 from tests.cli.commands import datafixes
 from tests.projects import TABLE, Ran, register_operations
-from tests.servers import Database
+from tests.servers import Database, Server
 
 # Flask-Migrate's env.py asks an older Flask-SQLAlchemy first.
 pytestmark = pytest.mark.filterwarnings("ignore:'get_engine' is deprecated")
@@ -27,6 +28,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 app = Flask(__name__)
 app.config["SQLALCHEMY_DATABASE_URI"] = {url!r}
+app.config["SQLALCHEMY_BINDS"] = {binds!r}
 db = SQLAlchemy(app)
 Migrate(app, db, transaction_per_migration=True)
 
@@ -40,11 +42,22 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def flask(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def second(server: Server, database: Database) -> Iterator[Database]:
+    with server.database(f"{database.name}_too") as one:
+        one.psql(TABLE, "-v", "ON_ERROR_STOP=1")
+        yield one
+
+
+@pytest.fixture
+def flask(
+    request: pytest.FixtureRequest, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Run]:
     """Run `flask ...` for an application whose migrations Flask-Migrate has made, in this process."""
+    several = getattr(request, "param", False)
+    binds = {"users": request.getfixturevalue("second").url} if several else {}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
-    (tmp_path / "app.py").write_text(APP.format(url=database.url), "utf-8")
+    (tmp_path / "app.py").write_text(APP.format(url=database.url, binds=binds), "utf-8")
     database.psql(TABLE, "-v", "ON_ERROR_STOP=1")
     module: dict[str, Any] = {"__name__": "app"}
     exec((tmp_path / "app.py").read_text("utf-8"), module)
@@ -61,7 +74,7 @@ def flask(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -
             return Ran(int(ended.code or 0), out.getvalue(), err.getvalue())
         raise AssertionError("a command ends the process")
 
-    assert ran("db", "init").code == 0
+    assert ran("db", "init", *(["--multidb"] if several else [])).code == 0
     register_operations(tmp_path / "migrations/env.py")
     yield ran
     for one, level, disabled, handlers in before:  # env.py configures logging
@@ -111,6 +124,38 @@ def test_the_applications_database_is_named_and_exit_codes_arrive(flask: Run, da
     assert other.last_line.startswith("FAILED: No Alembic project found: Path doesn't exist: elsewhere")
     unnamed = datafixes(None, "-c", "migrations/alembic.ini", "check")
     assert (unnamed.code, "or the directory of env.py with -d DIR" in unnamed.last_line) == (1, True)
+
+
+@pytest.mark.parametrize("flask", [True], indirect=True)
+def test_each_database_of_the_application_is_read_written_and_planned(
+    flask: Run, database: Database, second: Database
+) -> None:
+    """Flask-Migrate's multidb: the functions of the default database have an empty name."""
+    for words, row in (((), 1), (("-n", "users"), 2)):
+        change = "--table", "item", "--where", f"id = {row}", "--set", "status=closed"
+        new = flask("datafixes", *words, "new", f"close {row}", *change)
+        assert new.code == 0, new.err
+    planned = flask("datafixes", "plan", "--format", "json")
+    assert planned.code == 0, planned.err
+    plans = json.loads(planned.out)["plans"]
+    assert [(one["name"], one["plan"]["database"].split()[0]) for one in plans] == [
+        ("default", database.name),
+        ("users", second.name),
+    ]
+    runs = [run["fix"] for one in plans for step in one["plan"]["steps"] for run in step["runs"]]
+    assert runs == ["close_1", "close_2"]
+    assert flask("db", "upgrade").code == 0
+    for words, one, row in (((), database, 1), (("-n", "users"), second, 2)):
+        assert one.rows("SELECT id FROM item WHERE status = 'closed'") == [(row,)]
+        history = json.loads(flask("datafixes", *words, "history", "--format", "json").out)
+        assert [run["fix"] for run in history["runs"]] == [f"close_{row}"]
+        assert history["stamped_past"] == []  # the other fix is not this database's
+    assert flask("datafixes", "-n", "users", "revert", "close_2").code == 0
+    assert flask("db", "upgrade").code == 0
+    assert second.value("SELECT count(*) FROM item WHERE status = 'closed'") == 0
+    unknown = flask("datafixes", "-n", "user", "where")
+    told = "FAILED: The application has no database user. It has: users."
+    assert (unknown.code, unknown.last_line) == (1, told)
 
 
 def test_flask_finds_the_commands_by_itself(tmp_path: Path) -> None:
