@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.commands import datafixes
-from tests.projects import Project, Ran, project_with_fix
+from tests.projects import STOCK_ENV, Project, Ran, project_with_fix
 from tests.servers import Database
 from tests.small_book import session, somebody_waits
 
@@ -465,3 +465,11 @@ def test_a_wrong_declaration_names_its_file_its_revision_and_its_fix(
     ran = datafixes(project, "plan")
     assert (ran.code, ran.err.startswith(f"FAILED: {told}")) == (1, True)
     assert told in project.alembic("upgrade", "a:b", "--sql").err
+
+
+def test_alembics_own_env_shows_a_wrong_declaration_in_one_line(tmp_path: Path, database: Database) -> None:
+    project = project_with_fix(tmp_path, database, STOCK_ENV)
+    project.revision("b", "a", "op.apply_datafix(fix)", top=fix(rows="key='id', expect={}"))
+    for order in (("upgrade", "head"), ("history",)):
+        ran = project.alembic(*order)
+        assert_one_clear_line(ran, "revision b, fix close_items: Rows: expect is empty")
