@@ -148,11 +148,12 @@ def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Pa
 
 def _put(project: Project, place: Place, text: str) -> None:
     from datafixes.project import CHOSEN
-    from datafixes.revisions.databases import for_database
     from datafixes.revisions.placing import write_revision
+    from datafixes.revisions.template import in_template
 
     chosen = project.config.attributes.get(CHOSEN, "")
-    write_revision(project.scripts, place, for_database(text, project.config, project.scripts, chosen))
+    text = in_template(text, place, project.config, project.scripts, chosen)
+    write_revision(project.scripts, place, text)
 
 
 def _fresh(project: Project) -> Project:

@@ -19,9 +19,9 @@ from datafixes.declaration.recorded import Fix
 from datafixes.doctor.stamped import check_known
 from datafixes.errors import Conflicts, DatafixError
 from datafixes.project import CHOSEN, Project
-from datafixes.revisions.databases import for_database
 from datafixes.revisions.placing import Wanted, place_for, write_revision
 from datafixes.revisions.revert import chosen_keys, revert_revision
+from datafixes.revisions.template import in_template
 from datafixes.running.reverting import Revert
 
 
@@ -74,7 +74,7 @@ def command(  # noqa: PLR0913 - one for each option
         return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", Wanted(rev_id, head, version_path))
     chosen = project.config.attributes.get(CHOSEN, "")
-    text = for_database(revert_revision(place, known, how), project.config, project.scripts, chosen)
+    text = in_template(revert_revision(place, known, how), place, project.config, project.scripts, chosen)
     write_revision(project.scripts, place, text)
     click.echo(str(place.path))
     what = "all rows can be restored" if on_conflict is None else f"rows in conflict: {on_conflict}"

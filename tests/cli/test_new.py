@@ -583,6 +583,69 @@ def test_revisions_are_numbered_on(tmp_path: Path, database: Database) -> None:
     assert [path.name for path in written(project, *arguments)] == ["016_x.py"]
 
 
+TEMPLATE = '''# Licence: ours.
+"""${message}
+
+Revises: ${down_revision | comma,n}
+"""
+from collections.abc import Sequence
+
+from alembic import context, op
+
+revision: str = ${repr(up_revision)}
+down_revision: str | Sequence[str] | None = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    schema_upgrades()
+
+
+def downgrade() -> None:
+    schema_downgrades()
+
+
+def schema_upgrades() -> None:
+    """What env.py may run by itself."""
+    ${upgrades if upgrades else "pass"}
+
+
+def schema_downgrades() -> None:
+    ${downgrades if downgrades else "pass"}
+'''
+
+
+def test_the_projects_own_template_is_followed(tmp_path: Path, database: Database) -> None:
+    project = project_of(tmp_path, database)
+    template = project.directory / "migrations/script.py.mako"
+    template.write_text(TEMPLATE, "utf-8")
+    before = database.dump()
+    change = "--table", "orders", "--where", "id = 11", "--set", "paid=true", "--set", "due=2026-01-02"
+    paths = written(project, "new", *change) + written(
+        project, "recorded", "--sql", _file(tmp_path, "UPDATE orders SET paid = true\n  WHERE id = 12")
+    )
+    for path in paths:
+        text = path.read_text()
+        assert text.startswith("# Licence: ours.")
+        assert "    schema_upgrades()\n" in text
+        assert text.count("from alembic import") == 1
+    assert "import datetime as dt\nfrom datafixes import DataFix, Rows, Update" in paths[1].read_text()
+    up_and_down(project, before, ("public.orders_audit",), "base")
+    assert project.alembic("upgrade", "head").code == 0
+    undone = datafixes(project, "revert", "new")
+    assert Path(undone.out.strip()).read_text().startswith("# Licence: ours."), undone.err
+    assert datafixes(project, "plan").code == 0
+    for text, words in ((TEMPLATE.replace("upgrades if", "nothing if"), "cannot be rendered"),
+                        (TEMPLATE.replace("${upgrades", "${'' and upgrades"), "leaves out the migrations")):  # fmt: skip
+        template.write_text(text, "utf-8")
+        ran = datafixes(project, "new", "again", *change)
+        assert (ran.code, words in ran.last_line) == (1, True), ran.err
+
+
+def _file(directory: Path, text: str) -> str:
+    (directory / "statements.sql").write_text(text, "utf-8")
+    return str(directory / "statements.sql")
+
+
 def test_no_file_is_left_when_the_second_cannot_be_written(tmp_path: Path, database: Database) -> None:
     project = project_of(tmp_path, database)
     blocking = tmp_path / "migrations/versions/7_x.py"
