@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.drafting.survey import TableSeen
 from datafixes.errors import DatafixError
+from datafixes.project import CHOSEN, Project
 from datafixes.script.literal import text
 from datafixes.script.tables import CHANGES_SUFFIX
 
@@ -50,12 +51,12 @@ SELECT n.nspname, c.relname, ARRAY(
 """
 
 
-def copies_of(connection: Connection, scripts: Any, table: TableSeen, wanted: str | None) -> Copies:
+def copies_of(connection: Connection, project: Project, table: TableSeen, wanted: str | None) -> Copies:
     """The audit table for a table.
 
     Args:
         connection: in a read-only transaction.
-        scripts: Alembic's ScriptDirectory.
+        project: the project; of several databases, the chosen one counts.
         table: the table.
         wanted: the name of the audit table, if the author chose one.
 
@@ -64,7 +65,7 @@ def copies_of(connection: Connection, scripts: Any, table: TableSeen, wanted: st
     """
     planned = [
         copies
-        for target, copies in planned_audit_tables(scripts)
+        for target, copies in planned_audit_tables(project)
         if target == (table.schema, table.name) and wanted in (None, copies.name)
     ]
     for found in _of_comment(connection, table) if wanted is None else _of_name(connection, table, wanted):
@@ -75,7 +76,7 @@ def copies_of(connection: Connection, scripts: Any, table: TableSeen, wanted: st
         raise DatafixError(
             f"{table.schema}.{wanted} is not an audit table.", hint="Choose another name: --audit NAME"
         )
-    return Copies(table.schema, wanted or _free_name(connection, scripts, table), "missing")
+    return Copies(table.schema, wanted or _free_name(connection, project, table), "missing")
 
 
 def _of_comment(connection: Connection, table: TableSeen) -> list[Copies]:
@@ -106,9 +107,9 @@ def is_taken(connection: Connection, schema: str, name: str) -> bool:
     return bool(ask(connection, query))
 
 
-def _free_name(connection: Connection, scripts: Any, table: TableSeen) -> str:
+def _free_name(connection: Connection, project: Project, table: TableSeen) -> str:
     plain = re.sub(r"\W+", "_", table.name).strip("_").lower() or "table"
-    promised = {copies.name for _, copies in planned_audit_tables(scripts)}
+    promised = {copies.name for _, copies in planned_audit_tables(project)}
     number = 1
     while True:
         suffix = "_audit" if number == 1 else f"_audit_{number}"
@@ -120,24 +121,31 @@ def _free_name(connection: Connection, scripts: Any, table: TableSeen) -> str:
         number += 1
 
 
-def planned_audit_tables(scripts: Any) -> Iterator[tuple[tuple[str, str], Copies]]:
+def planned_audit_tables(project: Project) -> Iterator[tuple[tuple[str, str], Copies]]:
     """The audit tables that the revisions of a project create, from base to head: target and audit table.
 
     Args:
-        scripts: Alembic's ScriptDirectory.
+        project: the project; of several databases, the chosen one counts.
     """
-    for script in reversed(list(scripts.walk_revisions())):
-        for arguments in _calls(Path(script.path), script.module):
+    database = project.config.attributes.get(CHOSEN, "")
+    for script in reversed(list(project.scripts.walk_revisions())):
+        for arguments in _calls(Path(script.path), script.module, database):
             target, name = arguments.get("target"), arguments.get("name")
             if isinstance(target, str) and isinstance(name, str):
                 schema = arguments.get("schema", "public")
                 yield (schema, target), Copies(arguments.get("audit_schema") or schema, name, "planned")
 
 
-def _calls(path: Path, module: Any) -> Iterator[dict[str, str]]:
-    """The arguments of each ``op.create_audit_table`` in ``upgrade``, as far as they are literals."""
-    tree = ast.parse(path.read_bytes())
-    upgrade = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "upgrade"]
+def _calls(path: Path, module: Any, database: str) -> Iterator[dict[str, str]]:
+    """The arguments of each ``op.create_audit_table`` on the way up, as far as they are literals."""
+    functions = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    takes_one = any(node.name == "upgrade" and node.args.args for node in functions)
+    upgrade = [
+        node
+        for node in functions
+        if "downgrade" not in node.name
+        and not (takes_one and node.name.startswith("upgrade_") and node.name != f"upgrade_{database}")
+    ]
     for node in (inner for function in upgrade for inner in ast.walk(function)):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "create_audit_table":
             given = {word.arg or "": _text_of(word.value, module) for word in node.keywords}

@@ -56,7 +56,7 @@ def declared_draft(project: Project, wish: Wish) -> Draft:
         if masked.intersection(key):
             rows = RowsSeen(rows.count)
         _check_change(connection, table, values, wish.where)
-        copies = copies_of(connection, project.scripts, table, wish.audit)
+        copies = copies_of(connection, project, table, wish.audit)
         looked = looked_at(connection, project)
     if not rows.count and not wish.force:
         raise _no_row(table, wish.where)

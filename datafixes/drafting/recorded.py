@@ -68,7 +68,7 @@ def _targets(connection: Connection, project: Project, wish: Wish, counts: Seque
         table = table_seen(connection, one.schema, one.table)
         _check_is_users(table)
         wanted = wish.audit if len(counts) == 1 else None
-        targets.append(Target(table, copies_of(connection, project.scripts, table, wanted), one))
+        targets.append(Target(table, copies_of(connection, project, table, wanted), one))
     schema = audit_schema_of(targets)
     names: set[str] = set()
     for place, target in enumerate(targets):

@@ -109,11 +109,15 @@ def test_a_fix_is_written_for_one_of_the_databases_and_undone(two: Two) -> None:
     new = _run(two.project, "-n", "engine2", *words)
     assert new.code == 0, new.err
     assert len(list(two.project.directory.glob("migrations/versions/*.py"))) == 2
+    # Each database has copies of its own: those of engine2 will exist, those of engine1 will not.
+    for name, files in (("engine2", 1), ("engine1", 2)):
+        other = _run(two.project, "-n", name, "new", f"close 2 of {name}", *words[2:5], "id = 2", *words[6:])
+        assert len(other.out.splitlines()) == files, other.err
     planned = _run(two.project, "plan")
     assert (planned.code, "Can be reverted  ✓ yes" in planned.out) == (0, True), planned.err
     upgrade(two.project)
-    assert two.project.database.value("SELECT status FROM item WHERE id = 1") == "open"
-    assert two.second.value("SELECT status FROM item WHERE id = 1") == "closed"
+    for one, closed in ((two.project.database, [(2,)]), (two.second, [(1,), (2,)])):
+        assert one.rows("SELECT id FROM item WHERE status = 'closed' ORDER BY id") == closed
     assert "close" in _run(two.project, "-n", "engine2", "history").out
     # Of the other database, the fix is not missing.
     assert [one["plan"]["stamped_past"] for one in answer(two.project, "plan")["plans"]] == [[], []]
@@ -129,7 +133,7 @@ def test_a_fix_is_written_for_one_of_the_databases_and_undone(two: Two) -> None:
     # In its own database, it would be.
     two.second.execute("DELETE FROM datafix_run_table; DELETE FROM datafix_run")
     past = [one["plan"]["stamped_past"] for one in answer(two.project, "plan")["plans"]]
-    assert [[one["fix"] for one in found] for found in past] == [[], ["close"]]
+    assert [[one["fix"] for one in found] for found in past] == [[], ["close", "close_2_of_engine2"]]
 
 
 def _run(project: Project, *words: str) -> Ran:

@@ -118,12 +118,12 @@ def _closings(
 def _audit_table(project: Project, schema: str, table: str, say: Callable[[str], None]) -> tuple[str, str]:
     """The audit table: from the database, or if it cannot be reached, from the revisions."""
     if lambda_of(BookSettings.of(project.settings)):
-        planned = [one for target, one in planned_audit_tables(project.scripts) if target == (schema, table)]
+        planned = [one for target, one in planned_audit_tables(project) if target == (schema, table)]
         copies = planned[-1] if planned else None
     else:
         with project.reading() as connection:
             see_as_a_run(connection)
-            copies = copies_of(connection, project.scripts, table_seen(connection, schema, table), None)
+            copies = copies_of(connection, project, table_seen(connection, schema, table), None)
     if copies is None or copies.state == "missing":
         raise DatafixError(
             f"{schema}.{table} has no audit table, and no revision creates one.",
