@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from datafixes.errors import DatafixError
+
 _REVISION = re.compile(rb"^revision\b[^=\n]*=", re.MULTILINE)
 _PARENT = re.compile(rb"^down_revision\b[^=\n]*=", re.MULTILINE)
 _SHOWN = 5
@@ -23,6 +25,21 @@ def files_beside(folder: Path, locations: Collection[Path], known: Collection[Pa
     roots = dict.fromkeys(path.resolve() for path in (folder, *locations))
     found = dict.fromkeys(path for root in roots for path in _python_files(root))
     return sorted(path for path in found if path not in read and _is_revision(path))
+
+
+def revisions_of(given: Collection[Path]) -> tuple[Path, ...]:
+    """The given files; of a folder, the revisions under it.
+
+    Raises:
+        DatafixError: a folder has none, so that nothing would be checked.
+    """
+    found: list[Path] = []
+    for path in given:
+        inside = sorted(filter(_is_revision, _python_files(path))) if path.is_dir() else [path]
+        if not inside:
+            raise DatafixError(f"No revision was found in {path}, so nothing was checked.")
+        found += inside
+    return tuple(found)
 
 
 def _python_files(root: Path) -> Iterator[Path]:
@@ -50,6 +67,6 @@ def told_of(beside: Collection[Path]) -> str:
     more = ", ..." if len(folders) > _SHOWN else ""
     return (
         f"Not read: {len(beside)} {'file that is a revision' if len(beside) == 1 else 'files that are revisions'}, "
-        f"in {named}{more}. Name them in version_locations, set recursive_version_locations = true, or give the files "
-        "to the command."
+        f"in {named}{more}. Name them in version_locations, set recursive_version_locations = true, or name the "
+        "folders: datafixes check FOLDER ..."
     )

@@ -84,14 +84,15 @@ class _Asked:
 @click.option("--list", "listed", is_flag=True, help="List all codes and exit.")
 @pass_where
 def command(where: Where, /, **options: Any) -> int:
-    """Find risks in the project's revisions, or in FILES. Nothing is imported.
+    """Find risks in the project's revisions, or in FILES (or folders). Nothing is imported.
 
     Exit code 3: errors were found; notes do not count. To silence a finding, put a comment on its line or the line
     above: # datafixes: ignore[CODE] reason
     """
+    from datafixes.check.beside import revisions_of
     from datafixes.check.formats import catalogue
 
-    asked = _Asked(**options)
+    asked = _Asked(**{**options, "files": revisions_of(options["files"])})
     if asked.listed:
         write([catalogue()], asked.output)
         return OK

@@ -133,6 +133,13 @@ def test_files_beside_what_is_read_are_told_of(read: int) -> None:
     files = [str(path) for path in Path("migrations").rglob("versions/*.py")]
     given = datafixes(None, "check", *files)
     assert (given.code, "Not read" in given.err) == (3, False)
+    # A folder is as good as its files, and an empty one is no clean check.
+    folders = datafixes(None, "check", "migrations")
+    assert folders.out.splitlines()[-1] == given.out.splitlines()[-1]
+    Path("empty").mkdir()
+    empty = datafixes(None, "check", "empty")
+    told = "FAILED: No revision was found in empty, so nothing was checked."
+    assert (empty.code, empty.last_line) == (1, told)
 
 
 def test_a_directory_is_named_where_no_file_names_it() -> None:
