@@ -237,6 +237,11 @@ def folder_of(location: str, roots: Sequence[str], option: str) -> str:
 def unreadable(error: Exception) -> DatafixError:
     """The error of a revision file whose own code fails while it is loaded."""
     place = where_raised(error)
+    if isinstance(error, KeyError) and not place:  # Alembic's own
+        return DatafixError(
+            f"The revisions cannot be read: {error.args[0]}, the parent of one of them, is not there.",
+            hint="Restore its file, or name its folder in version_locations: datafixes check counts those beside them.",
+        )
     words = " ".join(f"{place}{': ' if place else ''}{type(error).__name__}: {error}".split())
     hint = "Correct the file: Alembic cannot load it either."
     if isinstance(error, ModuleNotFoundError):

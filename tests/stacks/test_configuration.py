@@ -142,6 +142,19 @@ def test_files_beside_what_is_read_are_told_of(read: int) -> None:
     assert (empty.code, empty.last_line) == (1, told)
 
 
+@pytest.mark.filterwarnings("ignore:Revision a referenced from:UserWarning")  # Alembic's
+def test_a_parent_that_is_not_there_is_one_line() -> None:
+    """As where the locations are set in code."""
+    lay("migrations", "b")
+    Path("migrations/versions/b.py").write_text("revision = 'b'\ndown_revision = 'a'\n", "utf-8")
+    ini("script_location = migrations")
+    ran = datafixes(None, "plan")
+    told = (
+        "FAILED: The revisions cannot be read: a, the parent of one of them, is not there. Restore its file"
+    )
+    assert (ran.code, ran.last_line.startswith(told)) == (1, True), ran.err
+
+
 def test_a_directory_is_named_where_no_file_names_it() -> None:
     lay("db/revisions", "a")
     ran = datafixes(None, "-d", "db/revisions", "check")
