@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datafixes.drafting.wish import Draft
     from datafixes.project import Project
     from datafixes.revisions.placing import Place, Wanted
+    from datafixes.revisions.source import Source
 
 
 @click.command(epilog="Example: datafixes new close --table orders --set open=false --where id=9")
@@ -121,6 +122,7 @@ def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Pa
     from datafixes.revisions.placing import place_for
 
     written: list[Path] = []
+    for_schemas = _is_for_schemas(project, found)
     try:
         for state, title, update in (
             ("missing", "audit table for", False),
@@ -130,20 +132,41 @@ def _write(project: Project, found: Draft, wish: Any, wanted: Wanted) -> list[Pa
             if needed:
                 title = f"{title} {', '.join(table.name for table, _ in needed)}"
                 place = _place_below(project, title, wanted)
-                made = [_arguments(table, copies) for table, copies in needed]
+                made = [_arguments(table, copies, for_schemas) for table, copies in needed]
                 text = revision_of_audit_tables(place, title, made, update=update)
                 _put(project, place, text)
                 written.append(place.path)
                 wanted = replace(wanted, head=place.revision)
                 _tell_audit(needed, place)
         place = place_for(_fresh(project).scripts, wish.message, wanted)
-        text = revision_of_fix(place, wish.message, found.fix, statements=wish.statements)
+        text = revision_of_fix(
+            place, wish.message, found.fix, statements=wish.statements, for_schemas=for_schemas
+        )
         _put(project, place, text)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
     return [*written, place.path]
+
+
+def _is_for_schemas(project: Project, found: Draft) -> bool:
+    """Whether the fix is for each schema for which env.py runs: one that names its own would run once for each."""
+    from datafixes.plan.making import runs_for_schemas
+    from datafixes.revisions.template import takes_a_name
+
+    schemas = {one.schema for pair in found.copies for one in pair}
+    if len(schemas) > 1 or "public" in schemas or takes_a_name(project.scripts):
+        return False
+    if not runs_for_schemas(Path(project.scripts.dir, "env.py")):
+        return False
+    [schema] = schemas
+    click.echo(
+        "env.py runs each revision for several schemas, so this one changes the schema at hand. To change "
+        f'{schema} alone, write in both functions: if schema_of_run(op) == "{schema}": ...',
+        err=True,
+    )
+    return True
 
 
 def _put(project: Project, place: Place, text: str) -> None:
@@ -171,9 +194,14 @@ def _place_below(project: Project, title: str, wanted: Wanted) -> Place:
     return place
 
 
-def _arguments(table: Any, copies: Any) -> dict[str, str]:
-    given = {"target": table.name, "name": copies.name}
-    if table.schema != "public":
+def _arguments(table: Any, copies: Any, for_schemas: bool) -> dict[str, str | Source]:
+    from datafixes.revisions.source import Source
+    from datafixes.revisions.text import SCHEMA_OF_RUN
+
+    given: dict[str, str | Source] = {"target": table.name, "name": copies.name}
+    if for_schemas:
+        given["schema"] = Source(f"{SCHEMA_OF_RUN}(op)")
+    elif table.schema != "public":
         given["schema"] = table.schema
     if copies.schema != table.schema:
         given["audit_schema"] = copies.schema

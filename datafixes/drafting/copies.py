@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from datafixes.script.literal import text
 from datafixes.script.tables import CHANGES_SUFFIX
 
 _LONGEST_NAME = 63
+_OF_RUN = "schema_of_run(op)"  # a schema that no revision names
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def copies_of(connection: Connection, project: Project, table: TableSeen, wanted
     planned = [
         copies
         for target, copies in planned_audit_tables(project)
-        if target == (table.schema, table.name) and wanted in (None, copies.name)
+        if target in ((table.schema, table.name), (_OF_RUN, table.name)) and wanted in (None, copies.name)
     ]
     for found in _of_comment(connection, table) if wanted is None else _of_name(connection, table, wanted):
         return found
     if planned:
-        return planned[-1]
+        return replace(planned[-1], schema=planned[-1].schema.replace(_OF_RUN, table.schema))
     if wanted is not None and is_taken(connection, table.schema, wanted):
         raise DatafixError(
             f"{table.schema}.{wanted} is not an audit table.", hint="Choose another name: --audit NAME"
@@ -156,6 +157,8 @@ def _calls(path: Path, module: Any, database: str) -> Iterator[dict[str, str]]:
 
 def _text_of(node: ast.expr, module: Any) -> str | None:
     value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(node, ast.Call) and ast.unparse(node) == _OF_RUN:
+        return _OF_RUN
     if isinstance(node, ast.Name):
         value = getattr(module, node.id, None)
     return value if isinstance(value, str) else None

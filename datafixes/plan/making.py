@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -145,6 +146,12 @@ def _loops_in(env: Path) -> list[range]:
         }
     loops = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.While)]
     return [range(one.lineno, (one.end_lineno or 0) + 1) for one in loops if _names(one) & running]
+
+
+def runs_for_schemas(env: Path) -> bool:
+    """Whether env.py runs each revision for several schemas: in a loop, with a search_path or a map for each."""
+    text = env.read_text(encoding="utf-8")
+    return bool(re.search("search_path|schema_translate_map", text) and _loops_in(env))
 
 
 def _names(node: ast.AST) -> set[str]:

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from datafixes.declaration.recorded import Declared, RecordedFix
 from datafixes.revisions.placing import Place
 from datafixes.revisions.source import WIDTH, Source, call, laid_out, quoted, source_of
-from datafixes.revisions.text import Parts, Written, revision_text
+from datafixes.revisions.text import SCHEMA_OF_RUN, Parts, Written, revision_text
 
 
-def revision_of_fix(place: Place, title: str, fix: Declared, *, statements: str = "") -> str:
+def revision_of_fix(
+    place: Place, title: str, fix: Declared, *, statements: str = "", for_schemas: bool = False
+) -> str:
     """A revision that applies a fix, and whose downgrade reverts it.
 
     Args:
@@ -16,18 +18,21 @@ def revision_of_fix(place: Place, title: str, fix: Declared, *, statements: str 
         title: its first line.
         fix: the declaration.
         statements: the SQL of a recorded fix, verbatim.
+        for_schemas: whether it is for the schema for which env.py runs, instead of its own.
     """
+    what = f"fix.in_schema({SCHEMA_OF_RUN}(op))" if for_schemas else "fix"
     if isinstance(fix, RecordedFix):
-        up = f"    with op.record_datafix(fix) as body:\n{_execute(statements)}"
+        up = f"    with op.record_datafix({what}) as body:\n{_execute(statements)}"
     else:
-        up = "    op.apply_datafix(fix)"
-    return revision_text(place, Parts(title, up, "    op.revert_datafix(fix)", (Written("fix", fix),)))
+        up = f"    op.apply_datafix({what})"
+    written = Written("fix", fix.in_schema("public") if for_schemas else fix)
+    return revision_text(place, Parts(title, up, f"    op.revert_datafix({what})", (written,)))
 
 
 def revision_of_audit_tables(
     place: Place,
     title: str,
-    made: Iterable[Mapping[str, str]],
+    made: Iterable[Mapping[str, str | Source]],
     *,
     update: bool = False,
 ) -> str:
@@ -42,19 +47,23 @@ def revision_of_audit_tables(
     """
     up, down = [], []
     for given in made:
-        named = {word: source_of(value) for word, value in given.items() if word != "target"}
+        named = {word: _source(value) for word, value in given.items() if word != "target"}
         up.append(
             call(
                 "op.update_audit_table" if update else "op.create_audit_table",
-                source_of(given["target"]),
+                _source(given["target"]),
                 **named,
             )
         )
         schema = given.get("audit_schema") or given.get("schema")
-        where = {} if schema is None else {"audit_schema": source_of(schema)}
-        down.append(call("op.drop_audit_table", source_of(given["name"]), **where))
+        where = {} if schema is None else {"audit_schema": _source(schema)}
+        down.append(call("op.drop_audit_table", _source(given["name"]), **where))
     back = "    pass" if update else _statements(reversed(down))
     return revision_text(place, Parts(title, _statements(up), back))
+
+
+def _source(value: str | Source) -> Source:
+    return value if isinstance(value, Source) else source_of(value)
 
 
 def _statements(calls: Iterable[Source]) -> str:

@@ -49,17 +49,16 @@ def in_template(text: str, place: Place, config: Config, scripts: Any, chosen: s
         DatafixError: the project has several databases and none of them is chosen, or the template has no place
             for its migrations.
     """
-    path = Path(scripts.dir, _NAME)
-    template = path.read_text(encoding="utf-8") if path.is_file() else ""
+    path, template = Path(scripts.dir, _NAME), _template(scripts)
     if template in ("", _own_template()):
         return text
-    pieces, takes_one = _pieces(text), _TAKES_ONE.search(template)
+    pieces = _pieces(text)
     known = {
         "config": config, "comma": _comma, "create_date": place.created, "message": pieces.message,
         "up_revision": place.revision, "down_revision": place.down_revision, "branch_labels": None,
         "depends_on": None, "imports": "\n".join(one for one in pieces.imports if one != _OP),
     }  # fmt: skip
-    names = _OF_ONE.findall(_rendered(template, known)) if takes_one else []
+    names = _OF_ONE.findall(_rendered(template, known)) if takes_a_name(scripts) else []
     if names and chosen not in names:
         named = [name for name in names if name]
         raise DatafixError(
@@ -69,6 +68,16 @@ def in_template(text: str, place: Place, config: Config, scripts: Any, chosen: s
     prefix = f"{chosen}_" if names else ""
     whole = _rendered(template, {**known, f"{prefix}upgrades": pieces.up, f"{prefix}downgrades": pieces.down})
     return _with_fixes(whole, pieces, path)
+
+
+def takes_a_name(scripts: Any) -> bool:
+    """Whether the project's ``upgrade()`` is told a name, such as the one of a database."""
+    return bool(_TAKES_ONE.search(_template(scripts)))
+
+
+def _template(scripts: Any) -> str:
+    path = Path(scripts.dir, _NAME)
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _own_template() -> str:

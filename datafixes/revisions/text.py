@@ -14,6 +14,9 @@ from datafixes.settings.values import masked, parse_text
 
 _ORDER = ("AtMost", "DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
 
+SCHEMA_OF_RUN = "schema_of_run"
+"""The function of the operations that says for which schema env.py runs."""
+
 _TEXT = '''\
 """{title}
 
@@ -90,7 +93,7 @@ def revision_text(place: Place, parts: Parts) -> str:
         revision=place.revision,
         revises=f"Revises: {down}\n" if down else "Revises:\n",
         created=place.created.isoformat(sep=" ", timespec="seconds"),
-        imports=_imports(frozenset[str]().union(*(source.imports for source in sources))),
+        imports=_imports(frozenset[str]().union(*(source.imports for source in sources)), parts.up),
         revision_literal=quoted(place.revision),
         down_literal="None" if down is None else quoted(down),
         fixes="\n" + "\n\n".join(blocks) + "\n" if blocks else "",
@@ -119,13 +122,15 @@ def _prose(line: str, indent: str = "") -> str:
     )
 
 
-def _imports(needs: frozenset[str]) -> str:
+def _imports(needs: frozenset[str], up: str) -> str:
     """The imports: the standard library, then the two packages."""
     standard = {"dt": "import datetime as dt", "Decimal": "from decimal import Decimal"}
     lines = [line for name, line in standard.items() if name in needs]
     names = ", ".join(name for name in _ORDER if name in needs)
     lines += ["", "from alembic import op"] if lines else ["from alembic import op"]
-    return "\n".join([*lines, f"from datafixes import {names}"] if names else lines)
+    lines += [f"from datafixes import {names}"] if names else []
+    lines += [f"from datafixes.operations import {SCHEMA_OF_RUN}"] if f"{SCHEMA_OF_RUN}(op)" in up else []
+    return "\n".join(lines)
 
 
 def _declaration(fix: Declared) -> Source:

@@ -94,6 +94,24 @@ def test_a_plan_shows_every_tenant_and_keeps_nothing(project: Project) -> None:
     )
 
 
+def test_new_writes_a_fix_for_the_schema_of_the_run(project: Project) -> None:
+    """One that named its schema would run once for each tenant, and the second run would be refused."""
+    for path in project.directory.glob("migrations/versions/*.py"):
+        path.unlink()
+    for row, files in ((1, 2), (2, 1)):  # the second one sees the audit table that the first will create
+        change = "--table", "item", "--where", f"id = {row}", "--set", "status=closed"
+        new = datafixes(project, "new", f"close {row}", "--schema", "north", *change)
+        assert (new.code, len(new.out.splitlines())) == (0, files), new.err
+        assert 'write in both functions: if schema_of_run(op) == "north": ...' in new.err
+    ran = project.alembic("upgrade", "head")
+    assert ran.code == 0, ran.err
+    for tenant in ("north", "south"):
+        assert project.database.value(f"SELECT count(*) FROM {tenant}.item WHERE status = 'closed'") == 2
+    down = project.alembic("-x", "discard=item_audit", "downgrade", "base")
+    assert down.code == 0, down.err
+    assert project.database.value("SELECT count(*) FROM south.item WHERE status = 'open'") == 2
+
+
 def test_an_env_that_commits_between_its_runs_is_told_so(tmp_path: Path, database: Database) -> None:
     database.psql(TABLES, "-v", "ON_ERROR_STOP=1")
     begun = SEARCH_PATH.replace("context.configure", "connection.begin()\n    context.configure")
