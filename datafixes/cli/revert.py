@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import click
 from sqlalchemy.engine import Connection
@@ -18,10 +19,11 @@ from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
 from datafixes.doctor.stamped import check_known
 from datafixes.errors import Conflicts, DatafixError
+from datafixes.plan.making import runs_for_schemas
 from datafixes.project import CHOSEN, Project
 from datafixes.revisions.placing import Wanted, place_for, write_revision
 from datafixes.revisions.revert import chosen_keys, revert_revision
-from datafixes.revisions.template import in_template
+from datafixes.revisions.template import in_template, takes_a_name
 from datafixes.running.reverting import Revert
 
 
@@ -74,7 +76,10 @@ def command(  # noqa: PLR0913 - one for each option
         return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", Wanted(rev_id, head, version_path))
     chosen = project.config.attributes.get(CHOSEN, "")
-    text = in_template(revert_revision(place, known, how), place, project.config, project.scripts, chosen)
+    is_one_of_several = ledger != "public" and not takes_a_name(project.scripts)
+    only = ledger if is_one_of_several and runs_for_schemas(Path(project.scripts.dir, "env.py")) else ""
+    text = revert_revision(place, known, how, only)
+    text = in_template(text, place, project.config, project.scripts, chosen)
     write_revision(project.scripts, place, text)
     click.echo(str(place.path))
     what = "all rows can be restored" if on_conflict is None else f"rows in conflict: {on_conflict}"

@@ -7,7 +7,7 @@ from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
 from datafixes.revisions.placing import Place
 from datafixes.revisions.source import Source, laid_out, quoted
-from datafixes.revisions.text import Parts, revision_text
+from datafixes.revisions.text import SCHEMA_OF_RUN, Parts, revision_text
 from datafixes.running.reverting import Revert
 
 
@@ -46,13 +46,14 @@ def chosen_keys(fix: Fix, rows: str) -> Chosen:
     return Chosen(values, texts)
 
 
-def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
+def revert_revision(place: Place, fix: Fix, how: Revert, only: str = "") -> str:
     """The text of the revision.
 
     Args:
         place: its id and its parent.
         fix: the fix that it undoes.
         how: the revision whose run is undone, which rows, and what to do with conflicts.
+        only: the schema whose run does it, if env.py runs each revision for several.
     """
     ledger = f", audit_schema={quoted(how.audit_schema)}" if how.audit_schema else ""
     which, what = f"revision={quoted(how.undoes)}", f"revision {how.undoes}"
@@ -68,10 +69,15 @@ def revert_revision(place: Place, fix: Fix, how: Revert) -> str:
     revert = Source("op.revert_datafix(", tuple(("", Source(one)) for one in arguments), ")")
     parts = Parts(
         f"Revert {fix.name}: {'some of what' if how.rows is not None else 'what'} {what} did",
-        up=f"    {laid_out(revert, '    ')}",
-        down=f"    op.revert_datafix({quoted(fix.name)}{ledger})",
+        up=_guarded(revert, only),
+        down=_guarded(Source(f"op.revert_datafix({quoted(fix.name)}{ledger})"), only),
     )
     return revision_text(place, parts)
+
+
+def _guarded(call: Source, only: str) -> str:
+    head, indent = (f"    if {SCHEMA_OF_RUN}(op) == {quoted(only)}:\n", " " * 8) if only else ("", " " * 4)
+    return f"{head}{indent}{laid_out(call, indent)}"
 
 
 def _rows(fix: Fix, chosen: dict[str, list[tuple[str, ...]]]) -> str:

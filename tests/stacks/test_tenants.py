@@ -107,6 +107,15 @@ def test_new_writes_a_fix_for_the_schema_of_the_run(project: Project) -> None:
     assert ran.code == 0, ran.err
     for tenant in ("north", "south"):
         assert project.database.value(f"SELECT count(*) FROM {tenant}.item WHERE status = 'closed'") == 2
+    # A revert is of one tenant, and the others' runs pass it by.
+    undone = datafixes(project, "revert", "close_1", "--schema", "north")
+    assert undone.code == 0, undone.err
+    ran = project.alembic("upgrade", "head")
+    assert ran.code == 0, ran.err
+    for tenant, left in (("north", [(2,)]), ("south", [(1,), (2,)])):
+        assert (
+            project.database.rows(f"SELECT id FROM {tenant}.item WHERE status = 'closed' ORDER BY id") == left
+        )
     down = project.alembic("-x", "discard=item_audit", "downgrade", "base")
     assert down.code == 0, down.err
     assert project.database.value("SELECT count(*) FROM south.item WHERE status = 'open'") == 2
