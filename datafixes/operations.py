@@ -13,7 +13,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
 from datafixes.audit.autogenerate import leave_alone
-from datafixes.errors import DatafixError, DeclarationError
+from datafixes.running import refusal  # noqa: F401 - a wrong declaration is one line of Alembic's, too
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,19 +242,6 @@ def schema_of_run(op: Any) -> str:
     from datafixes.running import migration
 
     return migration.schema_of_run(op.get_context())
-
-
-def _with_its_place(error: DeclarationError) -> str:
-    from datafixes.declaration.project_fixes import wrong_declaration
-    from datafixes.running.refusal import said_once
-
-    known = wrong_declaration(error)
-    return error.message if known is None or known.message == error.message else said_once(known.one_line())
-
-
-# Alembic shows errors of this class in one line. A revision is read on the way of any env.py and any command.
-DeclarationError.__bases__ = (DatafixError, CommandError)
-DeclarationError.__str__ = _with_its_place  # type: ignore[method-assign, assignment]
 
 
 @Operations.implementation_for(ApplyDatafixOp)

@@ -10,8 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from alembic.util import CommandError
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
+
+from datafixes.errors import DatafixError, DeclarationError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -40,6 +43,18 @@ def said_once(message: str) -> str:
     """Let Alembic print a message, without logging it too."""
     _once.told = message
     return message
+
+
+def _with_its_place(error: DeclarationError) -> str:
+    from datafixes.declaration.project_fixes import wrong_declaration  # needed only then
+
+    known = wrong_declaration(error)
+    return error.message if known is None or known.message == error.message else said_once(known.one_line())
+
+
+# Alembic shows errors of its own class in one line. Any env.py and any of its commands may read a wrong declaration.
+DeclarationError.__bases__ = (DatafixError, CommandError)
+DeclarationError.__str__ = _with_its_place  # type: ignore[method-assign, assignment]
 
 
 def stands(connection: Connection, error: Exception, over: Callable[[], bool] | None = None) -> None:
