@@ -59,6 +59,7 @@ def project(directory: Path, section: str = "") -> None:
     """A project of somebody else."""
     (directory / "migrations/versions").mkdir(parents=True)
     (directory / "migrations/env.py").write_text(LOGGING_ENV, "utf-8")
+    (directory / "migrations/versions/a.py").write_text("revision, down_revision = 'a', None\n", "utf-8")
     (directory / "alembic.ini").write_text(
         f"[alembic]\nscript_location = migrations\n[datafixes]\n{section}", "utf-8"
     )
