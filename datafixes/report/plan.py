@@ -23,6 +23,9 @@ from datafixes.report.runs import (
     section_of_stamped,
 )
 
+BINDING = "To run exactly this plan"
+"""The name of the fact that binds an upgrade to the plan."""
+
 
 def document_of_plan(plan: Plan) -> Document:
     """The plan as a document."""
@@ -38,7 +41,7 @@ def document_of_plan(plan: Plan) -> Document:
         facts.append(Fact("Digest", plan.digest, below=True))
     if plan.digest and plan.refusal is None:
         how = " ".join(["alembic", *plan.flags, f"-x plan={plan.digest}", plan.direction, plan.reach])
-        facts.append(Fact("To run exactly this plan", how, exact=True, below=True))
+        facts.append(Fact(BINDING, how, exact=True, below=True))
     committed = "nothing: all was rolled back, and a COMMIT would have failed"
     facts.append(Fact("Committed", committed, below=True))
     return Document(

@@ -7,7 +7,7 @@ from typing import Any
 from datafixes.audit.wording import counted
 from datafixes.plan.planned import Plan
 from datafixes.report.document import Document, Fact, Section
-from datafixes.report.plan import document_of_plan, plan_as_json
+from datafixes.report.plan import BINDING, document_of_plan, plan_as_json
 
 
 def document_of_plans(plans: Sequence[Plan]) -> Document:
@@ -20,7 +20,7 @@ def document_of_plans(plans: Sequence[Plan]) -> Document:
         section
         for name, one in zip(names_of(plans), documents, strict=True)
         for section in (
-            Section(name, one.state, facts=(Fact("Result", one.summary, one.state), *one.facts)),
+            Section(name, one.state, facts=(Fact("Result", one.summary, one.state), *_of_one(one.facts))),
             *(replace(part, title=f"{name}: {part.title}") for part in one.sections),
         )
     ]
@@ -29,7 +29,27 @@ def document_of_plans(plans: Sequence[Plan]) -> Document:
         summary=f"{counted(len(plans), 'plan')}: {', '.join(names_of(plans))}.",
         state=next((state for state in ("bad", "unknown") if state in states), "good"),
         sections=tuple(sections),
+        facts=_of_all(plans),
     )
+
+
+def _of_one(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts of one of several plans: the command that binds an upgrade to it would be refused by the others."""
+    return [one for one in facts if one.name != BINDING]
+
+
+def _of_all(plans: Sequence[Plan]) -> tuple[Fact, ...]:
+    digest, reaches = digest_of(plans), {plan.reach for plan in plans}
+    if not digest or len(reaches) > 1 or any(plan.refusal for plan in plans):
+        return ()
+    how = " ".join(["alembic", *plans[0].flags, f"-x plan={digest}", plans[0].direction, *reaches])
+    return (Fact("To run exactly these plans", how, exact=True, below=True),)
+
+
+def digest_of(plans: Sequence[Plan]) -> str:
+    """The value of ``alembic -x plan=`` for all of them; empty without runs, or if one cannot be met."""
+    digests = [plan.digest for plan in plans if plan.runs]
+    return "-".join(digests) if all(digests) else ""
 
 
 def plans_as_json(plans: Sequence[Plan]) -> dict[str, Any]:
@@ -40,6 +60,7 @@ def plans_as_json(plans: Sequence[Plan]) -> dict[str, Any]:
     return {
         "version": 1,
         "kind": "plans",
+        "digest": digest_of(plans),
         "plans": [{"name": name, "plan": plan_as_json(one)} for name, one in named],
     }
 

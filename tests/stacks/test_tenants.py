@@ -1,5 +1,8 @@
 """Projects that run each revision for several schemas: by search_path, by schema_translate_map, by a printed script."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,14 +87,34 @@ def test_a_plan_shows_every_tenant_and_keeps_nothing(project: Project) -> None:
     assert project.database.dump() == before
     shown = datafixes(project, "plan").out
     assert "✓ 2 plans: north, south." in shown
+    # An upgrade is bound to all of them at once.
+    digest = planned["digest"]
+    assert digest == "-".join(one["plan"]["digest"] for one in planned["plans"])
+    assert shown.count(f"To run exactly these plans  alembic -x plan={digest} upgrade head") == 1
+    assert "exactly this plan" not in shown
+    bound = _plan_sh(project)
+    assert bound == f"PLAN_DIGEST={digest}\nPLAN_REVISION=head\n"
     # A row that is not the expected one stops one tenant's plan; the other's is shown all the same.
     project.database.execute("UPDATE south.item SET symbol = 'OTHER' WHERE id = 2")
     refused = datafixes(project, "plan")
+    assert "exactly" not in refused.out
     assert (refused.code, "south: b would be refused" in refused.out, "north: b" in refused.out) == (
         3,
         True,
         True,
     )
+    project.database.execute("UPDATE south.item SET symbol = 'NOW' WHERE id = 2")
+    ran = project.alembic("-x", f"plan={digest}", "upgrade", "head")
+    assert ran.code == 0, ran.out
+
+
+def _plan_sh(project: Project) -> str:
+    """What the script of the pipelines writes for the deploy."""
+    script = Path(__file__).parents[2] / "docs/how-to/pipeline/plan.sh"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    told = {**os.environ, "PATH": path, "DATABASE_URL": project.url}
+    subprocess.run(["sh", str(script)], cwd=project.directory, env=told, check=True, capture_output=True)
+    return (project.directory / "plan.env").read_text("utf-8")
 
 
 def test_new_writes_a_fix_for_the_schema_of_the_run(project: Project) -> None:

@@ -19,15 +19,24 @@ case $code in
 esac
 
 python3 - > plan.env <<'END'
-import json, shlex
+import json, shlex, sys
 
 with open("plan.json", encoding="utf-8") as file:
     plan = json.load(file)
-target, early = plan["target"], plan["unplannable"]
-if early:
-    target = plan["steps"][-1]["revision"] if plan["steps"] else early["revision"]
+plans = [one["plan"] for one in plan["plans"]] if plan["kind"] == "plans" else [plan]
+
+
+def reached(one):
+    if not one["unplannable"]:
+        return one["target"]
+    return one["steps"][-1]["revision"] if one["steps"] else one["unplannable"]["revision"]
+
+
+target, *others = {reached(one) for one in plans}
+if others:
+    sys.exit("plan.sh: the plans end at several revisions: plan and deploy them one by one")
 # Where no run of a fix is planned, none is allowed: this is the digest of none.
-none = "" if early and not plan["steps"] else "0" * 16
+none = "" if any(one["unplannable"] and not one["steps"] for one in plans) else "0" * 16
 print("PLAN_DIGEST=" + (plan["digest"] or none))
 print("PLAN_REVISION=" + shlex.quote(target))
 END
