@@ -224,7 +224,7 @@ def test_a_position_that_the_book_learned_of_meanwhile_is_not_inserted(book: Tra
     proposed(book, "--missing")
     book.database.execute(meanwhile)
     ran = book.project.alembic("upgrade", "head")
-    assert (ran.code != 0, "do not meet the post-condition" in ran.err) == (True, True), ran.err
+    assert (ran.code != 0, "do not meet the post-condition" in ran.out) == (True, True), ran.err
     assert book.rows("id", "upper(ticker) = 'IBM'") == [(90,)]
 
 
@@ -249,7 +249,7 @@ def test_a_second_row_of_a_position_stops_the_correction_of_the_first(book: Trad
     proposed(book, "--quantities")
     book.database.execute(new_row(id=91, ticker="QTY", quantity=2))
     ran = book.project.alembic("upgrade", "head")
-    assert (ran.code != 0, "do not meet the post-condition" in ran.err) == (True, True), ran.err
+    assert (ran.code != 0, "do not meet the post-condition" in ran.out) == (True, True), ran.err
     assert book.rows("quantity", "ticker = 'QTY'") == [(7,), (2,)]
 
 
@@ -457,7 +457,7 @@ def test_rows_that_are_no_longer_as_they_were_seen_stop_the_whole_revision(
     before = book.database.dump()[BOOK]
     ran = book.project.alembic("upgrade", "head")
     assert ran.code != 0
-    assert told in ran.err
+    assert told in ran.out
     assert book.database.dump()[BOOK] == before
     assert book.project.versions == {"015"}
 
