@@ -362,7 +362,7 @@ def test_locks_are_tried_for_again_as_ever(tmp_path: Path, database: Database) -
 def test_without_masks_everything_is_told(tmp_path: Path, database: Database) -> None:
     top, setup, _ = DECLARED["duplicate"]
     project = laid(tmp_path, database, "op.apply_datafix(fix)", top, setup)
-    assert "Key (note, status)=(5EC, open) already exists." in project.alembic("upgrade", "head").err
+    assert "Key (note, status)=(5EC, open) already exists." in project.alembic("upgrade", "head").out
 
 
 @pytest.mark.parametrize(
