@@ -71,7 +71,7 @@ def test_c14_a_write_in_the_window_is_in_the_before_image_and_survives_the_rever
     apply_while(database, fix, "UPDATE positions SET note = 'theirs', price = 10 WHERE id = 2")
     assert database.rows(
         f"SELECT audit_image, status, price::text, note FROM {AUDIT} WHERE id = 2 ORDER BY audit_id"
-    ) == [("before", "open", "10.0000", "theirs"), ("after", "closed", "5.0000", "theirs")]
+    ) == [("before", "open", "10.0000", "theirs"), ("after", "closed", "5.0000", None)]
     fixes.revert(database, fix)
     assert database.rows("SELECT status, price::text, note FROM positions WHERE id = 2") == [
         ("open", "10.0000", "theirs")
