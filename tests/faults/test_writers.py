@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.deploys import again, deploying, ended, one_clear_line
 from tests.faults.writers import ADDED, ALL, DOOMED, FIX, FIXED, TABLE, Writers, writing
+from tests.images import whole_images
 from tests.projects import Project, Ran, new_project
 from tests.servers import Database
 
@@ -42,8 +43,9 @@ def rows(database: Database) -> Rows:
 def images(database: Database, outcome: str) -> tuple[Rows, Rows]:
     """The before- and the after-images of the one run that came to this."""
     pair: tuple[Rows, Rows] = ({}, {})
+    whole = whole_images("public", "item_audit", ("id", "status", "amount", "hits"), ["id"])
     for row, status, amount, hits, image in database.rows(
-        "SELECT i.id, i.status, i.amount, i.hits, i.audit_image FROM item_audit AS i"
+        f"SELECT i.id, i.status, i.amount, i.hits, i.audit_image FROM {whole} AS i"
         f" JOIN datafix_run AS r ON r.run_id = i.audit_run_id WHERE r.outcome = '{outcome}'"
     ):
         images = pair[image == "after"]
