@@ -181,7 +181,7 @@ def test_a_fix_is_never_sent_through_it(account: Lambdas, statement: str) -> Non
 def test_whoever_names_the_lambda_for_a_fix_is_told_what_it_can_do(database: Database) -> None:
     said = "is a Lambda, which only answers SELECT: fixes cannot run there."
     ran = our_project(database).alembic("-x", f"url=lambda:{NAME}", "upgrade", "head")
-    assert (ran.code != 0, said in ran.err) == (True, True), ran.err
+    assert (ran.code != 0, said in ran.out) == (True, True), ran.err
     for command in ("plan", "history"):
         told = datafixes(None, "-x", f"url=lambda:{NAME}", command)
         assert (told.code != 0, told.out, said in told.err) == (True, "", True), told.err
