@@ -2,13 +2,14 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback import serving
 
 TOKENS = ("Bearer T0KEN", "T0KEN")
 BOT = {"id": 99, "login": "github-actions[bot]"}
@@ -78,13 +79,6 @@ def forge() -> Iterator[Forge]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(Handler) as port:
+        running.url = f"http://127.0.0.1:{port}"
         yield running
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
