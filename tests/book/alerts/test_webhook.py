@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -17,6 +17,7 @@ from datafixes.book.alerts.alert import Alert, Refused, Unanswered
 from datafixes.book.alerts.webhook import NotDelivered, WebhookSink
 from datafixes.errors import SettingError
 from tests.book.alerts.receiver import Receiver, receiving
+from tests.loopback import serving
 
 ALERT = Alert("appeared", "2 differences", dt.datetime(2026, 2, 3, tzinfo=dt.UTC), "book", ("one", "two"))
 
@@ -179,16 +180,11 @@ def dripping(first: bytes) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/T0SECRET"
-    finally:
-        over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as port:
+        try:
+            yield f"http://127.0.0.1:{port}/T0SECRET"
+        finally:
+            over.set()
 
 
 def test_an_answer_byte_by_byte_has_its_end(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

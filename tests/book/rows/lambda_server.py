@@ -1,16 +1,16 @@
 """Plays the invoke API of AWS Lambda on this machine: a function that answers SQL with JSON, or whatever a test says."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from psycopg2.extras import RealDictCursor
 
+from tests.loopback import serving
 from tests.servers import Database
 
 NAME = "ops-pipeline-db-query"
@@ -78,16 +78,11 @@ def lambdas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambdas]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HIDDEN")
-    try:
+    with serving(Handler) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HIDDEN")
         yield account
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _missing(name: str) -> Reply:
