@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datafixes.declaration.batches import Batches
     from datafixes.declaration.expressions import sql
     from datafixes.declaration.fix import DataFix, Delete, Insert, Update
     from datafixes.declaration.recorded import RecordedFix
@@ -17,6 +18,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "AtMost",
+    "Batches",
     "DataFix",
     "DatafixError",
     "Delete",
@@ -31,6 +33,7 @@ __all__ = [
 
 _MODULES = {
     "AtMost": "declaration.rows",
+    "Batches": "declaration.batches",
     "DataFix": "declaration.fix",
     "DatafixError": "errors",
     "Delete": "declaration.fix",

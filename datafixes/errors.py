@@ -170,6 +170,12 @@ class SequenceBehind(Refused):
     sqlstate = "DF020"
 
 
+class BatchesRefused(Refused):
+    """The fix cannot run in batches, or a part of it is applied and something else is in the way."""
+
+    sqlstate = "DF021"
+
+
 class LockNotAvailable(Refused):
     """A lock was not available in time. The message names the sessions that hold it.
 

@@ -1,19 +1,17 @@
 """The declaration of a data fix: plain data, checked as far as possible without a database."""
 
-import hashlib
-import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
+from datafixes.declaration.batches import Batches
+from datafixes.declaration.deciding import Relation, check_name_and_reason, fingerprint, relations
 from datafixes.declaration.expressions import (
     Value,
     check_identifiers,
     check_text,
     check_values,
     lacks_zone,
-    plain,
     sql,
 )
 from datafixes.declaration.rows import AtMost, Rows
@@ -22,7 +20,6 @@ from datafixes.errors import DeclarationError
 
 _Fix = TypeVar("_Fix")
 _DECLARED = "_declared_fingerprint"  # no field: it is no part of the declaration
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,6 @@ class Insert:
 
 Change = Update | Delete | Insert
 
-Relation = str | tuple[str, str]
-"""A table: its name, or its schema and name."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataFix:
@@ -128,6 +122,8 @@ class DataFix:
             ``("schema", "name")``. If any other table changes, the fix is refused.
         fire_triggers: whether the table's own triggers fire, in the fix and in its revert.
         audit_schema: the schema of the audit table and of the ledger; by default the target's.
+        batches: for many rows: change them in transactions of so many rows each, while others work. See
+            :class:`datafixes.Batches`.
     """
 
     name: str
@@ -139,6 +135,7 @@ class DataFix:
     may_differ: Collection[Relation] = ()
     fire_triggers: bool = True
     audit_schema: str = ""
+    batches: Batches | None = None
 
     def __post_init__(self) -> None:
         check_name_and_reason(self.name, self.reason)
@@ -150,6 +147,11 @@ class DataFix:
 
     def _check_rows(self) -> None:
         change, rows = self.change, self.rows
+        if self.batches is not None and (isinstance(change, Insert) or rows.names_rows or rows.already):
+            raise DeclarationError(
+                f"datafix {self.name}: batches are for an Update or a Delete of rows that a condition finds.",
+                hint="Rows(expect=AtMost(5_000_000)), without already; or leave batches out.",
+            )
         if isinstance(change, Insert):
             if rows.expect != len(change.rows):
                 raise DeclarationError(
@@ -256,41 +258,3 @@ def _deciding(change: Change) -> dict[str, Any]:
     """The content of a change. An Insert without a condition has the same content as in versions without conditions."""
     unsaid = isinstance(change, Insert) and not change.where
     return {name: value for name, value in vars(change).items() if not (unsaid and name == "where")}
-
-
-def fingerprint(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a declaration's content."""
-    text = json.dumps(plain(content), sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def check_name_and_reason(name: str, reason: str) -> None:
-    """Refuse a name that the ledger cannot use, and an empty reason."""
-    if not _NAME.fullmatch(name):
-        raise DeclarationError(
-            f"DataFix: the name {name!r} is not valid.",
-            hint="Use up to 63 letters, digits, '_', '.' and '-', for example close_phantom_positions.",
-        )
-    if not reason.strip():
-        raise DeclarationError(
-            f"datafix {name}: the reason is empty, but the ledger keeps it for the auditor."
-        )
-    check_text("reason", reason, expression=False)
-
-
-def relations(
-    fix: str, given: Collection[Relation], changed: Collection[tuple[str, str]] = ()
-) -> list[list[str]]:
-    """Tables as pairs of schema and name; refuses invalid names and tables that the fix itself changes."""
-    if isinstance(given, str):
-        raise DeclarationError(
-            f"datafix {fix}: may_differ={given!r} is a string; it must be a list of tables."
-        )
-    pairs = [("public", one) if isinstance(one, str) else one for one in given]
-    for schema, name in pairs:
-        check_identifiers(schema, name)
-        if (schema, name) in changed:
-            raise DeclarationError(
-                f"datafix {fix}: the table {schema}.{name} is both a target and in may_differ."
-            )
-    return [[schema, name] for schema, name in pairs]

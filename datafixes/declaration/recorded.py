@@ -4,16 +4,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from datafixes.declaration.deciding import Relation, check_name_and_reason, fingerprint, relations
 from datafixes.declaration.expressions import check_identifiers, check_text
-from datafixes.declaration.fix import (
-    DataFix,
-    Relation,
-    check_name_and_reason,
-    declared_fingerprint,
-    fingerprint,
-    moved,
-    relations,
-)
+from datafixes.declaration.fix import DataFix, declared_fingerprint, moved
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.table import KINDS, Table
 from datafixes.errors import DeclarationError

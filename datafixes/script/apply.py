@@ -20,7 +20,7 @@ _ENGINE = (
     "datafix_watch",
 )
 
-_CAPTURED = """\
+CAPTURED = """\
 EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
                 WHERE {{datafix_captured.key = target.key}})"""
 _EXPECTED = """\
@@ -30,7 +30,7 @@ EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
     """The whole script that applies a fix: guards, copy, change, checks and ledger."""
-    title = f"datafix {fix.name}: apply" + (f", revision {context.revision}" if context.revision else "")
+    title = title_of(fix, context)
     steps = _insert_steps(fix, fix.change) if isinstance(fix.change, Insert) else _change_steps(fix)
     block = "\n".join(
         [
@@ -41,8 +41,9 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
             "    changed bigint;",
             "    after   bigint;",
             "BEGIN",
+            *(_end_of_batches(fix, context) if fix.batches else []),
             "    -- One fix at a time; only at this revision; the table can be copied; the fix is not in force.",
-            _declaration(fix, context),
+            f"    fix := pg_temp.datafix_open({facts(fix, context)},\n        {context.version_table_oid});",
             "",
             *steps,
             "END",
@@ -53,19 +54,48 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
     return frame(f"{title}\n{fix.reason}", f"apply {fix.name}", block, limits, *_ENGINE)
 
 
-def _declaration(fix: DataFix, context: Context) -> str:
-    facts = declared(fix, context, f"apply {fix.name}") | {
+def title_of(fix: DataFix, context: Context) -> str:
+    """The title of a script that applies a fix."""
+    return f"datafix {fix.name}: apply" + (f", revision {context.revision}" if context.revision else "")
+
+
+def facts(fix: DataFix, context: Context) -> str:
+    """The facts of a run of the fix, for the engine."""
+    known = declared(fix, context, f"apply {fix.name}") | {
         "change": fix.kind,
         "set": list(fix.change.set) if isinstance(fix.change, Update) else [],
         "tolerance": fix.rows.tolerance,
         "already_at_most": fix.rows.already_at_most,
         "required": fix.rows.required,
         "times_without_zone": list(fix.times_without_zone),
+        **({"batches": fix.batches.facts} if fix.batches else {}),
     }
-    return f"    fix := pg_temp.datafix_open({literal.json_body(facts, 'fix')},\n        {context.version_table_oid});"
+    return literal.json_body(known, "fix")
 
 
-_WATCH = [
+def _end_of_batches(fix: DataFix, context: Context) -> list[str]:
+    table = literal.qualified(fix.change.schema, fix.change.table)
+    statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {condition(fix)}"
+    return [
+        "    -- Where the fix ran in batches, this is its last transaction: all ranges are done. What meets the condition now",
+        "    -- was written meanwhile.",
+        f"    fix := pg_temp.datafix_open_end({facts(fix, context)},\n        {context.version_table_oid});",
+        "    IF fix IS NOT NULL THEN",
+        run("    EXECUTE", statement) + " INTO copied;",
+        "        PERFORM pg_temp.datafix_close_batches(fix, copied);",
+        "        RETURN;",
+        "    END IF;",
+        "    -- One transaction is enough, because there are no more rows than a batch has.",
+    ]
+
+
+def condition(fix: DataFix) -> str:
+    """The condition of an update or a delete that names no rows."""
+    change = fix.change
+    return bracketed(change.where) if isinstance(change, Update | Delete) else "true"
+
+
+WATCH = [
     "    -- From here on, every change in any table counts as the fix's.",
     "    PERFORM pg_temp.datafix_watch();",
     "",
@@ -80,14 +110,14 @@ def _change_steps(fix: DataFix) -> list[str]:
         *wanted_values(fix, table),
         "    PERFORM pg_temp.datafix_prepare_captured(fix);",
         *(actual_rows(fix, table) if named else []),
-        *_WATCH,
+        *WATCH,
         "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
-        _copy(fix, table, "before", _selection(fix, named), lock=True),
+        copied(fix, table, "before", _selection(fix, named), lock=True),
         "    PERFORM pg_temp.datafix_note_captured(fix);",
         "",
         *(_judge_named(fix, table) if named else _judge_number(fix, table)),
-        *_the_change(fix, table),
-        *_proof(fix, table),
+        *the_change(fix, table),
+        *proof(fix, table),
     ]
 
 
@@ -105,13 +135,14 @@ def _selection(fix: DataFix, named: bool) -> str:
     return "\n   AND ".join(conditions)
 
 
-def _copy(fix: DataFix, table: str, image: str, condition: str, *, lock: bool = False) -> str:
+def copied(fix: DataFix, table: str, image: str, where: str, *, lock: bool = False) -> str:
+    """The line that copies rows of a table into the audit table."""
     columns = "columns" if image == "before" else "left"
     statement = (
         f"INSERT INTO {_audit(fix)} ({{{{{columns}}}}}, audit_run_id, audit_image)\n"
         f"SELECT {{{{target.{columns}}}}}, {{{{run}}}}, '{image}'\n"
         f"  FROM {table}\n"
-        f" WHERE {condition}"
+        f" WHERE {where}"
         + (
             f"\n ORDER BY {{{{target.key}}}}\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}"
             if lock
@@ -153,7 +184,7 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
         "",
     ]
     if where.strip().lower() != "true":
-        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {bracketed(where)} IS NOT TRUE"
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}\n   AND {bracketed(where)} IS NOT TRUE"
         steps += [
             "    -- Check the condition again: other tables that it reads may have changed before the rows were locked.",
             run("EXECUTE", statement) + " INTO after;",
@@ -163,15 +194,16 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
     return steps
 
 
-def _the_change(fix: DataFix, table: str) -> list[str]:
+def the_change(fix: DataFix, table: str) -> list[str]:
+    """The lines that change the copied rows."""
     change = fix.change
     if isinstance(change, Update):
         settings = ",\n       ".join(
             f"{literal.name(name)} = {own(literal.value(value))}" for name, value in change.set.items()
         )
-        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {_CAPTURED}"
+        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {CAPTURED}"
     else:
-        statement = f"DELETE FROM {table}\n WHERE {_CAPTURED}"
+        statement = f"DELETE FROM {table}\n WHERE {CAPTURED}"
     return [
         "    -- The change, on the copied rows only.",
         "    PERFORM pg_temp.datafix_check_cascades(fix);",
@@ -194,7 +226,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
     )
     return [
         "    PERFORM pg_temp.datafix_prepare_captured(fix);",
-        *_WATCH,
+        *WATCH,
         *_meant(change),
         *(_lock(table) if fix.rows.ensure.strip() else []),
         "    -- The new rows, and their keys.",
@@ -203,7 +235,7 @@ def _insert_steps(fix: DataFix, change: Insert) -> list[str]:
         "    GET DIAGNOSTICS changed = ROW_COUNT;",
         f"    PERFORM pg_temp.datafix_check_changed(fix, {len(change.rows)}, changed);",
         "",
-        *_proof(fix, table),
+        *proof(fix, table),
     ]
 
 
@@ -229,13 +261,14 @@ def _meant(change: Insert) -> list[str]:
     ]
 
 
-def _proof(fix: DataFix, table: str) -> list[str]:
+def proof(fix: DataFix, table: str) -> list[str]:
+    """The lines that prove the change, and close the run."""
     if fix.kind == "delete":
         after = [
-            run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}") + " INTO after;"
+            run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}") + " INTO after;"
         ]
     else:
-        after = [_copy(fix, table, "after", _CAPTURED)]
+        after = [copied(fix, table, "after", CAPTURED)]
     steps = [
         "    -- Checks: deferred constraints hold; what was written is copied into the audit table, and is as declared.",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",
@@ -250,7 +283,7 @@ def _proof(fix: DataFix, table: str) -> list[str]:
     ):
         steps.append("    PERFORM pg_temp.datafix_check_wanted(fix);")
     if fix.rows.ensure:
-        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {_CAPTURED}\n   AND {bracketed(fix.rows.ensure)} IS NOT TRUE"
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}\n   AND {bracketed(fix.rows.ensure)} IS NOT TRUE"
         steps.append(run("EXECUTE", statement) + " INTO after;")
         steps.append(
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});"

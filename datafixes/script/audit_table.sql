@@ -186,6 +186,7 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_drop_change_views(audit_schema);
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));
+    PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %I.datafix_range', audit_schema));
     PERFORM pg_temp.datafix_make(format('DROP TABLE %s, %s', ledger || '_table', ledger));
 END
 $engine$;

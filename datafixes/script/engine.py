@@ -27,6 +27,7 @@ _FILES = (
     "sequences.sql",
     "ledger.sql",
     "surroundings.sql",
+    "batches.sql",
     "decline.sql",
     "apply.sql",
     "record.sql",

@@ -374,6 +374,8 @@ $engine$;
 --   {{a.shown}}            the key as text, for messages: without values of columns that are masked
 --   {{lock}}  {{run}}      the lock that the change needs; the number of this run
 --   {{n}}                  which of the fix's tables this is: the names of temporary tables end in it
+--   {{range}}  {{size}}    in batches: the condition for the keys of this batch; how many rows it takes at most
+--   {{order}}  {{bound}}   in batches: the columns of the key, in the order of its index; the same of "next", as texts
 CREATE OR REPLACE FUNCTION pg_temp.datafix_sql(fix jsonb, statement text)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $engine$
 DECLARE
@@ -384,12 +386,12 @@ BEGIN
     FOR mark IN
         SELECT DISTINCT m[1]
           FROM regexp_matches(statement,
-                   '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n)(?: = \w+\.key)?)\}\}', 'g') AS m
+                   '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound)(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
         part[3] := CASE WHEN part[3] = 'target' THEN fix ->> 'target_alias' ELSE part[3] END;
-        IF part[2] IN ('lock', 'run', 'n') THEN
+        IF part[2] IN ('lock', 'run', 'n', 'range', 'size', 'order', 'bound') THEN
             expanded := fix ->> part[2];
         ELSIF part[2] IN ('columns', 'left') THEN
             SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')

@@ -31,7 +31,7 @@ _PINNED = (
 )
 
 # Audit tables can be created in any transaction.
-_OF_A_FIX = ("apply", "revert", "decline")
+_OF_A_FIX = ("apply", "open", "revert", "decline")
 
 _READ_COMMITTED = """\
 -- Whatever the database prefers, because what is read after a lock must be current. It cannot follow a query.
@@ -76,7 +76,7 @@ class Script:
     def direction(self) -> str:
         """``apply`` or ``revert``, as in the ledger; for audit tables ``create`` or ``drop``."""
         first = self.fuse.split()[0]
-        return "apply" if first == "decline" else first
+        return "apply" if first in ("decline", "open") else first
 
     def preparation(self, sent: Collection[str] = ()) -> tuple[str, ...]:
         """The statements between those of ``before`` and the line that runs the fix.
@@ -123,10 +123,18 @@ def frame(title: str, fuse: str, block: str, limits: Limits, *roots: str) -> Scr
     )
 
 
-def procedure(name: str, block: str) -> str:
+def procedure(name: str, block: str, arguments: str = "") -> str:
     """The statement that creates a procedure from a block."""
+    opening = f"CREATE OR REPLACE PROCEDURE pg_temp.{name}({arguments}) LANGUAGE plpgsql"
+    return f"{opening} AS {literal.body(block, 'datafix')}"
+
+
+def finished(fuse: str) -> str:
+    """The statement by which a block says that it ran to its end."""
     return (
-        f"CREATE OR REPLACE PROCEDURE pg_temp.{name}() LANGUAGE plpgsql AS {literal.body(block, 'datafix')}"
+        "PERFORM pg_catalog.set_config('datafixes.finished',\n"
+        "        pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true),\n"
+        f"                          {literal.text(f'<{fuse}>')}), true);"
     )
 
 
@@ -205,12 +213,17 @@ $commit$""",
     )
 
 
-def _pin(limits: Limits) -> str:
+def pinned(limits: Limits) -> str:
+    """The settings of a fix and their values, as rows of VALUES."""
     values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off", "on", "heap")
     fixed = "".join(
         f"({literal.text(name)}, {literal.text(value)}),\n                    "
         for name, value in zip(_PINNED, values, strict=False)  # the last one depends on the session
     )
+    return f"{fixed}{_ENOUGH_MEMORY}"
+
+
+def _pin(limits: Limits) -> str:
     return f"""\
 -- Time limits; row-level security is an error and hides no rows; a commit is durable; types, regclass, NULL in arrays
 -- have one form; new tables are heap tables; memory for 100,000 rows; the search_path is noted, for event triggers.
@@ -221,7 +234,7 @@ BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     PERFORM set_config('datafixes.search_path', path, true);
     PERFORM set_config('datafixes.' || name, current_setting(name), true), set_config(name, value, true)
-       FROM (VALUES {fixed}{_ENOUGH_MEMORY}) AS pinned (name, value)
+       FROM (VALUES {pinned(limits)}) AS pinned (name, value)
       WHERE current_setting(name, true) IS NOT NULL;
     PERFORM set_config('search_path', path, true);
 END

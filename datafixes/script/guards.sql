@@ -7,25 +7,29 @@ RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     one jsonb;
 BEGIN
-    -- By the text of the cursor, not by its name: PostgreSQL truncates long names.
-    IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s>', fix ->> 'fuse')) > 0
-                     AND creation_time >= transaction_timestamp()) THEN
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
-            'the commit fuse is not lit',
-            hint => 'Run the whole script, from its first statement on, in one transaction.');
-    ELSIF to_regclass('pg_temp.datafix_recording') IS NOT NULL THEN
+    -- a batch has no part in the version: the last transaction of the fix has
+    IF NOT fix ? 'in_batches' THEN
+        PERFORM pg_temp.datafix_check_fuse(fix);
+    END IF;
+    IF to_regclass('pg_temp.datafix_recording') IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
             'another fix is being recorded; a fix inside a fix would be copied twice',
             hint => 'Run one after the other.');
     END IF;
     PERFORM pg_temp.datafix_check_transaction(fix);
-    PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    IF fix ? 'part_of' THEN     -- its workers make batches side by side
+        PERFORM pg_advisory_xact_lock_shared(hashtextextended('datafixes fix', 0));
+    ELSE
+        PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    END IF;
     fix := pg_temp.datafix_check_revision(fix, version_table);
     IF fix ->> 'direction' = 'revert' THEN
         fix := pg_temp.datafix_recall(fix);
     ELSE
         fix := pg_temp.datafix_in_ledger(fix, fix ->> 'audit_schema');
-        PERFORM pg_temp.datafix_check_not_in_force(fix);
+        IF NOT fix ? 'part_of' THEN
+            PERFORM pg_temp.datafix_check_not_in_force(fix);
+        END IF;
     END IF;
     FOR n IN 1 .. jsonb_array_length(fix -> 'tables') LOOP
         one := pg_temp.datafix_check_target(pg_temp.datafix_table(fix, n));
@@ -33,6 +37,20 @@ BEGIN
     END LOOP;
     PERFORM pg_temp.datafix_check_sequences(fix);
     RETURN fix;
+END
+$engine$;
+
+-- The commit fuse is lit: the script runs from its first statement on.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_fuse(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    -- By the text of the cursor, not by its name: PostgreSQL truncates long names.
+    IF NOT EXISTS (SELECT FROM pg_cursors WHERE strpos(statement, format('<%s>', fix ->> 'fuse')) > 0
+                     AND creation_time >= transaction_timestamp()) THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            'the commit fuse is not lit',
+            hint => 'Run the whole script, from its first statement on, in one transaction.');
+    END IF;
 END
 $engine$;
 
@@ -123,7 +141,12 @@ BEGIN
         RETURN;
     END IF;
     last := pg_temp.datafix_in_force(fix);
-    IF last IS NOT NULL THEN
+    IF last ->> 'outcome' = 'running' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('run %s has applied a part of it, in batches, and has not ended', last ->> 'run_id'),
+            hint => format('Nothing was changed. Go on with it: alembic upgrade %s; or take that part back: alembic -x '
+                           'undo=%s upgrade head', last ->> 'revision', fix ->> 'fix'));
+    ELSIF last IS NOT NULL THEN
         IF last ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
             PERFORM pg_temp.datafix_refuse_fix(fix, 'DF003',
                 format('the name was used before, by run %s (revision %s) with other content: fingerprint %s there, '
@@ -234,7 +257,8 @@ BEGIN
      WHERE c ->> 'name' ~ '^datafix_(state|action|image|leaf|place|nth|text|group|balance|differs|kind|matches|'
                           'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested|'
                           'left_[0-9]+)$|'
-                          '[{][{]([[:alnum:]_]+[.])?(columns|key|shown|lock|run|n)( = [[:alnum:]_]+[.]key)?[}][}]';
+                          '[{][{]([[:alnum:]_]+[.])?(columns|left|key|shown|lock|run|n|range|size|order|bound)'
+                          '( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('the column %s of %s has a name that the engine reserves', problem, fix ->> 'target'),

@@ -32,6 +32,7 @@ BEGIN
         SELECT to_jsonb(r)
           FROM %s AS r
          WHERE r.fix = %L AND r.direction = 'apply' AND r.outcome NOT IN ('started', 'failed')
+           AND r.part_of IS NULL
          ORDER BY r.started_at DESC, r.run_id DESC
          LIMIT 1
     $sql$, fix ->> 'ledger', fix ->> 'fix') INTO last;
@@ -76,7 +77,7 @@ BEGIN
     EXECUTE format($sql$
         SELECT to_jsonb(r)
           FROM %1$s AS r
-         WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed')
+         WHERE r.fix = %2$L AND r.revision = $1 AND r.outcome NOT IN ('started', 'failed') AND r.part_of IS NULL
            AND NOT EXISTS (SELECT FROM %1$s AS own WHERE own.run_id = r.reverts_run AND own.revision = r.revision)
          -- where a revision reverted several parts: the newest that has not been taken back since
          ORDER BY pg_temp.datafix_undone_by($2, r.run_id) IS NOT NULL, r.started_at DESC, r.run_id DESC
@@ -145,10 +146,11 @@ DECLARE
 BEGIN
     EXECUTE format($sql$
         INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run,
-                        on_conflict, rows_chosen, declined_because, engine, declaration)
+                        on_conflict, rows_chosen, declined_because, engine, declaration, part_of)
         VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 -> 'rows_expected')::bigint,
                 $1 ->> 'reason', nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint,
-                $1 ->> 'on_conflict', $1 ->> 'rows_chosen', $1 ->> 'declined_because', $1 ->> 'engine', $2)
+                $1 ->> 'on_conflict', $1 ->> 'rows_chosen', $1 ->> 'declined_because', $1 ->> 'engine', $2,
+                ($1 -> 'part_of')::bigint)
         RETURNING run_id
     $sql$, fix ->> 'ledger') INTO run USING fix, pg_temp.datafix_declaration(fix);
     fix := fix || jsonb_build_object('run', run);
@@ -178,8 +180,6 @@ $engine$;
 -- Closes the run: writes the counts and digests of the images to the ledger. The script may put out the commit fuse.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_close(fix jsonb, outcome text, changed bigint DEFAULT 0)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    leftover text;
 BEGIN
     PERFORM pg_temp.datafix_switch_triggers_on(fix);
     IF changed > 0 THEN
@@ -189,9 +189,37 @@ BEGIN
         ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_evidence(one) AS kept'
         ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables')
       USING fix;
+    PERFORM pg_temp.datafix_end_run(fix, outcome, changed);
+END
+$engine$;
+
+-- Writes the run's end to the ledger, removes its temporary tables, and guards the version.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_end_run(fix jsonb, outcome text, changed bigint, more text DEFAULT '')
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
     EXECUTE format('UPDATE %s SET outcome = $1, rows_changed = $2, finished_at = clock_timestamp() WHERE run_id = $3',
                    fix ->> 'ledger')
       USING outcome, changed, (fix -> 'run')::bigint;
+    PERFORM pg_temp.datafix_drop_temporary();
+    IF fix ? 'part_of' THEN     -- the run that it is a part of ends with the version
+        RETURN;
+    ELSIF fix ? 'versions' THEN
+        PERFORM pg_temp.datafix_guard_commit(fix);
+    END IF;
+    PERFORM set_config('datafixes.finished',
+                       current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
+    PERFORM set_config('datafixes.told',
+                       format('datafix %s: %s, %s rows changed, run %s%s',
+                              fix ->> 'fix', outcome, changed, fix ->> 'run', more), true);
+END
+$engine$;
+
+-- Removes the temporary tables of a run: the next one in this session makes its own.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_drop_temporary()
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    leftover text;
+BEGIN
     FOR leftover IN
         SELECT relname
           FROM pg_class
@@ -199,14 +227,6 @@ BEGIN
     LOOP
         PERFORM pg_temp.datafix_make(format('DROP TABLE pg_temp.%I', leftover));
     END LOOP;
-    IF fix ? 'versions' THEN
-        PERFORM pg_temp.datafix_guard_commit(fix);
-    END IF;
-    PERFORM set_config('datafixes.finished',
-                       current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
-    PERFORM set_config('datafixes.told',
-                       format('datafix %s: %s, %s rows changed, run %s',
-                              fix ->> 'fix', outcome, changed, fix ->> 'run'), true);
 END
 $engine$;
 

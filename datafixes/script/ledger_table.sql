@@ -90,38 +90,13 @@ BEGIN
 END
 $engine$;
 
--- Upgrades a ledger to the version that this engine writes, in the transaction of the run that needs it: both are
--- committed, or neither is.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_bring_ledger_forward(audit_schema text)
+-- Version 2 adds: who logged in, which version of datafixes wrote the row, what a revert needs to know of the fix
+-- (so that it needs no file), and why a fix was declined.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_add_version_2(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    ledger  text    := format('%I.datafix_run', audit_schema);
-    version integer := pg_temp.datafix_ledger_version(audit_schema);
-    -- of the ledger, or of a view on it
-    owner   text    := (SELECT string_agg(DISTINCT pg_get_userbyid(relowner), ', ') FROM pg_class
-                         WHERE oid IN (pg_temp.datafix_relation(audit_schema, 'datafix_run'),
-                                       pg_temp.datafix_relation(audit_schema, 'datafix_history'),
-                                       pg_temp.datafix_relation(audit_schema, 'datafix_open'))
-                           AND NOT pg_has_role(relowner, 'USAGE'));
+    ledger text := format('%I.datafix_run', audit_schema);
 BEGIN
-    IF version > 2 THEN
-        PERFORM pg_temp.datafix_refuse('DF017',
-            format('ledger %s has version %s, and this version of datafixes writes version 2',
-                   ledger, version),
-            hint => 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
-    ELSIF version = 2 THEN
-        RETURN;
-    ELSIF owner IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse('DF017',
-            format('ledger %s has version %s and must be upgraded to version 2, which only its owner %s may do',
-                   ledger, version, owner),
-            hint => format('Nothing was changed. Let %s run this migration once, or add a revision with '
-                           'op.update_ledger(%s) before this one, for that role to run.',
-                           owner,
-                           CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
-    END IF;
-    -- Version 2 adds: who logged in, which version of datafixes wrote the row, what a revert needs to know of the fix
-    -- (so that it needs no file), and why a fix was declined.
     PERFORM pg_temp.datafix_make(replace($sql$
         ALTER TABLE {ledger}
             ADD COLUMN logged_in_as     text,
@@ -145,6 +120,86 @@ BEGIN
         'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger,
         'why the fix is not to run here'));
+END
+$engine$;
+
+-- Version 3 adds batches. A fix in batches is one run, "running" until its last transaction; each batch is a run of its
+-- own besides, part of that one. The ranges share the keys of the table among the workers.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_add_version_3(audit_schema text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_make(replace($sql$
+        ALTER TABLE {ledger}
+            ADD COLUMN part_of bigint REFERENCES {ledger},
+            ADD COLUMN wish    text   CHECK (wish IN ('pause', 'stop')),
+            DROP CONSTRAINT datafix_run_outcome_check,
+            ADD CONSTRAINT datafix_run_outcome_check CHECK (outcome IN
+                ('started', 'running', 'applied', 'reverted', 'taken_back', 'not_applicable', 'declined', 'already',
+                 'failed')),
+            DROP CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes,
+            ADD CONSTRAINT datafix_run_is_version_3__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
+    $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));
+    PERFORM pg_temp.datafix_make(format('CREATE INDEX datafix_run_part_of_idx ON %I.datafix_run (part_of)',
+                                        audit_schema));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %I.datafix_run.part_of IS %L', audit_schema,
+        'the run that this batch is a part of'));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %I.datafix_run.wish IS %L', audit_schema,
+        'what somebody wants of a running fix: datafixes pause, datafixes stop'));
+    PERFORM pg_temp.datafix_make(replace($sql$
+        CREATE TABLE {schema}.datafix_range (
+            run_id       bigint      NOT NULL REFERENCES {schema}.datafix_run,
+            n            integer     NOT NULL,
+            above        text[],                       -- it begins above this key; NULL: at the first row
+            up_to        text[],                       -- it ends with this key; NULL: at the last row
+            reached      text[],                       -- all rows up to this key are done
+            batches      bigint      NOT NULL DEFAULT 0,
+            rows_changed bigint      NOT NULL DEFAULT 0,
+            done         boolean     NOT NULL DEFAULT false,
+            worker       text,                         -- who made the last batch, and when
+            beat         timestamptz,
+            PRIMARY KEY (run_id, n)
+        )
+    $sql$, '{schema}', quote_ident(audit_schema)));
+    PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_range IS %L', audit_schema,
+        'datafixes: how far a fix in batches is, one row for each range of keys'));
+    PERFORM pg_temp.datafix_keep_private(format('%I.datafix_range', audit_schema));
+END
+$engine$;
+
+-- Upgrades a ledger to the version that this engine writes, in the transaction of the run that needs it: both are
+-- committed, or neither is.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_bring_ledger_forward(audit_schema text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    ledger  text    := format('%I.datafix_run', audit_schema);
+    version integer := pg_temp.datafix_ledger_version(audit_schema);
+    -- of the ledger, or of a view on it
+    owner   text    := (SELECT string_agg(DISTINCT pg_get_userbyid(relowner), ', ') FROM pg_class
+                         WHERE oid IN (pg_temp.datafix_relation(audit_schema, 'datafix_run'),
+                                       pg_temp.datafix_relation(audit_schema, 'datafix_history'),
+                                       pg_temp.datafix_relation(audit_schema, 'datafix_open'))
+                           AND NOT pg_has_role(relowner, 'USAGE'));
+BEGIN
+    IF version > 3 THEN
+        PERFORM pg_temp.datafix_refuse('DF017',
+            format('ledger %s has version %s, and this version of datafixes writes version 3',
+                   ledger, version),
+            hint => 'Nothing was changed. Upgrade the package: pip install --upgrade datafixes');
+    ELSIF version = 3 THEN
+        RETURN;
+    ELSIF owner IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF017',
+            format('ledger %s has version %s and must be upgraded to version 3, which only its owner %s may do',
+                   ledger, version, owner),
+            hint => format('Nothing was changed. Let %s run this migration once, or add a revision with '
+                           'op.update_ledger(%s) before this one, for that role to run.',
+                           owner,
+                           CASE audit_schema WHEN 'public' THEN '' ELSE format('audit_schema=%L', audit_schema) END));
+    END IF;
+    IF version = 1 THEN
+        PERFORM pg_temp.datafix_add_version_2(audit_schema);
+    END IF;
+    PERFORM pg_temp.datafix_add_version_3(audit_schema);
     PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
 END
 $engine$;

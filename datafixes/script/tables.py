@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from datafixes.declaration.expressions import check_identifiers
 from datafixes.script import literal
-from datafixes.script.frame import Limits, Script, frame
+from datafixes.script.frame import Limits, Script, finished, frame
 
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
-LEDGER_VERSION = 2
+LEDGER_VERSION = 3
 NEWEST_FIRST = "started_at DESC, run_id DESC"
 """The order of runs. Not by number alone, because after a switchover old numbers may come again."""
 
@@ -48,7 +48,7 @@ BEGIN
     PERFORM pg_temp.datafix_create_ledger({literal.text(table.audit_schema)});
     PERFORM pg_temp.datafix_create_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
                                                {literal.text(table.audit_schema)}, {literal.text(table.name)}{_own_types(table)});
-    {_finished("create", table.name)}
+    {finished(f"create {table.name}")}
 END
 """
     title = f"audit table {table.audit_schema}.{table.name}: images of rows of {table.target_schema}.{table.target}"
@@ -62,7 +62,7 @@ BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_update_audit_table({literal.text(table.target_schema)}, {literal.text(table.target)},
                                                {literal.text(table.audit_schema)}, {literal.text(table.name)}{_own_types(table)});
-    {_finished("update", table.name)}
+    {finished(f"update {table.name}")}
 END
 """
     title = f"audit table {table.audit_schema}.{table.name}: add new columns of {table.target_schema}.{table.target}"
@@ -76,7 +76,7 @@ def ledger_script(audit_schema: str, limits: Limits) -> Script:
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_update_ledger({literal.text(audit_schema)});
-    {_finished("update", LEDGER)}
+    {finished(f"update {LEDGER}")}
 END
 """
     title = f"ledger {audit_schema}.{LEDGER}: upgrade to the version of this engine"
@@ -97,7 +97,7 @@ BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_drop_audit_table({literal.text(audit_schema)}, {literal.text(name)},
                                              discard => {literal.value(discard)});
-    {_finished("drop", name)}
+    {finished(f"drop {name}")}
 END
 """
     return frame(f"audit table {audit_schema}.{name}: drop", f"drop {name}", block, limits)
@@ -106,11 +106,3 @@ END
 def _own_types(table: AuditTable) -> str:
     own = ", ".join(map(literal.text, table.own_types))
     return f",\n        own_types => ARRAY[{own}]" if own else ""
-
-
-def _finished(what: str, name: str) -> str:
-    return (
-        "PERFORM pg_catalog.set_config('datafixes.finished',\n"
-        "        pg_catalog.concat(pg_catalog.current_setting('datafixes.finished', true),\n"
-        f"                          {literal.text(f'<{what} {name}>')}), true);"
-    )

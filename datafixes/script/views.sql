@@ -100,7 +100,11 @@ BEGIN
                       AND r.outcome IN ('reverted', 'not_applicable')
                     ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1) AS later)
         SELECT run.run_id, run.fix, run.revision, run.direction, run.outcome,
-               run.rows_expected, run.rows_found, run.rows_changed,
+               run.rows_expected, run.rows_found,
+               -- of a run in batches, the rows of those that have ended
+               CASE run.outcome WHEN 'running' THEN (SELECT sum(part.rows_changed) FROM {schema}.datafix_run AS part
+                                                      WHERE part.part_of = run.run_id)::bigint
+                                ELSE run.rows_changed END AS rows_changed,
                run.rows_already, run.rows_skipped, run.rows_overwritten, run.rows_chosen, run.reverts_run,
                -- an odd number of times: taken back, and not given back since
                CASE WHEN (SELECT max(times) FROM reverted WHERE reverted.run_id = run.run_id) % 2 = 1
@@ -111,8 +115,11 @@ BEGIN
                       WHERE t.run_id = run.run_id
                       ORDER BY t.position) AS tables,
                run.applied_by, run.application, run.reason, run.started_at, run.finished_at, run.on_conflict,
-               run.already, run.error, run.fingerprint, run.logged_in_as, run.engine, run.declined_because
+               run.already, run.error, run.fingerprint, run.logged_in_as, run.engine, run.declined_because,
+               (SELECT nullif(count(*), 0) FROM {schema}.datafix_run AS part
+                 WHERE part.part_of = run.run_id AND part.rows_changed > 0) AS batches, run.wish
           FROM {schema}.datafix_run AS run
+         WHERE run.part_of IS NULL
          ORDER BY run.started_at DESC, run.run_id DESC
     $sql$, '{schema}', quote_ident(audit_schema)));
     PERFORM pg_temp.datafix_make(replace($sql$
@@ -155,7 +162,7 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('CREATE VIEW %I.datafix_show AS %s', audit_schema, parts));
     PERFORM pg_temp.datafix_make(replace($sql$
         CREATE VIEW {schema}.datafix_row AS
-        SELECT c.target_table, c.key, r.run_id, r.finished_at, r.fix, r.direction, r.revision, c.change,
+        SELECT c.target_table, c.key, coalesce(r.part_of, r.run_id) AS run_id, r.finished_at, r.fix, r.direction, r.revision, c.change,
                c.column_name, c.before, c.after, r.applied_by, r.application, r.reason, c.audit_id
           FROM {schema}.datafix_show AS c JOIN {schema}.datafix_run AS r ON r.run_id = c.run_id
     $sql$, '{schema}', quote_ident(audit_schema)));

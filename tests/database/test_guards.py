@@ -15,8 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from datafixes import DataFix, Insert, Rows, Update, sql
 from datafixes.database.embedded import embedded_server
+from datafixes.declaration.deciding import fingerprint
 from datafixes.declaration.expressions import Value
-from datafixes.declaration.fix import fingerprint
 from datafixes.errors import (
     ChangeNotAsWanted,
     DeclarationError,

@@ -1,0 +1,226 @@
+"""The scripts of a fix in batches.
+
+The first one opens its run, in a transaction of its own. Then one statement is repeated until no range is left: it makes
+one batch after the other, each in a transaction, for a few seconds. The last transaction is that of the ordinary script
+(:mod:`datafixes.script.apply`), which also moves the version.
+"""
+
+from datafixes import __version__
+from datafixes.declaration.fix import DataFix
+from datafixes.script import literal
+from datafixes.script.apply import CAPTURED, WATCH, condition, copied, facts, proof, the_change, title_of
+from datafixes.script.context import Context
+from datafixes.script.engine import called_by, engine_of
+from datafixes.script.expected import wanted_values
+from datafixes.script.frame import Limits, Script, finished, frame, pinned, procedure
+from datafixes.script.layout import run
+from datafixes.script.masking import without_values
+
+_SECONDS = 5
+"""So long one statement makes batches: statistics, Ctrl-C and statement_timeout are looked at between two statements."""
+
+_NEXT = """\
+SELECT next.datafix_nth, {{{{bound}}}}
+  FROM (SELECT row_number() OVER (ORDER BY {{{{order}}}}) AS datafix_nth, {{{{order}}}}
+          FROM {table}
+         WHERE {{{{range}}}}
+           AND {condition}
+         ORDER BY {{{{order}}}}
+         LIMIT {{{{size}}}}) AS next
+ ORDER BY next.datafix_nth DESC
+ LIMIT 1"""
+
+
+def opening_script(fix: DataFix, context: Context, limits: Limits) -> Script:
+    """The script that opens the run of a fix in batches, in a transaction of its own; or goes on with it."""
+    table = literal.qualified(fix.change.schema, fix.change.table)
+    count = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {condition(fix)}"
+    block = "\n".join(
+        [
+            "",
+            "DECLARE",
+            "    fix     jsonb;",
+            "    counted bigint;",
+            "BEGIN",
+            "    -- Only at this revision; the table can be copied, in the order of its key; the fix is not in force. NULL: its",
+            "    -- run goes on.",
+            f"    fix := pg_temp.datafix_open_batches({facts(fix, context)},\n        {context.version_table_oid});",
+            "    IF fix IS NOT NULL THEN",
+            "        -- The number of rows is as expected, or nothing is changed.",
+            "    " + run("EXECUTE", count) + " INTO counted;",
+            "        PERFORM pg_temp.datafix_begin_batches(fix, counted);",
+            "    END IF;",
+            f"    {finished(f'open {fix.name}')}",
+            "END",
+            "",
+        ]
+    )
+    block = without_values(block, context.masks)
+    return frame(f"{title_of(fix, context)}, in batches\n{fix.reason}", f"open {fix.name}", block, limits)
+
+
+def batch_procedure(fix: DataFix, context: Context) -> str:
+    """The procedure of one batch."""
+    table = literal.qualified(fix.change.schema, fix.change.table)
+    where = condition(fix)
+    block = "\n".join(
+        [
+            "",
+            "DECLARE",
+            "    fix     jsonb;     -- the engine's facts: this batch, the table, its columns and its key",
+            "    counted bigint;",
+            "    last    text[];    -- the key of the last row of the batch",
+            "    copied  bigint;",
+            "    changed bigint;",
+            "    after   bigint;",
+            "BEGIN",
+            "    -- Only at this revision; a range of keys that nobody works on, and whose row is locked until the batch ends.",
+            f"    fix := pg_temp.datafix_take_range({facts(fix, context)},\n        {context.version_table_oid}, batch);",
+            "    batch := fix -> 'batch';",
+            "    IF NOT fix ? 'range' THEN",
+            "        RETURN;",
+            "    END IF;",
+            "",
+            "    -- The next rows of the range, in the order of the key. The batch ends with the last of them.",
+            run("EXECUTE", _NEXT.format(table=table, condition=where)) + " INTO counted, last;",
+            "    fix := pg_temp.datafix_open_batch(fix, counted, last);",
+            "    IF counted IS NULL THEN",
+            "        batch := pg_temp.datafix_end_batch(fix, 0);",
+            "        RETURN;",
+            "    END IF;",
+            "",
+            *wanted_values(fix, table),
+            "    PERFORM pg_temp.datafix_prepare_captured(fix);",
+            *WATCH,
+            "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
+            copied(fix, table, "before", f"{{{{range}}}}\n   AND {where}", lock=True),
+            "    PERFORM pg_temp.datafix_note_captured(fix);",
+            "    IF NOT pg_temp.datafix_found_in_batch(fix, copied) THEN",
+            "        batch := pg_temp.datafix_end_batch(fix, 0);",
+            "        RETURN;",
+            "    END IF;",
+            "",
+            *the_change(fix, table),
+            *_no_longer(fix, table),
+            *proof(fix, table),
+            "    batch := pg_temp.datafix_end_batch(fix, changed);",
+            "END",
+            "",
+        ]
+    )
+    block = without_values(block, context.masks)
+    return procedure("datafix_batch", block, "INOUT batch jsonb")
+
+
+def _no_longer(fix: DataFix, table: str) -> list[str]:
+    if fix.kind == "delete" or fix.batches is None or not fix.batches.keys_move:
+        return []
+    statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}\n   AND {condition(fix)}"
+    return [
+        "    -- The condition is false now: a row whose key somebody moves ahead is not changed twice.",
+        run("EXECUTE", statement) + " INTO after;",
+        f"    PERFORM pg_temp.datafix_check_no_longer(fix, after, {literal.text(fix.change.where)});",  # type: ignore[union-attr]
+        "",
+    ]
+
+
+def work_statement(fix: DataFix, context: Context, limits: Limits) -> str:
+    """The statement that makes batches for a few seconds. It is sent again until no range is left.
+
+    Everything that it needs is in it, because behind a pooler each statement may come to another connection. Its setting
+    ``datafixes.worker`` names the worker; ``datafixes.rows`` is the size of the next batch.
+    """
+    return repeated(batch_procedure(fix, context), fix.name, limits)
+
+
+def repeated(own: str, name: str, limits: Limits) -> str:
+    """The statement that calls ``datafix_batch`` for a few seconds.
+
+    Args:
+        own: the statement that creates that procedure.
+        name: the name of the fix.
+        limits: the time-outs of a batch.
+    """
+    engine = engine_of("batches.sql", *_ENGINE, *sorted(called_by(own)))
+    made = "\n".join(
+        f"            EXECUTE {literal.body(f'{chr(10)}{text}{chr(10)}', 'create')};"
+        for text in (own, *engine.functions.values())
+    )
+    return _WORK.format(
+        seconds=_SECONDS,
+        pinned=pinned(limits),
+        made=made,
+        name=literal.text(name),
+        version=__version__,
+        digest=engine.digest,
+        count=len(engine.functions),
+    )
+
+
+_ENGINE = (
+    "apply.sql",
+    "datafix_check_nothing_else",
+    "datafix_close",
+    "datafix_constraints",
+    "datafix_copy",
+    "datafix_fail",
+    "datafix_watch",
+)
+
+_WORK = """\
+-- Batches for {seconds} seconds. Each is a transaction of its own: its rows, their copies and how far it came are committed
+-- together, or not at all. Repeat this statement until no range is left: it goes on where the last batch ended.
+DO $work$
+DECLARE
+    path    pg_catalog.text := pg_catalog.current_setting('search_path');
+    ending  pg_catalog.timestamptz := pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => {seconds});
+    began   pg_catalog.timestamptz;
+    batch   pg_catalog.jsonb := pg_catalog.jsonb_build_object(
+                'worker', pg_catalog.concat_ws(' ', nullif(pg_catalog.current_setting('datafixes.worker', true), ''),
+                                               'pid', pg_catalog.pg_backend_pid()));
+    code    pg_catalog.text;
+    message pg_catalog.text;
+    detail  pg_catalog.text;
+    hint    pg_catalog.text;
+BEGIN
+    LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        PERFORM set_config('datafixes.search_path', path, true);
+        PERFORM set_config(name, value, true)
+           FROM (VALUES {pinned}) AS pinned (name, value)
+          WHERE current_setting(name, true) IS NOT NULL AND name <> 'statement_timeout';
+        IF to_regclass('pg_temp.datafixes_engine') IS NULL THEN
+            -- The batch, and the engine of datafixes {version} that it calls: {count} functions, sha256 {digest}.
+            CREATE TEMPORARY TABLE datafixes_engine ();
+{made}
+        END IF;
+        PERFORM set_config('search_path', path, true);
+        began := pg_catalog.clock_timestamp();
+        code := NULL;
+        BEGIN
+            CALL pg_temp.datafix_batch(batch);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+                                    hint = PG_EXCEPTION_HINT;
+        END;
+        batch := pg_temp.datafix_after_batch(batch, pg_catalog.clock_timestamp() - began, code);
+        COMMIT;
+        -- a pause in slices: a transaction that sleeps would keep VACUUM from its work
+        FOR nap IN 1 .. CAST(batch OPERATOR(pg_catalog.->>) 'slices' AS pg_catalog.int4) LOOP
+            PERFORM pg_catalog.pg_sleep(0.1);
+            COMMIT;
+        END LOOP;
+        EXIT WHEN NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool)
+                  OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) ending;
+    END LOOP;
+    SET LOCAL client_min_messages = warning;
+    DROP TABLE pg_temp.datafixes_engine CASCADE;
+    DROP PROCEDURE pg_temp.datafix_batch;
+    COMMIT;
+    IF NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool) AND code IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+    END IF;
+END
+$work$"""

@@ -1,0 +1,441 @@
+-- A fix in batches. It is one run in the ledger, "running" until its last transaction. Each batch is a transaction and
+-- a run of its own, part of that one: with every guard, its images, its digest and its own revert. Ranges of keys share
+-- the table among workers: a batch locks the row of its range, so whoever comes meanwhile takes another one, and a
+-- worker that was killed holds nothing. Where a batch ends is written in its own transaction.
+
+-- The run in batches of a fix that has not ended; NULL where there is none.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_running(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    running jsonb;
+BEGIN
+    IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_range') IS NOT NULL THEN
+        EXECUTE format($sql$
+            SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.outcome = 'running'
+        $sql$, fix ->> 'ledger', fix ->> 'fix') INTO running;
+    END IF;
+    RETURN running;
+END
+$engine$;
+
+-- The columns of the key in the order of its unique index, with their types and collations. Batches follow that order,
+-- so there must be one, in one direction.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_key_order(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $engine$
+DECLARE
+    ordered jsonb;
+    index   record;
+BEGIN
+    SELECT i.* INTO index
+      FROM pg_temp.datafix_unique_keys((fix ->> 'target_oid')::oid) AS k
+      JOIN pg_index AS i ON i.indexrelid = k.index
+      JOIN pg_class AS c ON c.oid = i.indexrelid
+      JOIN pg_am AS am ON am.oid = c.relam AND am.amname = 'btree'
+     WHERE to_jsonb(k.key) @> (fix -> 'key') AND to_jsonb(k.key) <@ (fix -> 'key')
+       AND NOT EXISTS (SELECT FROM pg_opclass AS o WHERE o.oid = ANY (i.indclass) AND NOT o.opcdefault)
+       -- bit 1: descending
+       AND (SELECT count(DISTINCT i.indoption[n] & 1) = 1 FROM generate_series(0, i.indnkeyatts - 1) AS n)
+     ORDER BY i.indisprimary DESC, i.indexrelid
+     LIMIT 1;
+    IF index IS NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF005',
+            format('no index gives the rows of %s in one order of its key (%s), so they cannot be changed in batches',
+                   fix ->> 'target', (SELECT string_agg(k, ', ') FROM jsonb_array_elements_text(fix -> 'key') AS k)),
+            hint => 'Nothing was changed. Choose a key with a btree index of the default operators, with all of its '
+                    'columns in the same direction, or leave batches out.');
+    END IF;
+    SELECT jsonb_agg(jsonb_build_object(
+               'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+               'collate', pg_temp.datafix_collate(index.indcollation[n], a.attcollation),
+               'collation_version', pg_collation_actual_version(nullif(index.indcollation[n], 0))) ORDER BY n)
+      INTO ordered
+      FROM generate_series(0, index.indnkeyatts - 1) AS n
+      JOIN pg_attribute AS a ON a.attrelid = index.indrelid AND a.attnum = index.indkey[n];
+    RETURN ordered;
+END
+$engine$;
+
+-- What can go wrong in batches only: refused before the first of them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_in_batches(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    problem text;
+BEGIN
+    SELECT p.problem INTO problem
+      FROM (SELECT 1, format('%s writes %I, which the unique index %s reads: values that move from row to row collide '
+                             'between two batches', fix ->> 'fix', a.attname, i.indexrelid::regclass)
+              FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid
+             WHERE i.indrelid = (fix ->> 'target_oid')::oid AND (i.indisunique OR i.indisexclusion)
+               AND fix -> 'set' ? a.attname::text
+               AND (a.attnum = ANY (i.indkey)
+                    OR a.attnum IN (SELECT d.refobjsubid FROM pg_depend AS d
+                                     WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                                       AND d.refobjid = i.indrelid AND d.refobjsubid > 0))
+            UNION ALL
+            SELECT 2, format('rows of %s refer to rows of the same table (%s), which another batch may delete',
+                             fix ->> 'target', c.conname)
+              FROM pg_constraint AS c
+             WHERE fix ->> 'change' = 'delete' AND c.contype = 'f' AND c.conrelid = (fix ->> 'target_oid')::oid
+               AND c.confrelid = c.conrelid
+            UNION ALL
+            SELECT 3, format('the deferred constraint trigger %I of %s may look at all rows at once', t.tgname,
+                             fix ->> 'target')
+              FROM pg_trigger AS t
+             WHERE t.tgrelid IN (SELECT pg_temp.datafix_tree((fix ->> 'target_oid')::oid)) AND NOT t.tgisinternal
+               AND t.tgdeferrable AND (fix -> 'fire_triggers')::boolean) AS p (n, problem)
+     ORDER BY p.n, p.problem LIMIT 1;
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021', problem,
+            hint => 'Nothing was changed. Leave batches out: one transaction changes all rows at once.');
+    END IF;
+END
+$engine$;
+
+-- The columns of the key of the target, in the order and the collations of its index.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_order_by(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(format('%s.%I%s', fix ->> 'target_alias', k ->> 'name', k ->> 'collate'), ', ' ORDER BY n)
+      FROM jsonb_array_elements(fix -> 'key_order') WITH ORDINALITY AS _ (k, n)
+$engine$;
+
+-- The literal for a key that is kept as text, in the types and collations of the key's index; NULL for no key.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_key_literal(key_order jsonb, key jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT 'ROW(' || string_agg(format('CAST(%L AS %s)%s', key ->> (n - 1)::integer, k ->> 'type', k ->> 'collate'),
+                                ', ' ORDER BY n) || ')'
+      FROM jsonb_array_elements(key_order) WITH ORDINALITY AS _ (k, n)
+     WHERE jsonb_typeof(key) = 'array'
+$engine$;
+
+-- The condition that a row's key is above one key and up to another; NULL stands for no bound.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_between(fix jsonb, above jsonb, up_to jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT coalesce(nullif(concat_ws(E'\n           AND ',
+               columns || ' > ' || pg_temp.datafix_key_literal(fix -> 'key_order', above),
+               columns || ' <= ' || pg_temp.datafix_key_literal(fix -> 'key_order', up_to)), ''),
+               'true')
+      FROM (SELECT 'ROW(' || pg_temp.datafix_order_by(fix) || ')') AS _ (columns)
+$engine$;
+
+-- Begins a fix in batches, or goes on with it. Returns the facts with which its rows are counted; NULL where it goes
+-- on, or where nothing is to be done in batches.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open_batches(declared jsonb, version_table regclass)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    fix     jsonb := pg_temp.datafix_in_ledger(declared || '{"direction": "apply", "in_batches": true}',
+                                               declared ->> 'audit_schema');
+    running jsonb;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    running := pg_temp.datafix_running(fix);
+    IF running IS NULL THEN
+        fix := pg_temp.datafix_begin(fix, version_table);
+        fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
+        RETURN fix || jsonb_build_object('key_order', pg_temp.datafix_key_order(fix));
+    END IF;
+    fix := pg_temp.datafix_check_revision(fix, version_table);
+    IF running ->> 'direction' <> 'apply' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('run %s is taking it back in batches and has not ended', running ->> 'run_id'),
+            hint => 'Let that run end first.');
+    ELSIF running ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF003',
+            format('run %s has applied a part of it, and its declaration has changed since: fingerprint %s there, %s '
+                   'here', running ->> 'run_id', left(running ->> 'fingerprint', 12), left(fix ->> 'fingerprint', 12)),
+            hint => format('Nothing was changed. Restore the declaration, or take that part back: '
+                           'alembic -x undo=%s upgrade head', fix ->> 'fix'));
+    END IF;
+    fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
+    fix := pg_temp.datafix_check_target(fix);
+    IF running -> 'declaration' -> 'batches' -> 'key_order' <> pg_temp.datafix_key_order(fix) THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('the order of its key has changed since run %s began: %s there, %s now', running ->> 'run_id',
+                   running -> 'declaration' -> 'batches' -> 'key_order', pg_temp.datafix_key_order(fix)),
+            hint => format('Nothing was changed. What was done so far can be taken back: alembic -x undo=%s upgrade '
+                           'head', fix ->> 'fix'));
+    END IF;
+    EXECUTE format('UPDATE %s SET wish = NULL WHERE run_id = $1 AND wish IS NOT NULL', fix ->> 'ledger')
+      USING (running -> 'run_id')::bigint;
+    PERFORM set_config('datafixes.told', format('datafix %s: goes on with run %s', fix ->> 'fix',
+                                                running ->> 'run_id'), true);
+    RETURN NULL;
+END
+$engine$;
+
+-- The rows have been counted: their number is as expected, or nothing is changed. The run is opened, and its ranges
+-- noted. Where one batch is enough for all rows, the fix is an ordinary one.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_begin_batches(fix jsonb, counted bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    expected  bigint  := (fix -> 'rows_expected')::bigint;
+    tolerance bigint  := (fix -> 'tolerance')::bigint;
+    bounded   boolean := fix ? 'at_most';
+BEGIN
+    IF counted <= (fix -> 'batches' -> 'rows')::bigint THEN
+        RETURN;
+    END IF;
+    PERFORM pg_temp.datafix_check_in_batches(fix);
+    IF counted NOT BETWEEN (CASE WHEN bounded THEN 1 ELSE expected - tolerance END) AND expected + tolerance THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('found %s rows of %s, expected %s%s%s',
+                   counted, fix ->> 'target', CASE WHEN bounded THEN '1 to ' ELSE '' END, expected,
+                   CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
+            hint => pg_temp.datafix_ways_on(fix));
+    END IF;
+    fix := pg_temp.datafix_open_run(fix);
+    EXECUTE format($sql$
+        UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object('batches',
+               jsonb_build_object('rows', $2 -> 'batches' -> 'rows', 'key_order', $2 -> 'key_order', 'target',
+                                  $2 -> 'batches' -> 'target', 'pause', $2 -> 'batches' -> 'pause'))
+         WHERE run_id = $3
+    $sql$, fix ->> 'ledger') USING counted, fix, (fix -> 'run')::bigint;
+    PERFORM pg_temp.datafix_make_ranges(fix);
+    PERFORM pg_temp.datafix_drop_temporary();
+    PERFORM set_config('datafixes.told', format('datafix %s: run %s begins, %s rows in batches of %s',
+        fix ->> 'fix', fix ->> 'run', counted, fix -> 'batches' ->> 'rows'), true);
+END
+$engine$;
+
+-- Cuts the table into ranges of keys, eight for each worker, by a sample of its rows. They need not be equal: whoever is
+-- done with one takes another.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_make_ranges(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    wanted integer := 8 * coalesce((fix -> 'batches' -> 'workers')::integer, 1);
+    pages  bigint  := (SELECT sum(pg_relation_size(oid)) / current_setting('block_size')::integer
+                         FROM pg_temp.datafix_tree((fix ->> 'target_oid')::oid) AS _ (oid));
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        WITH sample AS (
+            SELECT %1$s AS key, ntile(%2$s) OVER (ORDER BY %3$s) AS n, row_number() OVER (ORDER BY %3$s) AS nth
+              FROM %4$s%5$s),
+        bound AS (
+            SELECT DISTINCT ON (n) key, n FROM sample ORDER BY n, nth DESC),
+        inner_bound AS (
+            SELECT key, row_number() OVER (ORDER BY n) AS n FROM bound WHERE n < (SELECT max(n) FROM bound))
+        INSERT INTO %6$s (run_id, n, above, up_to)
+        SELECT {{run}}, n, (SELECT b.key FROM inner_bound AS b WHERE b.n = s.n - 1),
+               (SELECT b.key FROM inner_bound AS b WHERE b.n = s.n)
+          FROM generate_series(1, (SELECT count(*) FROM inner_bound) + 1) AS s (n)
+    $sql$, pg_temp.datafix_key_as_text(fix, fix ->> 'target_alias'), wanted,
+        pg_temp.datafix_order_by(fix), fix ->> 'target',
+        CASE WHEN pages > 2000 THEN format(' TABLESAMPLE SYSTEM (%s)', least(100, round(100.0 * 1000 / pages, 4)))
+             ELSE '' END,
+        format('%I.datafix_range', fix ->> 'audit_schema')));
+END
+$engine$;
+
+-- The key of a row as an array of texts that tell every value apart.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_key_as_text(fix jsonb, alias text)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT 'ARRAY[' || string_agg(format('pg_temp.datafix_text(%s.%I)', alias, k ->> 'name'), ', ' ORDER BY n) || ']'
+      FROM jsonb_array_elements(fix -> 'key_order') WITH ORDINALITY AS _ (k, n)
+$engine$;
+
+-- Takes a range that nobody works on, and locks its row until the batch ends. Returns the facts of the batch, without a
+-- range where none is left.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_take_range(declared jsonb, version_table regclass, batch jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    fix     jsonb := pg_temp.datafix_in_ledger(declared || '{"direction": "apply", "in_batches": true}',
+                                               declared ->> 'audit_schema');
+    running jsonb := pg_temp.datafix_running(fix);
+    taken   record;
+BEGIN
+    batch := jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
+                                'batches', running -> 'declaration' -> 'batches') || batch || '{"left": false}';
+    fix := fix || jsonb_build_object('batch', batch);
+    IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply' THEN
+        RETURN fix;
+    END IF;
+    EXECUTE format($sql$
+        SELECT g.n, to_jsonb(coalesce(g.reached, g.above)) AS above, to_jsonb(g.up_to) AS up_to
+          FROM %I.datafix_range AS g
+         WHERE g.run_id = $1 AND NOT g.done
+         ORDER BY g.worker IS NOT DISTINCT FROM $2 DESC, g.n
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED
+    $sql$, fix ->> 'audit_schema') INTO taken USING (running -> 'run_id')::bigint, batch ->> 'worker';
+    IF taken IS NULL THEN
+        RETURN fix;
+    END IF;
+    fix := pg_temp.datafix_begin(fix || jsonb_build_object(
+        'part_of', running -> 'run_id', 'batch', batch || '{"left": true}'), version_table);
+    fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
+        'key_order', running -> 'declaration' -> 'batches' -> 'key_order',
+        'taken', jsonb_build_object('n', taken.n, 'above', taken.above, 'up_to', taken.up_to));
+    RETURN fix || jsonb_build_object('range', pg_temp.datafix_between(fix, taken.above, taken.up_to),
+                                     'size', batch -> 'rows', 'order', pg_temp.datafix_order_by(fix),
+                                     'bound', pg_temp.datafix_key_as_text(fix, 'next'));
+END
+$engine$;
+
+-- The batch ends with the last of the rows that were counted, or with its range. Returns the facts with the range of
+-- the batch; opens its run where there is something to change.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open_batch(fix jsonb, counted bigint, last text[])
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    is_last boolean := coalesce(counted, 0) < (fix -> 'batch' -> 'rows')::bigint;
+    up_to   jsonb   := CASE WHEN is_last THEN fix -> 'taken' -> 'up_to' ELSE to_jsonb(last) END;
+BEGIN
+    fix := fix || jsonb_build_object('taken', fix -> 'taken' || jsonb_build_object('reached', up_to, 'done', is_last));
+    IF counted IS NULL THEN
+        RETURN fix;
+    END IF;
+    fix := fix || jsonb_build_object('range', pg_temp.datafix_between(fix, fix -> 'taken' -> 'above', up_to));
+    fix := pg_temp.datafix_open_run(fix || '{"rows_expected": null}');
+    RETURN pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
+END
+$engine$;
+
+-- Notes how many rows the batch has copied. Returns whether there is something to change.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_found_in_batch(fix jsonb, copied bigint)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = 0 WHERE run_id = $2', fix ->> 'ledger')
+      USING copied, (fix -> 'run')::bigint;
+    IF copied = 0 THEN      -- others changed the rows while the batch waited for them
+        PERFORM pg_temp.datafix_close(fix, 'not_applicable');
+    END IF;
+    RETURN copied > 0;
+END
+$engine$;
+
+-- After the change the condition is false: otherwise a row whose key somebody moves ahead would be changed twice.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_no_longer(fix jsonb, matching bigint, condition text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF matching > 0 THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('%s of the changed rows of %s still meet its condition, so a later batch could change them again: '
+                   '%s', matching, fix ->> 'target', condition),
+            hint => 'Write a condition that is false after the change, or say that no key ever moves: '
+                    'Batches(keys_move=False).');
+    END IF;
+END
+$engine$;
+
+-- Ends the batch: all rows up to its last key are done. Returns what the next batch needs to know.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_end_batch(fix jsonb, changed bigint)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    taken jsonb := fix -> 'taken';
+BEGIN
+    EXECUTE format($sql$
+        UPDATE %I.datafix_range AS g
+           SET reached = CASE WHEN jsonb_typeof($1 -> 'reached') = 'array'
+                              THEN ARRAY(SELECT jsonb_array_elements_text($1 -> 'reached')) END,
+               done = ($1 -> 'done')::boolean, batches = g.batches + ($3 > 0)::integer,
+               rows_changed = g.rows_changed + $3, worker = $4, beat = clock_timestamp()
+         WHERE g.run_id = $2 AND g.n = ($1 -> 'n')::integer
+    $sql$, fix ->> 'audit_schema')
+      USING taken, (fix -> 'part_of')::bigint, changed, fix -> 'batch' ->> 'worker';
+    RETURN fix -> 'batch' || jsonb_build_object('changed', changed);
+END
+$engine$;
+
+-- Opens the last transaction of a fix in batches: every range is done, and the version is still to move. NULL where
+-- there were no batches.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open_end(declared jsonb, version_table regclass)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    fix     jsonb := pg_temp.datafix_in_ledger(declared || '{"direction": "apply"}', declared ->> 'audit_schema');
+    running jsonb;
+    missing bigint;
+BEGIN
+    PERFORM pg_temp.datafix_check_fuse(fix);
+    PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    running := pg_temp.datafix_running(fix);
+    IF running IS NULL OR running ->> 'direction' <> 'apply' OR running ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
+        RETURN NULL;
+    END IF;
+    fix := pg_temp.datafix_check_revision(fix, version_table) || jsonb_build_object('run', running -> 'run_id');
+    EXECUTE format('SELECT count(*) FROM %I.datafix_range WHERE run_id = $1 AND NOT done', fix ->> 'audit_schema')
+       INTO missing USING (fix -> 'run')::bigint;
+    IF missing > 0 THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('%s ranges of run %s are not done yet', missing, fix ->> 'run'),
+            hint => 'What is done stays. Run the migration again: it goes on from there.');
+    END IF;
+    RETURN pg_temp.datafix_check_target(pg_temp.datafix_table(fix, 1)) || jsonb_build_object('tables', fix -> 'tables');
+END
+$engine$;
+
+-- Ends a fix in batches: its line in the ledger sums up its batches. Rows that meet the condition now began to do so
+-- behind the batches, or were set back by others.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_close_batches(fix jsonb, matching bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    changed bigint;
+    late    text := CASE WHEN matching > 0 THEN format(', %s rows of %s meet its condition again or since',
+                                                       matching, fix ->> 'target') ELSE '' END;
+BEGIN
+    IF matching > 0 AND fix -> 'batches' ->> 'stragglers' = 'refuse' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('all batches of run %s are done, and %s rows of %s meet its condition again or since',
+                   fix ->> 'run', matching, fix ->> 'target'),
+            hint => format('The version was not moved, and what is done stays. Find who writes such rows, or take the '
+                           'fix back: alembic -x undo=%s upgrade head', fix ->> 'fix'));
+    END IF;
+    changed := pg_temp.datafix_sum_up(fix);
+    PERFORM pg_temp.datafix_end_run(fix, 'applied', changed, late);
+END
+$engine$;
+
+-- Sums up the batches of a run: its line in the ledger, and those of its tables.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_sum_up(fix jsonb)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    changed bigint;
+BEGIN
+    EXECUTE format($sql$
+        UPDATE %1$s AS t
+           SET rows_inserted = part.inserted, rows_updated = part.updated, rows_deleted = part.deleted,
+               images = part.images, images_digest = part.digest
+          FROM (SELECT p.position, sum(p.rows_inserted) AS inserted, sum(p.rows_updated) AS updated,
+                       sum(p.rows_deleted) AS deleted, sum(p.images) AS images, sum(p.images_digest) AS digest
+                  FROM %1$s AS p JOIN %2$s AS r ON r.run_id = p.run_id
+                 WHERE r.part_of = $1
+                 GROUP BY p.position) AS part
+         WHERE t.run_id = $1 AND t.position = part.position
+    $sql$, fix ->> 'ledger_tables', fix ->> 'ledger') USING (fix -> 'run')::bigint;
+    EXECUTE format($sql$
+        UPDATE %1$s AS r
+           SET rows_already = 0, rows_skipped = part.skipped, rows_overwritten = part.overwritten
+          FROM (SELECT sum(p.rows_skipped) AS skipped, sum(p.rows_overwritten) AS overwritten
+                  FROM %1$s AS p WHERE p.part_of = $1) AS part
+         WHERE r.run_id = $1
+     RETURNING (SELECT coalesce(sum(p.rows_changed), 0) FROM %1$s AS p WHERE p.part_of = $1)
+    $sql$, fix ->> 'ledger') INTO changed USING (fix -> 'run')::bigint;
+    RETURN changed;
+END
+$engine$;
+
+-- What comes after a batch, whether it succeeded or met an error. A lock that was not available, or a deadlock, lets
+-- the batch be tried again, with half of the rows; and the next one has so many rows as fit into its target time.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_after_batch(batch jsonb, took interval, code text)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    rows     bigint  := (batch -> 'rows')::bigint;
+    most     bigint  := (batch -> 'batches' -> 'rows')::bigint;
+    target   numeric := coalesce((batch -> 'batches' -> 'target')::numeric, 1);
+    seconds  numeric := greatest(extract(epoch FROM took), 0.001);
+    attempts integer := coalesce((batch -> 'attempts')::integer, 0);
+    pause    numeric := coalesce((batch -> 'batches' -> 'pause')::numeric, 0);
+BEGIN
+    IF code IS NULL THEN
+        attempts := 0;
+        IF (batch -> 'changed')::bigint >= rows OR seconds > target THEN
+            rows := least(most, greatest(1, rows / 2, least(rows * 2, (rows * target / seconds)::bigint)));
+        END IF;
+    ELSIF code IN ('55P03', '40P01', '40001') AND attempts < 10 THEN
+        attempts := attempts + 1;
+        rows := CASE WHEN rows > 1 THEN rows / 2 ELSE rows END;
+        pause := greatest(pause, 0.1 * 2 ^ least(attempts, 5));
+    ELSE
+        RETURN batch || '{"goes_on": false, "slices": 0}';
+    END IF;
+    RETURN batch || jsonb_strip_nulls(jsonb_build_object('rows', rows)) || jsonb_build_object('attempts', attempts, 'slices', ceil(pause * 10)::integer,
+                                       'goes_on', coalesce((batch -> 'left')::boolean, code IS NOT NULL));
+END
+$engine$;
