@@ -188,8 +188,9 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
     columns = ("NULL" if one.name in _OF_THE_VIEW else name(one.name) for one in fields(Run))
     rows = ask(
         connection,
-        f"SELECT {', '.join(columns)} FROM {qualified(schema, LEDGER)} WHERE fix = {text(fix)}"
-        f" ORDER BY {NEWEST_FIRST} LIMIT 1",
+        f"SELECT {', '.join(columns)} FROM {qualified(schema, LEDGER)} AS r WHERE fix = {text(fix)}"
+        # a ledger that has not been upgraded yet has no such column
+        f" AND to_jsonb(r) ->> 'part_of' IS NULL ORDER BY {NEWEST_FIRST} LIMIT 1",
     )
     return Run(*rows[0]) if rows else None
 

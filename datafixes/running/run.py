@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from alembic.util import CommandError
 
+from datafixes.declaration.batches import Batches
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
+from datafixes.running.batches import Batched, make_batches, progress_of_apply
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
-from datafixes.running.sending import hand_over
+from datafixes.running.sending import hand_over, refuse_inside_another
 from datafixes.script.apply import apply_script
+from datafixes.script.batched import opening_script, work_statement
 from datafixes.script.decline import decline_script
 from datafixes.script.revert import revert_script
 
@@ -29,8 +32,17 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     operation = Operation.on_fix(alembic, fix)
     if is_declined(operation, fix):
         decline(operation, fix)
-    else:
-        hand_over(operation, apply_script(fix, operation.context, operation.limits))
+        return
+    if fix.batches and not alembic.as_sql and operation.collector is None:
+        refuse_inside_another(operation)
+        make_batches(operation, _batched(operation, fix, fix.batches))
+    hand_over(operation, apply_script(fix, operation.context, operation.limits))
+
+
+def _batched(operation: Operation, fix: DataFix, batches: Batches) -> Batched:
+    context, limits = operation.context, operation.limits
+    opening, work = opening_script(fix, context, limits), work_statement(fix, context, limits)
+    return Batched(opening, work, progress_of_apply(operation), batches.workers)
 
 
 def is_declined(operation: Operation, fix: Declared) -> bool:

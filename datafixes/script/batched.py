@@ -119,7 +119,7 @@ def _no_longer(fix: DataFix, table: str) -> list[str]:
     return [
         "    -- The condition is false now: a row whose key somebody moves ahead is not changed twice.",
         run("EXECUTE", statement) + " INTO after;",
-        f"    PERFORM pg_temp.datafix_check_no_longer(fix, after, {literal.text(fix.change.where)});",  # type: ignore[union-attr]
+        f"    PERFORM pg_temp.datafix_check_no_longer(fix, after, {literal.text(fix.change.where)});",
         "",
     ]
 
@@ -173,7 +173,10 @@ _WORK = """\
 DO $work$
 DECLARE
     path    pg_catalog.text := pg_catalog.current_setting('search_path');
-    ending  pg_catalog.timestamptz := pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => {seconds});
+    -- never more than half of what a statement may take
+    ending  pg_catalog.timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) least(
+                pg_catalog.make_interval(secs => {seconds}), nullif(CAST(pg_catalog.current_setting('statement_timeout')
+                AS pg_catalog.interval), pg_catalog.make_interval()) OPERATOR(pg_catalog./) 2);
     began   pg_catalog.timestamptz;
     batch   pg_catalog.jsonb := pg_catalog.jsonb_build_object(
                 'worker', pg_catalog.concat_ws(' ', nullif(pg_catalog.current_setting('datafixes.worker', true), ''),

@@ -154,8 +154,10 @@ BEGIN
             hint => format('Nothing was changed. What was done so far can be taken back: alembic -x undo=%s upgrade '
                            'head', fix ->> 'fix'));
     END IF;
-    EXECUTE format('UPDATE %s SET wish = NULL WHERE run_id = $1 AND wish IS NOT NULL', fix ->> 'ledger')
-      USING (running -> 'run_id')::bigint;
+    EXECUTE format($sql$
+        UPDATE %s SET wish = NULL, declaration = jsonb_set(declaration, '{batches}', declaration -> 'batches' || $2)
+         WHERE run_id = $1
+    $sql$, fix ->> 'ledger') USING (running -> 'run_id')::bigint, fix -> 'batches';
     PERFORM set_config('datafixes.told', format('datafix %s: goes on with run %s', fix ->> 'fix',
                                                 running ->> 'run_id'), true);
     RETURN NULL;
@@ -184,9 +186,8 @@ BEGIN
     END IF;
     fix := pg_temp.datafix_open_run(fix);
     EXECUTE format($sql$
-        UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object('batches',
-               jsonb_build_object('rows', $2 -> 'batches' -> 'rows', 'key_order', $2 -> 'key_order', 'target',
-                                  $2 -> 'batches' -> 'target', 'pause', $2 -> 'batches' -> 'pause'))
+        UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object(
+               'batches', $2 -> 'batches' || jsonb_build_object('key_order', $2 -> 'key_order'))
          WHERE run_id = $3
     $sql$, fix ->> 'ledger') USING counted, fix, (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_make_ranges(fix);
@@ -245,7 +246,8 @@ BEGIN
     batch := jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
                                 'batches', running -> 'declaration' -> 'batches') || batch || '{"left": false}';
     fix := fix || jsonb_build_object('batch', batch);
-    IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply' THEN
+    IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply'
+       OR running ->> 'wish' IS NOT NULL THEN       -- somebody wants it to pause, or to stop
         RETURN fix;
     END IF;
     EXECUTE format($sql$
@@ -264,6 +266,8 @@ BEGIN
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
         'key_order', running -> 'declaration' -> 'batches' -> 'key_order',
         'taken', jsonb_build_object('n', taken.n, 'above', taken.above, 'up_to', taken.up_to));
+    PERFORM set_config('application_name', left(format('datafixes %s, run %s', fix ->> 'fix', fix ->> 'part_of'), 63),
+                       true);
     RETURN fix || jsonb_build_object('range', pg_temp.datafix_between(fix, taken.above, taken.up_to),
                                      'size', batch -> 'rows', 'order', pg_temp.datafix_order_by(fix),
                                      'bound', pg_temp.datafix_key_as_text(fix, 'next'));

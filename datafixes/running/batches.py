@@ -1,0 +1,284 @@
+"""Repeats the statement that makes batches until nothing is left, on Alembic's connection and further ones."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+
+from datafixes.errors import BatchesRefused, DatafixError, UnsafeTransaction
+from datafixes.running.execution import failure
+from datafixes.running.operation import DatafixFailed, Operation
+from datafixes.running.sending import failed
+from datafixes.script.frame import Script
+from datafixes.script.literal import qualified, text
+from datafixes.script.parameters import verbatim
+from datafixes.script.tables import LEDGER
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+class _Stopped(BatchesRefused):
+    """Somebody wanted it to stop: no failure."""
+
+
+_logger = logging.getLogger("alembic.datafixes")
+
+_EVERY = 30.0  # seconds between two lines of a log
+_TERMINAL = 1.0  # and between two of a terminal, which replace each other
+_WAIT = 0.5  # for ranges that others work on, in seconds
+_COUNT = """
+SELECT r.run_id, r.wish, r.rows_found, count(*) FILTER (WHERE NOT g.done), coalesce(sum(g.batches), 0),
+       coalesce(sum(g.rows_changed), 0)
+  FROM {ledger} AS r JOIN {ranges} AS g ON g.run_id = r.run_id
+ WHERE r.fix = {fix} AND r.outcome = 'running' AND r.direction = 'apply'
+ GROUP BY r.run_id
+"""
+# What a statement that was cancelled leaves in the session.
+_LEFT_BEHIND = """
+DO $left$
+BEGIN
+    SET LOCAL client_min_messages = warning;
+    DROP TABLE IF EXISTS pg_temp.datafixes_engine CASCADE;
+    DROP PROCEDURE IF EXISTS pg_temp.datafix_batch(pg_catalog.jsonb);
+END
+$left$
+"""
+
+
+@dataclass(frozen=True)
+class Batched:
+    """What is repeated, and how one sees how far it is.
+
+    Attributes:
+        opening: opens the run, or goes on with it, in a transaction of its own.
+        work: makes batches for a few seconds.
+        progress: asks how far it is: see :class:`Progress`; None if there is no run in batches.
+        workers: how many connections work side by side.
+    """
+
+    opening: Script
+    work: str
+    progress: Callable[[Connection], Progress | None]
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run in batches is.
+
+    Attributes:
+        run: its number.
+        wish: what an operator wants of it: pause, stop or None.
+        rows: how many rows there are to do.
+        left: how many ranges are not done.
+        batches: how many batches are.
+        done: how many rows are.
+    """
+
+    run: int
+    wish: str | None
+    rows: int
+    left: int
+    batches: int
+    done: int
+
+
+def progress_of_apply(operation: Operation) -> Callable[[Connection], Progress | None]:
+    """How to ask how far the apply of a fix in batches is."""
+    fix = operation.fix
+    if fix is None:
+        raise ValueError("an operation on a fix")
+    schema = fix.schema_of_audit
+    query = _COUNT.format(
+        ledger=qualified(schema, LEDGER), ranges=qualified(schema, "datafix_range"), fix=text(fix.name)
+    )
+
+    def ask(connection: Connection) -> Progress | None:
+        row = connection.exec_driver_sql(verbatim(connection, query)).first()
+        return None if row is None else Progress(*row)
+
+    return ask
+
+
+def make_batches(operation: Operation, batched: Batched) -> None:
+    """Make all batches, each in a transaction of its own, and begin a new transaction of Alembic's.
+
+    Raises:
+        DatafixFailed: a batch was refused, or somebody wants it to stop. What was done stays.
+    """
+    _check_transaction(operation)
+    stopped: list[DatafixError] = []
+    try:
+        with operation.alembic.autocommit_block():
+            try:
+                _Repeated(operation, batched).run()
+            except DatafixError as error:
+                stopped.append(error)
+    except (DBAPIError, InvalidRequestError) as error:
+        # The block cannot give back a connection that was lost, and says so instead of why.
+        if not stopped:
+            raise DatafixFailed(failure(error, operation.label)) from error  # type: ignore[arg-type]
+    if stopped and isinstance(stopped[0], _Stopped):
+        raise DatafixFailed(stopped[0])
+    if stopped:
+        raise failed(operation, batched.opening.direction, stopped[0]) from stopped[0]
+
+
+def _check_transaction(operation: Operation) -> None:
+    if getattr(operation.alembic, "_in_external_transaction", False):
+        told = f"{operation.label}: batches commit, but this transaction is the caller's."
+        hint = "Let env.py run no statement before context.configure(), and begin no transaction of its own."
+        raise DatafixFailed(UnsafeTransaction(told, hint=hint))
+
+
+@dataclass
+class _Repeated:
+    """One run of the batches in this process."""
+
+    operation: Operation
+    batched: Batched
+    told: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
+    first: int | None = None
+    errors: list[BaseException] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        connection = self.operation.connection
+        self._open(connection)
+        if self._progress(connection) is None:
+            return
+        with ExitStack() as stack:
+            connections = [connection]
+            if not connection.dialect.is_async:
+                connections += [
+                    stack.enter_context(_another(connection)) for _ in range(self.batched.workers - 1)
+                ]
+            self._work_side_by_side(connections)
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
+        for error in self.errors:
+            raise error
+        self._tell(self._progress(connection), always=True)
+
+    def _open(self, connection: Connection) -> None:
+        try:
+            connection.exec_driver_sql("BEGIN")
+            for statement in self.batched.opening.statements():
+                connection.exec_driver_sql(verbatim(connection, statement))
+            connection.exec_driver_sql("COMMIT")
+        except DBAPIError as error:
+            with suppress(DBAPIError):
+                connection.exec_driver_sql("ROLLBACK")
+            raise failure(error, self.operation.label) from error
+
+    def _work_side_by_side(self, connections: list[Connection]) -> None:
+        if connections[0].dialect.is_async:  # its connection belongs to this thread's loop
+            self._work(connections[0])
+            return
+        threads = [
+            threading.Thread(target=self._work, args=(one,), name=f"datafixes worker {n}", daemon=True)
+            for n, one in enumerate(connections, 1)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)
+        except BaseException:
+            self.over.set()
+            for thread, connection in zip(threads, connections, strict=True):
+                _cancel(thread, connection)
+            raise
+
+    def _work(self, connection: Connection) -> None:
+        try:
+            before = None
+            while not self.over.is_set():
+                connection.exec_driver_sql(verbatim(connection, self.batched.work))
+                progress = self._progress(connection)
+                self._tell(progress)
+                if progress is None or not progress.left:
+                    return
+                self._look_at_wish(progress)
+                if progress == before:  # others work on the ranges that are left
+                    self.over.wait(_WAIT)
+                before = progress
+        except DBAPIError as error:
+            with suppress(DBAPIError):
+                connection.exec_driver_sql(_LEFT_BEHIND)
+            if not self.over.is_set():
+                self.errors.append(failure(error, self.operation.label, hint="What is done stays."))
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            if self.errors:
+                self.over.set()
+
+    def _progress(self, connection: Connection) -> Progress | None:
+        return self.batched.progress(connection)
+
+    def _look_at_wish(self, progress: Progress) -> None:
+        if progress.wish == "stop":
+            raise _Stopped(
+                f"{self.operation.label}: stopped, as somebody wished: {_counted(progress)} (run {progress.run}).",
+                hint="What is done stays. The same upgrade goes on with it.",
+            )
+        if progress.wish == "pause":
+            self.over.wait(1)
+
+    def _tell(self, progress: Progress | None, *, always: bool = False) -> None:
+        now, is_terminal = time.monotonic(), sys.stderr.isatty()
+        if progress is None or (now - self.told < (_TERMINAL if is_terminal else _EVERY) and not always):
+            return
+        self.told = now
+        if self.first is None:
+            self.first = progress.done
+        words = f"{self.operation.label}: {_counted(progress)}{self._speed(progress, now)}"
+        if progress.wish:
+            words += f"; {progress.wish}"
+        if is_terminal:
+            sys.stderr.write(f"\r{words:<78}")
+            sys.stderr.flush()
+        else:
+            _logger.info("%s", words)
+
+    def _speed(self, progress: Progress, now: float) -> str:
+        done, seconds = progress.done - (self.first or 0), now - self.began
+        if done <= 0 or seconds <= 0 or not progress.left:
+            return ""
+        speed = done / seconds
+        left = max(0.0, (progress.rows - progress.done) / speed)
+        return f", {speed:,.0f} rows/s, about {left:,.0f} s left"
+
+
+def _counted(progress: Progress) -> str:
+    return f"{progress.done:,} of {progress.rows:,} rows in {progress.batches:,} batches"
+
+
+@contextmanager
+def _another(connection: Connection) -> Iterator[Connection]:
+    """A further connection to the same database, for one more worker."""
+    with connection.engine.connect() as other:
+        yield other.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _cancel(thread: threading.Thread, connection: Connection) -> None:
+    """Cancel what a worker's connection is running, and wait until the worker has ended."""
+    driver = connection.connection.dbapi_connection
+    for _ in range(50):
+        if not thread.is_alive():
+            return
+        with suppress(Exception):
+            driver.cancel()  # type: ignore[union-attr]
+        thread.join(0.1)

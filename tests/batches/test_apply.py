@@ -1,0 +1,134 @@
+"""A fix in batches: each batch is a transaction with copies and proof, and the version moves after the last."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.batches.many import CONTENT, ROWS, is_whole, many_project
+from tests.servers import Database
+
+RUN = """
+SELECT outcome, rows_found, rows_changed, batches FROM datafix_history
+ WHERE fix = 'double_many' AND outcome <> 'failed'
+"""
+
+
+def test_batches_change_every_row_once_and_move_the_version_last(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+
+    ran = project.alembic("upgrade", "head")
+
+    assert (ran.code, project.versions) == (0, {"n"}), ran.err
+    assert is_whole(database)
+    [(outcome, found, changed, batches)] = database.rows(RUN)
+    assert (outcome, found, changed) == ("applied", ROWS, ROWS)
+    assert batches >= 10
+
+
+def test_each_batch_is_a_run_with_its_own_images_and_digest(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+    assert project.alembic("upgrade", "head").code == 0
+
+    parts = database.rows(
+        "SELECT r.outcome, r.rows_changed, t.images, t.images_digest, t.images = (SELECT count(*) FROM many_audit "
+        "WHERE audit_run_id = r.run_id) FROM datafix_run AS r JOIN datafix_run_table AS t USING (run_id) "
+        "WHERE r.part_of IS NOT NULL"
+    )
+
+    assert all((outcome, same) == ("applied", True) for outcome, _, _, _, same in parts)
+    assert max(changed for _, changed, _, _, _ in parts) <= 100
+    [(images, digest)] = database.rows(
+        "SELECT images, images_digest FROM datafix_run_table JOIN datafix_run USING (run_id) "
+        "WHERE fix = 'double_many' AND part_of IS NULL"
+    )
+    assert (images, digest) == (2 * ROWS, sum(part[3] for part in parts))
+
+
+def test_rows_that_fit_into_one_batch_are_one_transaction(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database, f"rows={ROWS}")
+
+    assert project.alembic("upgrade", "head").code == 0
+
+    assert is_whole(database)
+    assert database.rows(RUN) == [("applied", ROWS, ROWS, None)]
+    assert database.rows("SELECT count(*) FROM datafix_range") == [(0,)]
+
+
+def test_a_database_without_the_rows_is_not_applicable(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+    database.execute("DELETE FROM many")
+
+    assert project.alembic("upgrade", "head").code == 0
+
+    assert database.rows(RUN) == [("not_applicable", 0, 0, None)]
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_rows(tmp_path: Path, database: Database, workers: int) -> None:
+    project = many_project(tmp_path, database, f"rows=50, workers={workers}")
+
+    ran = project.alembic("upgrade", "head")
+
+    assert ran.code == 0, ran.err
+    assert is_whole(database)
+    [(seen,)] = database.rows("SELECT count(DISTINCT worker) FROM datafix_range")
+    assert seen == workers
+
+
+def test_a_refusal_in_the_middle_keeps_what_is_done_and_goes_on_later(
+    tmp_path: Path, database: Database
+) -> None:
+    project = many_project(tmp_path, database)
+    database.execute("ALTER TABLE many ADD CONSTRAINT small CHECK (v < 1500)")
+
+    ran = project.alembic("upgrade", "head")
+
+    assert (ran.code, project.versions) == (255, {"m"})
+    assert 'violates check constraint "small"' in ran.last_line
+    [(outcome, found, changed, batches)] = database.rows(RUN)
+    assert (outcome, found) == ("running", ROWS)
+    assert 0 < changed < ROWS
+    assert database.rows("SELECT count(*) FROM many WHERE done") == [(changed,)]
+
+    database.execute("ALTER TABLE many DROP CONSTRAINT small")
+    ran = project.alembic("upgrade", "head")
+
+    assert (ran.code, project.versions) == (0, {"n"}), ran.err
+    assert is_whole(database)
+
+
+def test_a_wish_to_stop_ends_it_after_a_batch(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+    database.execute(
+        "CREATE FUNCTION wish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE datafix_run SET wish = 'stop' WHERE outcome = 'running' AND wish IS NULL; RETURN NULL; END $$;"
+        "CREATE TRIGGER wish AFTER INSERT ON many_audit EXECUTE FUNCTION wish()"
+    )
+
+    ran = project.alembic("upgrade", "head")
+
+    assert (ran.code, project.versions) == (255, {"m"})
+    assert "stopped" in ran.last_line
+    assert [outcome for outcome, _, _, _ in database.rows(RUN)] == ["running"]
+    database.execute("DROP TRIGGER wish ON many_audit")
+    assert project.alembic("upgrade", "head").code == 0
+    assert is_whole(database)
+
+
+def test_a_condition_that_stays_true_is_refused(tmp_path: Path, database: Database) -> None:
+    top = """
+    from datafixes import AtMost, Batches
+
+    fix = DataFix(
+        name="double_many", reason="Twice.", change=Update("many", set={"v": sql("v * 2")}, where="v > 0"),
+        rows=Rows(key="id", expect=AtMost(100_000)), audit="many_audit", batches=Batches(rows=100),
+    )
+    """
+    project = many_project(tmp_path, database, top=top)
+    before = database.rows(CONTENT)
+
+    ran = project.alembic("upgrade", "head")
+
+    assert ran.code == 255
+    assert "still meet its condition" in ran.last_line
+    assert database.rows(CONTENT) == before
