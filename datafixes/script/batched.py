@@ -62,54 +62,58 @@ def opening_script(fix: DataFix, context: Context, limits: Limits) -> Script:
 def batch_procedure(fix: DataFix, context: Context) -> str:
     """The procedure of one batch."""
     table = literal.qualified(fix.change.schema, fix.change.table)
-    where = condition(fix)
-    block = "\n".join(
-        [
-            "",
-            "DECLARE",
-            "    fix     jsonb;     -- the engine's facts: this batch, the table, its columns and its key",
-            "    counted bigint;",
-            "    last    text[];    -- the key of the last row of the batch",
-            "    copied  bigint;",
-            "    changed bigint;",
-            "    after   bigint;",
-            "BEGIN",
-            "    -- Only at this revision; a range of keys that nobody works on, and whose row is locked until the batch ends.",
-            f"    fix := pg_temp.datafix_take_range({facts(fix, context)},\n        {context.version_table_oid}, batch);",
-            "    batch := fix -> 'batch';",
-            "    IF NOT fix ? 'range' THEN",
-            "        RETURN;",
-            "    END IF;",
-            "",
-            "    -- The next rows of the range, in the order of the key. The batch ends with the last of them.",
-            run("EXECUTE", _NEXT.format(table=table, condition=where)) + " INTO counted, last;",
-            "    fix := pg_temp.datafix_open_batch(fix, counted, last);",
-            "    IF counted IS NULL THEN",
-            "        batch := pg_temp.datafix_end_batch(fix, 0);",
-            "        RETURN;",
-            "    END IF;",
-            "",
-            *wanted_values(fix, table),
-            "    PERFORM pg_temp.datafix_prepare_captured(fix);",
-            *WATCH,
-            "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
-            copied(fix, table, "before", f"{{{{range}}}}\n   AND {where}", lock=True),
-            "    PERFORM pg_temp.datafix_note_captured(fix);",
-            "    IF NOT pg_temp.datafix_found_in_batch(fix, copied) THEN",
-            "        batch := pg_temp.datafix_end_batch(fix, 0);",
-            "        RETURN;",
-            "    END IF;",
-            "",
-            *the_change(fix, table),
-            *_no_longer(fix, table),
-            *proof(fix, table),
-            "    batch := pg_temp.datafix_end_batch(fix, changed);",
-            "END",
-            "",
-        ]
-    )
+    block = "\n".join([*_taking(fix, context, table), *_changing(fix, table), "END", ""])
     block = without_values(block, context.masks)
     return procedure("datafix_batch", block, "INOUT batch jsonb")
+
+
+def _taking(fix: DataFix, context: Context, table: str) -> list[str]:
+    return [
+        "",
+        "DECLARE",
+        "    fix     jsonb;     -- the engine's facts: this batch, the table, its columns and its key",
+        "    counted bigint;",
+        "    last    text[];    -- the key of the last row of the batch",
+        "    copied  bigint;",
+        "    changed bigint;",
+        "    after   bigint;",
+        "BEGIN",
+        "    -- Only at this revision; a range of keys that nobody works on, and whose row is locked until the batch ends.",
+        f"    fix := pg_temp.datafix_take_range({facts(fix, context)},\n        {context.version_table_oid}, batch);",
+        "    batch := fix -> 'batch';",
+        "    IF NOT fix ? 'range' THEN",
+        "        RETURN;",
+        "    END IF;",
+        "",
+        "    -- The next rows of the range, in the order of the key. The batch ends with the last of them.",
+        run("EXECUTE", _NEXT.format(table=table, condition=condition(fix))) + " INTO counted, last;",
+        "    fix := pg_temp.datafix_open_batch(fix, counted, last);",
+        "    IF counted IS NULL THEN",
+        "        batch := pg_temp.datafix_end_batch(fix, 0);",
+        "        RETURN;",
+        "    END IF;",
+        "",
+    ]
+
+
+def _changing(fix: DataFix, table: str) -> list[str]:
+    return [
+        *wanted_values(fix, table),
+        "    PERFORM pg_temp.datafix_prepare_captured(fix);",
+        *WATCH,
+        "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
+        copied(fix, table, "before", f"{{{{range}}}}\n   AND {condition(fix)}", lock=True),
+        "    PERFORM pg_temp.datafix_note_captured(fix);",
+        "    IF NOT pg_temp.datafix_found_in_batch(fix, copied) THEN",
+        "        batch := pg_temp.datafix_end_batch(fix, 0);",
+        "        RETURN;",
+        "    END IF;",
+        "",
+        *the_change(fix, table),
+        *_no_longer(fix, table),
+        *proof(fix, table),
+        "    batch := pg_temp.datafix_end_batch(fix, changed);",
+    ]
 
 
 def _no_longer(fix: DataFix, table: str) -> list[str]:

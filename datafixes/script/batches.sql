@@ -197,8 +197,8 @@ BEGIN
 END
 $engine$;
 
--- Cuts the table into ranges of keys, eight for each worker, by a sample of its rows. They need not be equal: whoever is
--- done with one takes another.
+-- Cuts the table into ranges of keys, eight for each worker, by a sample of its rows. They need not be equal: whoever
+-- is done with one takes another.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_make_ranges(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -439,7 +439,8 @@ BEGIN
     ELSE
         RETURN batch || '{"goes_on": false, "slices": 0}';
     END IF;
-    RETURN batch || jsonb_strip_nulls(jsonb_build_object('rows', rows)) || jsonb_build_object('attempts', attempts, 'slices', ceil(pause * 10)::integer,
-                                       'goes_on', coalesce((batch -> 'left')::boolean, code IS NOT NULL));
+    RETURN batch || jsonb_strip_nulls(jsonb_build_object('rows', rows))
+           || jsonb_build_object('attempts', attempts, 'slices', ceil(pause * 10)::integer,
+                                 'goes_on', coalesce((batch -> 'left')::boolean, code IS NOT NULL));
 END
 $engine$;

@@ -25,6 +25,7 @@
 --   fire_triggers       whether the triggers of its tables fire
 --   rows_expected       how many rows it should change; null: not known
 --   at_most             whether that is the largest number; missing: it is not
+--   batches             in batches: how many rows one has at most, its target time, the pause between two, ...
 --   required            whether "not applicable" is a failure
 --   change              update, delete, insert, record, revert or decline
 --   set                 update: the columns that it sets
@@ -51,6 +52,15 @@
 --   run                 the number of this run
 --   last                revert: the run that it takes back, as the ledger has it
 --   reverts_run         revert: the number of that run
+--   part_of             of a batch: the number of the run that it is a part of
+--   in_batches          whether the commit fuse is another transaction's: that which moves the version
+--   batch               of a batch: who makes it, how many rows it has at most, and how it ended
+--   taken               of a batch: its range of keys, and up to which key it comes
+--   range               of a batch: the condition for its keys
+--   size                of a batch: how many rows it has at most
+--   order               of a batch: the columns of the key, in the order of its index, as SQL
+--   bound               of a batch: the same of the rows "next", as texts
+--   key_order           in batches: the columns of the key, in the order of its index
 --   unidentified        revert: the identities of the rows are not known, or not to be trusted
 --
 --   of each of its tables; datafix_table puts them beside the keys above
@@ -385,8 +395,8 @@ DECLARE
 BEGIN
     FOR mark IN
         SELECT DISTINCT m[1]
-          FROM regexp_matches(statement,
-                   '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound)(?: = \w+\.key)?)\}\}', 'g') AS m
+          FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound)'
+                                         '(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;

@@ -162,8 +162,8 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('CREATE VIEW %I.datafix_show AS %s', audit_schema, parts));
     PERFORM pg_temp.datafix_make(replace($sql$
         CREATE VIEW {schema}.datafix_row AS
-        SELECT c.target_table, c.key, coalesce(r.part_of, r.run_id) AS run_id, r.finished_at, r.fix, r.direction, r.revision, c.change,
-               c.column_name, c.before, c.after, r.applied_by, r.application, r.reason, c.audit_id
+        SELECT c.target_table, c.key, coalesce(r.part_of, r.run_id) AS run_id, r.finished_at, r.fix, r.direction,
+               r.revision, c.change, c.column_name, c.before, c.after, r.applied_by, r.application, r.reason, c.audit_id
           FROM {schema}.datafix_show AS c JOIN {schema}.datafix_run AS r ON r.run_id = c.run_id
     $sql$, '{schema}', quote_ident(audit_schema)));
     PERFORM pg_temp.datafix_make(format('COMMENT ON VIEW %I.datafix_show IS %L', audit_schema,
