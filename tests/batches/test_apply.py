@@ -85,7 +85,7 @@ def test_a_refusal_in_the_middle_keeps_what_is_done_and_goes_on_later(
 
     assert (ran.code, project.versions) == (255, {"m"})
     assert 'violates check constraint "small"' in ran.last_line
-    [(outcome, found, changed, batches)] = database.rows(RUN)
+    [(outcome, found, changed, _)] = database.rows(RUN)
     assert (outcome, found) == ("running", ROWS)
     assert 0 < changed < ROWS
     assert database.rows("SELECT count(*) FROM many WHERE done") == [(changed,)]

@@ -20,7 +20,7 @@ _EXPLAINED = re.compile(r"^--   (\w+) {2,}\S", re.MULTILINE)
 UNPINNED = {"datafix_surroundings", "datafix_copy"}
 
 # Keys of what the catalog or the ledger tells of a column, a type or a run: `t`, `$1` and `kept` stand for these too.
-OTHER_KEYS = {"column", "type", "oid", "labels"}
+OTHER_KEYS = {"column", "type", "oid", "labels", "reached", "done"}
 
 
 def _without_comments(text: str) -> str:

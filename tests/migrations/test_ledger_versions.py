@@ -65,7 +65,7 @@ def ran(project: Project, *order: str) -> str:
 def test_the_next_fix_brings_the_ledger_forward_and_the_old_one_is_reverted(project: Project) -> None:
     database = project.database
     ran(project, "upgrade", "head")
-    assert version(database) == ["version_2"]
+    assert version(database) == ["version_3"]
     assert database.rows(
         "SELECT run_id, fix, outcome, engine, logged_in_as FROM datafix_history ORDER BY 1"
     ) == [
@@ -83,12 +83,12 @@ def test_the_next_fix_brings_the_ledger_forward_and_the_old_one_is_reverted(proj
 
 def test_the_old_one_is_reverted_first(project: Project) -> None:
     ran(project, "downgrade", "a1")
-    assert (project.database.rows(ORDERS), version(project.database)) == (OPEN, ["version_2"])
+    assert (project.database.rows(ORDERS), version(project.database)) == (OPEN, ["version_3"])
 
 
 def test_a_pasted_script_brings_the_ledger_forward(project: Project) -> None:
     project.database.psql(project.script("a2:a3"), "-v", "ON_ERROR_STOP=1")
-    assert version(project.database) == ["version_2"]
+    assert version(project.database) == ["version_3"]
     assert project.outcomes[-1] == "applied"
 
 
@@ -182,25 +182,41 @@ def test_version_0_1_refuses_a_newer_ledger_in_one_line(project: Project) -> Non
     database = project.database
     project.revision("a3", "a2", "op.update_ledger()")
     ran(project, "upgrade", "head")
-    assert version(database) == ["version_2"]
+    assert version(database) == ["version_3"]
     database.execute("UPDATE alembic_version SET version_num = 'a2'")
     was = database.rows(ORDERS)
     done = database.psql((VERSION_0_1 / "apply_a3.sql").read_text(), "-v", "ON_ERROR_STOP=1", check=False)
     assert done.returncode != 0
     [error] = [line for line in done.stderr.splitlines() if "ERROR:" in line]
-    assert 'violates check constraint "datafix_run_is_version_2__upgrade_the_package_datafixes"' in error
+    assert 'violates check constraint "datafix_run_is_version_3__upgrade_the_package_datafixes"' in error
     assert (database.rows(ORDERS), project.versions) == (was, {"a2"})
+
+
+def test_a_ledger_of_version_2_gets_what_batches_need(project: Project) -> None:
+    database = project.database
+    ran(project, "upgrade", "head")
+    made = columns(database)
+    database.execute(
+        "DROP VIEW datafix_row, datafix_open, datafix_history",
+        "DROP TABLE datafix_range",
+        "ALTER TABLE datafix_run DROP COLUMN part_of, DROP COLUMN wish,"
+        " DROP CONSTRAINT datafix_run_is_version_3__upgrade_the_package_datafixes,"
+        " ADD CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)",
+    )
+    ran(project, "downgrade", "a1")
+    found = [column for column in columns(database) if "pg.dropped" not in column[0]]
+    assert (database.rows(ORDERS), version(database), found) == (OPEN, ["version_3"], made)
 
 
 def test_a_ledger_of_a_later_version_is_refused_in_one_line(project: Project) -> None:
     ran(project, "upgrade", "head")
     project.database.execute(
-        "ALTER TABLE datafix_run ADD CONSTRAINT datafix_run_is_version_3__upgrade_the_package_datafixes CHECK (true)"
+        "ALTER TABLE datafix_run ADD CONSTRAINT datafix_run_is_version_4__upgrade_the_package_datafixes CHECK (true)"
     )
     refused = project.alembic("downgrade", "a2")
     assert refused.code == 255
     assert refused.last_line.endswith(
-        "ledger public.datafix_run has version 3, and this version of datafixes writes version 2."
+        "ledger public.datafix_run has version 4, and this version of datafixes writes version 3."
         " Nothing was changed. Upgrade the package: pip install --upgrade datafixes."
     )
 
@@ -246,11 +262,11 @@ def test_doctor_says_which_version_a_ledger_is(project: Project) -> None:
     database = project.database
     assert of_doctor(project) == (
         "good",
-        "public.datafix_run has version 1, and this package writes version 2: the next run of a fix upgrades it.",
+        "public.datafix_run has version 1, and this package writes version 3: the next run of a fix upgrades it.",
     )
     ran(project, "upgrade", "head")
-    assert of_doctor(project) == ("good", "public.datafix_run has version 2.")
-    database.execute("ALTER TABLE datafix_run ADD CONSTRAINT datafix_run_is_version_3__ CHECK (true)")
+    assert of_doctor(project) == ("good", "public.datafix_run has version 3.")
+    database.execute("ALTER TABLE datafix_run ADD CONSTRAINT datafix_run_is_version_4__ CHECK (true)")
     assert of_doctor(project)[0] == "bad"
 
 
