@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datafixes.errors import DeclarationError
-from datafixes.settings.values import Duration
+from datafixes.settings.values import MOST_ROWS, Duration
 
 _MOST_WORKERS = 8
 _STRAGGLERS = ("report", "refuse")
@@ -36,7 +36,7 @@ class Batches:
     keys_move: bool = True
 
     def __post_init__(self) -> None:
-        for name, most in (("rows", 10_000_000), ("workers", _MOST_WORKERS)):
+        for name, most in (("rows", MOST_ROWS), ("workers", _MOST_WORKERS)):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
                 raise DeclarationError(f"Batches: {name}={number!r}; it is a number from 1 to {most:_}.")

@@ -16,8 +16,10 @@ from datafixes.settings.values import (
     Policy,
     parse_application,
     parse_attempts,
+    parse_batches,
     parse_declined,
     parse_digests,
+    parse_fix,
     parse_patterns,
     parse_policies,
     parse_prefix,
@@ -29,7 +31,7 @@ from datafixes.settings.values import (
 )
 
 
-def _pairs(between: str, after: str) -> Callable[[Mapping[str, str]], str]:
+def _pairs(between: str, after: str) -> Callable[[Mapping[str, object]], str]:
     return lambda value: after.join(f"{name}{between}{other}" for name, other in value.items())
 
 
@@ -55,6 +57,9 @@ SETTINGS: tuple[Setting, ...] = (
     _row("embedded_version", "the PostgreSQL version of embedded:, 16 or 18", parse_version, "18"),
     Setting("on_conflict", "what a revert does with rows changed since: FIX:skip or FIX:overwrite",
             parse_policies, "", ("DATAFIXES_ON_CONFLICT",), show=_pairs(":", ",")),
+    Setting("batches", "how many rows a batch of a fix changes at most: FIX:5000[,FIX2:1000]", parse_batches, "",
+            ("DATAFIXES_BATCHES",), show=_pairs(":", ",")),
+    Setting("undo", "a fix that is half applied: take back what it has done", parse_fix),
     Setting("decline", "a fix that must not run in this database, and why: 'FIX: reason'", parse_declined,
             show=_pairs(": ", "; ")),
     Setting("plan", "the digest of a plan: refuse if the rows have changed since", parse_digests, "",
@@ -87,6 +92,8 @@ class Settings:
     aws_secret: str
     embedded_version: int
     on_conflict: Mapping[str, Policy]
+    batches: Mapping[str, int]
+    undo: str
     decline: Mapping[str, str]
     plan: frozenset[str]
     mask: tuple[str, ...]

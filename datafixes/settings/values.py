@@ -10,6 +10,9 @@ from typing import Literal
 Policy = Literal["skip", "overwrite"]
 """How a revert treats a row that somebody changed since: leave it, or restore the old values."""
 
+MOST_ROWS = 10_000_000
+"""A batch changes at most so many rows."""
+
 _UNITS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000),
           "h": Decimal(3_600_000), "d": Decimal(86_400_000)}  # fmt: skip
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
@@ -131,6 +134,31 @@ def parse_policies(text: str) -> Mapping[str, Policy]:
             raise ValueError(f"{fix} is given twice; {form}")
         policies[fix] = "skip" if policy == "skip" else "overwrite"
     return MappingProxyType(policies)
+
+
+def parse_batches(text: str) -> Mapping[str, int]:
+    """`FIX:5000,FIX2:1_000`: how many rows a batch of each fix changes at most, each fix once."""
+    form = f"write FIX:5000, with commas between several; a batch has 1 to {MOST_ROWS:_} rows"
+    batches: dict[str, int] = {}
+    for part in text.split(",") if text else ():
+        fix, _, rows = (piece.strip() for piece in part.rpartition(":"))
+        if (
+            not fix
+            or not re.fullmatch(r"[0-9]+(_[0-9]+)*", rows, re.ASCII)
+            or not 1 <= int(rows) <= MOST_ROWS
+        ):
+            raise ValueError(form)
+        if fix in batches:
+            raise ValueError(f"{fix} is given twice; {form}")
+        batches[fix] = int(rows)
+    return MappingProxyType(batches)
+
+
+def parse_fix(text: str) -> str:
+    """The name of one fix."""
+    if text and not re.fullmatch(r"[\w.-]+", text):
+        raise ValueError("write the name of one fix")
+    return text
 
 
 def parse_declined(text: str) -> Mapping[str, str]:

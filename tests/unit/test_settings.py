@@ -109,6 +109,13 @@ def test_durations(text: str, milliseconds: int, shown: str) -> None:
         ("on_conflict", "a:skip,", "FIX:skip or FIX:overwrite"),
         ("on_conflict", "a:skip,a:overwrite", "a is given twice"),
         ("discard", "a,,b", "NAME"),
+        ("batches", "5000", "FIX:5000"),
+        ("batches", "a:0", "1 to 10_000_000 rows"),
+        ("batches", "a:10000001", "1 to 10_000_000 rows"),
+        ("batches", "a:5k", "FIX:5000"),
+        ("batches", "a:5,", "FIX:5000"),
+        ("batches", "a:5,a:6", "a is given twice"),
+        ("undo", "a,b", "the name of one fix"),
     ],
 )
 def test_bad_value_names_setting_value_and_place(name: str, value: str, words: str) -> None:
@@ -130,9 +137,14 @@ def test_decisions_of_one_run() -> None:
     by_environment = Settings.resolve({}, {"DATAFIXES_ON_CONFLICT": "a:skip", "DATAFIXES_DISCARD": "t"}, {})
     assert dict(by_environment.on_conflict) == {"a": "skip"}
     assert by_environment.discard == frozenset()
+    settings = Settings.resolve({"batches": "a:5000, b.c:1_000", "undo": "a"}, {}, {})
+    assert (dict(settings.batches), settings.undo) == ({"a": 5000, "b.c": 1000}, "a")
+    assert settings.shown("batches") == "a:5000,b.c:1000"
+    by_environment = Settings.resolve({}, {"DATAFIXES_BATCHES": "a:7", "DATAFIXES_UNDO": "a"}, {})
+    assert (dict(by_environment.batches), by_environment.undo) == ({"a": 7}, "")
 
 
-@pytest.mark.parametrize("option", ["on_conflict", "discard"])
+@pytest.mark.parametrize("option", ["on_conflict", "discard", "batches", "undo"])
 def test_decisions_of_one_run_cannot_stand_in_a_file(option: str) -> None:
     with pytest.raises(SettingError, match=rf"\[datafixes\] {option}: this must be given for each run"):
         Settings.resolve({}, {}, {option: "a:skip"})
