@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from alembic.util import CommandError
 
 from datafixes.declaration.batches import Batches
-from datafixes.declaration.fix import DataFix
+from datafixes.declaration.fix import DataFix, moved
 from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
@@ -33,10 +33,21 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     if is_declined(operation, fix):
         decline(operation, fix)
         return
+    if fix.name in operation.settings.batches:
+        fix = _in_batches_of(fix, operation.settings.batches[fix.name])
+        operation = replace(operation, fix=fix)
     if fix.batches and not alembic.as_sql and operation.collector is None:
         refuse_inside_another(operation)
         make_batches(operation, _batched(operation, fix, fix.batches))
     hand_over(operation, apply_script(fix, operation.context, operation.limits))
+
+
+def _in_batches_of(fix: DataFix, rows: int) -> DataFix:
+    """The fix in batches of another size, by the operator's word."""
+    try:
+        return moved(fix, batches=replace(fix.batches or Batches(), rows=rows))
+    except DatafixError as error:
+        raise DatafixFailed(error) from error
 
 
 def _batched(operation: Operation, fix: DataFix, batches: Batches) -> Batched:

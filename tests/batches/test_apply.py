@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches.many import CONTENT, ROWS, is_whole, many_project
+from tests.batches.many import CONTENT, FIX, ROWS, is_whole, many_project
 from tests.servers import Database
 
 RUN = """
@@ -132,3 +132,33 @@ def test_a_condition_that_stays_true_is_refused(tmp_path: Path, database: Databa
     assert ran.code == 255
     assert "still meet its condition" in ran.last_line
     assert database.rows(CONTENT) == before
+
+
+def test_the_operator_cuts_a_fix_into_batches(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database, top=FIX.format(batches="").replace("batches=Batches(),", ""))
+
+    ran = project.alembic("-x", "batches=double_many:250", "upgrade", "head")
+
+    assert ran.code == 0, ran.err
+    assert is_whole(database)
+    [(most,)] = database.rows("SELECT max(rows_changed) FROM datafix_run WHERE part_of IS NOT NULL")
+    assert most <= 250
+
+
+def test_deleted_rows_go_in_batches(tmp_path: Path, database: Database) -> None:
+    top = """
+    from datafixes import AtMost, Batches
+
+    fix = DataFix(
+        name="double_many", reason="Not wanted.", change=Delete("many", where="id % 2 = 0"),
+        rows=Rows(key="id", expect=AtMost(100_000)), audit="many_audit", batches=Batches(rows=100),
+    )
+    """
+    project = many_project(tmp_path, database, top=top)
+
+    ran = project.alembic("upgrade", "head")
+
+    assert ran.code == 0, ran.err
+    assert database.rows("SELECT count(*) FROM many") == [(ROWS / 2,)]
+    assert database.rows("SELECT audit_image, count(*) FROM many_audit GROUP BY 1") == [("before", ROWS / 2)]
+    assert database.rows(RUN)[0][:3] == ("applied", ROWS / 2, ROWS / 2)
