@@ -7,7 +7,7 @@ from datafixes.errors import DeclarationError
 from datafixes.settings.values import MOST_ROWS, Duration
 
 _MOST_WORKERS = 8
-_STRAGGLERS = ("report", "refuse")
+_STRAGGLERS = ("sweep", "report", "refuse")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Batches:
         target: how long a batch should take, such as ``"1s"``: so long it holds the locks of its rows.
         pause: how long to wait between two batches, such as ``"200ms"``.
         workers: how many connections change batches side by side, 1 to 8.
-        stragglers: what happens to rows that meet the condition when all batches are done, because somebody wrote them
-            meanwhile: ``"report"`` them, or ``"refuse"`` to end the fix.
+        stragglers: what happens to rows that began to meet the condition behind the batches: the last transaction
+            changes them, too (``"sweep"``), or they are told (``"report"``), or the fix does not end (``"refuse"``).
+            Rows that it had changed, and that somebody set back, are told and left alone.
         keys_move: whether somebody may change the key of a row while the fix runs. Then the condition must be false
             after the change, which is checked: else a row whose key moves ahead would be changed twice.
     """
@@ -32,7 +33,7 @@ class Batches:
     target: str = "1s"
     pause: str = "0"
     workers: int = 1
-    stragglers: Literal["report", "refuse"] = "report"
+    stragglers: Literal["sweep", "report", "refuse"] = "sweep"
     keys_move: bool = True
 
     def __post_init__(self) -> None:

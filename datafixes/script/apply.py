@@ -41,9 +41,7 @@ def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
             "    changed bigint;",
             "    after   bigint;",
             "BEGIN",
-            *(_end_of_batches(fix, context) if fix.batches else []),
-            "    -- One fix at a time; only at this revision; the table can be copied; the fix is not in force.",
-            f"    fix := pg_temp.datafix_open({facts(fix, context)},\n        {context.version_table_oid});",
+            *_opening(fix, context),
             "",
             *steps,
             "END",
@@ -73,19 +71,24 @@ def facts(fix: DataFix, context: Context) -> str:
     return literal.json_body(known, "fix")
 
 
-def _end_of_batches(fix: DataFix, context: Context) -> list[str]:
+def _opening(fix: DataFix, context: Context) -> list[str]:
+    known, version_table = facts(fix, context), context.version_table_oid
+    comment = "-- One fix at a time; only at this revision; the table can be copied; the fix is not in force."
+    if fix.batches is None:
+        return [f"    {comment}", f"    fix := pg_temp.datafix_open({known},\n        {version_table});"]
     table = literal.qualified(fix.change.schema, fix.change.table)
-    statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {condition(fix)}"
+    late = f"INSERT INTO pg_temp.datafix_late\nSELECT {{{{target.key}}}} FROM {table} WHERE {condition(fix)}"
     return [
-        "    -- Where the fix ran in batches, this is its last transaction: all ranges are done. What meets the condition now",
-        "    -- was written meanwhile.",
-        f"    fix := pg_temp.datafix_open_end({facts(fix, context)},\n        {context.version_table_oid});",
-        "    IF fix IS NOT NULL THEN",
-        run("    EXECUTE", statement) + " INTO copied;",
-        "        PERFORM pg_temp.datafix_close_batches(fix, copied);",
-        "        RETURN;",
+        "    -- Where the fix ran in batches, this is its last transaction: all ranges are done. It changes the rows that began",
+        "    -- to meet the condition meanwhile. Where there are no more rows than a batch has, it changes all.",
+        f"    fix := pg_temp.datafix_open_last({known},\n        {version_table});",
+        "    IF fix ? 'part_of' THEN",
+        f"    {run('EXECUTE', late)};",
+        "        fix := pg_temp.datafix_take_late(fix);",
+        "        IF fix IS NULL THEN",
+        "            RETURN;",
+        "        END IF;",
         "    END IF;",
-        "    -- One transaction is enough, because there are no more rows than a batch has.",
     ]
 
 
@@ -118,6 +121,7 @@ def _change_steps(fix: DataFix) -> list[str]:
         *(_judge_named(fix, table) if named else _judge_number(fix, table)),
         *the_change(fix, table),
         *proof(fix, table),
+        *(["    PERFORM pg_temp.datafix_close_batches(fix);"] if fix.batches else []),
     ]
 
 
@@ -127,7 +131,7 @@ def _audit(fix: DataFix) -> str:
 
 def _selection(fix: DataFix, named: bool) -> str:
     change = fix.change
-    conditions = [_EXPECTED] if named else []
+    conditions = [_EXPECTED] if named else ["{{range}}"] if fix.batches else []
     if isinstance(change, Update | Delete) and change.where.strip():
         conditions.append(bracketed(change.where))
     if fix.rows.already:

@@ -118,6 +118,9 @@ DECLARE
     bounded   boolean := fix ? 'at_most';
     least     bigint := CASE WHEN bounded THEN 1 ELSE expected - tolerance END;
 BEGIN
+    IF fix ? 'part_of' THEN
+        RETURN pg_temp.datafix_found_in_batch(fix, copied);
+    END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_already = 0 WHERE run_id = $2', fix ->> 'ledger')
       USING copied, (fix -> 'run')::bigint;
     IF copied = 0 AND NOT (fix -> 'required')::boolean THEN

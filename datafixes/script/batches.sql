@@ -338,9 +338,9 @@ BEGIN
 END
 $engine$;
 
--- Opens the last transaction of a fix in batches: every range is done, and the version is still to move. NULL where
--- there were no batches.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_open_end(declared jsonb, version_table regclass)
+-- Opens the last transaction. Where the fix ran in batches, every range is done, and what it still changes is one more
+-- part of its run; else it is an ordinary fix.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open_last(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     fix     jsonb := pg_temp.datafix_in_ledger(declared || '{"direction": "apply"}', declared ->> 'audit_schema');
@@ -351,38 +351,75 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
     running := pg_temp.datafix_running(fix);
     IF running IS NULL OR running ->> 'direction' <> 'apply' OR running ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
-        RETURN NULL;
+        RETURN pg_temp.datafix_open(declared, version_table) || '{"range": "true"}';
     END IF;
-    fix := pg_temp.datafix_check_revision(fix, version_table) || jsonb_build_object('run', running -> 'run_id');
     EXECUTE format('SELECT count(*) FROM %I.datafix_range WHERE run_id = $1 AND NOT done', fix ->> 'audit_schema')
-       INTO missing USING (fix -> 'run')::bigint;
+       INTO missing USING (running -> 'run_id')::bigint;
     IF missing > 0 THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
-            format('%s ranges of run %s are not done yet', missing, fix ->> 'run'),
+            format('%s ranges of run %s are not done yet', missing, running ->> 'run_id'),
             hint => 'What is done stays. Run the migration again: it goes on from there.');
     END IF;
-    RETURN pg_temp.datafix_check_target(pg_temp.datafix_table(fix, 1)) || jsonb_build_object('tables', fix -> 'tables');
+    fix := pg_temp.datafix_begin(fix || jsonb_build_object('part_of', running -> 'run_id',
+        'batches', fix -> 'batches' || (running -> 'declaration' -> 'batches')), version_table);
+    fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_late ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
+        fix ->> 'target')));
+    RETURN fix;
 END
 $engine$;
 
--- Ends a fix in batches: its line in the ledger sums up its batches. Rows that meet the condition now began to do so
--- behind the batches, or were set back by others.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_close_batches(fix jsonb, matching bigint)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+-- datafix_late holds the keys of the rows that meet the condition although all batches are done: they began to do so
+-- behind the batches. Opens the part of the run that changes them; ends the run and returns NULL where nothing is to be
+-- changed. A row that the run has changed, and that meets the condition again, was set back by somebody: it stays so.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_take_late(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
 DECLARE
-    changed bigint;
-    late    text := CASE WHEN matching > 0 THEN format(', %s rows of %s meet its condition again or since',
-                                                       matching, fix ->> 'target') ELSE '' END;
+    policy text := fix -> 'batches' ->> 'stragglers';
+    again  bigint;
+    late   bigint;
 BEGIN
-    IF matching > 0 AND fix -> 'batches' ->> 'stragglers' = 'refuse' THEN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        DELETE FROM pg_temp.datafix_late AS l
+         USING (SELECT %s FROM %s AS i
+                 WHERE i.audit_run_id IN (SELECT r.run_id FROM %s AS r WHERE r.part_of = %s)) AS c (%s)
+         WHERE {{c.key = l.key}}
+    $sql$, pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', fix ->> 'ledger', fix ->> 'part_of',
+        (SELECT string_agg(quote_ident(k ->> 'name'), ', ' ORDER BY n)
+           FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n))));
+    GET DIAGNOSTICS again = ROW_COUNT;
+    SELECT count(*) INTO late FROM pg_temp.datafix_late;
+    fix := fix || jsonb_build_object('told', concat(
+        CASE WHEN late > 0 AND policy = 'report' THEN format(', %s rows met its condition later: left alone', late)
+             WHEN late > 0 THEN format(', %s of them later', late) END,
+        CASE WHEN again > 0 THEN format(', %s rows that it had changed meet it again: left alone', again) END));
+    IF late > 0 AND (policy = 'refuse' OR policy = 'sweep' AND late > 10 * (fix -> 'batches' -> 'rows')::bigint) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
-            format('all batches of run %s are done, and %s rows of %s meet its condition again or since',
-                   fix ->> 'run', matching, fix ->> 'target'),
-            hint => format('The version was not moved, and what is done stays. Find who writes such rows, or take the '
-                           'fix back: alembic -x undo=%s upgrade head', fix ->> 'fix'));
+            format('all batches of run %s are done, and %s rows of %s began to meet its condition meanwhile',
+                   fix ->> 'part_of', late, fix ->> 'target'),
+            hint => format('The version was not moved, and what is done stays. Find who writes such rows, and run it '
+                           'again; or take the fix back: alembic -x undo=%s upgrade head', fix ->> 'fix'));
+    ELSIF late = 0 OR policy = 'report' THEN
+        PERFORM pg_temp.datafix_close_batches(fix);
+        RETURN NULL;
     END IF;
-    changed := pg_temp.datafix_sum_up(fix);
-    PERFORM pg_temp.datafix_end_run(fix, 'applied', changed, late);
+    fix := pg_temp.datafix_open_run(fix || '{"rows_expected": null}');
+    RETURN pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
+        'range', pg_temp.datafix_sql(fix, format(
+            'EXISTS (SELECT FROM pg_temp.datafix_late AS datafix_late WHERE {{datafix_late.key = %s.key}})',
+            fix ->> 'target_alias')));
+END
+$engine$;
+
+-- Ends a fix in batches: its line in the ledger sums up its batches. Does nothing where there were none.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_close_batches(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF fix ? 'part_of' THEN
+        fix := (fix || jsonb_build_object('run', fix -> 'part_of')) - 'part_of';
+        PERFORM pg_temp.datafix_end_run(fix, 'applied', pg_temp.datafix_sum_up(fix), coalesce(fix ->> 'told', ''));
+    END IF;
 END
 $engine$;
 

@@ -57,6 +57,7 @@
 --   batch               of a batch: who makes it, how many rows it has at most, and how it ended
 --   taken               of a batch: its range of keys, and up to which key it comes
 --   range               of a batch: the condition for its keys
+--   told                of a batch in the last transaction: what the log is to say besides
 --   size                of a batch: how many rows it has at most
 --   order               of a batch: the columns of the key, in the order of its index, as SQL
 --   bound               of a batch: the same of the rows "next", as texts

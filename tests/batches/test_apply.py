@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.batches.many import CONTENT, FIX, ROWS, is_whole, many_project
+from tests.projects import Project
 from tests.servers import Database
 
 RUN = """
@@ -97,22 +98,84 @@ def test_a_refusal_in_the_middle_keeps_what_is_done_and_goes_on_later(
     assert is_whole(database)
 
 
+WISH = """
+CREATE FUNCTION wish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+UPDATE datafix_run SET wish = 'stop' WHERE outcome = 'running' AND wish IS NULL; RETURN NULL; END $$;
+CREATE TRIGGER wish AFTER INSERT ON many_audit EXECUTE FUNCTION wish();
+"""
+
+
+def stopped(project: Project) -> None:
+    """Begin the fix, and stop it after its first batch."""
+    database = project.database
+    database.psql(WISH, "-v", "ON_ERROR_STOP=1")
+    ran = project.alembic("upgrade", "head")
+    assert (ran.code, project.versions) == (255, {"m"})
+    assert "stopped" in ran.last_line
+    database.execute("DROP TRIGGER wish ON many_audit")
+
+
 def test_a_wish_to_stop_ends_it_after_a_batch(tmp_path: Path, database: Database) -> None:
     project = many_project(tmp_path, database)
-    database.execute(
-        "CREATE FUNCTION wish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "UPDATE datafix_run SET wish = 'stop' WHERE outcome = 'running' AND wish IS NULL; RETURN NULL; END $$;"
-        "CREATE TRIGGER wish AFTER INSERT ON many_audit EXECUTE FUNCTION wish()"
-    )
+
+    stopped(project)
+
+    assert [row[0] for row in database.rows(RUN)] == ["running"]
+    assert database.rows("SELECT count(*) FROM datafix_run WHERE part_of IS NOT NULL") == [(1,)]
+    assert project.alembic("upgrade", "head").code == 0
+    assert is_whole(database)
+
+
+LATE = (
+    "INSERT INTO many (id, v) VALUES (-3, -1), (4, 8)",
+    "UPDATE many SET done = false, note = 'set back' WHERE id = 3",
+)
+
+
+def test_the_last_transaction_changes_what_began_to_match(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+    stopped(project)
+    database.execute(*LATE)
 
     ran = project.alembic("upgrade", "head")
 
-    assert (ran.code, project.versions) == (255, {"m"})
-    assert "stopped" in ran.last_line
-    assert [outcome for outcome, _, _, _ in database.rows(RUN)] == ["running"]
-    database.execute("DROP TRIGGER wish ON many_audit")
-    assert project.alembic("upgrade", "head").code == 0
-    assert is_whole(database)
+    assert ran.code == 0, ran.err
+    assert database.rows("SELECT id, v, done FROM many WHERE id IN (-3, 3, 4) ORDER BY id") == [
+        (-3, -2, True), (3, 2, False), (4, 16, True)
+    ]  # fmt: skip
+    assert database.rows("SELECT count(*) FROM many WHERE NOT done") == [(1,)]
+    assert database.rows(RUN)[0][:3] == ("applied", ROWS, ROWS + 2)
+
+
+@pytest.mark.parametrize("policy", ["report", "refuse"])
+def test_what_began_to_match_is_told_or_refused(tmp_path: Path, database: Database, policy: str) -> None:
+    project = many_project(tmp_path, database, f"rows=100, stragglers={policy!r}")
+    stopped(project)
+    database.execute(*LATE)
+
+    ran = project.alembic("upgrade", "head")
+
+    assert database.rows("SELECT count(*) FROM many WHERE NOT done") == [(3,)]
+    if policy == "refuse":
+        assert (ran.code, project.versions) == (255, {"m"})
+        assert "2 rows of public.many began to meet its condition" in ran.last_line
+    else:
+        assert (ran.code, project.versions) == (0, {"n"})
+
+
+def test_a_declaration_that_has_changed_does_not_go_on(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+    stopped(project)
+    top = FIX.format(batches="rows=100").replace("v * 2", "v * 3")
+    project.revision("n", "m", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=top)
+    before = database.rows(CONTENT)
+
+    ran = project.alembic("upgrade", "head")
+
+    assert ran.code == 255
+    assert "its declaration has changed since" in ran.last_line
+    assert "undo=double_many" in ran.last_line
+    assert database.rows(CONTENT) == before
 
 
 def test_a_condition_that_stays_true_is_refused(tmp_path: Path, database: Database) -> None:
