@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-servers test-extensions check lint dist bench \
+.PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-servers test-extensions check lint dist bench bench-large \
     clean FORCE
 
 # Enough to see that a change is sound, in a minute or two.
@@ -90,6 +90,9 @@ bench: $(STAMP) ## measure fixes and reverts against the bare UPDATE of the same
 	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.other_costs)
 	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.commands)
 	@$(if $(ARGS),,$(BIN)/python tests/book/bench.py)
+
+bench-large: $(STAMP) ## measure batches of 3 million rows against one UPDATE and a loop by hand
+	@$(BIN)/python -m tests.benchmarks.large $(ARGS)
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf $(VENV) .venv-* .servers .coverage* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

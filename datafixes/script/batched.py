@@ -16,8 +16,9 @@ from datafixes.script.frame import Limits, Script, finished, frame, pinned, proc
 from datafixes.script.layout import run
 from datafixes.script.masking import without_values
 
-_SECONDS = 5
-"""So long one statement makes batches: statistics, Ctrl-C and statement_timeout are looked at between two statements."""
+_SECONDS = 20
+"""So long one statement makes batches. Autovacuum sees what it did only afterwards; a shorter one makes the engine anew
+more often."""
 
 _NEXT = """\
 SELECT next.datafix_nth, {{{{bound}}}}

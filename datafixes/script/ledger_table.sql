@@ -74,7 +74,7 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_ledger_version(audit_schema text)
 RETURNS integer LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT coalesce(max(substring(conname FROM '^datafix_run_is_version_([0-9]+)')::integer), 1)
-      FROM pg_constraint WHERE conrelid = pg_temp.datafix_relation(audit_schema, 'datafix_run')
+      FROM pg_constraint WHERE conrelid = (SELECT pg_temp.datafix_relation(audit_schema, 'datafix_run'))
 $engine$;
 
 -- For op.update_ledger: the ledger must be there.

@@ -156,7 +156,7 @@ def forget(connection: Connection, table: str) -> None:
     """Remove what an action left, so that every round starts alike."""
     run(connection, f"DROP TABLE {table} CASCADE", f"DROP TABLE IF EXISTS {table}_audit CASCADE")
     if ask(connection, "SELECT count(*) FROM pg_class WHERE relname = 'datafix_run'"):
-        run(connection, "DELETE FROM datafix_run_table", "DELETE FROM datafix_run")
+        run(connection, "TRUNCATE datafix_run, datafix_run_table, datafix_range")
 
 
 def spread(figures: list[float]) -> str:
