@@ -176,6 +176,12 @@ class BatchesRefused(Refused):
     sqlstate = "DF021"
 
 
+class AppendOnly(Refused):
+    """Somebody tried to change an audit table or a finished line of the ledger."""
+
+    sqlstate = "DF030"
+
+
 class LockNotAvailable(Refused):
     """A lock was not available in time. The message names the sessions that hold it.
 

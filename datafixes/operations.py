@@ -1,4 +1,4 @@
-"""The Alembic operations. Each only holds facts; its implementation is in another module, loaded when it runs.
+"""The Alembic operations on fixes. Each only holds facts; its implementation is in another module, loaded when it runs.
 
 Alembic loads its plugins with every command, during its own import: this module may import only what is complete by
 then and fast to load.
@@ -13,10 +13,12 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
 from datafixes.audit.autogenerate import leave_alone
-from datafixes.running import refusal  # noqa: F401 - a wrong declaration is one line of Alembic's, too
+from datafixes.running import (
+    refusal,  # noqa: F401 - a wrong declaration is one line of Alembic's, too
+    table_operations,  # noqa: F401 - importing it registers those of audit tables
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from datafixes.declaration.fix import DataFix
@@ -110,130 +112,6 @@ class RevertDatafixOp(MigrateOperation):
         operations.invoke(cls(fix, how | {"audit_schema": audit_schema or "", "reason": reason}))
 
 
-def _schemas(schema: str | None, audit_schema: str | None) -> tuple[str, str]:
-    """The schemas of a target and of its audit table."""
-    return schema or "public", audit_schema or schema or "public"
-
-
-class _OfTargetAndAuditTable(MigrateOperation):
-    """An operation on an audit table and its target."""
-
-    def __init__(self, target: str, name: str, schemas: tuple[str, str], own_types: Sequence[str]) -> None:
-        own = (own_types,) if isinstance(own_types, str) else tuple(own_types)
-        self.table = (target, name, *schemas, own)
-
-
-@Operations.register_operation("create_audit_table")
-class CreateAuditTableOp(_OfTargetAndAuditTable):
-    """Create an audit table."""
-
-    @classmethod
-    def create_audit_table(  # noqa: PLR0913 - the arguments of an operation
-        cls,
-        operations: Operations,
-        target: str,
-        *,
-        name: str,
-        schema: str | None = None,
-        audit_schema: str | None = None,
-        own_types: Sequence[str] = (),
-    ) -> None:
-        """Create the audit table of a target, and the ledger if its schema has none.
-
-        Args:
-            operations: Alembic's.
-            target: the table whose rows will be copied.
-            name: the audit table.
-            schema: the target's schema; by default public.
-            audit_schema: the schema of audit table and ledger; by default the target's.
-            own_types: columns to keep in their own type, which an extension made, and not as text. As long as the audit
-                table exists, the extension cannot be dropped.
-        """
-        operations.invoke(cls(target, name, _schemas(schema, audit_schema), own_types))
-
-
-@Operations.register_operation("update_audit_table")
-class UpdateAuditTableOp(_OfTargetAndAuditTable):
-    """Add the columns of its target to an audit table."""
-
-    @classmethod
-    def update_audit_table(  # noqa: PLR0913 - the arguments of an operation
-        cls,
-        operations: Operations,
-        target: str,
-        *,
-        name: str,
-        schema: str | None = None,
-        audit_schema: str | None = None,
-        own_types: Sequence[str] = (),
-    ) -> None:
-        """Add new columns of the target to its audit table and to the view beside it.
-
-        Nothing is removed, so a downgrade has nothing to do.
-
-        Args:
-            operations: Alembic's.
-            target: the table whose rows are copied.
-            name: the audit table.
-            schema: the target's schema; by default public.
-            audit_schema: the schema of the audit table; by default the target's.
-            own_types: new columns to keep in their own type, which an extension made, and not as text.
-        """
-        operations.invoke(cls(target, name, _schemas(schema, audit_schema), own_types))
-
-
-@Operations.register_operation("update_ledger")
-class UpdateLedgerOp(MigrateOperation):
-    """Upgrade a ledger to the version of this package."""
-
-    def __init__(self, audit_schema: str) -> None:
-        self.audit_schema = audit_schema
-
-    @classmethod
-    def update_ledger(cls, operations: Operations, *, audit_schema: str | None = None) -> None:
-        """Upgrade a ledger to the version that this package writes, if it has an older one.
-
-        The first run of a fix does the same. Use this operation if the role that runs fixes does not own the ledger.
-        It cannot be undone, so a downgrade has nothing to do.
-
-        Args:
-            operations: Alembic's.
-            audit_schema: the schema of the ledger; by default public.
-        """
-        operations.invoke(cls(audit_schema or "public"))
-
-
-@Operations.register_operation("drop_audit_table")
-class DropAuditTableOp(MigrateOperation):
-    """Drop an audit table."""
-
-    def __init__(self, name: str, audit_schema: str, discard: bool) -> None:
-        self.name = name
-        self.audit_schema = audit_schema
-        self.discard = discard
-
-    @classmethod
-    def drop_audit_table(
-        cls,
-        operations: Operations,
-        name: str,
-        *,
-        schema: str | None = None,
-        audit_schema: str | None = None,
-        discard: bool = False,
-    ) -> None:
-        """Drop an audit table; with the last one of a schema, the ledger too.
-
-        Args:
-            operations: Alembic's.
-            name: the audit table.
-            schema: the target's schema; by default public.
-            audit_schema: its own schema; by default the target's.
-            discard: drop it even if it holds copies; ``alembic -x discard=NAME`` does so for one run.
-        """
-        operations.invoke(cls(name, _schemas(schema, audit_schema)[1], discard))
-
-
 def schema_of_run(op: Any) -> str:
     """The schema for which env.py runs the migrations; ``fix.in_schema(schema_of_run(op))`` is each tenant's fix.
 
@@ -258,39 +136,11 @@ def _revert(operations: Operations, operation: RevertDatafixOp) -> None:
     run.revert(operations.migration_context, operation.fix, reverting.Revert(**operation.how))
 
 
-@Operations.implementation_for(CreateAuditTableOp)
-def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
-    from datafixes.running import audit_tables
-
-    audit_tables.create(operations.migration_context, audit_tables.AuditTable(*operation.table))
-
-
 @Operations.implementation_for(RecordDatafixOp)
 def _record(operations: Operations, operation: RecordDatafixOp) -> AbstractContextManager[Body]:
     from datafixes.running import recording
 
     return recording.record(operations.migration_context, operation.fix)
-
-
-@Operations.implementation_for(UpdateAuditTableOp)
-def _update(operations: Operations, operation: UpdateAuditTableOp) -> None:
-    from datafixes.running import audit_tables
-
-    audit_tables.update(operations.migration_context, audit_tables.AuditTable(*operation.table))
-
-
-@Operations.implementation_for(UpdateLedgerOp)
-def _update_ledger(operations: Operations, operation: UpdateLedgerOp) -> None:
-    from datafixes.running import audit_tables
-
-    audit_tables.update_ledger(operations.migration_context, operation.audit_schema)
-
-
-@Operations.implementation_for(DropAuditTableOp)
-def _drop(operations: Operations, operation: DropAuditTableOp) -> None:
-    from datafixes.running import audit_tables
-
-    audit_tables.drop(operations.migration_context, operation.name, operation.audit_schema, operation.discard)
 
 
 # Before 1.18 there are no plugins: importing this module registers the operations.

@@ -18,12 +18,12 @@ from datafixes.script.frame import Limits, Script
 from datafixes.script.parameters import verbatim
 from datafixes.script.record import recorded_script, recording
 from datafixes.script.revert import revert_script
-from datafixes.script.tables import AuditTable, create_script, drop_script
+from datafixes.script.tables import AuditTable, create_script, drop_script, protect_script, unprotect_script
 from tests.servers import Database
 
 __all__ = [
-    "LIMITS", "ONCE", "Context", "apply", "apply_script", "create_audit_table", "drop_audit_table", "record", "recorded_script",
-    "recording", "revert", "run",
+    "LIMITS", "ONCE", "Context", "apply", "apply_script", "create_audit_table", "drop_audit_table", "protect_script", "record",
+    "recorded_script", "recording", "revert", "run", "unprotect_script",
 ]  # fmt: skip
 
 LIMITS = Limits()

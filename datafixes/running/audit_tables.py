@@ -1,4 +1,4 @@
-"""Creates, updates and drops audit tables and ledgers, in Alembic's transaction."""
+"""Creates, updates, protects and drops audit tables and ledgers, in Alembic's transaction."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from datafixes.script.tables import (
     create_script,
     drop_script,
     ledger_script,
+    protect_script,
+    unprotect_script,
     update_script,
 )
 
-__all__ = ["AuditTable", "create", "drop", "update", "update_ledger"]
+__all__ = ["AuditTable", "create", "drop", "protect", "unprotect", "update", "update_ledger"]
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -37,6 +39,18 @@ def update_ledger(alembic: MigrationContext, audit_schema: str) -> None:
     """Upgrade a ledger to the version of this package."""
     operation = Operation.on_table(alembic, LEDGER)
     hand_over(operation, ledger_script(audit_schema, operation.limits))
+
+
+def protect(alembic: MigrationContext, name: str, audit_schema: str) -> None:
+    """Protect an audit table, and the ledger beside it."""
+    operation = Operation.on_table(alembic, name)
+    hand_over(operation, protect_script(name, audit_schema, operation.limits))
+
+
+def unprotect(alembic: MigrationContext, name: str, audit_schema: str) -> None:
+    """Remove the protection of an audit table."""
+    operation = Operation.on_table(alembic, name)
+    hand_over(operation, unprotect_script(name, audit_schema, operation.limits))
 
 
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:

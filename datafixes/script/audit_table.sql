@@ -69,11 +69,14 @@ BEGIN
     -- next to nothing. Images are numbered and paired within their run; no index over all of them is needed.
     PERFORM pg_temp.datafix_make(format('CREATE INDEX ON %s USING brin (audit_run_id) '
                                         'WITH (pages_per_range = 32, autosummarize = on)', label));
-    -- Images are not updated or deleted; if somebody must, subscribers are told of it though there is no primary key.
+    -- Images are not updated, and deleted only where they are given up; subscribers are told of it though there is no
+    -- primary key.
     PERFORM pg_temp.datafix_make(format('ALTER TABLE %s REPLICA IDENTITY FULL', label));
     PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %s IS %L', label,
         format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table)));
     PERFORM pg_temp.datafix_keep_private(label);
+    PERFORM pg_temp.datafix_protect(audit_schema, audit_table);
+    PERFORM pg_temp.datafix_protect_old_ledger(audit_schema);
     IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
         PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));
         PERFORM pg_temp.datafix_create_change_views(audit_schema);
@@ -188,5 +191,6 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));
     PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %I.datafix_range', audit_schema));
     PERFORM pg_temp.datafix_make(format('DROP TABLE %s, %s', ledger || '_table', ledger));
+    PERFORM pg_temp.datafix_drop_append_only(audit_schema);
 END
 $engine$;

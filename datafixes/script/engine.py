@@ -35,6 +35,7 @@ _FILES = (
     "revert.sql",
     "conflicts.sql",
     "views.sql",
+    "protection.sql",
     "ledger_table.sql",
     "audit_table.sql",
 )

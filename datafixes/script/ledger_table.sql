@@ -201,5 +201,6 @@ BEGIN
     END IF;
     PERFORM pg_temp.datafix_add_version_3(audit_schema);
     PERFORM pg_temp.datafix_create_ledger_views(audit_schema);
+    PERFORM pg_temp.datafix_protect_ledger(audit_schema);
 END
 $engine$;

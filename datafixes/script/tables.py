@@ -9,6 +9,10 @@ from datafixes.script.frame import Limits, Script, finished, frame
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
 LEDGER_VERSION = 3
+APPEND_ONLY = "datafix_append_only"
+"""The function beside the ledger that refuses changes, and the trigger on each table."""
+FINISHED = "datafix_finished"
+"""The trigger of the ledger that refuses changes of finished lines."""
 NEWEST_FIRST = "started_at DESC, run_id DESC"
 """The order of runs. Not by number alone, because after a switchover old numbers may come again."""
 
@@ -81,6 +85,28 @@ END
 """
     title = f"ledger {audit_schema}.{LEDGER}: upgrade to the version of this engine"
     return frame(title, f"update {LEDGER}", block, limits)
+
+
+def protect_script(name: str, audit_schema: str, limits: Limits) -> Script:
+    """The script that protects an audit table and its ledger against changes."""
+    return _of_protection("protect", name, audit_schema, limits)
+
+
+def unprotect_script(name: str, audit_schema: str, limits: Limits) -> Script:
+    """The script that removes the protection of an audit table."""
+    return _of_protection("unprotect", name, audit_schema, limits)
+
+
+def _of_protection(what: str, name: str, audit_schema: str, limits: Limits) -> Script:
+    check_identifiers(name, audit_schema)
+    block = f"""
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
+    PERFORM pg_temp.datafix_{what}_audit_table({literal.text(audit_schema)}, {literal.text(name)});
+    {_finished(what, name)}
+END
+"""
+    return frame(f"audit table {audit_schema}.{name}: {what}", f"{what} {name}", block, limits)
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:

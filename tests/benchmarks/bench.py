@@ -23,6 +23,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.measuring import Action, Cost, ask, connect, measured, run, settle
 from tests.benchmarks.scripts import script
 from tests.benchmarks.shapes import SHAPES, Shape
+from tests.tampering import PROTECTED, UNPROTECTED
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Every commit is on disk, as in production; memory and WAL are sized so that the disk does not drown the ratios.
@@ -156,7 +157,7 @@ def forget(connection: Connection, table: str) -> None:
     """Remove what an action left, so that every round starts alike."""
     run(connection, f"DROP TABLE {table} CASCADE", f"DROP TABLE IF EXISTS {table}_audit CASCADE")
     if ask(connection, "SELECT count(*) FROM pg_class WHERE relname = 'datafix_run'"):
-        run(connection, "TRUNCATE datafix_run, datafix_run_table, datafix_range")
+        run(connection, UNPROTECTED, "TRUNCATE datafix_run, datafix_run_table, datafix_range", PROTECTED)
 
 
 def spread(figures: list[float]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project, Ran, project_with_fix
 from tests.servers import Database
+from tests.tampering import tamper
 
 START = [(1, "open", 10), (2, "open", 20), (3, "open", 30)]
 CLOSED = [(1, "closed", 110), (2, "closed", 120), (3, "open", 30)]
@@ -285,7 +286,7 @@ def test_a_run_that_its_revision_does_not_lead_to_is_named_by_its_number(
     up(project)
     assert rows(project) == was
     # In another database, the run of that number may be another fix's.
-    database.execute("UPDATE datafix_run SET fix = 'another' WHERE run_id = 1")
+    tamper(database, "UPDATE datafix_run SET fix = 'another' WHERE run_id = 1")
     project.revision("t", "s", 'op.revert_datafix("close_items", run=1)', top="# Not declared here.")
     refused = project.alembic("upgrade", "head")
     assert "run 1 in public.datafix_run is a run of another: the numbers of runs differ" in refused.last_line

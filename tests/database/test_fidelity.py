@@ -8,6 +8,7 @@ from datafixes import DataFix, Rows, Update, sql
 from tests.database.nasty_values import BUILT_IN, INTERNAL, OWN_TYPES, columns
 from tests.fixes import apply, create_audit_table, revert
 from tests.servers import Database
+from tests.tampering import tamper
 
 PLAIN: dict[str, str] = {}
 SOUTH = {
@@ -152,8 +153,9 @@ def test_a15_what_has_no_binary_form_is_in_the_digest_too(database: Database) ->
     fix = every_column(things(database))
     apply(database, fix)
     [column] = [name for name, (type_, _) in columns().items() if type_ == "aclitem"]
-    database.execute(
-        f"UPDATE public.things_audit SET {column} = makeaclitem(10, 10, 'UPDATE', false) WHERE {column} IS NOT NULL"
+    tamper(
+        database,
+        f"UPDATE public.things_audit SET {column} = makeaclitem(10, 10, 'UPDATE', false) WHERE {column} IS NOT NULL",
     )
     with pytest.raises(Exception, match="are not the ones it wrote"):
         revert(database, fix)

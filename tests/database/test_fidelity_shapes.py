@@ -7,6 +7,7 @@ from datafixes.errors import NotRestorable, Refused, ShapeMismatch
 from tests.fixes import apply, create_audit_table, revert
 from tests.one_row import fix_of, is_back, one_row
 from tests.servers import Database
+from tests.tampering import tamper
 
 
 def test_a8_columns_are_copied_by_name_whatever_was_dropped_before(database: Database) -> None:
@@ -195,7 +196,8 @@ def test_a18_another_expression_of_a_generated_column_is_no_conflict(database: D
     with pytest.raises(NotRestorable, match="twice is another column than it was"):
         revert(database, fix_of(9))
     if database.server_version >= 17:
-        database.execute(
+        tamper(
+            database,
             "DROP TABLE things CASCADE",
             "DELETE FROM datafix_run_table",
             "DELETE FROM datafix_run",

@@ -11,6 +11,7 @@ from tests.cli.commands import answer, datafixes
 from tests.fixes import apply, create_audit_table, record, revert
 from tests.projects import new_project
 from tests.servers import Database
+from tests.tampering import tamper
 
 # Eight bytes, of which the text shows four: as lossy as seg, unit, tdigest and box2d, and in every server.
 LOSSY = (
@@ -214,7 +215,8 @@ def test_a_run_by_version_0_1_that_wrote_such_a_value_is_reverted_and_that_is_th
     change = fix(Update("item", set={"measured": sql("'7'")}), 1)
     apply(database, change)
     # as that version left it
-    database.execute(
+    tamper(
+        database,
         f"UPDATE item SET measured = '{MORE + 7}' WHERE id = 1",
         "UPDATE datafix_run_table SET shape = shape - 'exact'",
     )

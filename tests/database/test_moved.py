@@ -30,6 +30,7 @@ from tests.database.type_ways import DELETE, INSERT, KEYLESS, UPDATE, Way
 from tests.fixes import apply, revert
 from tests.one_row import is_back
 from tests.servers import INSTALLED, Database, Server, running_server, server_of
+from tests.tampering import tamper
 
 NOT_RESTORED: Mapping[str, str] = {
     "xml": "needs a server with libxml",
@@ -207,14 +208,15 @@ def test_promise_6_a_changed_image_shows_there_too_and_nobody_is_accused(
         ("UPDATE things_audit SET v = NULL", "are not the ones it wrote"),
         ("DELETE FROM things_audit WHERE audit_image = 'after'", "it wrote 2 .* and there are 1 with"),
     ):  # fmt: skip
-        moved_to.execute("CREATE TABLE kept AS TABLE things_audit", change)
+        tamper(moved_to, "CREATE TABLE kept AS TABLE things_audit", change)
         before = moved_to.dump()
         with pytest.raises(ImagesChanged, match=words) as failed:
             revert(moved_to, fix)
         assert "omebody" not in str(failed.value)
         assert "SELECT * FROM public.things_audit WHERE audit_run_id = 1" in str(failed.value.hint)
         assert moved_to.dump() == before
-        moved_to.execute(
+        tamper(
+            moved_to,
             "TRUNCATE things_audit",
             "INSERT INTO things_audit OVERRIDING SYSTEM VALUE TABLE kept",
             "DROP TABLE kept",
@@ -248,21 +250,23 @@ def test_promise_6_a_run_of_0_1_over_objects_is_given_back(
 ) -> None:
     """Its digest holds numbers only: where these are others, the number of images tells."""
     fix = applied(database, ("regclass", ["CREATE TABLE shipped ()"], "'shipped'", "NULL"))
-    database.execute(AS_0_1)
+    tamper(database, AS_0_1)
     place = moved_to if moved else database
     if moved:
         restore(database, moved_to)
-    place.execute(
-        "CREATE TABLE kept AS TABLE things_audit", "DELETE FROM things_audit WHERE audit_image = 'after'"
+    tamper(
+        place,
+        "CREATE TABLE kept AS TABLE things_audit",
+        "DELETE FROM things_audit WHERE audit_image = 'after'",
     )
     with pytest.raises(ImagesChanged):
         revert(place, fix)
-    place.execute("TRUNCATE things_audit", "INSERT INTO things_audit OVERRIDING SYSTEM VALUE TABLE kept")
+    tamper(place, "TRUNCATE things_audit", "INSERT INTO things_audit OVERRIDING SYSTEM VALUE TABLE kept")
     if not moved:
-        place.execute("UPDATE things_audit SET v = 'was' WHERE audit_image = 'before'")
+        tamper(place, "UPDATE things_audit SET v = 'was' WHERE audit_image = 'before'")
         with pytest.raises(ImagesChanged):
             revert(place, fix)
-        place.execute("UPDATE things_audit SET v = 'shipped' WHERE audit_image = 'before'")
+        tamper(place, "UPDATE things_audit SET v = 'shipped' WHERE audit_image = 'before'")
     revert(place, fix)
     assert is_back(place)
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from datafixes import DataFix, RecordedFix, Rows, Table, Update
 from datafixes.errors import (
+    AppendOnly,
     Conflicts,
     DatafixError,
     NoKey,
@@ -17,6 +19,7 @@ from datafixes.errors import (
 from datafixes.running.recording import check_statement
 from tests import fixes
 from tests.servers import LEDGER, Database
+from tests.tampering import UNPROTECTED
 
 ITEMS = "CREATE TABLE item (id integer PRIMARY KEY, v text); INSERT INTO item VALUES (1, 'a'), (2, 'b'), (3, 'c');"
 LOSE = (
@@ -140,21 +143,32 @@ def test_a_truncate_behind_a_rewrite_of_the_same_transaction_is_seen(database: D
 
 
 @ways
+@pytest.mark.parametrize("protected", [True, False], ids=["protected", "unprotected"])
 @pytest.mark.parametrize(
     "statement",
     ["DELETE FROM item_audit", "UPDATE datafix_run SET reason = 'forged'", "DELETE FROM datafix_run_table"],
 )
 def test_promise_6_a_body_does_not_write_to_copies_and_ledger(
-    database: Database, statement: str, offline: bool
+    database: Database, statement: str, protected: bool, offline: bool
 ) -> None:
+    """A body that runs as the owner might even disable the triggers before: what it did is found, too."""
     lay(database)
     fixes.record(
         database,
         RecordedFix(name="first", reason="x", tables=[Table("item", "item_audit", updated=1)]),
         "UPDATE item SET v = 'y' WHERE id = 3",
     )
-    with pytest.raises(OthersWouldChange, match="changed too, without a copy"):
+    if not protected:
+        database.execute(UNPROTECTED)
+    if protected:
+        refused: type[Exception] = AppendOnly if offline else DBAPIError
+        words = "only grows|does not change"
+    else:
+        refused, words = OthersWouldChange, "changed too, without a copy"
+    before = database.dump()
+    with pytest.raises(refused, match=words):
         fixes.record(database, fix(), "UPDATE item SET v = 'x' WHERE id = 1", statement, offline=offline)
+    assert database.dump() == before
 
 
 @pytest.mark.parametrize("statement", ["CLOSE ALL", "discard all", "UPDATE item SET v = 1; close all"])

@@ -15,6 +15,7 @@ from tests.database.type_matrix import PLAIN, SOUTH, let_sessions_start_with
 from tests.fixes import apply, revert
 from tests.one_row import fix_of, is_back, one_row
 from tests.servers import Database
+from tests.tampering import tamper
 
 STAGE = "CREATE TYPE stage AS ENUM ('open', 'held', 'done')"
 
@@ -140,7 +141,7 @@ def test_a12_a_run_of_0_1_noted_names_and_the_oldest_labels_are_the_ones_it_saw(
 ) -> None:
     database.execute(STAGE)
     fix = applied(database, MADE_OF_LABELS[made_of])
-    database.execute(AS_0_1, *RENAMED[renamed][0])
+    tamper(database, AS_0_1, *RENAMED[renamed][0])
     refused(database, fix, words)
 
 
@@ -148,7 +149,7 @@ def test_a12_a_run_of_0_1_noted_names_and_the_oldest_labels_are_the_ones_it_saw(
 def test_a12_a_run_of_0_1_is_given_back_where_nothing_was_renamed(database: Database, made_of: str) -> None:
     database.execute(STAGE)
     fix = applied(database, MADE_OF_LABELS[made_of])
-    database.execute(AS_0_1, *ADDED)
+    tamper(database, AS_0_1, *ADDED)
     given_back(database, fix)
 
 
@@ -156,7 +157,8 @@ def test_a12_a_run_of_0_1_is_given_back_where_nothing_was_renamed(database: Data
 def test_a11_an_enum_that_was_swapped_for_another_is_read_by_its_text(database: Database, noted: str) -> None:
     database.execute(STAGE)
     fix = applied(database, MADE_OF_LABELS["enum"])
-    database.execute(
+    tamper(
+        database,
         *filter(None, [noted]),
         "ALTER TYPE stage RENAME TO stage_old",
         "CREATE TYPE stage AS ENUM ('done', 'late', 'open', 'held')",
@@ -184,7 +186,7 @@ def test_a12_in_another_database_name_and_order_tell(
 ) -> None:
     database.execute(STAGE)
     fix = applied(database, MADE_OF_LABELS["domain"])
-    database.execute(*filter(None, [noted]), ELSEWHERE, *statements)
+    tamper(database, *filter(None, [noted]), ELSEWHERE, *statements)
     if words:
         refused(database, fix, words)
     else:

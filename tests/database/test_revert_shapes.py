@@ -9,6 +9,7 @@ from datafixes.errors import ImagesChanged, NoKey, NotRestorable, ShapeMismatch,
 from tests.fixes import apply, create_audit_table, revert
 from tests.servers import Database
 from tests.small_book import AUDIT, close, lay
+from tests.tampering import tamper
 
 BOOK = "SELECT * FROM positions ORDER BY id"
 
@@ -124,7 +125,8 @@ def test_c30_a_database_that_was_restored_from_a_dump_is_the_same_one(database: 
     )
     fix = close(set={"status": "closed", "code": sql("'c' || id")})
     apply(database, fix)
-    database.execute(
+    tamper(
+        database,
         "CREATE TABLE copied AS TABLE positions",
         "ALTER TABLE copied ADD PRIMARY KEY (id), ADD UNIQUE (code, part)",
         "DROP TABLE positions",
@@ -163,13 +165,13 @@ TAMPERING = (
 def test_promise_6_tampering_with_images_shows_and_stops_the_revert(applied: Database) -> None:
     applied.execute(f"CREATE TABLE kept AS TABLE {AUDIT}")
     for tampering in TAMPERING:
-        applied.execute(tampering)
+        tamper(applied, tampering)
         before = applied.dump()
         for policy in ("refuse", "skip", "overwrite"):
             with pytest.raises(ImagesChanged, match="are not the ones it wrote"):
                 revert(applied, close(), policy)
         assert applied.dump() == before
-        applied.execute(f"TRUNCATE {AUDIT}", f"INSERT INTO {AUDIT} OVERRIDING SYSTEM VALUE TABLE kept")
+        tamper(applied, f"TRUNCATE {AUDIT}", f"INSERT INTO {AUDIT} OVERRIDING SYSTEM VALUE TABLE kept")
     revert(applied, close())
 
 

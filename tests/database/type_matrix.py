@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tests import fixes
 from tests.images import whole_images
 from tests.servers import Database
+from tests.tampering import tamper
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def reset(database: Database, matrix: Matrix, state: str) -> None:
     let_sessions_start_with(database, {})
     names = ", ".join(("id", "note", *matrix.written))
     tables = ", ".join(matrix.table(name) for name in ("things", "things_audit", "datafix_run"))
-    database.execute(
+    tamper(
+        database,
         f"TRUNCATE {tables} CASCADE",
         f"INSERT INTO {matrix.table('things')} ({names}) SELECT {names} FROM {matrix.table(state)}",
     )

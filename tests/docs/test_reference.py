@@ -11,15 +11,7 @@ import pytest
 
 import datafixes.operations
 from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update
-from datafixes.operations import (
-    ApplyDatafixOp,
-    CreateAuditTableOp,
-    DropAuditTableOp,
-    RecordDatafixOp,
-    RevertDatafixOp,
-    UpdateAuditTableOp,
-    UpdateLedgerOp,
-)
+from datafixes.running import table_operations
 from tests.docs.pages import PAGES, ROOT, name_of, prose
 from tests.projects import our_project
 from tests.servers import Database
@@ -53,19 +45,25 @@ def test_every_argument_of_a_declaration_is_explained(declared: type, heading: s
     assert [one.name for one in dataclasses.fields(declared) if not re.search(rf"\b{one.name}\b", text)] == []
 
 
+def _kinds() -> list[type]:
+    """The classes of all operations."""
+    return [
+        one
+        for module in (datafixes.operations, table_operations)
+        for name, one in vars(module).items()
+        if inspect.isclass(one) and name.endswith("Op") and name != "MigrateOperation"
+    ]
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "apply_datafix", "record_datafix", "revert_datafix", "create_audit_table", "update_audit_table",
-        "drop_audit_table", "update_ledger",
+        "drop_audit_table", "update_ledger", "protect_audit_table", "unprotect_audit_table",
     ],
 )  # fmt: skip
 def test_every_argument_of_an_operation_is_named(name: str) -> None:
-    kinds = (
-        ApplyDatafixOp, RecordDatafixOp, RevertDatafixOp, CreateAuditTableOp, UpdateAuditTableOp, DropAuditTableOp,
-        UpdateLedgerOp,
-    )  # fmt: skip
-    [operation] = [getattr(kind, name) for kind in kinds if hasattr(kind, name)]
+    [operation] = [getattr(kind, name) for kind in _kinds() if hasattr(kind, name)]
     line = re.search(rf"op\.{name}\((.*?)\)", (REFERENCE / "operations.md").read_text("utf-8"))
     assert line
     given = {part.strip().rstrip("=") for part in line[1].split(",")}
@@ -73,12 +71,7 @@ def test_every_argument_of_an_operation_is_named(name: str) -> None:
 
 
 def test_no_operation_is_left_out() -> None:
-    kinds = [
-        name
-        for name, one in vars(datafixes.operations).items()
-        if inspect.isclass(one) and name.endswith("Op")
-    ]
-    assert len([name for name in kinds if name != "MigrateOperation"]) == 7
+    assert len(_kinds()) == 9
 
 
 def _columns(heading: str) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.projects import Project, new_project, project_with_fix
 from tests.servers import Database
+from tests.tampering import tamper
 
 ITEMS = "SELECT id, status, amount FROM item ORDER BY id"
 OTHER_EACH_TIME = """
@@ -238,8 +239,9 @@ def test_identities_that_somebody_planted_are_not_run(tmp_path: Path, database: 
     project = project_with_fix(tmp_path, database)
     was = applied(project)
     database.execute(
-        "CREATE ROLE writer_of_ledger", "GRANT INSERT, UPDATE ON datafix_run TO writer_of_ledger", PLANTED
+        "CREATE ROLE writer_of_ledger", "GRANT INSERT, UPDATE ON datafix_run TO writer_of_ledger"
     )
+    tamper(database, PLANTED)
     try:
         refused = project.alembic("downgrade", "a")
         assert "the ledger and its file declare it differently" in refused.last_line

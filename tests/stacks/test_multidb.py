@@ -10,6 +10,7 @@ import alembic
 from tests.cli.commands import answer, datafixes
 from tests.projects import FIX, TABLE, Project, Ran, new_project
 from tests.servers import Database, Server
+from tests.tampering import tamper
 
 TEMPLATE = Path(alembic.__file__).parent / "templates/multidb"
 REVISION = """
@@ -131,7 +132,7 @@ def test_a_fix_is_written_for_one_of_the_databases_and_undone(two: Two) -> None:
     upgrade(two.project)
     assert two.second.value("SELECT status FROM item WHERE id = 1") == "open"
     # In its own database, it would be.
-    two.second.execute("DELETE FROM datafix_run_table; DELETE FROM datafix_run")
+    tamper(two.second, "DELETE FROM datafix_run_table; DELETE FROM datafix_run")
     past = [one["plan"]["stamped_past"] for one in answer(two.project, "plan")["plans"]]
     assert [[one["fix"] for one in found] for found in past] == [[], ["close", "close_2_of_engine2"]]
 

@@ -1,0 +1,30 @@
+"""Changes copies and finished lines of the ledger, as the owner of the tables can: without their triggers."""
+
+from tests.servers import Database
+
+_EACH = """
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN SELECT tgrelid::regclass AS relation, tgname FROM pg_trigger
+                WHERE tgname IN ('datafix_append_only', 'datafix_finished') LOOP
+        EXECUTE format('ALTER TABLE %s {} TRIGGER %I', one.relation, one.tgname);
+    END LOOP;
+END
+$$"""
+
+UNPROTECTED = _EACH.format("DISABLE")
+"""Disables the triggers of all ledgers and audit tables of a database."""
+
+PROTECTED = _EACH.format("ENABLE ALWAYS")
+"""Enables them again."""
+
+
+def tamper(database: Database, *statements: str) -> None:
+    """Run statements on audit tables and ledgers that the triggers would refuse, each committed by itself."""
+    database.execute(UNPROTECTED)
+    try:
+        database.execute(*statements)
+    finally:
+        database.execute(PROTECTED)
