@@ -64,7 +64,7 @@ def _places_of_ours(context: Any, operations: Any) -> set[tuple[str | None, str]
     return {
         *(place for place, one in dropped.items() if place and is_ours(one.to_table())),
         *(place for place in altered if place and _is_marked(context, *place)),  # a model declares it
-        *(place for place in views if place and _is_our_view(context, *place)),
+        *(place for place in views if place and (_guards(place[1]) or _is_our_view(context, *place))),
     }
 
 
@@ -74,7 +74,7 @@ def _place(operation: Any) -> tuple[str | None, str] | None:
 
     if isinstance(operation, DropTableOp | ModifyTableOps):
         return operation.schema, operation.table_name
-    # alembic_utils has its own operations, and drops every view that is not registered with it
+    # alembic_utils has its own operations, and drops every view, function and trigger that is not registered with it
     target: Any = getattr(operation, "target", None)
     if type(operation).__name__ == "DropOp" and hasattr(target, "signature"):
         return target.schema, target.signature
@@ -89,6 +89,13 @@ def _is_marked(context: Any, schema: str | None, name: str) -> bool:
     except NoSuchTableError:  # it does not exist yet
         return False
     return (comment or "").startswith(MARK)
+
+
+def _guards(signature: str) -> bool:
+    """Whether it is the function beside a ledger that refuses changes, or a trigger that calls it."""
+    from datafixes.script.tables import APPEND_ONLY, FINISHED
+
+    return signature in (f"{APPEND_ONLY}()", APPEND_ONLY, FINISHED)
 
 
 def _is_our_view(context: Any, schema: str | None, name: str) -> bool:

@@ -210,9 +210,14 @@ def test_a_model_of_the_ledger_changes_nothing_about_it(by: str, database: Datab
 
 def test_a_tool_that_drops_unknown_views_leaves_ours(database: Database, tmp_path: Path) -> None:
     views = """
+from alembic_utils.pg_function import PGFunction
+from alembic_utils.pg_trigger import PGTrigger
 from alembic_utils.pg_view import PGView
 from alembic_utils.replaceable_entity import register_entities
-register_entities([PGView("public", "wanted", "SELECT id FROM item")])
+wanted = PGFunction("public", "wanted()", "RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$")
+trigger = PGTrigger("public", "wanted", on_entity="public.item", definition=
+    "BEFORE INSERT ON public.item FOR EACH ROW EXECUTE FUNCTION public.wanted()")
+register_entities([PGView("public", "wanted", "SELECT id FROM item"), wanted, trigger])
 """
     project = applied(tmp_path, database, env_of("SQLModel"))
     project.env(f"{views}{env_of('SQLModel')}")  # an Alembic without plugins asks in the order of imports
@@ -220,6 +225,8 @@ register_entities([PGView("public", "wanted", "SELECT id FROM item")])
         "CREATE VIEW stray AS SELECT run_id FROM datafix_run",
         "CREATE VIEW commented AS SELECT id FROM item",
         "COMMENT ON VIEW commented IS 'not of datafixes: '",
+        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER odd BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION odd()",
     )
     # In a process of its own: the tool registers itself with Alembic for good.
     ran = project.process("revision", "--autogenerate", "--rev-id", "n", "-m", "new")
@@ -228,7 +235,10 @@ register_entities([PGView("public", "wanted", "SELECT id FROM item")])
     written = path.read_text(encoding="utf-8").partition("def downgrade")[0]
     assert set(re.findall(r"op\.(\w+)\((\w+)\)", written)) == {
         ("create_entity", "public_wanted"),
+        ("create_entity", "public_item_wanted"),
         ("drop_entity", "public_commented"),
+        ("drop_entity", "public_item_odd"),
+        ("drop_entity", "public_odd"),
         ("drop_entity", "public_stray"),
     }
 
