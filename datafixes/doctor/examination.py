@@ -10,6 +10,7 @@ from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.ledgers import check_ledgers, check_sequences
 from datafixes.doctor.plugin import alembic_version, check_autogenerate, plugin_is_installed
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
+from datafixes.doctor.protection import check_protection
 from datafixes.doctor.rights import check_audit_tables, check_rights
 from datafixes.doctor.server import check_server, check_version_table, version_table_of
 from datafixes.doctor.stamped import as_in_this_run, check_stamped, versions
@@ -98,6 +99,7 @@ def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
                 findings.append(check_stamped(connection, fixes, below))
             findings += check_rights(connection, [one.fix for one in fixes])
             findings += check_audit_tables(connection)
+            findings += check_protection(connection)
             ledgers = check_ledgers(connection)
             known.ledgers = bool(ledgers)
             findings += ledgers

@@ -37,7 +37,7 @@ SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
  CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS acl
  WHERE c.relkind = 'r' AND acl.grantee <> c.relowner AND ({is_audit} OR c.relname IN ({ledgers}))
-   AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+   AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER')
  GROUP BY 1, 2 ORDER BY 1, 2
 """
 
@@ -172,7 +172,9 @@ def _grants(connection: Connection) -> list[Fact]:
     query = _GRANTS.replace("{is_audit}", IS_AUDIT_TABLE).replace("{ledgers}", ledgers)
     findings = []
     for table, grantee, privileges in ask(connection, query):
-        writes = [one for one in privileges if one in ("UPDATE", "DELETE", "TRUNCATE")]
+        writes = [one for one in privileges if one in ("UPDATE", "DELETE", "TRUNCATE", "TRIGGER")]
+        if grantee == "PUBLIC":
+            writes += [one for one in privileges if one == "INSERT"]
         # A role that applies fixes without owning the copies inserts them, and updates its own lines in the ledger.
         if (
             table.rpartition(".")[2] in (LEDGER, LEDGER_TABLES)
