@@ -18,6 +18,7 @@ from tests.docs.stories import STORIES, runs_elsewhere
 from tests.servers import Database
 
 TUTORIAL, MOVE = "docs/tutorial.md", "docs/how-to/move-a-database.md"
+PROTECT = "docs/how-to/protect-the-audit.md"
 """Pages with a test of their own."""
 RUN = ("sh", "console", "sql")
 
@@ -47,7 +48,7 @@ def test_a_page_can_be_followed(name: str, database: Database, cloud: Cloud, tmp
 
 def test_every_page_with_commands_has_a_story() -> None:
     with_commands = {name_of(page) for page in PAGES if followed(page)}
-    assert with_commands == {*STORIES, TUTORIAL, MOVE}
+    assert with_commands == {*STORIES, TUTORIAL, MOVE, PROTECT}
 
 
 def test_the_pages_hold_commands_and_queries() -> None:
