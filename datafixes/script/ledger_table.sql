@@ -117,13 +117,13 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger,
         'the version of datafixes that wrote the row'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
-        'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers'));
+        'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers; or what was pruned'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger,
         'why the fix is not to run here'));
 END
 $engine$;
 
--- Version 3 adds batches. A fix in batches is one run, "running" until its last transaction; each batch is a run of its
+-- Version 3 adds copies that were given up, and batches. A fix in batches is one run, "running" until its last transaction; each batch is a run of its
 -- own besides, part of that one. The ranges share the keys of the table among the workers.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_add_version_3(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -135,7 +135,7 @@ BEGIN
             DROP CONSTRAINT datafix_run_outcome_check,
             ADD CONSTRAINT datafix_run_outcome_check CHECK (outcome IN
                 ('started', 'running', 'applied', 'reverted', 'taken_back', 'not_applicable', 'declined', 'already',
-                 'failed')),
+                 'failed', 'pruned')),
             DROP CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes,
             ADD CONSTRAINT datafix_run_is_version_3__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
     $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));
