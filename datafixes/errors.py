@@ -182,6 +182,12 @@ class AppendOnly(Refused):
     sqlstate = "DF030"
 
 
+class CopiesGivenUp(Refused):
+    """The copies that a revert needs were given up. The message says when, and by which run."""
+
+    sqlstate = "DF031"
+
+
 class LockNotAvailable(Refused):
     """A lock was not available in time. The message names the sessions that hold it.
 

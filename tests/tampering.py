@@ -8,7 +8,7 @@ DECLARE
     one record;
 BEGIN
     FOR one IN SELECT tgrelid::regclass AS relation, tgname FROM pg_trigger
-                WHERE tgname IN ('datafix_append_only', 'datafix_finished') LOOP
+                WHERE tgname IN ('datafix_append_only', 'datafix_finished', 'datafix_pruned') LOOP
         EXECUTE format('ALTER TABLE %s {} TRIGGER %I', one.relation, one.tgname);
     END LOOP;
 END

@@ -93,9 +93,9 @@ def _is_marked(context: Any, schema: str | None, name: str) -> bool:
 
 def _guards(signature: str) -> bool:
     """Whether it is the function beside a ledger that refuses changes, or a trigger that calls it."""
-    from datafixes.script.tables import APPEND_ONLY, FINISHED
+    from datafixes.script.tables import APPEND_ONLY, FINISHED, PRUNED
 
-    return signature in (f"{APPEND_ONLY}()", APPEND_ONLY, FINISHED)
+    return signature in (f"{APPEND_ONLY}()", APPEND_ONLY, FINISHED, PRUNED)
 
 
 def _is_our_view(context: Any, schema: str | None, name: str) -> bool:

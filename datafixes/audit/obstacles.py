@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.changes import View
 from datafixes.audit.history import ask
 from datafixes.audit.images import key_text, read_images
+from datafixes.audit.retention import given_up
 from datafixes.audit.wording import counted
 from datafixes.script.literal import name, qualified
 from datafixes.script.tables import LEDGER, LEDGER_TABLES
@@ -86,6 +87,8 @@ def obstacles(connection: Connection, schema: str, run: int, view: View) -> str:
     tables = _TABLES.format(
         tables=qualified(schema, LEDGER_TABLES), ledger=qualified(schema, LEDGER), run=run
     )
+    if gone := given_up(connection, schema, run):
+        return gone
     with read_images(connection, loops=True):
         found = [_Table(*line) for line in ask(connection, tables)]
     for table in found:

@@ -10,10 +10,12 @@ from datafixes.audit.changes import View
 from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.audit.naming import with_kept_identities
+from datafixes.audit.retention import gave_up, given_up
 from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document
+from datafixes.report.retention import gave_up_as_json, with_retention
 from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
 
 _KEPT = 1000
@@ -61,6 +63,8 @@ def read_run(
         (table, changes_of_run(connection, run, table, view, keep=view.rows <= _KEPT)) for table in of_run
     ]
 
+    gone, went = given_up(connection, schema, run), gave_up(connection, schema, run)
+
     def as_json() -> dict[str, Any]:
         changes = [changes_as_json(table, rows) for table, rows in tables]
         return {
@@ -69,6 +73,8 @@ def read_run(
             "database": database,
             "run": run_as_json(line),
             "changes": changes,
+            "copies_given_up": gone,
+            "gave_up": gave_up_as_json(went),
         }
 
-    return lambda: document_of_run(line, tables, database), as_json
+    return lambda: with_retention(document_of_run(line, tables, database), gone, went), as_json

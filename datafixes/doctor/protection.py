@@ -12,10 +12,10 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import text
-from datafixes.script.tables import APPEND_ONLY, FINISHED, LEDGER, LEDGER_TABLES
+from datafixes.script.tables import APPEND_ONLY, FINISHED, LEDGER, LEDGER_TABLES, PRUNED
 
 _PAGE = "docs/how-to/protect-the-audit.md"
-_LEDGERS = ", ".join(map(text, (LEDGER, LEDGER_TABLES, "datafix_chain")))
+_LEDGERS = (LEDGER, LEDGER_TABLES, "datafix_chain")
 
 # The tables that only grow; the state of each trigger, the rules, and whose they are.
 _TABLES = f"""
@@ -34,7 +34,8 @@ SELECT n.nspname::text, c.relname::text, pg_catalog.format('%I.%I', n.nspname, c
     ON p.pronamespace = n.oid AND p.proname = {text(APPEND_ONLY)} AND p.pronargs = 0
  WHERE c.relkind = 'r'
    AND ({IS_AUDIT_TABLE}
-        OR c.relname IN ({_LEDGERS}) AND pg_catalog.obj_description(c.oid, 'pg_class') LIKE 'datafixes: %')
+        OR c.relname IN ({", ".join(map(text, _LEDGERS))})
+           AND pg_catalog.obj_description(c.oid, 'pg_class') LIKE 'datafixes: %')
  ORDER BY n.nspname, c.relname
 """
 
@@ -59,7 +60,14 @@ class _Table:
     @property
     def expected(self) -> tuple[str, ...]:
         """The triggers that it should have."""
-        return (APPEND_ONLY, FINISHED) if self.name in (LEDGER, LEDGER_TABLES) else (APPEND_ONLY,)
+        if self.name in (LEDGER, LEDGER_TABLES):
+            return APPEND_ONLY, FINISHED
+        return (APPEND_ONLY, PRUNED) if self.is_audit else (APPEND_ONLY,)
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether it is an audit table."""
+        return self.name not in _LEDGERS
 
 
 def check_protection(connection: Connection) -> list[Fact]:
@@ -88,7 +96,7 @@ def _triggers(tables: Iterable[_Table]) -> Iterator[Fact]:
             elif trigger not in table.always and table.label not in unprotected.get(table.schema, []):
                 unprotected.setdefault(table.schema, []).append(table.label)
     for schema, labels in unprotected.items():
-        audits = [one.name for one in tables if one.schema == schema and one.expected == (APPEND_ONLY,)]
+        audits = [one.name for one in tables if one.schema == schema and one.is_audit]
         yield attention(
             "append-only", f"Not protected against changes: {', '.join(labels)}.", _protect(schema, audits)
         )
@@ -102,7 +110,7 @@ def _protect(schema: str, audits: Iterable[str]) -> str:
 def _functions(tables: Iterable[_Table]) -> Iterator[Fact]:
     """One in each schema."""
     for schema, table in {one.schema: one for one in tables if one.function is not None}.items():
-        audits = [one.name for one in tables if one.schema == schema and one.expected == (APPEND_ONLY,)][:1]
+        audits = [one.name for one in tables if one.schema == schema and one.is_audit][:1]
         if table.function != _body():
             yield bad(
                 "append-only",

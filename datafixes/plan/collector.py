@@ -1,6 +1,7 @@
 """Collects the runs of a plan while their transaction is open."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
@@ -10,6 +11,7 @@ from datafixes.audit.digest import digest_of_run
 from datafixes.audit.history import last_run, run_of
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
+from datafixes.audit.retention import GivenUp
 from datafixes.audit.sequences import behind_of_run
 from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.declaration.fix import DataFix
@@ -27,6 +29,7 @@ class Collector:
     fixes: dict[int, Fix] = field(default_factory=dict)
     locks: set[str] = field(default_factory=set)
     proving: list[int] | None = None
+    given_up: tuple[GivenUp, ...] | None = None
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
         """A run has succeeded."""
@@ -46,6 +49,10 @@ class Collector:
                 run, tables, self.new_locks(connection), seconds, digest_of_run(connection, fix, run.run_id)
             )
         )
+
+    def gave_up(self, went: Sequence[GivenUp]) -> None:
+        """Copies were given up."""
+        self.given_up = (*(self.given_up or ()), *went)
 
     def new_locks(self, connection: Connection) -> tuple[str, ...]:
         """The locks that are new since the last run."""

@@ -171,7 +171,8 @@ class OneRun:
             runs = self._prove(ctx.connection, script.module, runs)
         title = (script.doc or "").split("\n")[0] if script is not None else ""
         locks = () if ctx.connection is None else self.collector.new_locks(ctx.connection)
-        self.steps.append(PlannedStep(self.running, title, tuple(runs), locks))
+        gives_up, self.collector.given_up = self.collector.given_up, None
+        self.steps.append(PlannedStep(self.running, title, tuple(runs), locks, gives_up))
 
     def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
         """Run the downgrade of the same revision, compare the restored rows, and roll that back."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datafixes.audit.changes import Changes
 from datafixes.audit.history import Run
 from datafixes.audit.images import TableOfRun
+from datafixes.audit.retention import GivenUp
 from datafixes.audit.sequences import Behind
 from datafixes.audit.stamped import StampedPast
 
@@ -80,12 +81,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A revision, its runs, and the locks of its other statements."""
+    """A revision, its runs, the locks of its other statements, and the copies that it gives up (None: it does not)."""
 
     revision: str
     title: str
     runs: tuple[PlannedRun, ...]
     locks: tuple[str, ...] = ()
+    gives_up: tuple[GivenUp, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from datafixes.plan.planned import (
     Unplannable,
 )
 from datafixes.report.document import Document, Fact, Section
+from datafixes.report.retention import gave_up_as_json, section_of_given_up
 from datafixes.report.runs import (
     changes_as_json,
     only_changed,
@@ -64,6 +65,8 @@ def _summary(plan: Plan) -> str:
         sum(t.inserted for t in tables), sum(t.updated for t in tables), sum(t.deleted for t in tables)
     )
     words, then = ([f"{steps}: {rows}."], "Then ") if plan.steps else ([], "")
+    gone = [one for step in plan.steps for one in step.gives_up or ()]
+    words += [f"Copies of {counted(len(gone), 'run')} are given up."] if gone else []
     if plan.refusal is not None:
         return " ".join([*words, f"{then}{plan.refusal.revision} would be refused."])
     words += _verdict(plan)
@@ -85,6 +88,10 @@ def _verdict(plan: Plan) -> list[str]:
 
 def _sections(step: PlannedStep) -> list[Section]:
     title = " ".join(part for part in (step.revision, step.title) if part)
+    if step.gives_up is not None:
+        notes = ("Their runs cannot be reverted any more. The ledger keeps which they were.",)
+        one = replace(section_of_given_up(step.gives_up), title=f"{title} Copies given up", notes=notes)
+        return [one, *(_section(title, run) for run in step.runs)]
     if not step.runs:
         locks = (Fact("Locks", "; ".join(step.locks)),) if step.locks else ()
         return [Section(title, facts=locks, notes=("No data fix. The revision ran without an error.",))]
@@ -208,6 +215,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
                 "revision": step.revision,
                 "title": step.title,
                 "locks": list(step.locks),
+                "gives_up": None if step.gives_up is None else gave_up_as_json(step.gives_up),
                 "runs": [_run_as_json(run) for run in step.runs],
             }
             for step in plan.steps

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from datafixes.audit.retention import last_pruning
+from datafixes.audit.wording import counted
 from datafixes.running.operation import Operation
 from datafixes.running.sending import hand_over
 from datafixes.script.tables import (
     LEDGER,
     AuditTable,
+    Pruning,
     create_script,
     drop_script,
     ledger_script,
     protect_script,
+    prune_script,
     unprotect_script,
     update_script,
 )
 
-__all__ = ["AuditTable", "create", "drop", "protect", "unprotect", "update", "update_ledger"]
+__all__ = [
+    "AuditTable",
+    "Pruning",
+    "create",
+    "drop",
+    "protect",
+    "prune",
+    "unprotect",
+    "update",
+    "update_ledger",
+]
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
+
+_logger = logging.getLogger("alembic.datafixes")
 
 
 def create(alembic: MigrationContext, table: AuditTable) -> None:
@@ -51,6 +68,24 @@ def unprotect(alembic: MigrationContext, name: str, audit_schema: str) -> None:
     """Remove the protection of an audit table."""
     operation = Operation.on_table(alembic, name)
     hand_over(operation, unprotect_script(name, audit_schema, operation.limits))
+
+
+def prune(alembic: MigrationContext, pruning: Pruning) -> None:
+    """Give up old copies."""
+    operation = Operation.on_table(alembic, pruning.name)
+    hand_over(operation, prune_script(pruning, operation.context, operation.limits))
+    if alembic.as_sql:
+        return
+    run, went = last_pruning(operation.connection, pruning.audit_schema, pruning.name)
+    if operation.collector is not None:
+        operation.collector.gave_up(went)
+        return
+    _logger.info(
+        "%s: copies of %s given up, %s (run %d)",
+        operation.label, counted(len(went), "run"), counted(sum(one.images for one in went), "image"), run,
+    )  # fmt: skip
+    for one in went:
+        _logger.info("  run %d of %s: %s", one.run_id, one.fix, counted(one.images, "image"))
 
 
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:

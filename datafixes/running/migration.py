@@ -13,8 +13,12 @@ from datafixes.script.context import Context
 from datafixes.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
+
+    from datafixes.audit.retention import GivenUp
 
 COLLECTOR = "datafixes.collector"
 """Where Alembic's configuration keeps a :class:`RunCollector`."""
@@ -31,6 +35,9 @@ class RunCollector(Protocol):
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
         """A run has succeeded; it began at ``started``, by the monotonic clock."""
+
+    def gave_up(self, went: Sequence[GivenUp]) -> None:
+        """Copies were given up."""
 
 
 def collector_of(alembic: MigrationContext) -> RunCollector | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import datetime as dt
+from typing import TYPE_CHECKING, Any
 
 from alembic.operations import MigrateOperation, Operations
+from alembic.util import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,6 +186,66 @@ class UnprotectAuditTableOp(_OfProtection):
         operations.invoke(cls(name, _schemas(schema, audit_schema)[1]))
 
 
+@Operations.register_operation("prune_audit")
+class PruneAuditOp(MigrateOperation):
+    """Give up old copies."""
+
+    def __init__(self, *pruning: Any) -> None:
+        self.pruning = pruning
+
+    @classmethod
+    def prune_audit(  # noqa: PLR0913 - the arguments of an operation
+        cls,
+        operations: Operations,
+        name: str,
+        *,
+        older_than: dt.date | str,
+        keep: str = "open",
+        reason: str = "",
+        schema: str | None = None,
+        audit_schema: str | None = None,
+    ) -> None:
+        """Delete the images of old runs from an audit table: these runs cannot be reverted any more.
+
+        It is a run of its own. Its line in the ledger names each run, with the number and the digest of its images, and
+        stays. Only the owner of the audit table, or a role with DELETE on it, can do it. It cannot be undone, so a
+        downgrade has nothing to do.
+
+        Args:
+            operations: Alembic's.
+            name: the audit table.
+            older_than: runs that were finished before that are meant: a date (its midnight in UTC), or a time with its
+                zone; as text in ISO 8601.
+            keep: ``open`` keeps the copies of fixes in force, with those of their partial reverts; ``none`` keeps none.
+            reason: why, for the readers of the ledger.
+            schema: the target's schema; by default public.
+            audit_schema: the schema of the audit table; by default the target's.
+        """
+        if keep not in ("open", "none"):
+            raise CommandError(f"keep={keep!r}: must be open or none.")
+        before = _moment(older_than)
+        operations.invoke(cls(name, _schemas(schema, audit_schema)[1], before, keep, reason))
+
+
+def _moment(given: dt.date | str) -> dt.datetime:
+    """A time with its zone, from a date, a time, or one of them in ISO 8601."""
+    wrong = CommandError(f"older_than={given!r}: must be a date (2024-12-31), or a time with its zone.")
+    try:
+        found = dt.datetime.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        raise wrong from None
+    if not isinstance(found, dt.date):
+        raise wrong
+    is_date = not isinstance(found, dt.datetime) or (
+        isinstance(given, str) and len(given) <= len("2024-12-31")
+    )
+    if is_date:
+        return dt.datetime(found.year, found.month, found.day, tzinfo=dt.UTC)
+    if not isinstance(found, dt.datetime) or found.tzinfo is None:
+        raise wrong
+    return found
+
+
 @Operations.implementation_for(CreateAuditTableOp)
 def _create(operations: Operations, operation: CreateAuditTableOp) -> None:
     from datafixes.running import audit_tables
@@ -224,3 +286,10 @@ def _unprotect(operations: Operations, operation: UnprotectAuditTableOp) -> None
     from datafixes.running import audit_tables
 
     audit_tables.unprotect(operations.migration_context, operation.name, operation.audit_schema)
+
+
+@Operations.implementation_for(PruneAuditOp)
+def _prune(operations: Operations, operation: PruneAuditOp) -> None:
+    from datafixes.running import audit_tables
+
+    audit_tables.prune(operations.migration_context, audit_tables.Pruning(*operation.pruning))

@@ -38,6 +38,7 @@ _FILES = (
     "protection.sql",
     "ledger_table.sql",
     "audit_table.sql",
+    "prune.sql",
 )
 _WIDTH = 118
 _OWNER = "engine pg_temp.datafixes_engine DEFAULT NULL"

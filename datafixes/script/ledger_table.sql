@@ -117,7 +117,7 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.engine IS %L', ledger,
         'the version of datafixes that wrote the row'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declaration IS %L', ledger,
-        'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers; or what was pruned'));
+        'what a revert needs to know of the fix: tables, keys, identities, housekeeping, triggers; or what went'));
     PERFORM pg_temp.datafix_make(format('COMMENT ON COLUMN %s.declined_because IS %L', ledger,
         'why the fix is not to run here'));
 END

@@ -19,6 +19,9 @@ BEGIN
         AS $append_only$
         DECLARE
             finished boolean;
+            pruned   bigint[];
+            now_at   bigint;
+            other    bigint;
         BEGIN
             IF TG_LEVEL = 'ROW' THEN        -- an UPDATE of the ledger: a run completes its own lines
                 EXECUTE format('SELECT finished_at IS NOT NULL FROM %I.datafix_run WHERE run_id = $1', TG_TABLE_SCHEMA)
@@ -37,11 +40,36 @@ BEGIN
                     MESSAGE = format('ledger %I.%I only grows: %s is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP),
                     HINT = 'Nothing was changed. To undo a run: op.revert_datafix, which adds a run of its own. The '
                         'ledger is dropped with the last audit table of its schema: op.drop_audit_table.';
+            ELSIF TG_OP = 'DELETE' THEN
+                -- Copies are given up: a line of this transaction names the runs. A row that is to be seen and whose
+                -- transaction is in progress is this transaction's own, whatever savepoint wrote it.
+                now_at := pg_current_xact_id()::text::bigint;
+                EXECUTE format($find$
+                    SELECT array_agg((went -> 'run')::bigint)
+                      FROM %I.datafix_run AS r
+                     CROSS JOIN LATERAL (
+                           SELECT CASE WHEN r.outcome = 'pruned' AND r.started_at >= transaction_timestamp() THEN
+                                  CASE WHEN pg_xact_status((
+                                            $2 + (r.xmin::text::bigint - ($2 & 4294967295) + 6442450944) %% 4294967296
+                                            - 2147483648)::text::xid8) = 'in progress'     -- xmin in the epoch of now
+                                       THEN to_jsonb(r) -> 'declaration' -> 'gives_up' END END) AS _ (line)
+                     CROSS JOIN jsonb_array_elements(line -> 'runs') AS went
+                     WHERE line ->> 'audit_table' = $1
+                $find$, TG_TABLE_SCHEMA)
+                   INTO pruned USING TG_TABLE_NAME, now_at;
+                IF pruned IS NOT NULL AND TG_WHEN = 'BEFORE' THEN
+                    RETURN NULL;
+                ELSIF pruned IS NOT NULL THEN
+                    SELECT gone.audit_run_id INTO other FROM gone WHERE gone.audit_run_id <> ALL (pruned) LIMIT 1;
+                    IF other IS NULL THEN
+                        RETURN NULL;
+                    END IF;
+                END IF;
             END IF;
             RAISE EXCEPTION USING ERRCODE = 'DF030',
                 MESSAGE = format('audit table %I.%I only grows: %s is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP),
-                HINT = 'Nothing was changed. To undo a fix: op.revert_datafix. To drop the table with its copies: '
-                    'op.drop_audit_table.';
+                HINT = 'Nothing was changed. To undo a fix: op.revert_datafix. To give up old copies: op.prune_audit. '
+                    'To drop the table: op.drop_audit_table.';
         END
         $append_only$
     $sql$, '{name}', name));
@@ -69,6 +97,13 @@ BEGIN
         'FOR EACH STATEMENT EXECUTE FUNCTION %1$I.datafix_append_only()', audit_schema, table_name, events));
     PERFORM pg_temp.datafix_make(format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER datafix_append_only',
                                         audit_schema, table_name));
+    IF table_name NOT IN ('datafix_run', 'datafix_run_table', 'datafix_chain') THEN
+        PERFORM pg_temp.datafix_make(format(
+            'CREATE OR REPLACE TRIGGER datafix_pruned AFTER DELETE ON %1$I.%2$I REFERENCING OLD TABLE AS gone '
+            'FOR EACH STATEMENT EXECUTE FUNCTION %1$I.datafix_append_only()', audit_schema, table_name));
+        PERFORM pg_temp.datafix_make(format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER datafix_pruned',
+                                            audit_schema, table_name));
+    END IF;
 END
 $engine$;
 
@@ -140,8 +175,8 @@ DECLARE
     name text;
 BEGIN
     PERFORM pg_temp.datafix_check_is_audit_table(audit_schema, audit_table);
-    PERFORM pg_temp.datafix_make(format('DROP TRIGGER IF EXISTS datafix_append_only ON %I.%I',
-                                        audit_schema, audit_table));
+    PERFORM pg_temp.datafix_make(format('DROP TRIGGER IF EXISTS %s ON %I.%I', t, audit_schema, audit_table))
+       FROM unnest(ARRAY['datafix_append_only', 'datafix_pruned']) AS t;
     IF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
                 WHERE c.relnamespace = to_regnamespace(quote_ident(audit_schema)) AND t.tgname = 'datafix_append_only'
                   AND c.relname NOT IN ('datafix_run', 'datafix_run_table', 'datafix_chain')) THEN

@@ -18,6 +18,10 @@ BEGIN
     IF last IS NULL THEN
         RETURN fix || '{"last": null, "tables": []}';
     END IF;
+    IF last ->> 'outcome' = 'pruned' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('run %s gave up old copies, which cannot be taken back', last ->> 'run_id'));
+    END IF;
     fix := fix || jsonb_build_object('last', last, 'fix', last -> 'fix',
         'reason', coalesce(fix -> 'reverted_because', last -> 'reason'),
         -- where the fix knew a bound, its run knows the number

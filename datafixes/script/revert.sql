@@ -30,6 +30,13 @@ BEGIN
                            'set it back with alembic stamp.',
                            fix ->> 'ledger'));
     END IF;
+    IF pg_temp.datafix_given_up(fix, (last -> 'run_id')::bigint) IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF031',
+            format('run %s cannot be reverted: %s', last ->> 'run_id',
+                   pg_temp.datafix_given_up(fix, (last -> 'run_id')::bigint)),
+            hint => format('Nothing was changed. See: SELECT run_id, reason, declaration FROM %s '
+                           'WHERE outcome = ''pruned''', fix ->> 'ledger'));
+    END IF;
     IF fix ? 'rows_chosen' THEN
         EXECUTE format($sql$
             SELECT r.run_id

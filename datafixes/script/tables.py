@@ -1,16 +1,21 @@
 """Audit tables and the ledger: their fixed names, and the scripts that create and drop them."""
 
+import datetime as dt
 from dataclasses import dataclass
 
+from datafixes import __version__
 from datafixes.declaration.expressions import check_identifiers
 from datafixes.script import literal
 from datafixes.script.frame import Limits, Script, finished, frame
+from datafixes.script.context import Context
 
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
 LEDGER_VERSION = 3
 APPEND_ONLY = "datafix_append_only"
 """The function beside the ledger that refuses changes, and the trigger on each table."""
+PRUNED = "datafix_pruned"
+"""The trigger of an audit table that lets those copies go that a run gives up, and no others."""
 FINISHED = "datafix_finished"
 """The trigger of the ledger that refuses changes of finished lines."""
 NEWEST_FIRST = "started_at DESC, run_id DESC"
@@ -57,6 +62,56 @@ END
 """
     title = f"audit table {table.audit_schema}.{table.name}: images of rows of {table.target_schema}.{table.target}"
     return frame(title, f"create {table.name}", block, limits)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Which copies an audit table gives up.
+
+    Attributes:
+        name: the audit table.
+        audit_schema: its schema.
+        older_than: the time before which the runs were finished, with its zone.
+        keep: ``open`` keeps the copies of fixes in force; ``none`` gives up these too.
+        reason: why, for the readers of the ledger.
+    """
+
+    name: str
+    audit_schema: str
+    older_than: dt.datetime
+    keep: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_identifiers(self.name, self.audit_schema)
+
+
+def prune_script(pruning: Pruning, context: Context, limits: Limits) -> Script:
+    """The script that gives up old copies.
+
+    Args:
+        pruning: which.
+        context: the context of the run.
+        limits: the time-outs.
+    """
+    older_than = pruning.older_than.astimezone(dt.UTC).isoformat(sep=" ")
+    run = {
+        "revision": context.revision,
+        "reason": pruning.reason,
+        "application": context.application,
+        "engine": __version__,
+    }
+    block = f"""
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
+    PERFORM pg_temp.datafix_prune({literal.text(pruning.audit_schema)}, {literal.text(pruning.name)},
+        older_than => {literal.text(older_than)}, keep => {literal.text(pruning.keep)},
+        run => {literal.json_body(run, "run")});
+    {_finished("prune", pruning.name)}
+END
+"""
+    title = f"audit table {pruning.audit_schema}.{pruning.name}: give up copies of runs before {older_than}"
+    return frame(title, f"prune {pruning.name}", block, limits)
 
 
 def update_script(table: AuditTable, limits: Limits) -> Script:

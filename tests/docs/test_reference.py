@@ -60,6 +60,7 @@ def _kinds() -> list[type]:
     [
         "apply_datafix", "record_datafix", "revert_datafix", "create_audit_table", "update_audit_table",
         "drop_audit_table", "update_ledger", "protect_audit_table", "unprotect_audit_table",
+        "prune_audit",
     ],
 )  # fmt: skip
 def test_every_argument_of_an_operation_is_named(name: str) -> None:
@@ -71,7 +72,7 @@ def test_every_argument_of_an_operation_is_named(name: str) -> None:
 
 
 def test_no_operation_is_left_out() -> None:
-    assert len(_kinds()) == 9
+    assert len(_kinds()) == 10
 
 
 def _columns(heading: str) -> list[str]:
