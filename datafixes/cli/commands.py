@@ -14,6 +14,7 @@ COMMANDS = {
     "check": "find risks in revisions, without a database",
     "plan": "show what an upgrade or downgrade will do to which rows",
     "revert": "write a revision that undoes one earlier fix",
+    "prune": "write a revision that gives up old copies",
     "history": "list all runs, newest first",
     "show": "show one run, row by row",
     "row": "show every change to one row",

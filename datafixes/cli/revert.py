@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import click
 from sqlalchemy.engine import Connection
@@ -14,16 +13,15 @@ from datafixes.audit.recalling import recall
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where, place_options
+from datafixes.cli.writing import only_for, put
 from datafixes.declaration.project_fixes import fix_named, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Fix
 from datafixes.doctor.stamped import check_known
 from datafixes.errors import Conflicts, DatafixError
-from datafixes.plan.making import runs_for_schemas
-from datafixes.project import CHOSEN, Project
-from datafixes.revisions.placing import Place, Wanted, place_for, write_revision
+from datafixes.project import Project
+from datafixes.revisions.placing import Wanted, place_for
 from datafixes.revisions.revert import chosen_keys, revert_revision
-from datafixes.revisions.template import in_template, takes_a_name
 from datafixes.running.reverting import Revert
 
 
@@ -75,22 +73,11 @@ def command(  # noqa: PLR0913 - one for each option
     if refused := _try(project, known, how):
         return _told(refused)
     place = place_for(project.scripts, f"revert {run.fix}", Wanted(rev_id, head, version_path))
-    _put(project, place, revert_revision(place, known, how, _only(project, ledger)))
+    put(project, place, revert_revision(place, known, how, only_for(project, ledger)))
     click.echo(str(place.path))
     what = "all rows can be restored" if on_conflict is None else f"rows in conflict: {on_conflict}"
     click.echo(f"The revert was tried: {what}. Next: datafixes plan", err=True)
     return OK
-
-
-def _only(project: Project, ledger: str) -> str:
-    """The schema whose run reverts: the one of the ledger, if env.py runs each revision for several."""
-    of_one = ledger != "public" and not takes_a_name(project.scripts)
-    return ledger if of_one and runs_for_schemas(Path(project.scripts.dir, "env.py")) else ""
-
-
-def _put(project: Project, place: Place, text: str) -> None:
-    chosen = project.config.attributes.get(CHOSEN, "")
-    write_revision(project.scripts, place, in_template(text, place, project.config, project.scripts, chosen))
 
 
 def _told_of_later(later: Sequence[LaterFix]) -> int:

@@ -69,13 +69,19 @@ def revert_revision(place: Place, fix: Fix, how: Revert, only: str = "") -> str:
     revert = Source("op.revert_datafix(", tuple(("", Source(one)) for one in arguments), ")")
     parts = Parts(
         f"Revert {fix.name}: {'some of what' if how.rows is not None else 'what'} {what} did",
-        up=_guarded(revert, only),
-        down=_guarded(Source(f"op.revert_datafix({quoted(fix.name)}{ledger})"), only),
+        up=guarded(revert, only),
+        down=guarded(Source(f"op.revert_datafix({quoted(fix.name)}{ledger})"), only),
     )
     return revision_text(place, parts)
 
 
-def _guarded(call: Source, only: str) -> str:
+def guarded(call: Source, only: str) -> str:
+    """A call as the body of a migration.
+
+    Args:
+        call: the call.
+        only: the schema whose run makes it, if env.py runs each revision for several.
+    """
     head, indent = (f"    if {SCHEMA_OF_RUN}(op) == {quoted(only)}:\n", " " * 8) if only else ("", " " * 4)
     return f"{head}{indent}{laid_out(call, indent)}"
 
