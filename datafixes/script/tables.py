@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datafixes import __version__
 from datafixes.declaration.expressions import check_identifiers
 from datafixes.script import literal
-from datafixes.script.frame import Limits, Script, finished, frame
 from datafixes.script.context import Context
+from datafixes.script.frame import Limits, Script, finished, frame
 
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
@@ -107,7 +107,7 @@ BEGIN
     PERFORM pg_temp.datafix_prune({literal.text(pruning.audit_schema)}, {literal.text(pruning.name)},
         older_than => {literal.text(older_than)}, keep => {literal.text(pruning.keep)},
         run => {literal.json_body(run, "run")});
-    {_finished("prune", pruning.name)}
+    {finished(f"prune {pruning.name}")}
 END
 """
     title = f"audit table {pruning.audit_schema}.{pruning.name}: give up copies of runs before {older_than}"
@@ -158,7 +158,7 @@ def _of_protection(what: str, name: str, audit_schema: str, limits: Limits) -> S
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
     PERFORM pg_temp.datafix_{what}_audit_table({literal.text(audit_schema)}, {literal.text(name)});
-    {_finished(what, name)}
+    {finished(f"{what} {name}")}
 END
 """
     return frame(f"audit table {audit_schema}.{name}: {what}", f"{what} {name}", block, limits)

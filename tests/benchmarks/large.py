@@ -146,7 +146,11 @@ def main() -> None:
                 table = f"book_{number}_{place}"
                 build(connections[0], _SHAPE, table, options.rows)
                 costs[name] = action(connections[:workers], table, options.rows, options.batch)
-                run(connections[0], f"DROP TABLE {table} CASCADE", f"DROP TABLE IF EXISTS {table}_audit CASCADE")
+                run(
+                    connections[0],
+                    f"DROP TABLE {table} CASCADE",
+                    f"DROP TABLE IF EXISTS {table}_audit CASCADE",
+                )
             bares.append(costs["bare"])
             for name in actions:
                 found[name].append(
