@@ -25,6 +25,7 @@ from datafixes.running.lost import explained
 from datafixes.running.migration import revision_running
 from datafixes.running.operation import DECLINED, settings_of
 from datafixes.running.refusal import said_once
+from datafixes.running.sealing import sealed_afterwards
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -65,7 +66,8 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             # No statement may run on the connection before this line: Alembic would then treat the transaction as
             # the caller's, and not commit it.
             context.configure(connection=connection, **_following(turn, options))
-            _run(context, turn)
+            with sealed_afterwards(connection, turn, settings):
+                _run(context, turn)
             _tell_of_idle(settings.decline, context.config.attributes)
     except (DatafixError, TypeError) as error:
         known = wrong_declaration(error) or error

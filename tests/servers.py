@@ -37,7 +37,7 @@ except NotUsable as reason:
 
 _MAKES_A_ROLE = re.compile(r"\s*(?:CREATE ROLE|ALTER ROLE \w+ RENAME TO) (\w+)", re.IGNORECASE)
 
-LEDGER = ("public.datafix_run", "public.datafix_run_table")
+LEDGER = ("public.datafix_run", "public.datafix_run_table", "public.datafix_chain", "public.datafix_key")
 """What a run always leaves, for `Database.dump` to leave out."""
 
 _PARAMETERS = {

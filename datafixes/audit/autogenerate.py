@@ -116,11 +116,13 @@ def _is_our_view(context: Any, schema: str | None, name: str) -> bool:
 
 
 def _looks_like_ours(table: Any) -> bool:
-    from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES
+    from datafixes.script.tables import AUDIT_COLUMNS, CHAIN, KEYS, LEDGER, LEDGER_TABLES
 
     ledger = {
         LEDGER: {"run_id", "fix", "direction", "outcome", "fingerprint"},
         LEDGER_TABLES: {"run_id", "target_table", "audit_table", "images_digest"},
+        CHAIN: {"position", "run_id", "images_sha256", "previous", "head"},
+        KEYS: {"run_id", "key"},
     }
     columns = {column.name for column in table.columns}
     return columns.issuperset(AUDIT_COLUMNS) or (table.name in ledger and columns >= ledger[table.name])

@@ -20,9 +20,15 @@ COMMANDS = {
     "row": "show every change to one row",
     "open": "list fixes in force, and whether they can still be reverted",
     "report": "write one run as a page, for readers without a database",
+    "verify-audit": "prove that nothing was altered; beside it: anchor, seal",
+    "anchor": "print the head of the chain of seals, to keep elsewhere",
+    "seal": "seal finished runs that are not sealed yet",
     "where": "show each setting, its value and its origin",
     "doctor": "look for known problems in this project",
 }
+
+_BESIDE = ("anchor", "seal")
+"""Commands that another one's line in the help names, so that it fits a screen."""
 
 ENTRY_POINTS = "datafixes.commands"
 """The entry-point group through which any package adds commands; each entry names a click command."""
@@ -49,7 +55,7 @@ def sections(where: Where) -> Iterator[tuple[str, Mapping[str, str]]]:
     Args:
         where: the project. An application's commands are shown if the project uses it.
     """
-    yield "Commands", COMMANDS
+    yield "Commands", {name: what for name, what in COMMANDS.items() if name not in _BESIDE}
     found, failures = groups()
     sources = where.sources()
     for group in found:

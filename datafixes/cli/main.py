@@ -56,7 +56,7 @@ def _load(name: str) -> click.Command | None:
         DatafixError: the command of another package cannot be loaded.
     """
     if name in COMMANDS:
-        command: click.Command = importlib.import_module(f"datafixes.cli.{name}").command
+        command: click.Command = importlib.import_module(f"datafixes.cli.{name.replace('-', '_')}").command
         return command
     return load_other(name)
 

@@ -18,6 +18,7 @@ from datafixes.running.migration import revision_running
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.planned import check_plan
 from datafixes.running.printing import print_script
+from datafixes.running.sealing import note_run, seal_earlier
 from datafixes.script.frame import Script
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def send(operation: Operation, script: Script, attempts: Attempts) -> None:
     Raises:
         DatafixFailed: the database refused it; the transaction has been rolled back.
     """
+    if operation.fix is not None and operation.collector is None:
+        seal_earlier(operation.connection, operation.fix.schema_of_audit, operation.settings)
+        note_run(operation.connection, operation.fix.schema_of_audit)
     working.add(operation.connection)
     try:
         _check_transaction(operation)

@@ -36,6 +36,7 @@ _FILES = (
     "conflicts.sql",
     "views.sql",
     "protection.sql",
+    "chain.sql",
     "ledger_table.sql",
     "audit_table.sql",
     "prune.sql",

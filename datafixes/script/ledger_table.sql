@@ -7,6 +7,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF pg_temp.datafix_relation(audit_schema, 'datafix_run') IS NOT NULL THEN
         PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
+        PERFORM pg_temp.datafix_create_chain(audit_schema);
         RETURN;
     END IF;
     PERFORM pg_temp.datafix_make(replace($sql$
@@ -66,6 +67,7 @@ BEGIN
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_history', audit_schema));
     PERFORM pg_temp.datafix_keep_private(format('%I.datafix_open', audit_schema));
+    PERFORM pg_temp.datafix_create_chain(audit_schema);
 END
 $engine$;
 

@@ -18,6 +18,7 @@ PRUNED = "datafix_pruned"
 """The trigger of an audit table that lets those copies go that a run gives up, and no others."""
 FINISHED = "datafix_finished"
 """The trigger of the ledger that refuses changes of finished lines."""
+CHAIN, KEYS = "datafix_chain", "datafix_key"
 NEWEST_FIRST = "started_at DESC, run_id DESC"
 """The order of runs. Not by number alone, because after a switchover old numbers may come again."""
 
@@ -162,6 +163,19 @@ BEGIN
 END
 """
     return frame(f"audit table {audit_schema}.{name}: {what}", f"{what} {name}", block, limits)
+
+
+def chain_script(audit_schema: str, limits: Limits) -> Script:
+    """The script that creates the chain of seals beside a ledger."""
+    check_identifiers(audit_schema)
+    block = f"""
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
+    PERFORM pg_temp.datafix_create_chain({literal.text(audit_schema)});
+    {finished(f"create {CHAIN}")}
+END
+"""
+    return frame(f"ledger {audit_schema}.{LEDGER}: the chain of seals", f"create {CHAIN}", block, limits)
 
 
 def drop_script(name: str, audit_schema: str, limits: Limits, *, discard: bool) -> Script:

@@ -1,0 +1,147 @@
+"""The text forms that are hashed: of the ledger's lines of a run, and of its images.
+
+They are PostgreSQL's own of whole rows, under settings that are always the same: such a text is the same after a dump,
+on a newer version, under every encoding. Only ``reg*`` and ``aclitem`` differ; columns of these types are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datafixes.audit.history import ask
+from datafixes.audit.images import PINNED
+from datafixes.script.literal import name, qualified, text
+from datafixes.script.tables import AUDIT_COLUMNS, KEYS, LEDGER, LEDGER_TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+SETTINGS = (*PINNED, "SET LOCAL lc_monetary = 'C'", "SET LOCAL row_security = off")
+"""The settings for the transaction of whoever computes them."""
+
+BLOCK_BITS = 16
+"""So many low bits of an image's number tell it apart within its block."""
+
+RUN_COLUMNS = (
+    "run_id", "fix", "revision", "direction", "outcome", "rows_expected", "rows_found", "rows_changed", "rows_already",
+    "rows_skipped", "rows_overwritten", "reason", "applied_by", "logged_in_as", "application", "fingerprint",
+    "started_at", "finished_at", "reverts_run", "on_conflict", "rows_chosen", "already", "error", "engine",
+    "declaration", "declined_because", "part_of",
+)  # fmt: skip
+TABLE_COLUMNS = (
+    "position", "target_table", "audit_table", "key_columns", "rows_inserted", "rows_updated", "rows_deleted",
+    "written_columns", "images", "images_digest", "shape",
+)  # fmt: skip
+"""The columns of the ledger that are sealed, where they are there; columns of later versions do not change a form."""
+
+_OWN_NAME = re.compile(r'"(?:[^"]|"")+"|[^."]+')
+_NOT_COVERED = re.compile(r"reg|aclitem")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that are there, with their types."""
+
+    types: dict[str, str]
+
+    def among(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Those of some columns that are there and can be hashed."""
+        return tuple(one for one in wanted if one in self.types and not _NOT_COVERED.match(self.types[one]))
+
+    def uncovered(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Those that are there and cannot be hashed."""
+        return tuple(one for one in wanted if one in self.types and _NOT_COVERED.match(self.types[one]))
+
+
+def columns_of(connection: Connection, table: str) -> Columns:
+    """The columns of a table, by its name in SQL; none if it is not there."""
+    rows = ask(
+        connection,
+        "SELECT attname, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute"
+        f" WHERE attrelid = pg_catalog.to_regclass({text(table)}) AND attnum > 0 AND NOT attisdropped",
+    )
+    return Columns(dict(tuple(row) for row in rows))
+
+
+def audit_table_here(schema: str, noted: str) -> str:
+    """The audit table of a run, by the name that the ledger noted; the schema may have been renamed since."""
+    return f"{name(schema)}.{_OWN_NAME.findall(noted)[-1]}"
+
+
+def encoding(connection: Connection) -> str:
+    """The encoding that is hashed: UTF-8, unless the database has none."""
+    [(server,)] = ask(connection, "SHOW server_encoding")
+    return "SQL_ASCII" if server == "SQL_ASCII" else "UTF8"
+
+
+def line(schema: str, run: int, columns: tuple[Sequence[str], Sequence[str]], form: str) -> str:
+    """A query for the bytes of the ledger's lines of a run; NULL if the run is not there.
+
+    Args:
+        schema: the ledger's.
+        run: the run.
+        columns: of its line, and of those of its tables.
+        form: see :func:`encoding`.
+    """
+    return (
+        f"SELECT convert_to((SELECT {_row('r', columns[0])} FROM {qualified(schema, LEDGER)} AS r WHERE r.run_id = {run})"
+        f" || coalesce((SELECT string_agg(E'\\n' || {_row('t', columns[1])}, '' ORDER BY t.position)"
+        f" FROM {qualified(schema, LEDGER_TABLES)} AS t WHERE t.run_id = {run}), ''), '{form}')"
+    )
+
+
+def image(columns: Sequence[str], form: str) -> str:
+    """An expression for the bytes of the image ``a``."""
+    return f"convert_to({_row('a', columns)}, '{form}')"
+
+
+def images_digest(schema: str, run: int, table: tuple[str, int], columns: Sequence[str], form: str) -> str:
+    """A query for the number of a run's images in an audit table, and for their digest, computed by the server.
+
+    The leaf of an image is the SHA-256 of its salt and its bytes. The salt is that of the run's key, the table's place
+    in the run and the image's number. The leaves are hashed in the order of their numbers, by blocks, so that neither
+    the server nor a client holds all of them.
+
+    Args:
+        schema: the ledger's.
+        run: the run.
+        table: the audit table's name in SQL, and its place in the run.
+        columns: the columns of the images.
+        form: see :func:`encoding`.
+    """
+    audit, position = table
+    key = f"(SELECT key || int4send({position}) FROM {qualified(schema, KEYS)} WHERE run_id = {run})"
+    return f"""
+SELECT coalesce(sum(images), 0)::bigint, encode(sha256(coalesce(string_agg(digest, ''::bytea ORDER BY block), '')), 'hex')
+  FROM (SELECT block, count(*) AS images, sha256(string_agg(leaf, ''::bytea ORDER BY audit_id)) AS digest
+          FROM (SELECT a.audit_id, a.audit_id >> {BLOCK_BITS} AS block,
+                       sha256(sha256({key} || int8send(a.audit_id)) || {image(columns, form)}) AS leaf
+                  FROM {audit} AS a WHERE a.audit_run_id = {run}) AS leaves
+         GROUP BY block) AS blocks"""
+
+
+def images(run: int, audit: str, columns: Sequence[str], form: str) -> str:
+    """A query for the numbers and bytes of a run's images, in the order in which they are hashed."""
+    return (
+        f"SELECT coalesce(a.audit_id, 0), {image(columns, form)} FROM {audit} AS a WHERE a.audit_run_id = {run}"
+        " ORDER BY a.audit_id"
+    )
+
+
+def image_columns(shape: Sequence[str]) -> tuple[str, ...]:
+    """The columns of an image: those of its target when it was copied, and the audit table's own."""
+    return (*shape, *AUDIT_COLUMNS)
+
+
+def _row(alias: str, columns: Sequence[str]) -> str:
+    return f"ROW({', '.join(f'{alias}.{name(column)}' for column in columns)})::text"
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of some bytes, computed here."""
+    return hashlib.sha256(data).hexdigest()

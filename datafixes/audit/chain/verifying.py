@@ -1,0 +1,249 @@
+"""Proves, run by run, that ledger and images are as they were sealed, or says what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from datafixes.audit.chain import forms
+from datafixes.audit.chain.entries import UTC, Entry, SealedTable, Shape, has_chain, read_entries
+from datafixes.audit.chain.reading import Leaves, read_rows
+from datafixes.audit.history import IS_AUDIT_TABLE, ask
+from datafixes.audit.wording import counted
+from datafixes.script.literal import qualified, text
+from datafixes.script.tables import KEYS, LEDGER, LEDGER_TABLES
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+State = Literal["proven", "differs", "broken", "removed", "added", "unsealed", "new"]
+"""What is known of a run.
+
+As it was sealed; its ledger's lines or its images differ; its entry does not follow from the one before it; the run or
+some of its images are gone; there are more images, or images of no run; it ended before another began, and has no entry;
+it has just ended.
+"""
+
+_WORST: tuple[State, ...] = ("broken", "removed", "added", "differs", "unsealed", "new", "proven")
+
+# Whoever ran the later one should have sealed the earlier one.
+_RUNS = """
+SELECT r.run_id, r.fix, r.outcome, {finished},
+       EXISTS (SELECT FROM {ledger} AS later WHERE later.started_at > r.finished_at AND later.finished_at IS NOT NULL)
+  FROM {ledger} AS r WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running') ORDER BY r.run_id"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a run.
+
+    Attributes:
+        run_id: its number.
+        fix: its fix, or None if the ledger does not have it any more.
+        outcome: its outcome.
+        finished_at: when it ended, in UTC.
+        position: the position of its entry.
+        sealed_at: when it was sealed: it is proven from then on.
+        state: what is known.
+        why: the evidence, in sentences.
+        not_covered: columns that are not part of the proof, with their audit table.
+        images: how many images were proven.
+    """
+
+    run_id: int
+    fix: str | None
+    outcome: str | None
+    finished_at: str | None
+    position: int | None
+    sealed_at: str | None
+    state: State
+    why: tuple[str, ...] = ()
+    not_covered: tuple[str, ...] = ()
+    images: int = 0
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing is wrong; a run that has just ended may still be sealed."""
+        return self.state in ("proven", "new")
+
+
+@dataclass(frozen=True)
+class _Run:
+    run_id: int
+    fix: str
+    outcome: str
+    finished_at: str
+    is_followed: bool
+
+
+@dataclass
+class Ledger:
+    """A ledger, its chain and the audit tables beside it, in one snapshot.
+
+    Attributes:
+        connection: its database.
+        schema: its schema.
+    """
+
+    connection: Connection
+    schema: str
+    _columns: dict[str, forms.Columns] = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> Sequence[Entry]:
+        """The entries of the chain, in its order."""
+        return read_entries(self.connection, self.schema) if has_chain(self.connection, self.schema) else ()
+
+    @cached_property
+    def _form(self) -> str:
+        return forms.encoding(self.connection)
+
+    @cached_property
+    def _runs(self) -> dict[int, _Run]:
+        query = _RUNS.format(ledger=qualified(self.schema, LEDGER), finished=UTC.format("r.finished_at"))
+        return {row[0]: _Run(*row) for row in ask(self.connection, query)}
+
+    def columns(self, table: str) -> forms.Columns:
+        """The columns of a table, by its name in SQL."""
+        if table not in self._columns:
+            self._columns[table] = forms.columns_of(self.connection, table)
+        return self._columns[table]
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """What is known of each run: those in the chain, the others, and images of no run."""
+        sealed: set[int] = set()
+        before: Entry | None = None
+        for entry in self.entries:
+            sealed.add(entry.run_id)
+            yield self._verdict(entry, _link(entry, before))
+            before = entry
+        for run in self._runs.values():
+            if run.run_id not in sealed:
+                yield _unsealed(run)
+        yield from self._of_no_run(sealed)
+
+    def _verdict(self, entry: Entry, broken: str) -> Verdict:
+        """What is known of a run in the chain."""
+        run = self._runs.get(entry.run_id)
+        # an entry that does not have its own head may say anything
+        found = [("broken", broken)] if broken else list(self._differences(entry, Shape.read(entry.shape)))
+        states = [state for state, _ in found]
+        return Verdict(
+            entry.run_id,
+            run.fix if run else None,
+            run.outcome if run else None,
+            run.finished_at if run else None,
+            entry.position,
+            entry.sealed_at,
+            next((state for state in _WORST if state in states), "proven"),
+            tuple(why for _, why in found),
+            () if broken else tuple(
+                f"{one.audit}.{column}" for one in Shape.read(entry.shape).tables for column in one.not_covered
+            ),
+            0 if found else entry.images,
+        )  # fmt: skip
+
+    def _differences(self, entry: Entry, shape: Shape) -> Iterator[tuple[State, str]]:
+        if entry.run_id not in self._runs:
+            yield "removed", "The ledger does not have the run any more."
+        elif (why := self._line(entry, shape)) is not None:
+            yield "differs", why
+        key = self._key(entry.run_id)
+        for table in shape.tables:
+            yield from self._images(entry.run_id, table, key)
+
+    def _line(self, entry: Entry, shape: Shape) -> str | None:
+        """What is wrong with the ledger's lines of a run."""
+        wanted = {LEDGER: shape.run_columns, LEDGER_TABLES: shape.table_columns}
+        for table, columns in wanted.items():
+            there = self.columns(qualified(self.schema, table)).types
+            if gone := [column for column in columns if column not in there]:
+                return f"The ledger's {table} lacks {', '.join(gone)}."
+        lines: list[bytes] = []
+        query = forms.line(self.schema, entry.run_id, (shape.run_columns, shape.table_columns), self._form)
+        read_rows(self.connection, f"SELECT 0::bigint, ({query})", lambda _, line: lines.append(line))
+        if forms.sha256(b"".join(lines)) == entry.line:
+            return None
+        return f"Its lines in {LEDGER} and {LEDGER_TABLES} are not those that were sealed."
+
+    def _images(self, run: int, table: SealedTable, key: bytes | None) -> Iterator[tuple[State, str]]:
+        audit = forms.audit_table_here(self.schema, table.audit)
+        there = self.columns(audit).types
+        if not there:
+            if table.images:
+                yield "removed", f"{audit} is gone, with {counted(table.images, 'image')}."
+            return
+        if gone := [column for column in table.columns if column not in there]:
+            yield "differs", f"{audit} lacks {', '.join(gone)}."
+            return
+        if key is None:
+            yield "differs", f"The key of the run is gone from {KEYS}: its images cannot be compared."
+            return
+        leaves = Leaves(key, table.position)
+        read_rows(self.connection, forms.images(run, audit, table.columns, self._form), leaves.take)
+        if leaves.images < table.images:
+            yield "removed", f"{audit} has {leaves.images} of {counted(table.images, 'image')}."
+        elif leaves.images > table.images:
+            yield "added", f"{audit} has {counted(leaves.images, 'image')}, and {table.images} were sealed."
+        elif leaves.hexdigest() != table.sha256:
+            yield (
+                "differs",
+                f"The {counted(table.images, 'image')} in {audit} are not those that were sealed.",
+            )
+
+    def _key(self, run: int) -> bytes | None:
+        rows = ask(self.connection, f"SELECT key FROM {qualified(self.schema, KEYS)} WHERE run_id = {run}")
+        return bytes(rows[0][0]) if rows else None
+
+    def _of_no_run(self, sealed: set[int]) -> Iterator[Verdict]:
+        """Images in audit tables under the number of a run that did not write there."""
+        tables = ask(
+            self.connection,
+            "SELECT c.relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p') AND n.nspname = {text(self.schema)} AND {IS_AUDIT_TABLE} ORDER BY c.relname",
+        )
+        noted = {
+            (run, forms.audit_table_here(self.schema, audit))
+            for run, audit in ask(
+                self.connection, f"SELECT run_id, audit_table FROM {qualified(self.schema, LEDGER_TABLES)}"
+            )
+        }
+        noted |= {
+            (entry.run_id, forms.audit_table_here(self.schema, one.audit))
+            for entry in self.entries
+            if entry.computed_head == entry.head
+            for one in Shape.read(entry.shape).tables
+        }
+        for (table,) in tables:
+            audit = qualified(self.schema, table)
+            counts = ask(self.connection, f"SELECT audit_run_id, count(*) FROM {audit} GROUP BY 1 ORDER BY 1")
+            for run, images in counts:
+                if (run, audit) not in noted:
+                    why = (
+                        f"{audit} has {counted(images, 'image')} under this number, which no run wrote there."
+                    )
+                    yield Verdict(run, None, None, None, None, None, "added", (why,))
+
+
+def _link(entry: Entry, before: Entry | None) -> str:
+    """What is wrong with an entry's place in the chain; empty if nothing."""
+    if entry.computed_head != entry.head:
+        return f"Entry {entry.position} does not have the head that follows from its columns: it was changed."
+    position, head = (before.position, before.head) if before else (0, "")
+    if entry.position != position + 1:
+        return f"Entry {entry.position} comes after entry {position}: the entries between them are gone."
+    if entry.previous != head:
+        return f"Entry {entry.position} does not follow from entry {position}: one of them was replaced."
+    return ""
+
+
+def _unsealed(run: _Run) -> Verdict:
+    state: State = "unsealed" if run.is_followed else "new"
+    why = (
+        "It ended before another run began, and was not sealed."
+        if run.is_followed
+        else "It is not sealed yet: run datafixes seal."
+    )
+    return Verdict(run.run_id, run.fix, run.outcome, run.finished_at, None, None, state, (why,))
