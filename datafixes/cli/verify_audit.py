@@ -20,9 +20,7 @@ from datafixes.report.audit import Verified, as_json, document
 @schema_option
 @format_options
 @pass_where
-def command(  # noqa: PLR0913 - one for each option
-    where: Where, anchors: tuple[str, ...], schema: str | None, form: str, output: str | None
-) -> int:
+def command(where: Where, anchors: tuple[str, ...], schema: str | None, form: str, output: str | None) -> int:
     """Prove, run by run, that the ledger and all images are as they were sealed.
 
     The images are read and hashed here, so nothing that the server computes is believed. Nothing is locked.

@@ -19,6 +19,9 @@ PRUNED = "datafix_pruned"
 FINISHED = "datafix_finished"
 """The trigger of the ledger that refuses changes of finished lines."""
 CHAIN, KEYS = "datafix_chain", "datafix_key"
+RECORDS = (LEDGER, LEDGER_TABLES, CHAIN, KEYS)
+"""The tables beside the audit tables of a schema."""
+
 NEWEST_FIRST = "started_at DESC, run_id DESC"
 """The order of runs. Not by number alone, because after a switchover old numbers may come again."""
 

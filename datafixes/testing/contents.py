@@ -15,7 +15,7 @@ from datafixes.audit.wording import counted
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER, LEDGER_TABLES
+from datafixes.script.tables import RECORDS
 from datafixes.testing.databases import Database
 
 Line = tuple[str | None, ...]
@@ -23,7 +23,7 @@ Line = tuple[str | None, ...]
 
 _SHOWN_ROWS, _SHOWN_VALUE = 5, 60
 
-_OWN = f"(c.relname IN ({text(LEDGER)}, {text(LEDGER_TABLES)}) OR {IS_AUDIT_TABLE})"
+_OWN = f"(c.relname IN ({', '.join(map(text, RECORDS))}) OR {IS_AUDIT_TABLE})"
 _TABLES = f"""
 SELECT n.nspname || '.' || c.relname,
        CASE c.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || pg_catalog.format('%I.%I', n.nspname, c.relname),

@@ -43,7 +43,7 @@ class Contents:
         return {
             name: rows
             for name, rows in self.database.dump().items()
-            if not name.endswith("_audit") and "datafix_run" not in name and "alembic_version" not in name
+            if not name.endswith("_audit") and ".datafix_" not in name and "alembic_version" not in name
             and not name.startswith("was.")
         }  # fmt: skip
 

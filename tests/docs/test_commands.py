@@ -87,7 +87,7 @@ def _named() -> Iterator[tuple[str, str, list[str]]]:
     for page in PAGES:
         text = re.sub(r"\\\n\s*", "", page.read_text("utf-8"))
         for line in text.splitlines():
-            for found in re.finditer(r"\bdatafixes (?:-x \S+ )*([a-z]+)\b([^`|\n]*)", line):
+            for found in re.finditer(r"\bdatafixes (?:-x \S+ )*([a-z]+(?:-[a-z]+)*)\b([^`|\n]*)", line):
                 if found[0].startswith("datafixes -x") or line[: found.start()].endswith(
                     ("`", "$ ", "(", "run: ")
                 ):
