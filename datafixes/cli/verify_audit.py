@@ -2,6 +2,7 @@
 
 import click
 
+from datafixes.audit.chain import forms
 from datafixes.audit.chain.anchors import compare, read_anchors
 from datafixes.audit.chain.verifying import Ledger
 from datafixes.audit.history import ledger_schemas, the_schema
@@ -30,6 +31,8 @@ def command(where: Where, anchors: tuple[str, ...], schema: str | None, form: st
     with where.project().reading() as connection:
         # What is sealed meanwhile is not half seen.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for statement in forms.SETTINGS:
+            connection.exec_driver_sql(statement)
         schemas = ledger_schemas(connection) if schema is None else []
         ledgers = [Ledger(connection, one) for one in schemas or [the_schema(connection, schema)]]
         chains = [ledger.entries for ledger in ledgers]

@@ -1,19 +1,26 @@
 """What else the audit costs: the revert of a delete, a client's memory, and imports: ``make bench``."""
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from datafixes import DataFix, RecordedFix, Rows, Table, Update, sql
+from datafixes.audit.chain.forms import SETTINGS
+from datafixes.audit.chain.verifying import Ledger, Verdict
 from datafixes.database.embedded import embedded_server
+from datafixes.running.sealing import seal
+from datafixes.settings import Settings
 from tests.benchmarks.shapes import SHAPES
 from tests.tampering import PROTECTED, UNPROTECTED
 
@@ -59,11 +66,57 @@ def record(fix: RecordedFix, *statements: str) -> Callable[[Operations], None]:
 def operate(engine: Engine, action: Callable[[Operations], None]) -> float:
     """Run an operation in a transaction of its own; seconds, the commit included."""
     with engine.connect() as connection:
+        seal_all(connection)  # so that the run does not: here, no env.py calls run_migrations
         operations = Operations(MigrationContext.configure(connection))
         began = time.perf_counter()
         action(operations)
         connection.commit()
         return time.perf_counter() - began
+
+
+def seal_all(connection: Connection) -> None:
+    """Seal the runs that are not sealed yet."""
+    for _ in seal(connection, "public", Settings.resolve({}, {}, {})):
+        pass
+
+
+def seals(engine: Engine, rows: int) -> tuple[float, float]:
+    """CPU of the backend to seal a run, in us for each image; CPU to verify it, as a ratio to a CSV COPY of the images.
+
+    Both of the latter with the client's CPU, which reads all that the server sends.
+    """
+    build(engine, "memory", rows)
+    operate(engine, lambda op: op.create_audit_table("memory", name="memory_audit"))  # type: ignore[attr-defined]
+    operate(engine, lambda op: op.apply_datafix(fix_of("memory", rows)))  # type: ignore[attr-defined]
+    settle(engine, "memory_audit")
+    copy = "COPY (SELECT * FROM memory_audit) TO STDOUT (FORMAT csv)"
+    with engine.connect() as connection:
+        driver: Any = connection.connection
+        backend = Path(f"/proc/{driver.get_backend_pid()}/stat")
+        connection.rollback()
+
+        def cpu(action: Callable[[], object], *, client: bool) -> float:
+            def now() -> float:
+                fields = backend.read_text().rpartition(")")[2].split()
+                own = time.process_time() if client else 0.0
+                return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + own
+
+            before = now()
+            action()
+            return now() - before
+
+        sealed = cpu(lambda: seal_all(connection), client=False)
+        with Path(os.devnull).open("wb") as nowhere:
+            plain = [cpu(lambda: driver.cursor().copy_expert(copy, nowhere), client=True) for _ in range(3)]
+        for setting in SETTINGS:
+            connection.exec_driver_sql(setting)
+        found: list[Verdict] = []
+        proven = [
+            cpu(lambda: found.extend(Ledger(connection, "public").verdicts()), client=True) for _ in range(3)
+        ]
+        if {one.state for one in found} != {"proven"}:
+            raise SystemExit(f"not proven: {found}")
+    return sealed / (2 * rows) * 1e6, statistics.median(proven) / statistics.median(plain)
 
 
 def statement(engine: Engine, command: str) -> float:
@@ -206,6 +259,11 @@ def main() -> None:
             print(
                 f"{f'client memory at {rows:,} rows':34} {client_memory(url, rows):6.1f}   MiB, goal: constant"
             )
+        each, ratio = seals(engine, options.rows)
+        print(f"{'sealing, CPU of the backend':34} {each:6.1f}   us an image, goal <= 7")
+        print(
+            f"{'verify-audit, CPU of both sides':34} {ratio:6.2f}   of a CSV COPY of the same images, goal <= 2"
+        )
         engine.dispose()
     cost, dearest = import_cost()
     print(f"{'import datafixes after alembic':34} {cost:6.1f}   ms, goal <= 30   ({', '.join(dearest)})")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.commands import answer, datafixes, schema
 from tests.projects import STOCK_ENV, Project, new_project, our_project, project_with_fix
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 from tests.small_book import lay
 
 TOP = "# The statements stand below."
@@ -222,12 +222,12 @@ def test_rows_that_are_no_longer_the_ones_planned_are_refused(
     )
     digest = answer(project, "plan")["digest"]
     database.execute(statement)
-    before = database.dump("public.datafix_run")
+    before = database.dump(*LEDGER)
     refused = project.alembic("-x", f"plan={digest}", "upgrade", "head")
     assert refused.code == 255
     assert "the rows are not those that were planned" in refused.last_line
     assert digest in refused.last_line
-    assert database.dump("public.datafix_run") == before
+    assert database.dump(*LEDGER) == before
     assert project.outcomes == ["failed"]
     digest = answer(project, "plan")["digest"]
     assert project.alembic("-x", f"plan={digest}", "upgrade", "head").code == 0

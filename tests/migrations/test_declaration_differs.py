@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.commands import answer, datafixes
 from tests.projects import FIX, Project, project_with_fix
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 
 UPDATE = """
 fix = DataFix(name="f1", reason="r 1", change=Update("item", set={{"note": {value}}}), rows=Rows(key="id", expect=[1, 2]), audit="item_audit")
@@ -117,10 +117,10 @@ fix = {FIX.strip()}
 
 def bound(of: Project, digest: str) -> str:
     """The last line of an upgrade that must be the planned one, and is refused."""
-    before = of.database.dump("public.datafix_run")
+    before = of.database.dump(*LEDGER)
     ran = of.process("-x", f"plan={digest}", "upgrade", "head")
     assert ran.code == 255
-    assert of.database.dump("public.datafix_run") == before
+    assert of.database.dump(*LEDGER) == before
     assert of.outcomes == ["failed"]
     return ran.last_line
 

@@ -126,7 +126,10 @@ SELECT coalesce(sum(images), 0)::bigint, encode(sha256(coalesce(string_agg(diges
 
 
 def images(run: int, audit: str, columns: Sequence[str], form: str) -> str:
-    """A query for the numbers and bytes of a run's images, in the order in which they are hashed."""
+    """A query for the numbers and bytes of a run's images, in the order in which they are hashed.
+
+    They need not lie in this order: PostgreSQL fills pages that have room.
+    """
     return (
         f"SELECT coalesce(a.audit_id, 0), {image(columns, form)} FROM {audit} AS a WHERE a.audit_run_id = {run}"
         " ORDER BY a.audit_id"

@@ -19,6 +19,8 @@ _OPENING = len(_SIGNATURE) + 8
 _ROW = Struct(">hiqi")
 """Two columns: the length and the value of a number, the length of the bytes that follow."""
 _NULL = -1
+_NUMBER = Struct(">q").pack
+_sha256 = hashlib.sha256
 
 
 class _Rows:
@@ -77,9 +79,9 @@ class Leaves:
 
     def __init__(self, key: bytes, position: int) -> None:
         self.images = 0
-        self._salt = hashlib.sha256(key + position.to_bytes(4, "big"))
+        self._key = key + position.to_bytes(4, "big")
         self._all = hashlib.sha256()
-        self._number: int | None = None
+        self._number = 0
         self._block = hashlib.sha256()
 
     def take(self, audit_id: int, image: bytes) -> None:
@@ -87,18 +89,15 @@ class Leaves:
         if (number := audit_id >> BLOCK_BITS) != self._number:
             self._end_block()
             self._number = number
-        salt = self._salt.copy()
-        salt.update(audit_id.to_bytes(8, "big", signed=True))
-        self._block.update(hashlib.sha256(salt.digest() + image).digest())
+        self._block.update(_sha256(_sha256(self._key + _NUMBER(audit_id)).digest() + image).digest())
         self.images += 1
 
     def hexdigest(self) -> str:
         """The digest of all images, after the last."""
         self._end_block()
-        self._number = None
         return self._all.hexdigest()
 
     def _end_block(self) -> None:
-        if self._number is not None:
+        if self.images:
             self._all.update(self._block.digest())
             self._block = hashlib.sha256()
