@@ -89,6 +89,7 @@ BEGIN
             hint => 'An earlier migration makes it, with the first op.create_audit_table of its schema.');
     END IF;
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
+    PERFORM pg_temp.datafix_create_chain(audit_schema);
 END
 $engine$;
 

@@ -85,7 +85,7 @@ def test_every_column_of_every_view_is_explained(database: Database) -> None:
         "SELECT attname FROM pg_attribute WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped"
         " ORDER BY attnum"
     )
-    for view in ("datafix_history", "datafix_open", "datafix_show", "datafix_row"):
+    for view in ("datafix_history", "datafix_open", "datafix_show", "datafix_row", "datafix_chain"):
         assert [column for (column,) in database.rows(query.format(view))] == _columns(view)
     audit = [column for (column,) in database.rows(query.format("position_reconciliation_audit"))]
     assert audit[-4:] == _columns("Audit tables")
@@ -106,7 +106,7 @@ def test_every_kind_of_json_is_named() -> None:
         for definition in schema["$defs"].values()
         if "const" in definition.get("properties", {}).get("kind", {})
     }
-    shown = set(re.findall(r"^\| `(\w+)` \|", (REFERENCE / "json.md").read_text("utf-8"), re.MULTILINE))
+    shown = set(re.findall(r"^\| `([\w-]+)` \|", (REFERENCE / "json.md").read_text("utf-8"), re.MULTILINE))
     assert kinds == shown
 
 

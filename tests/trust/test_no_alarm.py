@@ -204,6 +204,19 @@ def test_runs_of_version_0_1_are_proven_since_they_were_sealed(tmp_path: Path, d
     assert states(project, code=3) == {1: "differs", 2: "proven", 3: "proven"}
 
 
+def test_the_owner_of_an_old_ledger_creates_its_chain_with_op_update_ledger(
+    tmp_path: Path, database: Database
+) -> None:
+    database.psql((VERSION_0_1 / "database.sql").read_text("utf-8"), "-v", "ON_ERROR_STOP=1")
+    project = new_project(tmp_path, database)
+    for name, after, up in (("a1", None, "pass"), ("a2", "a1", "pass"), ("a3", "a2", "op.update_ledger()")):
+        project.revision(name, after, up, top="# The ledger.")
+    assert project.alembic("upgrade", "a3").code == 0
+    assert database.rows("SELECT count(*) FROM datafix_chain") == [(0,)]
+    assert datafixes(project, "seal").code == 0
+    assert states(project) == FINE
+
+
 def test_a_ledger_of_version_0_1_that_is_upgraded_later_stays_proven(
     tmp_path: Path, database: Database
 ) -> None:
