@@ -70,7 +70,8 @@ def columns_of(connection: Connection, table: str) -> Columns:
 
 def audit_table_here(schema: str, noted: str) -> str:
     """The audit table of a run, by the name that the ledger noted; the schema may have been renamed since."""
-    return f"{name(schema)}.{_OWN_NAME.findall(noted)[-1]}"
+    own = _OWN_NAME.findall(noted)[-1]
+    return qualified(schema, own[1:-1].replace('""', '"') if own.startswith('"') else own)
 
 
 def encoding(connection: Connection) -> str:

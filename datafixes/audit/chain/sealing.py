@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 
 _LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes seal', 0))"
 _DENIED = "42501"
+_TAKES_OUT = ("pruned", "redacted")
 
 # In the same transaction as its images and never changed afterwards; what is still running has no end yet.
 _UNSEALED = """
-SELECT r.run_id FROM {ledger} AS r
+SELECT r.run_id, r.outcome FROM {ledger} AS r
  WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running')
    AND NOT EXISTS (SELECT FROM {chain} AS c WHERE c.run_id = r.run_id)
  ORDER BY r.run_id"""
 
 
-def unsealed_runs(connection: Connection, schema: str) -> list[int]:
-    """The finished runs without an entry, in the order of their numbers."""
+def unsealed_runs(connection: Connection, schema: str) -> dict[int, str]:
+    """The finished runs without an entry, in the order of their numbers, with their outcomes."""
     query = _UNSEALED.format(ledger=qualified(schema, LEDGER), chain=qualified(schema, CHAIN))
-    return [run for (run,) in ask(connection, query)]
+    return dict(tuple(row) for row in ask(connection, query))
 
 
 def seal_runs(connection: Connection, schema: str, limits: Limits) -> Iterator[Entry]:
@@ -63,7 +64,8 @@ def seal_runs(connection: Connection, schema: str, limits: Limits) -> Iterator[E
             _begin(connection, limits)
             _execute(connection, _LOCK)
             # Whoever held the lock may have sealed it.
-            entry = _seal(connection, schema, run) if run in unsealed_runs(connection, schema) else None
+            outcome = unsealed_runs(connection, schema).get(run)
+            entry = _seal(connection, schema, run, outcome) if outcome else None
         if entry is not None:
             yield entry
 
@@ -79,7 +81,7 @@ def _begin(connection: Connection, limits: Limits) -> None:
         _execute(connection, statement)
 
 
-def _seal(connection: Connection, schema: str, run: int) -> Entry:
+def _seal(connection: Connection, schema: str, run: int, outcome: str) -> Entry:
     form = forms.encoding(connection)
     columns = tuple(
         forms.columns_of(connection, qualified(schema, table)).among(wanted)
@@ -95,7 +97,7 @@ def _seal(connection: Connection, schema: str, run: int) -> Entry:
     cluster, timeline = _server(connection)
     entry = Entry(
         position=before.position + 1 if before else 1,
-        kind="run",
+        kind=outcome if outcome in _TAKES_OUT else "run",
         run_id=run,
         line=line,
         shape=Shape(columns[0], columns[1], tables).as_text,

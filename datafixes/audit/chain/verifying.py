@@ -18,15 +18,20 @@ from datafixes.script.tables import KEYS, LEDGER, LEDGER_TABLES
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-State = Literal["proven", "differs", "broken", "removed", "added", "unsealed", "new"]
+State = Literal["proven", "pruned", "differs", "broken", "removed", "added", "unsealed", "new"]
 """What is known of a run.
 
-As it was sealed; its ledger's lines or its images differ; its entry does not follow from the one before it; the run or
+As it was sealed; so are its lines, and its images were given up by a run that is proven; its ledger's lines or its images differ; its entry does not follow from the one before it; the run or
 some of its images are gone; there are more images, or images of no run; it ended before another began, and has no entry;
 it has just ended.
 """
 
-_WORST: tuple[State, ...] = ("broken", "removed", "added", "differs", "unsealed", "new", "proven")
+_WORST: tuple[State, ...] = ("broken", "removed", "added", "differs", "unsealed", "new", "pruned", "proven")
+
+_GIVEN_UP = """
+SELECT r.run_id, (went ->> 'run')::bigint, r.declaration -> 'gives_up' ->> 'audit_table'
+  FROM {ledger} AS r CROSS JOIN LATERAL jsonb_array_elements(r.declaration -> 'gives_up' -> 'runs') AS went
+ WHERE r.outcome = 'pruned'"""
 
 # Whoever ran the later one should have sealed the earlier one.
 _RUNS = """
@@ -66,7 +71,7 @@ class Verdict:
     @property
     def is_fine(self) -> bool:
         """Whether nothing is wrong; a run that has just ended may still be sealed."""
-        return self.state in ("proven", "new")
+        return self.state in ("proven", "pruned", "new")
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,22 @@ class Ledger:
     def _runs(self) -> dict[int, _Run]:
         query = _RUNS.format(ledger=qualified(self.schema, LEDGER), finished=UTC.format("r.finished_at"))
         return {row[0]: _Run(*row) for row in ask(self.connection, query)}
+
+    @cached_property
+    def _given_up(self) -> dict[tuple[int, str], int]:
+        """Run and audit table → the run that gave its images up there, if the chain proves that one."""
+        if "declaration" not in self.columns(qualified(self.schema, LEDGER)).types:
+            return {}
+        rows = ask(self.connection, _GIVEN_UP.format(ledger=qualified(self.schema, LEDGER)))
+        runs = {by for by, _, _ in rows}
+        proven = {
+            entry.run_id
+            for entry in self.entries
+            if entry.run_id in runs
+            and entry.computed_head == entry.head
+            and self._line(entry, Shape.read(entry.shape)) is None
+        }
+        return {(run, qualified(self.schema, table)): by for by, run, table in rows if by in proven}
 
     def columns(self, table: str) -> forms.Columns:
         """The columns of a table, by its name in SQL."""
@@ -171,6 +192,13 @@ class Ledger:
     def _images(self, run: int, table: SealedTable, key: bytes | None) -> Iterator[tuple[State, str]]:
         audit = forms.audit_table_here(self.schema, table.audit)
         there = self.columns(audit).types
+        if pruned := self._given_up.get((run, audit)):
+            query = f"SELECT count(*) FROM {audit} WHERE audit_run_id = {run}"
+            back = ask(self.connection, query)[0][0] if there else 0
+            if not back:
+                yield "pruned", f"{counted(table.images, 'image')} in {audit}: given up by run {pruned}."
+                return
+            yield "added", f"{counted(back, 'image')} in {audit} came back, which run {pruned} gave up."
         if not there:
             if table.images:
                 yield "removed", f"{audit} is gone, with {counted(table.images, 'image')}."
