@@ -20,14 +20,15 @@ COMMANDS = {
     "row": "show every change to one row",
     "open": "list fixes in force, and whether they can still be reverted",
     "report": "write one run as a page, for readers without a database",
-    "verify-audit": "prove that nothing was altered; beside it: anchor, seal",
+    "verify-audit": "prove that nothing was altered; beside it: anchor, seal, export",
     "anchor": "print the head of the chain of seals, to keep elsewhere",
     "seal": "seal finished runs that are not sealed yet",
+    "export": "write sealed runs as files that are proven without a database",
     "where": "show each setting, its value and its origin",
     "doctor": "look for known problems in this project",
 }
 
-_BESIDE = ("anchor", "seal")
+_BESIDE = ("anchor", "seal", "export")
 """Commands that another one's line in the help names, so that it fits a screen."""
 
 ENTRY_POINTS = "datafixes.commands"

@@ -1,9 +1,12 @@
 """``datafixes verify-audit``."""
 
+from pathlib import Path
+
 import click
 
 from datafixes.audit.chain import forms
-from datafixes.audit.chain.anchors import compare, read_anchors
+from datafixes.audit.chain.anchors import Anchor, compare, read_anchors
+from datafixes.audit.chain.exporting import Export
 from datafixes.audit.chain.verifying import Ledger
 from datafixes.audit.history import ledger_schemas, the_schema
 from datafixes.audit.wording import place
@@ -18,16 +21,38 @@ from datafixes.report.audit import Verified, as_json, document
 @click.option(
     "--anchor", "anchors", metavar="FILE", multiple=True, help="Lines of datafixes anchor, kept elsewhere."
 )
+@click.option(
+    "--export", "exported", metavar="DIR", help="Prove what datafixes export wrote: without a database."
+)
 @schema_option
 @format_options
 @pass_where
-def command(where: Where, anchors: tuple[str, ...], schema: str | None, form: str, output: str | None) -> int:
+def command(  # noqa: PLR0913 - one for each option
+    where: Where,
+    anchors: tuple[str, ...],
+    exported: str | None,
+    schema: str | None,
+    form: str,
+    output: str | None,
+) -> int:
     """Prove, run by run, that the ledger and all images are as they were sealed.
 
     The images are read and hashed here, so nothing that the server computes is believed. Nothing is locked.
     Exit code 3: something is not as it was sealed, or a chain is not the anchored one.
     """
     kept = read_anchors(anchors)
+    found = _in_files(Path(exported), kept) if exported is not None else _in_database(where, schema, kept)
+    show(lambda: document(found), lambda: as_json(found), form, output)
+    return OK if found.is_fine else DIFFERENT
+
+
+def _in_files(directory: Path, kept: list[Anchor]) -> Verified:
+    export = Export(directory)
+    ledgers = ((export.schema, export.entries, tuple(export.verdicts())),)
+    return Verified(str(directory), ledgers, tuple((one, compare(one, [export.entries])) for one in kept))
+
+
+def _in_database(where: Where, schema: str | None, kept: list[Anchor]) -> Verified:
     with where.project().reading() as connection:
         # What is sealed meanwhile is not half seen.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -36,10 +61,8 @@ def command(where: Where, anchors: tuple[str, ...], schema: str | None, form: st
         schemas = ledger_schemas(connection) if schema is None else []
         ledgers = [Ledger(connection, one) for one in schemas or [the_schema(connection, schema)]]
         chains = [ledger.entries for ledger in ledgers]
-        found = Verified(
+        return Verified(
             place(connection.engine.url),
             tuple((ledger.schema, ledger.entries, tuple(ledger.verdicts())) for ledger in ledgers),
             tuple((anchor, compare(anchor, chains)) for anchor in kept),
         )
-    show(lambda: document(found), lambda: as_json(found), form, output)
-    return OK if found.is_fine else DIFFERENT

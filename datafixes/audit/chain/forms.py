@@ -137,6 +137,12 @@ def images(run: int, audit: str, columns: Sequence[str], form: str) -> str:
     )
 
 
+def values(run: int, audit: str, columns: Sequence[str]) -> str:
+    """A query for a run's images, value by value, in the same order."""
+    listed = ", ".join(f"a.{name(column)}" for column in columns)
+    return f"SELECT {listed} FROM {audit} AS a WHERE a.audit_run_id = {run} ORDER BY a.audit_id"
+
+
 def image_columns(shape: Sequence[str]) -> tuple[str, ...]:
     """The columns of an image: those of its target when it was copied, and the audit table's own."""
     return (*shape, *AUDIT_COLUMNS)

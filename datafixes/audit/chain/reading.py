@@ -59,15 +59,19 @@ def read_rows(connection: Connection, query: str, take: Callable[[int, bytes], N
         query: the query.
         take: called for each row.
     """
-    statement, rows = f"COPY ({query}) TO STDOUT (FORMAT binary)", _Rows(take)
+    read_bytes(connection, f"COPY ({query}) TO STDOUT (FORMAT binary)", _Rows(take))
+
+
+def read_bytes(connection: Connection, statement: str, file: Any) -> None:
+    """Write what a COPY sends to a file, as it comes."""
     cursor: Any = connection.connection.cursor()
     with closing(cursor):
         if hasattr(cursor, "copy_expert"):  # psycopg2
-            cursor.copy_expert(statement, rows)
+            cursor.copy_expert(statement, file)
             return
         with cursor.copy(statement) as copy:
             for data in copy:
-                rows.write(data)
+                file.write(bytes(data))
 
 
 class Leaves:

@@ -102,7 +102,8 @@ class Ledger:
         return read_entries(self.connection, self.schema) if has_chain(self.connection, self.schema) else ()
 
     @cached_property
-    def _form(self) -> str:
+    def form(self) -> str:
+        """The encoding that is hashed."""
         return forms.encoding(self.connection)
 
     @cached_property
@@ -111,7 +112,7 @@ class Ledger:
         return {row[0]: _Run(*row) for row in ask(self.connection, query)}
 
     @cached_property
-    def _given_up(self) -> dict[tuple[int, str], int]:
+    def given_up(self) -> dict[tuple[int, str], int]:
         """Run and audit table → the run that gave its images up there, if the chain proves that one."""
         if "declaration" not in self.columns(qualified(self.schema, LEDGER)).types:
             return {}
@@ -122,7 +123,7 @@ class Ledger:
             for entry in self.entries
             if entry.run_id in runs
             and entry.computed_head == entry.head
-            and self._line(entry, Shape.read(entry.shape)) is None
+            and self._of_line(entry, Shape.read(entry.shape)) is None
         }
         return {(run, qualified(self.schema, table)): by for by, run, table in rows if by in proven}
 
@@ -138,7 +139,7 @@ class Ledger:
         before: Entry | None = None
         for entry in self.entries:
             sealed.add(entry.run_id)
-            yield self._verdict(entry, _link(entry, before))
+            yield self._verdict(entry, link(entry, before))
             before = entry
         for run in self._runs.values():
             if run.run_id not in sealed:
@@ -149,50 +150,45 @@ class Ledger:
         """What is known of a run in the chain."""
         run = self._runs.get(entry.run_id)
         # an entry that does not have its own head may say anything
-        found = [("broken", broken)] if broken else list(self._differences(entry, Shape.read(entry.shape)))
-        states = [state for state, _ in found]
-        return Verdict(
-            entry.run_id,
-            run.fix if run else None,
-            run.outcome if run else None,
-            run.finished_at if run else None,
-            entry.position,
-            entry.sealed_at,
-            next((state for state in _WORST if state in states), "proven"),
-            tuple(why for _, why in found),
-            () if broken else tuple(
-                f"{one.audit}.{column}" for one in Shape.read(entry.shape).tables for column in one.not_covered
-            ),
-            0 if found else entry.images,
-        )  # fmt: skip
+        found: list[tuple[State, str]] = [("broken", broken)] if broken else list(self._differences(entry))
+        return verdict_of(entry, (run.fix, run.outcome, run.finished_at) if run else None, found)
 
-    def _differences(self, entry: Entry, shape: Shape) -> Iterator[tuple[State, str]]:
+    def fix_of(self, run: int) -> str | None:
+        """The fix of a run."""
+        return self._runs[run].fix if run in self._runs else None
+
+    def _differences(self, entry: Entry) -> Iterator[tuple[State, str]]:
+        shape = Shape.read(entry.shape)
         if entry.run_id not in self._runs:
             yield "removed", "The ledger does not have the run any more."
-        elif (why := self._line(entry, shape)) is not None:
+        elif (why := self._of_line(entry, shape)) is not None:
             yield "differs", why
-        key = self._key(entry.run_id)
+        key = self.key(entry.run_id)
         for table in shape.tables:
             yield from self._images(entry.run_id, table, key)
 
-    def _line(self, entry: Entry, shape: Shape) -> str | None:
+    def _of_line(self, entry: Entry, shape: Shape) -> str | None:
         """What is wrong with the ledger's lines of a run."""
         wanted = {LEDGER: shape.run_columns, LEDGER_TABLES: shape.table_columns}
         for table, columns in wanted.items():
             there = self.columns(qualified(self.schema, table)).types
             if gone := [column for column in columns if column not in there]:
                 return f"The ledger's {table} lacks {', '.join(gone)}."
-        lines: list[bytes] = []
-        query = forms.line(self.schema, entry.run_id, (shape.run_columns, shape.table_columns), self._form)
-        read_rows(self.connection, f"SELECT 0::bigint, ({query})", lambda _, line: lines.append(line))
-        if forms.sha256(b"".join(lines)) == entry.line:
+        if forms.sha256(self.line(entry, shape)) == entry.line:
             return None
         return f"Its lines in {LEDGER} and {LEDGER_TABLES} are not those that were sealed."
+
+    def line(self, entry: Entry, shape: Shape) -> bytes:
+        """The ledger's lines of a run, as they are hashed."""
+        lines: list[bytes] = []
+        query = forms.line(self.schema, entry.run_id, (shape.run_columns, shape.table_columns), self.form)
+        read_rows(self.connection, f"SELECT 0::bigint, ({query})", lambda _, line: lines.append(line))
+        return b"".join(lines)
 
     def _images(self, run: int, table: SealedTable, key: bytes | None) -> Iterator[tuple[State, str]]:
         audit = forms.audit_table_here(self.schema, table.audit)
         there = self.columns(audit).types
-        if pruned := self._given_up.get((run, audit)):
+        if pruned := self.given_up.get((run, audit)):
             query = f"SELECT count(*) FROM {audit} WHERE audit_run_id = {run}"
             back = ask(self.connection, query)[0][0] if there else 0
             if not back:
@@ -210,18 +206,11 @@ class Ledger:
             yield "differs", f"The key of the run is gone from {KEYS}: its images cannot be compared."
             return
         leaves = Leaves(key, table.position)
-        read_rows(self.connection, forms.images(run, audit, table.columns, self._form), leaves.take)
-        if leaves.images < table.images:
-            yield "removed", f"{audit} has {leaves.images} of {counted(table.images, 'image')}."
-        elif leaves.images > table.images:
-            yield "added", f"{audit} has {counted(leaves.images, 'image')}, and {table.images} were sealed."
-        elif leaves.hexdigest() != table.sha256:
-            yield (
-                "differs",
-                f"The {counted(table.images, 'image')} in {audit} are not those that were sealed.",
-            )
+        read_rows(self.connection, forms.images(run, audit, table.columns, self.form), leaves.take)
+        yield from differences(leaves, table, audit)
 
-    def _key(self, run: int) -> bytes | None:
+    def key(self, run: int) -> bytes | None:
+        """The key of a run."""
         rows = ask(self.connection, f"SELECT key FROM {qualified(self.schema, KEYS)} WHERE run_id = {run}")
         return bytes(rows[0][0]) if rows else None
 
@@ -255,7 +244,7 @@ class Ledger:
                     yield Verdict(run, None, None, None, None, None, "added", (why,))
 
 
-def _link(entry: Entry, before: Entry | None) -> str:
+def link(entry: Entry, before: Entry | None) -> str:
     """What is wrong with an entry's place in the chain; empty if nothing."""
     if entry.computed_head != entry.head:
         return f"Entry {entry.position} does not have the head that follows from its columns: it was changed."
@@ -265,6 +254,38 @@ def _link(entry: Entry, before: Entry | None) -> str:
     if entry.previous != head:
         return f"Entry {entry.position} does not follow from entry {position}: one of them was replaced."
     return ""
+
+
+def verdict_of(
+    entry: Entry, run: tuple[str | None, ...] | None, found: Sequence[tuple[State, str]]
+) -> Verdict:
+    """What is known of a run in the chain.
+
+    Args:
+        entry: its entry.
+        run: its fix, its outcome and when it ended; None if the ledger does not have it.
+        found: what is wrong, or was given up.
+    """
+    fix, outcome, finished_at = run or (None, None, None)
+    states = [state for state, _ in found]
+    tables = Shape.read(entry.shape).tables if "broken" not in states else ()
+    return Verdict(
+        entry.run_id, fix, outcome, finished_at, entry.position, entry.sealed_at,
+        next((state for state in _WORST if state in states), "proven"),
+        tuple(why for _, why in found),
+        tuple(f"{one.audit}.{column}" for one in tables for column in one.not_covered),
+        0 if found else entry.images,
+    )  # fmt: skip
+
+
+def differences(leaves: Leaves, table: SealedTable, where: str) -> Iterator[tuple[State, str]]:
+    """What is wrong with the images of a run in one table, after the last was taken; `where` they were read."""
+    if leaves.images < table.images:
+        yield "removed", f"{where} has {leaves.images} of {counted(table.images, 'image')}."
+    elif leaves.images > table.images:
+        yield "added", f"{where} has {counted(leaves.images, 'image')}, and {table.images} were sealed."
+    elif leaves.hexdigest() != table.sha256:
+        yield "differs", f"The {counted(table.images, 'image')} in {where} are not those that were sealed."
 
 
 def _unsealed(run: _Run) -> Verdict:

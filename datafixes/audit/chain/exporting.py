@@ -1,0 +1,181 @@
+"""Exports sealed runs as files, and proves such files without a database.
+
+The images are CSV as COPY writes it, in the text forms that are hashed. Everything else that a proof needs is in one
+manifest: the whole chain, the keys of the exported runs, and their lines in the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datafixes.audit.chain import forms
+from datafixes.audit.chain.entries import Entry, SealedTable, Shape
+from datafixes.audit.chain.reading import Leaves, read_bytes
+from datafixes.audit.chain.verifying import Ledger, State, Verdict, differences, link, verdict_of
+from datafixes.errors import DatafixError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import BinaryIO
+
+MANIFEST = "manifest.json"
+
+# A value of a line of CSV, quoted or not, and the comma behind it. Only NULL is neither quoted nor anything else.
+_VALUE = re.compile(rb'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
+# What a whole row's text form quotes.
+_QUOTED = re.compile(rb'["\\(),\s]')
+
+
+def export(ledger: Ledger, runs: Collection[int] | None, directory: Path) -> int:
+    """Write sealed runs to a directory; return how many.
+
+    Args:
+        ledger: in a transaction with ``forms.SETTINGS``.
+        runs: which; None for all.
+        directory: empty, or not there yet.
+
+    Raises:
+        DatafixError: a run is not sealed, its images were given up, or the directory holds something.
+    """
+    given_up = {run for run, _ in ledger.given_up}
+    chosen = [
+        one for one in ledger.entries if (one.run_id not in given_up if runs is None else one.run_id in runs)
+    ]
+    if gone := sorted(given_up & set(runs or ())):
+        raise DatafixError(
+            f"The images were given up: run {', '.join(map(str, gone))}.", hint="datafixes verify-audit"
+        )
+    if missing := sorted(set(runs or ()) - {entry.run_id for entry in chosen}):
+        raise DatafixError(f"Not sealed: run {', '.join(map(str, missing))}.", hint="First: datafixes seal")
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise DatafixError(f"{directory} is not empty.", hint="Name a new directory.")
+    exported = {}
+    for entry in chosen:
+        shape, key = Shape.read(entry.shape), ledger.key(entry.run_id)
+        for table in shape.tables:
+            with (directory / _file(entry, table)).open("wb") as file:
+                _copy(ledger, entry, table, file)
+        exported[str(entry.run_id)] = {
+            "fix": ledger.fix_of(entry.run_id),
+            "line": ledger.line(entry, shape).decode("utf-8", "surrogateescape"),
+            "key": key.hex() if key else None,
+        }
+    manifest = {
+        "version": 1, "kind": "export", "schema": ledger.schema, "settings": forms.SETTINGS,
+        "entries": [vars(entry) for entry in ledger.entries], "runs": exported,
+    }  # fmt: skip
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "ascii")
+    return len(exported)
+
+
+def _file(entry: Entry, table: SealedTable) -> str:
+    return f"run-{entry.run_id}-{table.position}.csv"
+
+
+def _copy(ledger: Ledger, entry: Entry, table: SealedTable, file: BinaryIO) -> None:
+    audit = forms.audit_table_here(ledger.schema, table.audit)
+    there = ledger.columns(audit).types
+    if gone := [column for column in table.columns if column not in there]:
+        raise DatafixError(
+            f"Run {entry.run_id} cannot be exported: {audit} lacks {', '.join(gone)}.",
+            hint="datafixes verify-audit says more.",
+        )
+    query = forms.values(entry.run_id, audit, table.columns)
+    options = f"FORMAT csv, HEADER, FORCE_QUOTE *, ENCODING '{ledger.form}'"
+    read_bytes(ledger.connection, f"COPY ({query}) TO STDOUT ({options})", file)
+
+
+class Export:
+    """Exported runs.
+
+    Attributes:
+        entries: the chain, as it was exported.
+        schema: the schema of the ledger.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Read the manifest.
+
+        Raises:
+            DatafixError: it cannot be read, or is none.
+        """
+        self._directory = directory
+        try:
+            manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
+            if (manifest["kind"], manifest["version"]) != ("export", 1):
+                raise ValueError("it is of another kind or version")
+            self.schema = str(manifest["schema"])
+            self.entries = [Entry(**one) for one in manifest["entries"]]
+            self._runs: dict[str, Any] = manifest["runs"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatafixError(f"{directory} is no export of datafixes: {error}") from None
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """What is known of each exported run, and of each entry that breaks the chain."""
+        before: Entry | None = None
+        for entry in self.entries:
+            broken, run = link(entry, before), self._runs.get(str(entry.run_id))
+            if broken:
+                yield verdict_of(entry, None, [("broken", broken)])
+            elif run is not None:
+                yield verdict_of(entry, (run["fix"], None, None), list(self._differences(entry, run)))
+            before = entry
+        for run_id in self._runs.keys() - {str(entry.run_id) for entry in self.entries}:
+            why = ("The chain has no entry for it.",)
+            yield Verdict(int(run_id), None, None, None, None, None, "added", why)
+
+    def _differences(self, entry: Entry, run: dict[str, Any]) -> Iterator[tuple[State, str]]:
+        if forms.sha256(run["line"].encode("utf-8", "surrogateescape")) != entry.line:
+            yield "differs", "Its lines in the ledger are not those that were sealed."
+        for table in Shape.read(entry.shape).tables:
+            path = self._directory / _file(entry, table)
+            if not path.is_file():
+                yield "removed", f"{path.name} is not there."
+                continue
+            leaves = Leaves(bytes.fromhex(run["key"] or ""), table.position)
+            with path.open("rb") as file:
+                rows = _records(file)
+                if tuple(value.decode() for value in next(rows, ()) if value is not None) != table.columns:
+                    yield "differs", f"{path.name} has other columns than were sealed."
+                    continue
+                place = table.columns.index("audit_id")
+                for row in rows:
+                    leaves.take(int(row[place] or 0), _text(row))
+            yield from differences(leaves, table, path.name)
+
+
+def _records(file: BinaryIO) -> Iterator[list[bytes | None]]:
+    """The records of a CSV file, one at a time; a line break inside of quotes belongs to the value."""
+    record = b""
+    for line in file:
+        record += line
+        if record.count(b'"') % 2 == 0:
+            yield list(_values(record.removesuffix(b"\n")))
+            record = b""
+    if record:
+        raise DatafixError(f"{file.name} ends within a value.")
+
+
+def _values(record: bytes) -> Iterator[bytes | None]:
+    position = 0
+    while found := _VALUE.match(record, position):
+        yield found[2] or None if found[1] is None else found[1].replace(b'""', b'"')
+        if not found[3]:
+            return
+        position = found.end()
+    raise DatafixError(f"A line is not CSV as COPY writes it: {record[:80]!r}")
+
+
+def _text(row: list[bytes | None]) -> bytes:
+    """The text form of a whole row, as PostgreSQL writes it."""
+    return b"(" + b",".join(b"" if value is None else _quoted(value) for value in row) + b")"
+
+
+def _quoted(value: bytes) -> bytes:
+    if value and not _QUOTED.search(value):
+        return value
+    return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'""') + b'"'
