@@ -43,5 +43,8 @@ BEGIN
             'datafixes: the key of each run, from which the salts of its images follow'));
         PERFORM pg_temp.datafix_keep_private(format('%I.datafix_key', audit_schema));
     END IF;
+    IF to_regprocedure(format('%I.datafix_append_only()', audit_schema)) IS NOT NULL THEN
+        PERFORM pg_temp.datafix_protect(audit_schema, 'datafix_chain');
+    END IF;
 END
 $engine$;

@@ -126,8 +126,9 @@ BEGIN
 END
 $engine$;
 
--- Version 3 adds copies that were given up, and batches. A fix in batches is one run, "running" until its last transaction; each batch is a run of its
--- own besides, part of that one. The ranges share the keys of the table among the workers.
+-- Version 3 adds copies that were given up, and batches. A fix in batches is one run, "running" until its last
+-- transaction; each batch is a run of its own besides, part of that one. The ranges share the keys of the table among
+-- the workers.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_add_version_3(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN

@@ -193,7 +193,7 @@ def test_a_writer_cannot_undo_it_and_the_owner_can(project: Project) -> None:
     database = project.database
     database.execute(
         "CREATE ROLE app_writer LOGIN", "GRANT USAGE, CREATE ON SCHEMA public TO app_writer",
-        "GRANT ALL ON item_audit, datafix_run, datafix_run_table TO app_writer",
+        "GRANT ALL ON item_audit, datafix_run, datafix_run_table, datafix_range TO app_writer",
     )  # fmt: skip
     try:
         for statement in (*OF_IMAGES[:4], *OF_LEDGER):

@@ -31,14 +31,15 @@ _TAKES_OUT = ("pruned", "redacted")
 # In the same transaction as its images and never changed afterwards; what is still running has no end yet.
 _UNSEALED = """
 SELECT r.run_id, r.outcome FROM {ledger} AS r
- WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running')
+ WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running'){among}
    AND NOT EXISTS (SELECT FROM {chain} AS c WHERE c.run_id = r.run_id)
  ORDER BY r.run_id"""
 
 
-def unsealed_runs(connection: Connection, schema: str) -> dict[int, str]:
-    """The finished runs without an entry, in the order of their numbers, with their outcomes."""
-    query = _UNSEALED.format(ledger=qualified(schema, LEDGER), chain=qualified(schema, CHAIN))
+def unsealed_runs(connection: Connection, schema: str, run: int | None = None) -> dict[int, str]:
+    """The finished runs without an entry, in the order of their numbers, with their outcomes; or one of them."""
+    among = "" if run is None else f" AND r.run_id = {run}"
+    query = _UNSEALED.format(ledger=qualified(schema, LEDGER), chain=qualified(schema, CHAIN), among=among)
     return dict(tuple(row) for row in ask(connection, query))
 
 
@@ -64,7 +65,7 @@ def seal_runs(connection: Connection, schema: str, limits: Limits) -> Iterator[E
             _begin(connection, limits)
             _execute(connection, _LOCK)
             # Whoever held the lock may have sealed it.
-            outcome = unsealed_runs(connection, schema).get(run)
+            outcome = unsealed_runs(connection, schema, run).get(run)
             entry = _seal(connection, schema, run, outcome) if outcome else None
         if entry is not None:
             yield entry

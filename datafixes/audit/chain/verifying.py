@@ -33,10 +33,11 @@ SELECT r.run_id, (went ->> 'run')::bigint, r.declaration -> 'gives_up' ->> 'audi
   FROM {ledger} AS r CROSS JOIN LATERAL jsonb_array_elements(r.declaration -> 'gives_up' -> 'runs') AS went
  WHERE r.outcome = 'pruned'"""
 
-# Whoever ran the later one should have sealed the earlier one.
+# Whoever ran the later one should have sealed the earlier one. Batches of one fix are sealed when it has ended.
 _RUNS = """
 SELECT r.run_id, r.fix, r.outcome, {finished},
-       EXISTS (SELECT FROM {ledger} AS later WHERE later.started_at > r.finished_at AND later.finished_at IS NOT NULL)
+       EXISTS (SELECT FROM {ledger} AS later WHERE later.started_at > r.finished_at AND later.finished_at IS NOT NULL
+                 AND coalesce(to_jsonb(later) ->> 'part_of' <> to_jsonb(r) ->> 'part_of', true))
   FROM {ledger} AS r WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running') ORDER BY r.run_id"""
 
 
