@@ -123,10 +123,13 @@ def make_batches(operation: Operation, batched: Batched) -> None:
                 _Repeated(operation, batched).run()
             except DatafixError as error:
                 stopped.append(error)
-    except (DBAPIError, InvalidRequestError) as error:
+    except InvalidRequestError:
         # The block cannot give back a connection that was lost, and says so instead of why.
         if not stopped:
-            raise DatafixFailed(failure(error, operation.label)) from error  # type: ignore[arg-type]
+            raise
+    except DBAPIError as error:
+        if not stopped:
+            raise DatafixFailed(failure(error, operation.label)) from error
     if stopped and isinstance(stopped[0], _Stopped):
         raise DatafixFailed(stopped[0])
     if stopped:
@@ -177,7 +180,7 @@ class _Repeated:
                 connection.exec_driver_sql(verbatim(connection, statement))
             connection.exec_driver_sql("COMMIT")
         except DBAPIError as error:
-            with suppress(DBAPIError):
+            with suppress(DBAPIError, InvalidRequestError):
                 connection.exec_driver_sql("ROLLBACK")
             raise failure(error, self.operation.label) from error
 
@@ -215,10 +218,10 @@ class _Repeated:
                     self.over.wait(_WAIT)
                 before = progress
         except DBAPIError as error:
-            with suppress(DBAPIError):
-                connection.exec_driver_sql(_LEFT_BEHIND)
             if not self.over.is_set():
                 self.errors.append(failure(error, self.operation.label, hint="What is done stays."))
+            with suppress(DBAPIError, InvalidRequestError):  # the connection may be lost
+                connection.exec_driver_sql(_LEFT_BEHIND)
         except BaseException as error:
             self.errors.append(error)
         finally:
