@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
+from datafixes.declaration.fix import DataFix
 from datafixes.errors import BatchesRefused, DatafixError, UnsafeTransaction
 from datafixes.running.execution import failure
 from datafixes.running.operation import DatafixFailed, Operation
@@ -41,6 +42,10 @@ SELECT r.run_id, r.wish, r.rows_found, count(*) FILTER (WHERE NOT g.done), coale
   FROM {ledger} AS r JOIN {ranges} AS g ON g.run_id = r.run_id
  WHERE r.fix = {fix} AND r.outcome = 'running' AND r.direction = 'apply'
  GROUP BY r.run_id
+"""
+_TOLD = """
+SELECT r.declaration -> 'batches' ->> 'told' FROM {ledger} AS r
+ WHERE r.fix = {fix} AND r.outcome = 'applied' AND r.part_of IS NULL ORDER BY r.run_id DESC LIMIT 1
 """
 # What a statement that was cancelled leaves in the session.
 _LEFT_BEHIND = """
@@ -134,6 +139,16 @@ def make_batches(operation: Operation, batched: Batched) -> None:
         raise DatafixFailed(stopped[0])
     if stopped:
         raise failed(operation, batched.opening.direction, stopped[0]) from stopped[0]
+
+
+def tell_late(operation: Operation, fix: DataFix) -> None:
+    """Tell of the rows that began to meet the condition behind the batches, or were set back by others."""
+    query = _TOLD.format(ledger=qualified(fix.schema_of_audit, LEDGER), fix=text(fix.name))
+    # Without the right to read there is nothing to tell.
+    with suppress(DBAPIError), operation.connection.begin_nested():
+        told = operation.connection.exec_driver_sql(verbatim(operation.connection, query)).scalar()
+        if told:
+            _logger.warning("%s: %s", operation.label, told.removeprefix(", "))
 
 
 def _check_transaction(operation: Operation) -> None:

@@ -12,7 +12,7 @@ from datafixes.declaration.fix import DataFix, moved
 from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
-from datafixes.running.batches import Batched, make_batches, progress_of_apply
+from datafixes.running.batches import Batched, make_batches, progress_of_apply, tell_late
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.running.sending import hand_over, refuse_inside_another
@@ -40,6 +40,8 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
         refuse_inside_another(operation)
         make_batches(operation, _batched(operation, fix, fix.batches))
     hand_over(operation, apply_script(fix, operation.context, operation.limits))
+    if fix.batches and not alembic.as_sql and operation.collector is None:
+        tell_late(operation, fix)
 
 
 def _in_batches_of(fix: DataFix, rows: int) -> DataFix:

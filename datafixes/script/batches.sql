@@ -392,7 +392,7 @@ BEGIN
     SELECT count(*) INTO late FROM pg_temp.datafix_late;
     fix := fix || jsonb_build_object('told', concat(
         CASE WHEN late > 0 AND policy = 'report' THEN format(', %s rows met its condition later: left alone', late)
-             WHEN late > 0 THEN format(', %s of them later', late) END,
+             WHEN late > 0 THEN format(', %s rows met its condition later: changed, too', late) END,
         CASE WHEN again > 0 THEN format(', %s rows that it had changed meet it again: left alone', again) END));
     IF late > 0 AND (policy = 'refuse' OR policy = 'sweep' AND late > 10 * (fix -> 'batches' -> 'rows')::bigint) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
@@ -418,6 +418,9 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF fix ? 'part_of' THEN
         fix := (fix || jsonb_build_object('run', fix -> 'part_of')) - 'part_of';
+        EXECUTE format($sql$
+            UPDATE %s SET declaration = jsonb_set(declaration, '{batches,told}', to_jsonb($1)) WHERE run_id = $2
+        $sql$, fix ->> 'ledger') USING coalesce(fix ->> 'told', ''), (fix -> 'run')::bigint;
         PERFORM pg_temp.datafix_end_run(fix, 'applied', pg_temp.datafix_sum_up(fix), coalesce(fix ->> 'told', ''));
     END IF;
 END
