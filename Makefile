@@ -12,7 +12,7 @@ STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test coverage test-oldest test-alembics test-matrix test-servers test-extensions check lint dist bench bench-large \
-    clean FORCE
+    soak clean FORCE
 
 # Enough to see that a change is sound, in a minute or two.
 QUICK = tests/unit tests/house tests/docs/test_reference.py tests/docs/test_generated.py tests/matrix/test_main_paths.py \
@@ -93,6 +93,11 @@ bench: $(STAMP) ## measure fixes and reverts against the bare UPDATE of the same
 
 bench-large: $(STAMP) ## measure batches of 3 million rows against one UPDATE and a loop by hand
 	@$(BIN)/python -m tests.benchmarks.large $(ARGS)
+
+# A round takes about five seconds. The other version: make soak ARGS='--postgres 16'
+ROUNDS ?= 500
+soak: $(STAMP) ## kill clients, backends and the server under fixes in batches, with four writers: ROUNDS=500
+	@$(BIN)/python -W ignore -c 'from tests.batches.soak import main; main()' --rounds $(ROUNDS) $(ARGS)
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf $(VENV) .venv-* .servers .coverage* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
