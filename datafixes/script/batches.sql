@@ -243,8 +243,10 @@ DECLARE
     running jsonb := pg_temp.datafix_running(fix);
     taken   record;
 BEGIN
-    batch := jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
-                                'batches', running -> 'declaration' -> 'batches') || batch || '{"left": false}';
+    -- before PostgreSQL 18, a null of JSON cannot be cast to a number
+    batch := jsonb_strip_nulls(jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
+                                                  'batches', running -> 'declaration' -> 'batches'))
+             || batch || '{"left": false}';
     fix := fix || jsonb_build_object('batch', batch);
     IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply'
        OR running ->> 'wish' IS NOT NULL THEN       -- somebody wants it to pause, or to stop
@@ -287,7 +289,7 @@ BEGIN
         RETURN fix;
     END IF;
     fix := fix || jsonb_build_object('range', pg_temp.datafix_between(fix, fix -> 'taken' -> 'above', up_to));
-    fix := pg_temp.datafix_open_run(fix || '{"rows_expected": null}');
+    fix := pg_temp.datafix_open_run(fix - 'rows_expected');
     RETURN pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
 END
 $engine$;
@@ -404,7 +406,7 @@ BEGIN
         PERFORM pg_temp.datafix_close_batches(fix);
         RETURN NULL;
     END IF;
-    fix := pg_temp.datafix_open_run(fix || '{"rows_expected": null}');
+    fix := pg_temp.datafix_open_run(fix - 'rows_expected');
     RETURN pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
         'range', pg_temp.datafix_sql(fix, format(
             'EXISTS (SELECT FROM pg_temp.datafix_late AS datafix_late WHERE {{datafix_late.key = %s.key}})',
