@@ -158,6 +158,38 @@ def _check_transaction(operation: Operation) -> None:
         raise DatafixFailed(UnsafeTransaction(told, hint=hint))
 
 
+class _Worker:
+    """A thread that makes batches on a connection.
+
+    Attributes:
+        ended: set when it has ended.
+    """
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection, self.number = connection, number
+        self.ended = threading.Event()
+
+    def start(self, work: Callable[[Connection], None]) -> None:
+        def run() -> None:
+            try:
+                work(self.connection)
+            finally:
+                self.ended.set()
+
+        threading.Thread(target=run, name=f"datafixes worker {self.number}", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Cancel what its connection is running, and wait until it has ended."""
+        driver = self.connection.connection.dbapi_connection
+        for _ in range(10):
+            if self.ended.is_set():
+                return
+            with suppress(Exception):
+                driver.cancel()  # type: ignore[union-attr]
+            # time to remove what the statement had made
+            self.ended.wait(0.5)
+
+
 @dataclass
 class _Repeated:
     """One run of the batches in this process."""
@@ -203,35 +235,23 @@ class _Repeated:
         if connections[0].dialect.is_async:  # its connection belongs to this thread's loop
             self._work(connections[0])
             return
-        threads = [
-            threading.Thread(target=self._work, args=(one,), name=f"datafixes worker {n}", daemon=True)
-            for n, one in enumerate(connections, 1)
-        ]
-        for thread in threads:
-            thread.start()
+        workers = [_Worker(one, name) for name, one in enumerate(connections, 1)]
+        for worker in workers:
+            worker.start(self._work)
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.1)
+            for worker in workers:
+                # Not Thread.join(): a Ctrl-C in it makes Python 3.11 take a thread that runs for ended.
+                while not worker.ended.wait(0.1):
+                    pass
         except BaseException:
             self.over.set()
-            for thread, connection in zip(threads, connections, strict=True):
-                _cancel(thread, connection)
+            for worker in workers:
+                worker.cancel()
             raise
 
     def _work(self, connection: Connection) -> None:
         try:
-            before = None
-            while not self.over.is_set():
-                connection.exec_driver_sql(verbatim(connection, self.batched.work))
-                progress = self._progress(connection)
-                self._tell(progress)
-                if progress is None or not progress.left:
-                    return
-                self._look_at_wish(progress)
-                if progress == before:  # others work on the ranges that are left
-                    self.over.wait(_WAIT)
-                before = progress
+            self._repeat(connection)
         except DBAPIError as error:
             if not self.over.is_set():
                 self.errors.append(failure(error, self.operation.label, hint="What is done stays."))
@@ -242,6 +262,19 @@ class _Repeated:
         finally:
             if self.errors:
                 self.over.set()
+
+    def _repeat(self, connection: Connection) -> None:
+        before = None
+        while not self.over.is_set():
+            connection.exec_driver_sql(verbatim(connection, self.batched.work))
+            progress = self._progress(connection)
+            self._tell(progress)
+            if progress is None or not progress.left:
+                return
+            self._look_at_wish(progress)
+            if progress == before:  # others work on the ranges that are left
+                self.over.wait(_WAIT)
+            before = progress
 
     def _progress(self, connection: Connection) -> Progress | None:
         return self.batched.progress(connection)
@@ -289,14 +322,3 @@ def _another(connection: Connection) -> Iterator[Connection]:
     """A further connection to the same database, for one more worker."""
     with connection.engine.connect() as other:
         yield other.execution_options(isolation_level="AUTOCOMMIT")
-
-
-def _cancel(thread: threading.Thread, connection: Connection) -> None:
-    """Cancel what a worker's connection is running, and wait until the worker has ended."""
-    driver = connection.connection.dbapi_connection
-    for _ in range(50):
-        if not thread.is_alive():
-            return
-        with suppress(Exception):
-            driver.cancel()  # type: ignore[union-attr]
-        thread.join(0.1)

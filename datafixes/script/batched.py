@@ -209,7 +209,7 @@ BEGIN
         code := NULL;
         BEGIN
             CALL pg_temp.datafix_batch(batch);
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR QUERY_CANCELED THEN     -- a Ctrl-C, too: what this statement made is removed below
             GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
                                     hint = PG_EXCEPTION_HINT;
         END;
@@ -217,8 +217,14 @@ BEGIN
         COMMIT;
         -- a pause in slices: a transaction that sleeps would keep VACUUM from its work
         FOR nap IN 1 .. CAST(batch OPERATOR(pg_catalog.->>) 'slices' AS pg_catalog.int4) LOOP
-            PERFORM pg_catalog.pg_sleep(0.1);
+            BEGIN
+                PERFORM pg_catalog.pg_sleep(0.1);
+            EXCEPTION WHEN QUERY_CANCELED THEN
+                GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+                batch := pg_catalog.jsonb_set(batch, '{{goes_on}}', 'false');
+            END;
             COMMIT;
+            EXIT WHEN code OPERATOR(pg_catalog.=) '57014';
         END LOOP;
         EXIT WHEN NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool)
                   OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) ending;
