@@ -142,7 +142,10 @@ class Round:
         told = self._end()
         again, later = left_open(self.database)
         if not was_over:
-            assert not again or f"{again} rows that it had changed meet it again: left alone" in told, (again, told)
+            assert not again or f"{again} rows that it had changed meet it again: left alone" in told, (
+                again,
+                told,
+            )
             assert not later or f"{later} rows met its condition later: left alone" in told, (later, told)
             assert not (later and self._stragglers == "sweep"), later
         tally.rounds += 1

@@ -1,0 +1,81 @@
+"""Ctrl-C, time-outs of the role and deadlocks: the batches that are done stay, and the same upgrade goes on."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.batches.many import ROWS, is_whole, many_project
+from tests.faults.deploys import deploying, ended, kill, until
+from tests.pooler import left_behind, pooler, sessions
+from tests.projects import Project
+from tests.servers import Database
+
+# A batch of 100 takes half a second; a row, 5 ms.
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END';
+CREATE TRIGGER slow BEFORE UPDATE ON many FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+HURRY = "DROP TRIGGER slow ON many"
+_DONE = "SELECT count(*) FROM many WHERE done"
+
+
+def slow_project(
+    directory: Path, database: Database, batches: str = "rows=100", driver: str = "psycopg2"
+) -> Project:
+    project = many_project(directory, database, batches).on(database, driver)
+    project.write_ini()
+    database.psql(SLOW, "-v", "ON_ERROR_STOP=1")
+    return project
+
+
+def some_are_done(database: Database) -> None:
+    until(lambda: 0 < database.value(_DONE) < ROWS, "no batch ends")
+
+
+def goes_on(project: Project, direct: Database) -> None:
+    """What is done stays, and the next upgrade ends the fix."""
+    assert 0 < direct.value(_DONE) < ROWS
+    assert project.versions == {"m"}
+    assert direct.rows("SELECT outcome FROM datafix_history WHERE outcome <> 'failed'") == [("running",)]
+    direct.execute(HURRY)
+    ran = project.alembic("upgrade", "head")
+    assert ran.code == 0, ran.out + ran.err
+    assert is_whole(direct)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_ctrl_c_ends_within_a_second_and_the_next_upgrade_goes_on(
+    driver: str, workers: int, tmp_path: Path, database: Database
+) -> None:
+    project = slow_project(tmp_path, database, f"rows=100, workers={workers}", driver)
+    with deploying(project) as process:
+        some_are_done(database)
+        started = time.monotonic()
+        kill(process.pid, signal.SIGINT)
+        ran = ended(process)
+        took = time.monotonic() - started
+    assert ran.code == -signal.SIGINT, ran.out + ran.err  # as without datafixes: Python ends by the signal
+    assert ran.err.rstrip().endswith("KeyboardInterrupt"), ran.err
+    assert took < 1  # the machine may be busy; a batch statement takes 5 s
+    goes_on(project, database)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_ctrl_c_leaves_nothing_behind_a_pooler(
+    driver: str, size: int, workers: int, tmp_path: Path, database: Database
+) -> None:
+    with pooler(database, size) as pooled:
+        [clean] = sessions(database, pooled).values()
+        project = slow_project(tmp_path, pooled, f"rows=100, workers={workers}", driver)
+        with deploying(project) as process:
+            some_are_done(database)
+            kill(process.pid, signal.SIGINT)
+            assert ended(process).code == -signal.SIGINT
+        assert left_behind(database, pooled, clean) == []
+        goes_on(project, database)
+        assert left_behind(database, pooled, clean) == []
