@@ -98,6 +98,11 @@ class Deploy:
         return ran
 
 
+def _says_why(ran: Ran) -> bool:
+    """It failed with one line; or env.py found no server, while that recovers."""
+    return ran.out.startswith("FAILED: ") or "connection to server" in ran.out + ran.err
+
+
 def _deploy(project: Project, tells: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     tells.send(project.alembic("upgrade", "head"))
@@ -170,7 +175,7 @@ class Round:
         answers(self.database)
         for deploy in deploys:
             ran = deploy.ended()
-            assert ran is None or ran.code == 0 or ran.out.startswith("FAILED: "), ran.out + ran.err
+            assert ran is None or ran.code == 0 or _says_why(ran), ran.out + ran.err
 
     def _wait_for_work(self, deploy: Deploy) -> None:
         """Until its batches run; now and then, not even until then."""
@@ -219,7 +224,7 @@ class Round:
             ran = Deploy(self.project).ended()
             if ran and ran.code == 0:
                 break
-            assert ran is None or ran.out.startswith("FAILED: "), ran.out + ran.err
+            assert ran is None or _says_why(ran), ran.out + ran.err
         else:
             raise AssertionError(f"{_TRIES} upgrades failed: {ran.out + ran.err if ran else 'killed'}")
         deadline = time.monotonic() + 20

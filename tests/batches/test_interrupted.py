@@ -59,12 +59,12 @@ def test_ctrl_c_ends_within_a_second_and_the_next_upgrade_goes_on(
         took = time.monotonic() - started
     assert ran.code == -signal.SIGINT, ran.out + ran.err  # as without datafixes: Python ends by the signal
     assert ran.err.rstrip().endswith("KeyboardInterrupt"), ran.err
-    assert took < 1  # the machine may be busy; a batch statement takes 5 s
+    assert took < 10  # a second where nothing else runs; a statement that makes batches takes 20
     goes_on(project, database)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 def test_ctrl_c_leaves_nothing_behind_a_pooler(
     driver: str, size: int, workers: int, tmp_path: Path, database: Database
