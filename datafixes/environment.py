@@ -21,6 +21,7 @@ from datafixes.database.turns import Turn, one_run_at_a_time
 from datafixes.declaration.project_fixes import wrong_declaration
 from datafixes.errors import DatafixError, VersionMoved, sqlstate
 from datafixes.running.execution import failure
+from datafixes.running.half_applied import refusing_beside
 from datafixes.running.lost import explained
 from datafixes.running.migration import revision_running
 from datafixes.running.operation import DECLINED, settings_of
@@ -67,7 +68,7 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             # the caller's, and not commit it.
             context.configure(connection=connection, **_following(turn, options))
             with sealed_afterwards(connection, turn, settings):
-                _run(context, turn)
+                _run(context, turn, settings.undo)
             _tell_of_idle(settings.decline, context.config.attributes)
     except (DatafixError, TypeError) as error:
         known = wrong_declaration(error) or error
@@ -103,9 +104,11 @@ def _following(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "on_version_apply": [*calls, lambda heads, **_: turn.reached(heads)]}
 
 
-def _run(context: Any, turn: Turn) -> None:
+def _run(context: Any, turn: Turn, undo: str) -> None:
     """Run Alembic's command; if another run intervenes between two migrations, run what is left."""
     migrating = context.get_context()
+    if (steps := migrating._migrations_fn) is not None:  # Alembic has no hook for it
+        migrating._migrations_fn = refusing_beside(steps, undo)
     turn.is_over = migrating.opts.get("dont_mutate", False)  # alembic current
     turn.version = lambda: frozenset(migrating.get_current_heads())
     turn.in_a_migration = lambda: revision_running()[0] is not None

@@ -27,6 +27,14 @@ def moment(time: dt.datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def span(seconds: float) -> str:
+    """A length of time in its largest unit: ``12 s``, ``41 min``, ``3 h``, ``2 days``."""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
 def place(url: Any) -> str:
     """Which database on which host, from SQLAlchemy's URL: without user and password."""
     return f"{url.database} at {url.host or url.query.get('host') or 'the local socket'}"
