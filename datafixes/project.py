@@ -169,12 +169,28 @@ class Project:
         Raises:
             DatafixError: no database is configured, or it does not answer, or a query takes too long.
         """
+        with self._transaction("SET TRANSACTION READ ONLY", PINNED) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a transaction that is committed: for a flag in the ledger.
+
+        Raises:
+            DatafixError: as for :meth:`reading`.
+        """
+        with self._transaction("SET TRANSACTION READ WRITE") as connection:
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _transaction(self, mode: str, more: Sequence[str] = ()) -> Iterator[Connection]:
         with self.connection() as connection:
             statements = (
-                "SET TRANSACTION READ ONLY",
+                mode,
                 f"SET LOCAL lock_timeout = '{self.settings.lock_timeout}'",
                 f"SET LOCAL statement_timeout = '{self.settings.statement_timeout}'",
-                *PINNED,
+                *more,
             )
             try:
                 for statement in statements:

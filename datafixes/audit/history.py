@@ -34,7 +34,7 @@ SELECT reverts_run, sum(rows_changed)::int FROM {history}
 """
 MASKED = "(masked)"
 _DENIED = "42501"
-_OF_THE_VIEW = ("tables", "reverted_by_run")
+_OF_THE_VIEW = ("tables", "reverted_by_run", "batches")
 # For views without the start of a run; no two runs that changed rows overlap.
 _NEWEST_FINISHED = "finished_at DESC, run_id DESC"
 
@@ -43,7 +43,7 @@ _NEWEST_FINISHED = "finished_at DESC, run_id DESC"
 class Run:
     """One run from the ledger or the view ``datafix_history``. Counts that do not apply are None.
 
-    Only the view has ``reverted_by_run`` and ``tables``, which come from other rows.
+    Only the view has ``reverted_by_run``, ``tables`` and ``batches``, which come from other rows.
     """
 
     run_id: int
@@ -73,6 +73,8 @@ class Run:
     logged_in_as: str | None = None
     engine: str | None = None
     declined_because: str | None = None
+    batches: int | None = None
+    wish: str | None = None
 
 
 @dataclass(frozen=True)

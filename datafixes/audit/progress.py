@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
 from datafixes.audit.wording import counted, span
+from datafixes.errors import DatafixError
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
@@ -17,6 +18,7 @@ RANGES = "datafix_range"
 
 _WINDOW = 60
 """The speed is that of the batches of so many seconds."""
+_BAR = 20
 _A_MOMENT = 15.0
 """Between two batches no worker is seen. After so many seconds without one, nobody works."""
 
@@ -153,6 +155,27 @@ class Progress:
             return "half applied" if self.direction == "apply" else "half reverted"
         return "running" if self.direction == "apply" else "reverting"
 
+    def line(self, width: int = 0) -> str:
+        """How far it is, on one line.
+
+        Args:
+            width: draw a bar, and leave out the last parts where they do not fit into so many columns.
+        """
+        share = min(1.0, self.rows_done / self.rows_total) if self.rows_total else 0.0
+        found = f"{self.fix}: {self.state}"
+        if width:
+            full = round(share * _BAR)
+            found += f" [{'#' * full}{'.' * (_BAR - full)}] {share:.0%}"
+        speed = f"{self.rows_per_second:,.0f} rows/s" if self.rows_per_second and self.is_alive else ""
+        left = "" if self.seconds_left is None else f"about {span(self.seconds_left)} left"
+        parts = [self.done, speed, left, f"batches of {self.batch_rows:,}", f"run {self.run_id}"]
+        parts.insert(3 if self.is_alive else 0, self.life)
+        for part in filter(None, parts):
+            if width and len(found) + 2 + len(part) > width:
+                break
+            found += f", {part}"
+        return found
+
 
 def progress_of(connection: Connection, schema: str, fix: str) -> Progress | None:
     """How far a fix is that runs in batches and has not ended; None if there is no such run.
@@ -188,6 +211,28 @@ def running_fixes(connection: Connection, schema: str, which: str = "") -> list[
         newest_first=", ".join(f"r.{column.strip()}" for column in NEWEST_FIRST.split(",")),
     )  # fmt: skip
     return [Progress(*row) for row in ask(connection, query)]
+
+
+def running_fix(connection: Connection, schema: str, fix: str | None) -> Progress:
+    """A fix that runs in batches and has not ended: the named one, or the newest.
+
+    Args:
+        connection: the ledger's database.
+        schema: the schema of the ledger.
+        fix: its name.
+
+    Raises:
+        DatafixError: there is none.
+    """
+    found = progress_of(connection, schema, fix) if fix is not None else None
+    others = [] if found else running_fixes(connection, schema)
+    if found or (others and fix is None):
+        return found or others[0]
+    names = ", ".join(dict.fromkeys(one.fix for one in others))
+    raise DatafixError(
+        "No fix is running in batches." if fix is None else f"No fix {fix} is running in batches.",
+        hint=f"Running: {names}." if names else "List what has ended: datafixes history",
+    )
 
 
 def half_applied(connection: Connection, version_table: tuple[str, str] | None = None) -> list[Progress]:

@@ -24,12 +24,15 @@ COMMANDS = {
     "anchor": "print the head of the chain of seals, to keep elsewhere",
     "seal": "seal finished runs that are not sealed yet",
     "export": "write sealed runs as files that are proven without a database",
+    "follow": "watch a fix that runs in batches; pause, resume, stop: steer it",
     "where": "show each setting, its value and its origin",
     "doctor": "look for known problems in this project",
 }
 
 _BESIDE = ("anchor", "seal", "export")
 """Commands that another one's line in the help names, so that it fits a screen."""
+WISHES = ("pause", "resume", "stop")
+"""Further commands; the line of ``follow`` names them in the help, which fits a screen."""
 
 ENTRY_POINTS = "datafixes.commands"
 """The entry-point group through which any package adds commands; each entry names a click command."""
@@ -37,7 +40,7 @@ ENTRY_POINTS = "datafixes.commands"
 
 def others() -> dict[str, Extension]:
     """The commands of other packages, not loaded. None replaces one of the engine's own."""
-    return {one.name: one for one in extensions(ENTRY_POINTS) if one.name not in COMMANDS}
+    return {one.name: one for one in extensions(ENTRY_POINTS) if one.name not in (*COMMANDS, *WISHES)}
 
 
 def load_other(name: str) -> click.Command | None:

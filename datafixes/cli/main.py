@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datafixes import __version__
-from datafixes.cli.commands import COMMANDS, load_other, others, sections
+from datafixes.cli.commands import COMMANDS, WISHES, load_other, others, sections
 from datafixes.cli.project_options import Where
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, SettingError
@@ -22,7 +22,7 @@ class _Commands(click.Group):
     """Imports a command when it is used, so that each starts quickly; other packages may add commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *others()]
+        return [*COMMANDS, *WISHES, *others()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         try:
@@ -58,6 +58,10 @@ def _load(name: str) -> click.Command | None:
     if name in COMMANDS:
         command: click.Command = importlib.import_module(f"datafixes.cli.{name.replace('-', '_')}").command
         return command
+    if name in WISHES:
+        from datafixes.cli import steering
+
+        return steering.COMMANDS[name]
     return load_other(name)
 
 
