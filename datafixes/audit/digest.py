@@ -47,7 +47,7 @@ def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
                 table.inserted,
                 table.updated,
                 table.deleted,
-                _cells(connection, run, table, left_out),
+                _cells(connection, table, left_out),
             ]
             for table, left_out in zip(tables, housekeeping, strict=True)
         ]
@@ -55,19 +55,19 @@ def digest_as_before(connection: Connection, fix: Fix, run: int) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _cells(connection: Connection, run: int, table: TableOfRun, left_out: Iterable[str]) -> str:
+def _cells(connection: Connection, table: TableOfRun, left_out: Iterable[str]) -> str:
     """A number that depends on every row, its changed columns and their old values, but not on the order of rows."""
     columns = {
         literal.name(name): table.as_left(name, "was", "has")
         for name in table.columns
         if name not in set(left_out)
     }
-    was, has = (
-        f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
-        for image in ("before", "after")
-    )
+    was, has = (f"(SELECT * FROM {table.audit} WHERE {table.images(image)})" for image in ("before", "after"))
     if table.key:
-        source = f"{was} AS was LEFT JOIN {has} AS has ON {key_text(table.key, 'was')} = {key_text(table.key, 'has')}"
+        source = (
+            f"{was} AS was LEFT JOIN {has} AS has ON {key_text(table.key, 'was')} = {key_text(table.key, 'has')}"
+            " AND was.audit_run_id = has.audit_run_id"
+        )
         cells = [
             f"CASE WHEN record_image_ne(ROW(was.{c}), ROW({has_now})) THEN concat('=', was.{c}) END"
             for c, has_now in columns.items()

@@ -14,7 +14,7 @@ from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES, NEWEST_FIRST
+from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES, NEWEST_FIRST, NOT_A_PART
 
 HISTORY, OPEN, ROW = "datafix_history", "datafix_open", "datafix_row"
 """The views that answer the same questions in SQL."""
@@ -175,9 +175,15 @@ def run_of(connection: Connection, schema: str, run: int) -> Run:
     rows = _select(connection, Run, schema, HISTORY, f" WHERE run_id = {run}")
     if rows:
         return Run(*rows[0])
+    ledger = qualified(schema, LEDGER)
+    whole = ask(connection, f"SELECT to_jsonb(r) ->> 'part_of' FROM {ledger} AS r WHERE run_id = {run}")
+    if whole and whole[0][0]:
+        raise DatafixError(
+            f"Run {run} is a batch of run {whole[0][0]}.", hint=f"datafixes show {whole[0][0]}"
+        )
     near = ask(
         connection,
-        f"SELECT run_id FROM {qualified(schema, LEDGER)} ORDER BY abs(run_id - {run}), run_id LIMIT 3",
+        f"SELECT run_id FROM {ledger} AS r WHERE {NOT_A_PART} ORDER BY abs(run_id - {run}), run_id LIMIT 3",
     )
     words = (
         f" The nearest are {', '.join(str(n) for (n,) in sorted(near))}." if near else " The ledger is empty."
@@ -191,8 +197,7 @@ def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
     rows = ask(
         connection,
         f"SELECT {', '.join(columns)} FROM {qualified(schema, LEDGER)} AS r WHERE fix = {text(fix)}"
-        # a ledger that has not been upgraded yet has no such column
-        f" AND to_jsonb(r) ->> 'part_of' IS NULL ORDER BY {NEWEST_FIRST} LIMIT 1",
+        f" AND {NOT_A_PART} ORDER BY {NEWEST_FIRST} LIMIT 1",
     )
     return Run(*rows[0]) if rows else None
 

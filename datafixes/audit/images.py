@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value, View
+from datafixes.audit.parts import condition_of_run
 from datafixes.audit.wording import counts
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
@@ -46,6 +47,7 @@ class TableOfRun:
         inexact: columns that the run left as they were, and of whose values the images hold a text without every bit.
         left: the columns that after-images of updated rows hold; the others are as in the before-images.
         identity: expressions that name its rows, besides the key.
+        of_run: the condition that images are of the run, or of the batches that are parts of it, in SQL; ``{at}`` is their table.
     """
 
     target: str
@@ -58,6 +60,17 @@ class TableOfRun:
     inexact: tuple[str, ...] = ()
     left: tuple[str, ...] | None = None
     identity: tuple[str, ...] = ()
+    of_run: str = "false"
+
+    def images(self, image: str, alias: str = "") -> str:
+        """The condition of its images, before or after, in SQL.
+
+        Args:
+            image: ``before`` or ``after``.
+            alias: of the audit table.
+        """
+        at = f"{alias}." if alias else ""
+        return f"{self.of_run.replace('{at}', at)} AND {at}audit_image = '{image}'"
 
     def as_left(self, column: str, before: str, after: str) -> str:
         """A column of a row as the run left it, in SQL, from the aliases of its two images."""
@@ -83,46 +96,50 @@ class TableOfRun:
 
 
 def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOfRun]:
-    """The tables of a run, in the order of the fix."""
+    """The tables of a run, in the order of the fix. Of a run in batches, with the rows of the batches that have ended."""
+    tables, of_run = literal.qualified(schema, LEDGER_TABLES), condition_of_run(connection, schema, run)
+    parts = f"SELECT sum(p.{{}}) FROM {tables} AS p WHERE {of_run.replace('{at}audit_', 'p.')} AND p.position = t.position"
+    counts_of_run = (
+        f"coalesce(t.{one}, ({parts.format(one)}), 0)::bigint"
+        for one in ("rows_inserted", "rows_updated", "rows_deleted")
+    )
     rows = _rows(
         connection,
         "SELECT target_table, audit_table, key_columns, ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c),"
-        " coalesce(rows_inserted, 0), coalesce(rows_updated, 0), coalesce(rows_deleted, 0),"
-        " ARRAY(SELECT jsonb_array_elements_text(shape -> 'inexact')),"
+        f" {', '.join(counts_of_run)}, ARRAY(SELECT jsonb_array_elements_text(shape -> 'inexact')),"
         " CASE WHEN written_columns <> '{}' AND NOT written_columns && key_columns THEN key_columns || written_columns || ARRAY("
         "SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c WHERE (c -> 'generated')::boolean) END"
-        f" FROM {literal.qualified(schema, LEDGER_TABLES)} WHERE run_id = {run} ORDER BY position",
+        f" FROM {tables} AS t WHERE run_id = {run} ORDER BY position",
     )
     return [
-        TableOfRun(r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]))
+        TableOfRun(
+            r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]), of_run=of_run
+        )
         for r in rows
-    ]
+    ]  # fmt: skip
 
 
-def changes_of_run(
-    connection: Connection, run: int, table: TableOfRun, view: View, *, keep: bool = True
-) -> Changes:
+def changes_of_run(connection: Connection, table: TableOfRun, view: View, *, keep: bool = True) -> Changes:
     """The rows of a table that a run changed, with every column, in the order in which they were copied.
 
     Args:
         connection: the run's database.
-        run: its number in the ledger.
-        table: the table.
+        table: the table, with the run that it is of.
         view: how much of the rows to show.
         keep: read them now; otherwise they are read, a part at a time, whenever they are asked for.
     """
     lines = partial(_rows if keep else _streamed, connection)
-    rows = Reread(lambda: _changed(connection, run, table, view, lines))
+    rows = Reread(lambda: _changed(connection, table, view, lines))
     return Changes(table.target, tuple(rows) if keep else rows, table.changed)
 
 
 def _changed(
-    connection: Connection, run: int, table: TableOfRun, view: View, lines: Callable[[str], Iterable[Any]]
+    connection: Connection, table: TableOfRun, view: View, lines: Callable[[str], Iterable[Any]]
 ) -> Iterator[Row]:
     columns = [(name, view.hides(table.target, name)) for name in table.columns]
     left = view.rows
     with read_images(connection):
-        for statement in _statements(run, table, view, columns):
+        for statement in _statements(table, view, columns):
             if left:
                 for line in lines(f"{statement} LIMIT {left}"):
                     left -= 1
@@ -147,10 +164,10 @@ def read_images(connection: Connection, *, loops: bool = False) -> Iterator[None
         savepoint.rollback()
 
 
-def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str, bool]]) -> list[str]:
+def _statements(table: TableOfRun, view: View, columns: list[tuple[str, bool]]) -> list[str]:
     """Queries for the rows that existed before, and for those that did not."""
     one, other = (
-        f"SELECT x.* FROM {table.audit} AS x WHERE x.audit_run_id = {run} AND x.audit_image = '{image}'"
+        f"SELECT x.* FROM {table.audit} AS x WHERE {table.images(image, 'x')}"
         for image in ("before", "after")
     )
     none = f"SELECT * FROM {table.audit} WHERE false"
@@ -158,7 +175,7 @@ def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str
         pairs = [(f"({one}) AS one LEFT JOIN ({none}) AS other ON true", "one"),
                  (f"({none}) AS one RIGHT JOIN ({other}) AS other ON true", "other")]  # fmt: skip
         return [_statement(table, view, columns, pair) for pair in pairs]
-    same = f"{key_text(table.key, 'one')} = {key_text(table.key, 'other')}"
+    same = f"{key_text(table.key, 'one')} = {key_text(table.key, 'other')} AND one.audit_run_id = other.audit_run_id"
     found = []
     if table.updated or table.deleted:
         first = f"({one} ORDER BY x.audit_id LIMIT {view.rows})"
@@ -166,8 +183,8 @@ def _statements(run: int, table: TableOfRun, view: View, columns: list[tuple[str
     # an update may spell a key otherwise (citext, a collation): keys are compared as text here, so it shows as both
     if table.inserted or table.updated:
         found.append((
-            f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was WHERE was.audit_run_id = {run}"
-            f" AND was.audit_image = 'before' AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true",
+            f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was WHERE was.audit_run_id = x.audit_run_id"
+            f" AND {table.images('before', 'was')} AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true",
             "other",
         ))  # fmt: skip
     return [_statement(table, view, columns, pair) for pair in found]

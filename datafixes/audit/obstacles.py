@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.changes import View
 from datafixes.audit.history import ask
 from datafixes.audit.images import key_text, read_images
+from datafixes.audit.parts import condition_of_run
 from datafixes.audit.retention import given_up
 from datafixes.audit.wording import counted
 from datafixes.script.literal import name, qualified
@@ -92,7 +93,7 @@ def obstacles(connection: Connection, schema: str, run: int, view: View) -> str:
     with read_images(connection, loops=True):
         found = [_Table(*line) for line in ask(connection, tables)]
     for table in found:
-        if words := _shape(table) or _rows(connection, run, table, view):
+        if words := _shape(table) or _rows(connection, schema, run, table, view):
             return words
     return ""
 
@@ -109,9 +110,12 @@ def _shape(table: _Table) -> str:
     return ""
 
 
-def _rows(connection: Connection, run: int, table: _Table, view: View) -> str:
+def _rows(connection: Connection, schema: str, run: int, table: _Table, view: View) -> str:
     """Which rows stand in the way, in words."""
-    standing = f"SELECT * FROM ({_standing(run, table)}) AS compared WHERE state IS NOT NULL"
+    of_run = condition_of_run(connection, schema, run)
+    standing = (
+        f"SELECT * FROM ({_standing(of_run.replace('{at}', ''), table)}) AS compared WHERE state IS NOT NULL"
+    )
     with read_images(connection, loops=table.images < _MANY):
         [(count,)] = ask(connection, f"SELECT count(*) FROM ({standing}) AS standing")
         some = ask(connection, f"{standing} LIMIT {_SHOWN}") if count else []
@@ -123,14 +127,14 @@ def _rows(connection: Connection, run: int, table: _Table, view: View) -> str:
     return f"{counted(count, 'row')} of {table.target} cannot be restored: {which}{more}."
 
 
-def _standing(run: int, table: _Table) -> str:
+def _standing(of_run: str, table: _Table) -> str:
     """The query for the rows of a run, each with what stands in its way; NULL if nothing does.
 
     It says what the engine's comparison says (``datafix_compare_by_key``).
     """
     everything, written = table.names(written=False), table.names(written=True)
     before, after = (
-        f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
+        f"(SELECT * FROM {table.audit} WHERE {of_run} AND audit_image = '{image}')"
         for image in ("before", "after")
     )
     if not table.key:
@@ -149,7 +153,7 @@ def _standing(run: int, table: _Table) -> str:
     queries = [
         f"SELECT {key_text(tuple(table.key), 'b')} AS key, CASE WHEN t.tableoid IS NULL THEN 'gone'"
         f" WHEN {differs} AND ({changed or 'false'}) THEN 'changed since' END AS state"
-        f" FROM {before} AS b JOIN {after} AS a ON {table.same('b', 'a')} {now} {table.same('t', 'b')}"
+        f" FROM {before} AS b JOIN {after} AS a ON {table.same('b', 'a')} AND b.audit_run_id = a.audit_run_id {now} {table.same('t', 'b')}"
     ]
     for applies, state, one, mine, other, theirs in (
         (table.inserted, "changed since", "a", after, "b", before),
@@ -159,6 +163,6 @@ def _standing(run: int, table: _Table) -> str:
             queries.append(
                 f"SELECT {key_text(tuple(table.key), one)}, CASE WHEN t.tableoid IS NOT NULL"
                 f" AND {table.differ('t', one, everything)} THEN '{state}' END FROM {mine} AS {one} {now} {table.same('t', one)}"
-                f" WHERE NOT EXISTS (SELECT FROM {theirs} AS {other} WHERE {table.same(one, other)})"
+                f" WHERE NOT EXISTS (SELECT FROM {theirs} AS {other} WHERE {table.same(one, other)} AND {one}.audit_run_id = {other}.audit_run_id)"
             )
     return " UNION ALL ".join(queries)

@@ -11,10 +11,7 @@ from datafixes.audit.history import ask
 from datafixes.audit.wording import counted, span
 from datafixes.errors import DatafixError
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER, NEWEST_FIRST
-
-RANGES = "datafix_range"
-"""The table with the ranges of keys of runs in batches, and how far each is."""
+from datafixes.script.tables import LEDGER, NEWEST_FIRST, RANGES
 
 _WINDOW = 60
 """The speed is that of the batches of so many seconds."""
@@ -131,6 +128,16 @@ class Progress:
         return bool(self.workers) or self.idle < _A_MOMENT
 
     @property
+    def ways_on(self) -> str:
+        """How it goes on, and how it is taken back, as commands."""
+        if self.direction == "revert":
+            return f"The command that began it goes on with it (revision {self.revision})"
+        return (
+            f"To go on with it: alembic upgrade {self.revision}. "
+            f"To take it back: alembic -x undo={self.fix} upgrade head"
+        )
+
+    @property
     def done(self) -> str:
         """``41 of ~120 batches, 410,000 of 1,198,221 rows``."""
         total = f"{self.batches_total:,}" if not self.ranges_left else f"~{self.batches_total:,}"
@@ -233,6 +240,15 @@ def running_fix(connection: Connection, schema: str, fix: str | None) -> Progres
         "No fix is running in batches." if fix is None else f"No fix {fix} is running in batches.",
         hint=f"Running: {names}." if names else "List what has ended: datafixes history",
     )
+
+
+def readable(connection: Connection, schema: str, which: str = "") -> list[Progress]:
+    """The same, or none where this role may not read them: its lines of the history still say that they run."""
+    try:
+        with connection.begin_nested():
+            return running_fixes(connection, schema, which)
+    except DatafixError:
+        return []
 
 
 def half_applied(connection: Connection, version_table: tuple[str, str] | None = None) -> list[Progress]:

@@ -11,7 +11,7 @@ from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.table import Table
 from datafixes.errors import NothingToRevert
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST
+from datafixes.script.tables import LEDGER, LEDGER_TABLES, NEWEST_FIRST, NOT_A_PART
 
 
 def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
@@ -51,7 +51,9 @@ def recall(connection: Connection, wanted: RecalledFix) -> RecalledFix:
 
 
 def _newest(connection: Connection, schema: str, wanted: RecalledFix) -> list[Mapping[str, Any]]:
-    condition = f"run_id = {wanted.run}" if wanted.run is not None else f"fix = {text(wanted.name)}"
+    condition = (
+        f"run_id = {wanted.run}" if wanted.run is not None else f"fix = {text(wanted.name)} AND {NOT_A_PART}"
+    )
     rows = ask(
         connection,
         f"SELECT to_jsonb(r) FROM {qualified(schema, LEDGER)} AS r"

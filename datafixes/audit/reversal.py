@@ -42,24 +42,26 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
     )
     for table, restored, declared in tables:
         kept = [name for name in table.columns if name not in declared.housekeeping]
-        has = _as_left(restored, revert, [*table.key, *(name for name in kept if name not in table.key)])
-        if different := _different(connection, table, kept, (_images(table, run, "before"), has)):
+        has = _as_left(restored, [*table.key, *(name for name in kept if name not in table.key)])
+        if different := _different(connection, table, kept, (_images(table, "before"), has)):
             return False, f"its downgrade() does not restore {counted(different, 'row')} of {table.target}"
         rows += table.changed
     return True, f"its downgrade() was run and restored {counted(rows, 'row')}, bit for bit"
 
 
-def _images(table: TableOfRun, run: int, image: str) -> str:
-    return f"(SELECT * FROM {table.audit} WHERE audit_run_id = {run} AND audit_image = '{image}')"
+def _images(table: TableOfRun, image: str) -> str:
+    return f"(SELECT * FROM {table.audit} WHERE {table.images(image)})"
 
 
-def _as_left(table: TableOfRun, run: int, columns: list[str]) -> str:
+def _as_left(table: TableOfRun, columns: list[str]) -> str:
     """The rows as a run left them, with all columns."""
-    before, after = _images(table, run, "before"), _images(table, run, "after")
+    before, after = _images(table, "before"), _images(table, "after")
     if table.left is None:
         return after
     whole = ", ".join(table.as_left(name, "b", "a") for name in columns)
-    same = " AND ".join(f"b.{literal.name(column)} = a.{literal.name(column)}" for column in table.key)
+    same = " AND ".join(
+        f"b.{column} = a.{column}" for column in ("audit_run_id", *map(literal.name, table.key))
+    )
     return f"(SELECT {whole} FROM {before} AS b JOIN {after} AS a ON {same})"
 
 

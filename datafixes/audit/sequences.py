@@ -172,8 +172,8 @@ def behind_of_run(
         ):
             continue
         column, up = name(sequence.column), sequence.increment > 0
-        images = f"SELECT i.{column} AS n FROM {table.audit} AS i WHERE i.audit_run_id = {run} AND i.audit_image = "
-        brought = f"({images}'after' AND {sequence.to_come(f'i.{column}')}) EXCEPT ({images}'before')"
+        images = f"SELECT i.{column} AS n FROM {table.audit} AS i WHERE"
+        brought = f"({images} {table.images('after', 'i')} AND {sequence.to_come(f'i.{column}')}) EXCEPT ({images} {table.images('before', 'i')})"
         [(numbers, count, furthest)] = ask(
             connection,
             f"SELECT (array_agg(n ORDER BY n {'ASC' if up else 'DESC'}))[1:{_SHOWN}]::bigint[], count(*), {'max' if up else 'min'}(n)"

@@ -8,7 +8,9 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import ask, ledger_schemas
 from datafixes.declaration.project_fixes import FixOfRevision
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER, NEWEST_FIRST
+from datafixes.script.tables import LEDGER, NEWEST_FIRST, NOT_A_PART
+
+_IN_PARTS = {"running": "is half done, and has not ended", "taken_back": "was taken back before it had ended"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
     last = (
         ask(
             connection,
-            f"SELECT run_id, direction, revision, outcome FROM {qualified(schema, LEDGER)}"
-            f" WHERE fix = {text(one.fix.name)} ORDER BY outcome IN ('started', 'failed'), {NEWEST_FIRST} LIMIT 1",
+            f"SELECT run_id, direction, revision, outcome FROM {qualified(schema, LEDGER)} AS r"
+            f" WHERE fix = {text(one.fix.name)} AND {NOT_A_PART} ORDER BY outcome IN ('started', 'failed'), {NEWEST_FIRST} LIMIT 1",
         )
         if schema in ledgers
         else []
@@ -81,6 +83,8 @@ def _why(connection: Connection, one: FixOfRevision, ledgers: list[str]) -> str:
     [(run, direction, revision, outcome)] = last
     if outcome in ("started", "failed"):
         return f"run {run} of it failed, and none succeeded"
+    if outcome in _IN_PARTS:
+        return f"run {run} of it {_IN_PARTS[outcome]}"
     # A later revision may have reverted it on purpose; its own downgrade would have moved the version.
     if direction == "revert" and revision == one.revision:
         return f"run {run}, its downgrade, reverted it"

@@ -10,11 +10,13 @@ from datafixes.audit.changes import View
 from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.audit.naming import with_kept_identities
+from datafixes.audit.progress import readable
 from datafixes.audit.retention import gave_up, given_up
 from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document
+from datafixes.report.progress import progress_as_json
 from datafixes.report.retention import gave_up_as_json, with_retention
 from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
 
@@ -59,9 +61,9 @@ def read_run(
     """A run with its rows, for the document and for the JSON. Many rows are read as they are written."""
     line, database = run_of(connection, schema, run), place(connection.engine.url)
     of_run = with_kept_identities(connection, schema, run, tables_of_run(connection, schema, run), view)
-    tables = [
-        (table, changes_of_run(connection, run, table, view, keep=view.rows <= _KEPT)) for table in of_run
-    ]
+    tables = [(table, changes_of_run(connection, table, view, keep=view.rows <= _KEPT)) for table in of_run]
+
+    running = readable(connection, schema, f" AND r.run_id = {run}")
 
     gone, went = given_up(connection, schema, run), gave_up(connection, schema, run)
 
@@ -72,9 +74,13 @@ def read_run(
             "kind": "run",
             "database": database,
             "run": run_as_json(line),
+            "progress": progress_as_json(running[0]) if running else None,
             "changes": changes,
             "copies_given_up": gone,
             "gave_up": gave_up_as_json(went),
         }
 
-    return lambda: with_retention(document_of_run(line, tables, database), gone, went), as_json
+    def document() -> Document:
+        return document_of_run(line, tables, database, running[0] if running else None)
+
+    return lambda: with_retention(document(), gone, went), as_json

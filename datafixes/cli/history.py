@@ -3,11 +3,13 @@
 import click
 
 from datafixes.audit.history import history, known_fixes, ledger_schemas, the_schema
+from datafixes.audit.progress import readable
 from datafixes.cli.asking import schema_option
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
+from datafixes.report.progress import progress_as_json
 from datafixes.report.runs import document_of_history, run_as_json
 
 
@@ -31,20 +33,22 @@ def command(  # noqa: PLR0913 - one for each option
     with project.reading() as connection:
         stamped = [] if fix is not None else find_stamped(project, connection)
         if stamped and not ledger_schemas(connection):
-            runs = []
+            runs, running = [], []
         else:
             ledger = the_schema(connection, schema)
             runs = history(connection, ledger, limit=limit, fix=fix)
+            running = [one for one in readable(connection, ledger) if fix in (None, one.fix)]
         if fix is not None and not runs:
             raise DatafixError(
                 f"The ledger has no run of a fix {fix}.{nearest(fix, known_fixes(connection, ledger))}"
             )
     show(
-        lambda: document_of_history(runs, limit, stamped),
+        lambda: document_of_history(runs, limit, stamped, running),
         lambda: {
             "version": 1,
             "kind": "history",
             "runs": [run_as_json(run) for run in runs],
+            "running": [progress_as_json(one) for one in running],
             "stamped_past": [vars(one) for one in stamped],
         },
         form,

@@ -6,6 +6,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.changes import View
 from datafixes.audit.history import OpenFix, open_fixes, the_schema
 from datafixes.audit.obstacles import obstacles
+from datafixes.audit.progress import readable
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show
@@ -13,6 +14,7 @@ from datafixes.cli.project_options import Where, pass_where
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.errors import DatafixError
 from datafixes.project import Project
+from datafixes.report.progress import progress_as_json
 from datafixes.report.runs import document_of_open, run_as_json
 from datafixes.running.reverting import Revert
 
@@ -35,20 +37,21 @@ def command(where: Where, attempt: bool | None, schema: str | None, form: str, o
     project = where.project()
     with project.reading() as connection:
         ledger = the_schema(connection, schema)
-        found = open_fixes(connection, ledger)
+        found, running = open_fixes(connection, ledger), readable(connection, ledger)
         looked_at = [
             (fix, *((None, "") if attempt is not None else _compare(connection, project, fix, ledger)))
             for fix in found
         ]
     tried = [(fix, *_try(project, fix, ledger)) for fix in found] if attempt else looked_at
     show(
-        lambda: document_of_open(tried, compared=attempt is None),
+        lambda: document_of_open(tried, compared=attempt is None, running=running),
         lambda: {
             "version": 1, "kind": "open",
             "fixes": [
                 {**run_as_json(fix), "can_be_reverted": can, "tried": attempt is True, "why": why}
                 for fix, can, why in tried
             ],
+            "running": [progress_as_json(one) for one in running],
         },
         form,
         output,

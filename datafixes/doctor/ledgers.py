@@ -6,9 +6,10 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import IS_AUDIT_TABLE, ask, ledger_schemas
 from datafixes.audit.images import read_images
+from datafixes.audit.progress import half_applied
 from datafixes.audit.sequences import behind_of_table
 from datafixes.declaration.recorded import Fix
-from datafixes.report.document import Fact, bad, good
+from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER, LEDGER_VERSION
 
@@ -44,6 +45,19 @@ def _check(connection: Connection, schema: str) -> Fact:
             f"Let {owner} run the next migration, or one with op.update_ledger({where}).",
         )
     return good("ledger", f"{found_version}: the next run of a fix upgrades it.")
+
+
+def check_running(connection: Connection) -> list[Fact]:
+    """Whether a fix is half applied: with an env.py of others, Alembic would undo the revision before it."""
+    found = []
+    for one in half_applied(connection):
+        evidence = f"{one.fix} (run {one.run_id}): {one.state} {one.done}, {one.life}."
+        beside = "Let no other revision be upgraded or downgraded meanwhile."
+        if one.is_alive:
+            found.append(attention("in batches", evidence, beside))
+        else:
+            found.append(bad("in batches", evidence, f"{one.ways_on}. {beside}"))
+    return found
 
 
 # Ledgers, audit tables and the named tables, in schemas that this role may use.

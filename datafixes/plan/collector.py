@@ -66,7 +66,7 @@ class Collector:
             PlannedTable(
                 table,
                 _expected(fix, number) if direction == "apply" else "",
-                changes_of_run(connection, run, table, self.view),
+                changes_of_run(connection, table, self.view),
                 acting_on(connection, table, fires=fix.fire_triggers),
                 names_of_rows(fix, fix.tables[number], self.view),
                 behind_of_run(connection, fix, run, table, self.view),

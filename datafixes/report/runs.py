@@ -9,9 +9,12 @@ from typing import Any
 from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value
 from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
 from datafixes.audit.images import TableOfRun, part_of
+from datafixes.audit.progress import Progress
 from datafixes.audit.stamped import StampedPast
 from datafixes.audit.wording import counted, counts, moment
 from datafixes.report.document import Document, Fact, Grid, Section
+from datafixes.report.progress import section_of_running
+from datafixes.report.stamped import section_of_stamped
 
 
 def _minute(time: dt.datetime | None) -> str | None:
@@ -39,23 +42,15 @@ def _says_something(cell: Any) -> bool:
     )
 
 
-def section_of_stamped(stamped: Sequence[StampedPast]) -> Section:
-    """The fixes that did not run, although the version table is past them."""
-    rows = tuple((one.fix, one.revision, one.why) for one in stamped)
-    return Section(
-        "Stamped past",
-        state="bad",
-        grids=(Grid("", ("fix", "rev", "why"), rows, ""),),
-        notes=("The database's revision is past these fixes, but they did not run. " + stamped[0].remedy,),
-    )
-
-
-def document_of_history(runs: Sequence[Run], limit: int, stamped: Sequence[StampedPast] = ()) -> Document:
-    """All runs, newest first."""
+def document_of_history(
+    runs: Sequence[Run], limit: int, stamped: Sequence[StampedPast] = (), running: Sequence[Progress] = ()
+) -> Document:
+    """All runs, newest first; those in batches that have not ended as far as they are."""
+    states = {one.run_id: one.state for one in running}
     columns = ("run", "finished (UTC)", "fix", "rev", "outcome", "rows", "by")
     rows = tuple(
         (
-            str(run.run_id), _minute(run.finished_at), run.fix, run.revision, _became(run),
+            str(run.run_id), _minute(run.finished_at), run.fix, run.revision, states.get(run.run_id) or _became(run),
             None if run.rows_changed is None else str(run.rows_changed), _who(run),
         )
         for run in runs
@@ -66,6 +61,7 @@ def document_of_history(runs: Sequence[Run], limit: int, stamped: Sequence[Stamp
         f"The newest {label} (--limit shows more)." if len(runs) == limit else f"{label}, newest first.",
         sections=(
             Section("Runs", grids=(Grid("", columns, rows, "no fix has run in this database"),)),
+            *((section_of_running(running),) if running else ()),
             *((section_of_stamped(stamped),) if stamped else ()),
         ),
     )
@@ -87,14 +83,21 @@ def _who(run: Run | ChangeOfRow) -> str:
     return f"{role} ({run.application})" if run.application else role
 
 
-def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]], database: str) -> Document:
-    """One run, row by row."""
+def document_of_run(
+    run: Run,
+    tables: Sequence[tuple[TableOfRun, Changes]],
+    database: str,
+    running: Progress | None = None,
+) -> Document:
+    """One run, row by row; of one in batches that has not ended, what it has done so far."""
+    outcome = run.outcome if running is None else f"{running.state}, {running.done}, {running.life}"
+    is_bad = run.outcome == "failed" or (running is not None and not running.is_alive)
     facts = [
         Fact("Database", database),
         Fact("Fix", run.fix),
         Fact("Reason", run.reason or "", links=True),
         Fact("Revision", run.revision or "(none)"),
-        Fact("Outcome", run.outcome, "bad" if run.outcome == "failed" else "good"),
+        Fact("Outcome", outcome, "bad" if is_bad else "good"),
         Fact("Run by", _who(run)),
         Fact("Started", moment(run.started_at), below=True),
         Fact("Finished", moment(run.finished_at) or "(not finished)"),
@@ -106,7 +109,7 @@ def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]], data
             table.target,
             facts=(
                 Fact("Rows", counts(table.inserted, table.updated, table.deleted)),
-                Fact("Copies", f"{table.audit}, audit_run_id = {run.run_id}", below=True),
+                Fact("Copies", f"{table.audit}, audit_run_id {_whose(run)}", below=True),
             ),
             changes=(only_changed(changes),) if table.changed else (),
         )
@@ -114,7 +117,14 @@ def document_of_run(run: Run, tables: Sequence[tuple[TableOfRun, Changes]], data
     )
     verb = {"apply": "of", "revert": "reverting"}[run.direction]
     title = f"Run {run.run_id} {verb} {run.fix}"
-    return Document(title, f"{run.outcome}: {total}.", "", tuple(facts), sections)
+    summary = run.outcome if running is None else running.state
+    return Document(title, f"{summary}: {total}.", "", tuple(facts), sections)
+
+
+def _whose(run: Run) -> str:
+    if run.batches is None:
+        return f"= {run.run_id}"
+    return f"IN (SELECT run_id FROM datafix_run WHERE {run.run_id} IN (run_id, part_of))"
 
 
 def _more_of(run: Run) -> Iterator[Fact]:
@@ -122,6 +132,8 @@ def _more_of(run: Run) -> Iterator[Fact]:
         "Reverts": f"run {run.reverts_run}" if run.reverts_run else None,
         "Reverted by": f"run {run.reverted_by_run}" if run.reverted_by_run else None,
         "Rows chosen": run.rows_chosen,
+        "Batches": f"{run.batches:,}" if run.batches and run.outcome != "running" else None,
+        "Wished": run.wish,
         "Conflicts": f"{run.rows_skipped} skipped, {run.rows_overwritten} overwritten"
         if run.rows_skipped or run.rows_overwritten
         else None,
@@ -180,13 +192,17 @@ _COMPARED = "The rows were compared with their images. To prove it, with all tha
 
 
 def document_of_open(
-    fixes: Sequence[tuple[OpenFix, bool | None, str]], *, compared: bool = False
+    fixes: Sequence[tuple[OpenFix, bool | None, str]],
+    *,
+    compared: bool = False,
+    running: Sequence[Progress] = (),
 ) -> Document:
     """The fixes in force; for each, whether it can still be reverted (None: unknown) and why not.
 
     Args:
         fixes: the fixes.
         compared: rows were only compared with their images, and no revert was tried.
+        running: the fixes in batches that have not ended, of which a part is in force.
     """
     columns = ("fix", "run", "rev", "finished (UTC)", "rows", "revertible")
     rows = tuple(
@@ -214,6 +230,7 @@ def document_of_open(
                 grids=(Grid("", columns, rows, "none"),),
                 notes=notes,
             ),
+            *((section_of_running(running),) if running else ()),
             *why,
         ),
     )

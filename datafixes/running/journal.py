@@ -95,8 +95,7 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
             tables = tables_of_run(connection, fix.schema_of_audit, run.run_id)
             view = View(_SHOWN_ROWS, _SHOWN_TEXT + 1, masks)
             rows = [
-                tuple(changes_of_run(connection, run.run_id, table, view).rows) if table.key else ()
-                for table in tables
+                tuple(changes_of_run(connection, table, view).rows) if table.key else () for table in tables
             ]
     except (SQLAlchemyError, DatafixError) as error:
         _logger.warning("datafix %s: done, but its changes cannot be shown: %s", fix.name, _words(error))

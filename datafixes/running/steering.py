@@ -1,4 +1,4 @@
-"""What an operator wants of a fix that runs in batches: a flag in the ledger, which its workers obey after each batch."""
+"""What an operator wants of a fix that runs in batches: a flag in the ledger, which its workers obey."""
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError

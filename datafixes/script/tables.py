@@ -11,6 +11,8 @@ from datafixes.script.frame import Limits, Script, finished, frame
 
 LEDGER = "datafix_run"
 LEDGER_TABLES = "datafix_run_table"
+RANGES = "datafix_range"
+"""How far runs in batches are, by ranges of keys; a ledger before version 3 has none."""
 LEDGER_VERSION = 3
 APPEND_ONLY = "datafix_append_only"
 """The function beside the ledger that refuses changes, and the trigger on each table."""
@@ -24,6 +26,9 @@ RECORDS = (LEDGER, LEDGER_TABLES, CHAIN, KEYS)
 
 NEWEST_FIRST = "started_at DESC, run_id DESC"
 """The order of runs. Not by number alone, because after a switchover old numbers may come again."""
+
+NOT_A_PART = "pg_catalog.to_jsonb(r) ->> 'part_of' IS NULL"
+"""The condition that the run ``r`` is no batch of another; a ledger before version 3 has no such column."""
 
 AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
 CHANGES_SUFFIX = "_changes"

@@ -68,7 +68,7 @@ def write_to_row_of(database: Database, fix: Fix, run: int) -> ForeignWrite | No
         for setting in PINNED:
             connection.exec_driver_sql(setting)
         for number, table in enumerate(tables_of_run(connection, fix.schema_of_audit, run)):
-            rows = changes_of_run(connection, run, table, View(_TRIED_ROWS, _EVERYTHING)).rows
+            rows = changes_of_run(connection, table, View(_TRIED_ROWS, _EVERYTHING)).rows
             columns = _columns(connection, table.target)
             housekeeping = fix.tables[number].housekeeping
             for row in rows:

@@ -55,7 +55,7 @@ def changes(database: Database, run_id: int) -> list[tuple[object, ...]]:
     )
     with create_engine(database.url, poolclass=NullPool).connect() as connection:
         [table] = tables_of_run(connection, "public", run_id)
-        row = next(iter(changes_of_run(connection, run_id, table, View()).rows))
+        row = next(iter(changes_of_run(connection, table, View()).rows))
     cells = [
         (cell.column, cell.before and cell.before.text, cell.after and cell.after.text, row.kind)
         for cell in row.cells

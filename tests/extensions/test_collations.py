@@ -97,7 +97,7 @@ def test_both_spellings_of_a_key_are_shown(database: Database) -> None:
     record(database, spelling(), "UPDATE item SET email = 'Ann@example.org' WHERE note = 'a'")
     with create_engine(database.url, poolclass=NullPool).connect() as connection:
         [table] = tables_of_run(connection, "public", 1)
-        shown = changes_of_run(connection, 1, table, View(10, 100)).rows
+        shown = changes_of_run(connection, table, View(10, 100)).rows
     assert [(row.kind, row.key) for row in shown] == [
         ("deleted", "ann@example.org"),
         ("inserted", "Ann@example.org"),
