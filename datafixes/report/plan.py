@@ -21,8 +21,8 @@ from datafixes.report.runs import (
     changes_as_json,
     only_changed,
     run_as_json,
-    section_of_stamped,
 )
+from datafixes.report.stamped import section_of_stamped
 
 BINDING = "To run exactly this plan"
 """The name of the fact that binds an upgrade to the plan."""

@@ -225,11 +225,7 @@ def document_of_open(
         f"{label}; {stuck} of them cannot be reverted at present." if stuck else f"{label}.",
         "bad" if stuck else "good",
         sections=(
-            Section(
-                "In force",
-                grids=(Grid("", columns, rows, "none"),),
-                notes=notes,
-            ),
+            Section("In force", grids=(Grid("", columns, rows, "none"),), notes=notes),
             *((section_of_running(running),) if running else ()),
             *why,
         ),
