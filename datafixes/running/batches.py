@@ -37,10 +37,10 @@ _EVERY = 30.0  # seconds between two lines of a log
 _TERMINAL = 1.0  # and between two of a terminal, which replace each other
 _WAIT = 0.5  # for ranges that others work on, in seconds
 _COUNT = """
-SELECT r.run_id, r.wish, r.rows_found, count(*) FILTER (WHERE NOT g.done), coalesce(sum(g.batches), 0),
-       coalesce(sum(g.rows_changed), 0)
-  FROM {ledger} AS r JOIN {ranges} AS g ON g.run_id = r.run_id
- WHERE r.fix = {fix} AND r.outcome = 'running' AND r.direction = 'apply'
+SELECT r.run_id, r.wish, r.rows_found, greatest({least}, count(*) FILTER (WHERE NOT g.done)),
+       coalesce(sum(g.batches), 0), coalesce(sum(g.rows_changed), 0)
+  FROM {ledger} AS r LEFT JOIN {ranges} AS g ON g.run_id = r.run_id
+ WHERE r.fix = {fix} AND r.outcome = 'running' AND r.direction = {direction}
  GROUP BY r.run_id
 """
 _TOLD = """
@@ -97,15 +97,24 @@ class Progress:
     done: int
 
 
-def progress_of_apply(operation: Operation) -> Callable[[Connection], Progress | None]:
-    """How to ask how far the apply of a fix in batches is."""
+def progress_of(
+    operation: Operation, direction: str, *, is_ended_by_a_batch: bool = False
+) -> Callable[[Connection], Progress | None]:
+    """How to ask how far a run of a fix in batches is.
+
+    Args:
+        operation: on the fix.
+        direction: ``apply`` or ``revert``.
+        is_ended_by_a_batch: whether one of its batches ends the run: until then, something is left.
+    """
     fix = operation.fix
     if fix is None:
         raise ValueError("an operation on a fix")
     schema = fix.schema_of_audit
     query = _COUNT.format(
-        ledger=qualified(schema, LEDGER), ranges=qualified(schema, "datafix_range"), fix=text(fix.name)
-    )
+        ledger=qualified(schema, LEDGER), ranges=qualified(schema, "datafix_range"), fix=text(fix.name),
+        direction=text(direction), least=int(is_ended_by_a_batch),
+    )  # fmt: skip
 
     def ask(connection: Connection) -> Progress | None:
         row = connection.exec_driver_sql(verbatim(connection, query)).first()
@@ -283,7 +292,7 @@ class _Repeated:
         if progress.wish == "stop":
             raise _Stopped(
                 f"{self.operation.label}: stopped, as somebody wished: {_counted(progress)} (run {progress.run}).",
-                hint="What is done stays. The same upgrade goes on with it.",
+                hint="What is done stays. The same command goes on with it.",
             )
         if progress.wish == "pause":
             self.over.wait(1)

@@ -12,10 +12,11 @@ from datafixes.declaration.fix import DataFix, moved
 from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
-from datafixes.running.batches import Batched, make_batches, progress_of_apply, tell_late
+from datafixes.running.batches import Batched, make_batches, progress_of, tell_late
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.running.sending import hand_over, refuse_inside_another
+from datafixes.running.taking_back import revert_in_batches, take_back
 from datafixes.script.apply import apply_script
 from datafixes.script.batched import opening_script, work_statement
 from datafixes.script.decline import decline_script
@@ -30,6 +31,8 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     if isinstance(fix, RecordedFix):
         raise CommandError(f"datafix {fix.name}: it is a RecordedFix. Use with op.record_datafix(fix): ...")
     operation = Operation.on_fix(alembic, fix)
+    if operation.settings.undo == fix.name:
+        take_back(operation)
     if is_declined(operation, fix):
         decline(operation, fix)
         return
@@ -55,7 +58,7 @@ def _in_batches_of(fix: DataFix, rows: int) -> DataFix:
 def _batched(operation: Operation, fix: DataFix, batches: Batches) -> Batched:
     context, limits = operation.context, operation.limits
     opening, work = opening_script(fix, context, limits), work_statement(fix, context, limits)
-    return Batched(opening, work, progress_of_apply(operation), batches.workers)
+    return Batched(opening, work, progress_of(operation, "apply"), batches.workers)
 
 
 def is_declined(operation: Operation, fix: Declared) -> bool:
@@ -101,4 +104,5 @@ def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> Non
         script = revert_script(known, context, operation.limits)
     except DatafixError as error:
         raise DatafixFailed(error) from error
+    revert_in_batches(operation, known, context)
     hand_over(operation, script)

@@ -107,7 +107,7 @@ def failed(operation: Operation, direction: str, error: DatafixError) -> Datafix
     shown = DatafixFailed(explained(error, connection))
     if operation.collector is not None:
         return shown  # a plan is rolled back anyway, and shows the error itself
-    begun = not _is_external(alembic) and alembic._transaction is not None
+    begun = not is_external(alembic) and alembic._transaction is not None
     # Code that catches this error must not be able to commit what is left: the transaction ends here, and Alembic stops
     # at the next statement.
     if begun:
@@ -140,7 +140,7 @@ def _check_transaction(operation: Operation) -> None:
             f"{operation.label}: the transaction that Alembic began has ended: this migration commits or rolls back.",
             hint="Remove the commit() or rollback(): later changes, and the new version, would be lost.",
         )
-    if _is_external(operation.alembic) and operation.collector is None:
+    if is_external(operation.alembic) and operation.collector is None:
         _logger.warning(
             "%s: Alembic did not begin this transaction, and will not commit it. Unless the caller does, "
             "nothing is kept: does env.py run a statement before context.configure()?",
@@ -148,5 +148,6 @@ def _check_transaction(operation: Operation) -> None:
         )
 
 
-def _is_external(alembic: MigrationContext) -> bool:
+def is_external(alembic: MigrationContext) -> bool:
+    """Whether the transaction is the caller's, and not Alembic's."""
     return bool(getattr(alembic, "_in_external_transaction", False))

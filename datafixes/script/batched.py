@@ -5,6 +5,8 @@ one batch after the other, each in a transaction, for a few seconds. The last tr
 (:mod:`datafixes.script.apply`), which also moves the version.
 """
 
+from collections.abc import Sequence
+
 from datafixes import __version__
 from datafixes.declaration.fix import DataFix
 from datafixes.script import literal
@@ -135,18 +137,19 @@ def work_statement(fix: DataFix, context: Context, limits: Limits) -> str:
     Everything that it needs is in it, because behind a pooler each statement may come to another connection. Its setting
     ``datafixes.worker`` names the worker; ``datafixes.rows`` is the size of the next batch.
     """
-    return repeated(batch_procedure(fix, context), fix.name, limits)
+    return repeated(batch_procedure(fix, context), fix.name, limits, _ENGINE)
 
 
-def repeated(own: str, name: str, limits: Limits) -> str:
+def repeated(own: str, name: str, limits: Limits, roots: Sequence[str]) -> str:
     """The statement that calls ``datafix_batch`` for a few seconds.
 
     Args:
         own: the statement that creates that procedure.
         name: the name of the fix.
         limits: the time-outs of a batch.
+        roots: the engine's files and functions that batches of this kind may call.
     """
-    engine = engine_of("batches.sql", *_ENGINE, *sorted(called_by(own)))
+    engine = engine_of("batches.sql", *roots, *sorted(called_by(own)))
     made = "\n".join(
         f"            EXECUTE {literal.body(f'{chr(10)}{text}{chr(10)}', 'create')};"
         for text in (own, *engine.functions.values())

@@ -3,7 +3,8 @@
 -- the table among workers: a batch locks the row of its range, so whoever comes meanwhile takes another one, and a
 -- worker that was killed holds nothing. Where a batch ends is written in its own transaction.
 
--- The run in batches of a fix that has not ended; NULL where there is none.
+-- The run in batches of a fix that has not ended; NULL where there is none. Where one is taken back that was half
+-- applied, the one that takes it back.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_running(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -12,6 +13,7 @@ BEGIN
     IF pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_range') IS NOT NULL THEN
         EXECUTE format($sql$
             SELECT to_jsonb(r) FROM %s AS r WHERE r.fix = %L AND r.outcome = 'running'
+             ORDER BY r.direction = 'revert' DESC, r.started_at DESC LIMIT 1
         $sql$, fix ->> 'ledger', fix ->> 'fix') INTO running;
     END IF;
     RETURN running;
@@ -137,7 +139,7 @@ BEGIN
     IF running ->> 'direction' <> 'apply' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
             format('run %s is taking it back in batches and has not ended', running ->> 'run_id'),
-            hint => 'Let that run end first.');
+            hint => format('Nothing was changed. Let that run end first: alembic -x undo=%s upgrade head', fix ->> 'fix'));
     ELSIF running ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF003',
             format('run %s has applied a part of it, and its declaration has changed since: fingerprint %s there, %s '
@@ -184,14 +186,14 @@ BEGIN
                    CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
             hint => pg_temp.datafix_ways_on(fix));
     END IF;
-    fix := pg_temp.datafix_open_run(fix);
+    fix := pg_temp.datafix_open_run(fix || '{"in_parts": true}');
+    fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
     EXECUTE format($sql$
         UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object(
                'batches', $2 -> 'batches' || jsonb_build_object('key_order', $2 -> 'key_order'))
          WHERE run_id = $3
     $sql$, fix ->> 'ledger') USING counted, fix, (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_make_ranges(fix);
-    PERFORM pg_temp.datafix_drop_temporary();
     PERFORM set_config('datafixes.told', format('datafix %s: run %s begins, %s rows in batches of %s',
         fix ->> 'fix', fix ->> 'run', counted, fix -> 'batches' ->> 'rows'), true);
 END
@@ -240,9 +242,12 @@ RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     fix     jsonb := pg_temp.datafix_in_ledger(declared || '{"direction": "apply", "in_batches": true}',
                                                declared ->> 'audit_schema');
-    running jsonb := pg_temp.datafix_running(fix);
+    running jsonb;
     taken   record;
 BEGIN
+    -- whoever opens, ends or takes back a run holds this lock, so what is read from here on stays
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('datafixes fix', 0));
+    running := pg_temp.datafix_running(fix);
     -- before PostgreSQL 18, a null of JSON cannot be cast to a number
     batch := jsonb_strip_nulls(jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
                                                   'batches', running -> 'declaration' -> 'batches'))
@@ -447,8 +452,9 @@ BEGIN
     $sql$, fix ->> 'ledger_tables', fix ->> 'ledger') USING (fix -> 'run')::bigint;
     EXECUTE format($sql$
         UPDATE %1$s AS r
-           SET rows_already = 0, rows_skipped = part.skipped, rows_overwritten = part.overwritten
-          FROM (SELECT sum(p.rows_skipped) AS skipped, sum(p.rows_overwritten) AS overwritten
+           SET rows_already = part.already, rows_skipped = part.skipped, rows_overwritten = part.overwritten
+          FROM (SELECT coalesce(sum(p.rows_already), 0) AS already, sum(p.rows_skipped) AS skipped,
+                       sum(p.rows_overwritten) AS overwritten
                   FROM %1$s AS p WHERE p.part_of = $1) AS part
          WHERE r.run_id = $1
      RETURNING (SELECT coalesce(sum(p.rows_changed), 0) FROM %1$s AS p WHERE p.part_of = $1)

@@ -174,22 +174,35 @@ BEGIN
     IF total[3] > 0 AND (policy <> 'skip' OR by_image) THEN
         PERFORM pg_temp.datafix_list_conflicts(fix);
         SELECT string_agg(DISTINCT key || ' ' || conflict, ', ') INTO which FROM pg_temp.datafix_conflict;
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
-            format('%s of %s rows of %s cannot be restored: %s', total[3], total[1], places, left(which, 300)),
-            detail => E'\n' || pg_temp.datafix_conflict_table(total[3]),
-            hint => CASE WHEN by_image
-                THEN 'Nothing was changed. Rows without a key cannot be skipped: it is unknown which row they were '
-                     'before. Set them to what the fix left, and revert again.'
-                ELSE format('Nothing was changed. Look at these rows. Then set their values back by hand, or choose: '
-                            'alembic -x on_conflict=%1$s:skip downgrade ... leaves them alone%2$s',
-                            fix ->> 'fix',
-                            CASE WHEN EXISTS (SELECT FROM pg_temp.datafix_conflict WHERE conflict = 'changed since')
-                                 THEN format(', -x on_conflict=%s:overwrite restores them anyway', fix ->> 'fix')
-                                 ELSE '' END) END);
+        PERFORM pg_temp.datafix_refuse_conflicts(fix, total[3], total[1], places, which,
+            E'\n' || pg_temp.datafix_conflict_table(total[3]), by_image);
     END IF;
     EXECUTE format('UPDATE %s SET rows_found = $1, rows_overwritten = $2, rows_skipped = $3, rows_already = $4 '
                    'WHERE run_id = $5', fix ->> 'ledger')
       USING total[1], total[2], total[3], total[4], (fix -> 'run')::bigint;
+END
+$engine$;
+
+-- Refuses a revert because of rows in conflict: how many, of how many, of which tables, and which.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse_conflicts(fix jsonb, standing bigint, rows bigint, places text,
+    which text, detail text DEFAULT NULL, by_image boolean DEFAULT false)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    kept text := CASE WHEN fix ? 'taken' AND fix ? 'in_batches'
+                      THEN format('What run %s took back stays.', fix ->> 'part_of') ELSE 'Nothing was changed.' END;
+BEGIN
+    PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
+        format('%s of %s rows of %s cannot be restored: %s', standing, rows, places, left(which, 300)),
+        detail => detail,
+        hint => kept || CASE WHEN by_image
+            THEN ' Rows without a key cannot be skipped: it is unknown which row they were before. Set them to what '
+                 'the fix left, and revert again.'
+            ELSE format(' Look at these rows. Then set their values back by hand, or choose: '
+                        'alembic -x on_conflict=%1$s:skip %2$s ... leaves them alone%3$s',
+                        fix ->> 'fix', CASE WHEN fix ? 'takes_back' THEN 'upgrade' ELSE 'downgrade' END,
+                        CASE WHEN strpos(which, 'changed since') > 0
+                             THEN format(', -x on_conflict=%s:overwrite restores them anyway', fix ->> 'fix')
+                             ELSE '' END) END);
 END
 $engine$;
 

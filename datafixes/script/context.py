@@ -29,6 +29,7 @@ class Context:
         chosen: for a revert of some rows: the keys, by table; under an empty name if the fix has one table.
         masks: patterns for columns whose values must not appear in messages.
         by_name: for a revert: whether the revision only names the fix, without declaring it.
+        takes_back: for a revert: whether it takes back what is half applied, and the version does not move.
     """
 
     revision: str | None = None
@@ -44,6 +45,7 @@ class Context:
     masks: tuple[str, ...] = ()
     by_name: bool = False
     reason: str = ""
+    takes_back: bool = False
 
     @property
     def version_table_name(self) -> str:

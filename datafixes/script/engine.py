@@ -34,6 +34,7 @@ _FILES = (
     "recall.sql",
     "revert.sql",
     "conflicts.sql",
+    "batches_revert.sql",
     "views.sql",
     "protection.sql",
     "chain.sql",

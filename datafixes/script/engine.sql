@@ -259,6 +259,12 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                                                         FROM jsonb_array_elements(fix -> 'tables') AS t))
 $engine$;
 
+-- The facts of the fix again, without those of a table that datafix_table has added.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_whole(fix jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT fix - ARRAY(SELECT jsonb_object_keys(fix -> 'tables' -> 0)) - 'n' - 'all_oids'
+$engine$;
+
 -- All of the fix's tables, one after the other.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_tables(fix jsonb)
 RETURNS SETOF jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$

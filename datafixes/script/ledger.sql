@@ -144,6 +144,7 @@ DECLARE
     one     jsonb;
     written jsonb;
 BEGIN
+    fix := pg_temp.datafix_whole(fix);
     EXECUTE format($sql$
         INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run,
                         on_conflict, rows_chosen, declined_because, engine, declaration, part_of)
@@ -172,7 +173,9 @@ BEGIN
                                        'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid)))
         $sql$, fix ->> 'ledger_tables') USING one, written;
     END LOOP;
-    PERFORM pg_temp.datafix_prepare_watch(fix);
+    IF NOT fix ? 'in_parts' THEN    -- such a run changes nothing itself
+        PERFORM pg_temp.datafix_prepare_watch(fix);
+    END IF;
     RETURN fix;
 END
 $engine$;

@@ -156,6 +156,7 @@ BEGIN
             above        text[],                       -- it begins above this key; NULL: at the first row
             up_to        text[],                       -- it ends with this key; NULL: at the last row
             reached      text[],                       -- all rows up to this key are done
+            reverts_run  bigint      REFERENCES {schema}.datafix_run,  -- of a revert: the batch that it takes back
             batches      bigint      NOT NULL DEFAULT 0,
             rows_changed bigint      NOT NULL DEFAULT 0,
             done         boolean     NOT NULL DEFAULT false,

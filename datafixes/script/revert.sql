@@ -8,28 +8,23 @@
 -- Most updated rows are still as the fix left them. Where nothing else can stand in the way of a row, one join finds,
 -- locks and copies these: they are "free". Only what is left is compared three ways, which costs several times as much.
 
--- Opens the run that takes back another. NULL where that run changed nothing.
+-- Opens the run that takes back another. NULL where that run changed nothing, or all batches of a run are taken back.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_open_revert(declared jsonb, version_table regclass)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    fix    jsonb := pg_temp.datafix_begin(declared || '{"direction": "revert"}', version_table);
-    last   jsonb := nullif(fix -> 'last', 'null');
+    fix    jsonb := declared;
+    last   jsonb;
     undone bigint;
     one    jsonb;
 BEGIN
-    undone := CASE WHEN last IS NOT NULL THEN pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) END;
-    IF last IS NULL OR undone IS NOT NULL THEN
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
-            format('there is nothing to revert: %s',
-                   CASE WHEN undone IS NOT NULL
-                        THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
-                        WHEN fix ? 'of_run'
-                        THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
-                        ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END),
-            hint => format('See: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, '
-                           'set it back with alembic stamp.',
-                           fix ->> 'ledger'));
+    IF fix ? 'ends' THEN
+        PERFORM pg_temp.datafix_close_parts(fix);
+        RETURN NULL;
+    ELSIF NOT fix ? 'last' THEN     -- a batch
+        fix := pg_temp.datafix_begin(declared, version_table);
     END IF;
+    last := nullif(fix -> 'last', 'null');
+    PERFORM pg_temp.datafix_check_revertible(fix);
     IF pg_temp.datafix_given_up(fix, (last -> 'run_id')::bigint) IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF031',
             format('run %s cannot be reverted: %s', last ->> 'run_id',
@@ -84,6 +79,29 @@ BEGIN
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
     END LOOP;
     RETURN fix;
+END
+$engine$;
+
+-- The ledger has the run, and nothing has taken it back.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_revertible(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    last   jsonb  := nullif(fix -> 'last', 'null');
+    undone bigint := CASE WHEN last IS NOT NULL
+                          THEN pg_temp.datafix_undone_by(fix, (last -> 'run_id')::bigint) END;
+BEGIN
+    IF last IS NULL OR undone IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
+            format('there is nothing to revert: %s',
+                   CASE WHEN undone IS NOT NULL
+                        THEN format('run %s reverted run %s already', undone, last ->> 'run_id')
+                        WHEN fix ? 'of_run'
+                        THEN format('the ledger %s has no run %s that ended', fix ->> 'ledger', fix ->> 'of_run')
+                        ELSE 'the ledger has no run of it' || coalesce(' by revision ' || (fix ->> 'undoes'), '') END),
+            hint => format('See: SELECT * FROM %s ORDER BY started_at, run_id; if alembic_version was set by hand, '
+                           'set it back with alembic stamp.',
+                           fix ->> 'ledger'));
+    END IF;
 END
 $engine$;
 
