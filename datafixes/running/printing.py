@@ -42,6 +42,25 @@ def print_script(operation: Operation, script: Script) -> None:
     printed.fuses[script.fuse] = None
 
 
+def print_batches(operation: Operation, opening: Script, batches: str) -> None:
+    """Write what comes before the last transaction of a fix in batches, and begin that one.
+
+    Args:
+        operation: the operation.
+        opening: the script that opens the run, in a transaction of its own.
+        batches: what makes the batches, outside of a transaction.
+
+    Raises:
+        DatafixFailed: a plan was given, which a script cannot be compared with.
+    """
+    alembic = operation.alembic
+    with alembic.autocommit_block():
+        alembic.impl.emit_begin()
+        print_script(operation, opening)
+        alembic.impl.emit_commit()
+        alembic.impl.static_output(batches)
+
+
 def _print(alembic: MigrationContext, statements: Iterable[str]) -> None:
     for statement in statements:
         # Not through execute(), which would turn tabs into spaces and double every percent sign.

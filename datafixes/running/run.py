@@ -14,12 +14,14 @@ from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
 from datafixes.running.batches import Batched, make_batches, progress_of, tell_late
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
+from datafixes.running.printing import print_batches
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
 from datafixes.running.sending import hand_over, refuse_inside_another
 from datafixes.running.taking_back import revert_in_batches, take_back
 from datafixes.script.apply import apply_script
 from datafixes.script.batched import opening_script, work_statement
 from datafixes.script.decline import decline_script
+from datafixes.script.psql import repeated_in_psql
 from datafixes.script.revert import revert_script
 
 if TYPE_CHECKING:
@@ -39,9 +41,13 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     if fix.name in operation.settings.batches:
         fix = _in_batches_of(fix, operation.settings.batches[fix.name])
         operation = replace(operation, fix=fix)
-    if fix.batches and not alembic.as_sql and operation.collector is None:
+    if fix.batches and operation.collector is None:
         refuse_inside_another(operation)
-        make_batches(operation, _batched(operation, fix, fix.batches))
+        batched = _batched(operation, fix, fix.batches)
+        if alembic.as_sql:
+            print_batches(operation, batched.opening, repeated_in_psql(fix, batched.work))
+        else:
+            make_batches(operation, batched)
     hand_over(operation, apply_script(fix, operation.context, operation.limits))
     if fix.batches and not alembic.as_sql and operation.collector is None:
         tell_late(operation, fix)
