@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.history import ask, run_of
+from datafixes.audit.history import Run, ask, run_of
 from datafixes.audit.images import TableOfRun, key_text, read_images, tables_of_run
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
+from datafixes.script.tables import LEDGER
 
 _MARK = 6
 
@@ -19,14 +21,34 @@ def digest_of_run(connection: Connection, fix: Fix, run: int) -> str:
 
     The new values are left out, because many are a time. They follow from the fix, whose fingerprint is included.
     Housekeeping columns, which others write all the time, are left out too; of inserted rows, only the number counts.
+    Of a run in batches, the digest covers the number of its rows, and their first and last key.
 
     Args:
         connection: the run's database.
         fix: its declaration.
         run: its number in the ledger.
     """
+    if (bounds := _bounds(connection, fix, run)) is not None:
+        return _digest_of_batches(run_of(connection, fix.schema_of_audit, run), bounds)
     fingerprint = run_of(connection, fix.schema_of_audit, run).fingerprint or ""
     return mark_of(fingerprint) + digest_as_before(connection, fix, run)[_MARK:]
+
+
+def _bounds(connection: Connection, fix: Fix, run: int) -> list[Any] | None:
+    """The first and the last key of the rows of a run in batches; None of any other run."""
+    ledger = literal.qualified(fix.schema_of_audit, LEDGER)
+    [(found,)] = ask(
+        connection,
+        f"SELECT to_jsonb(r) #>> '{{declaration,batches,bounds}}' FROM {ledger} AS r WHERE run_id = {run}",
+    )
+    return None if found is None else list(json.loads(found))
+
+
+def _digest_of_batches(line: Run, bounds: list[Any]) -> str:
+    """It is known before the first batch: it covers the number of rows and the bounds of their keys."""
+    content = [line.fix, line.fingerprint, line.revision, line.direction, line.rows_found, bounds]
+    found = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return mark_of(line.fingerprint or "") + found[_MARK:16]
 
 
 def mark_of(digest: str) -> str:

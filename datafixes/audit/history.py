@@ -192,11 +192,13 @@ def run_of(connection: Connection, schema: str, run: int) -> Run:
 
 
 def last_run(connection: Connection, schema: str, fix: str) -> Run | None:
-    """The newest run of a fix, from the ledger itself, which every role that runs fixes can read."""
+    """The newest run of a fix that did not fail, from the ledger itself, which every role that runs fixes can read."""
     columns = ("NULL" if one.name in _OF_THE_VIEW else name(one.name) for one in fields(Run))
     rows = ask(
         connection,
-        f"SELECT {', '.join(columns)} FROM {qualified(schema, LEDGER)} AS r WHERE fix = {text(fix)}"
+        f"SELECT {', '.join(columns)} FROM {qualified(schema, LEDGER)} AS r"
+        # a run in batches that was refused goes on behind the line of its failure
+        f" WHERE fix = {text(fix)} AND outcome <> 'failed'"
         f" AND {NOT_A_PART} ORDER BY {NEWEST_FIRST} LIMIT 1",
     )
     return Run(*rows[0]) if rows else None

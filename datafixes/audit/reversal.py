@@ -10,13 +10,16 @@ from datafixes.script import literal
 from datafixes.script.tables import LEDGER, NEWEST_FIRST
 
 
-def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[bool, str]:
+def compare_with_revert(
+    connection: Connection, fix: Fix, run: int, what: str = "its downgrade()"
+) -> tuple[bool, str]:
     """Compare the rows before a run with those after its revert.
 
     Args:
         connection: the database of both.
         fix: the declaration.
         run: the reverted run.
+        what: what reverted it, in words.
 
     Returns:
         whether every row was restored, bit for bit, and the result in words.
@@ -25,13 +28,13 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
     if ask(connection, f"SELECT to_regclass({literal.text(literal.qualified(schema, LEDGER))}) IS NULL")[0][
         0
     ]:
-        return False, "its downgrade() drops the ledger, so the restored rows cannot be compared"
+        return False, f"{what} drops the ledger, so the restored rows cannot be compared"
     reverts = ask(
         connection,
         f"SELECT run_id FROM {literal.qualified(schema, LEDGER)} WHERE reverts_run = {run} ORDER BY {NEWEST_FIRST} LIMIT 1",
     )
     if not reverts:
-        return False, f"its downgrade() does not revert {fix.name}"
+        return False, f"{what} does not revert {fix.name}"
     [(revert,)] = reverts
     rows = 0
     tables = zip(
@@ -44,9 +47,9 @@ def compare_with_revert(connection: Connection, fix: Fix, run: int) -> tuple[boo
         kept = [name for name in table.columns if name not in declared.housekeeping]
         has = _as_left(restored, [*table.key, *(name for name in kept if name not in table.key)])
         if different := _different(connection, table, kept, (_images(table, "before"), has)):
-            return False, f"its downgrade() does not restore {counted(different, 'row')} of {table.target}"
+            return False, f"{what} does not restore {counted(different, 'row')} of {table.target}"
         rows += table.changed
-    return True, f"its downgrade() was run and restored {counted(rows, 'row')}, bit for bit"
+    return True, f"{what} was run and restored {counted(rows, 'row')}, bit for bit"
 
 
 def _images(table: TableOfRun, image: str) -> str:

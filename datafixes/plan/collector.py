@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import Connection
 
@@ -17,7 +17,9 @@ from datafixes.audit.surroundings import acting_on, locks_held
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
 from datafixes.declaration.table import KINDS
+from datafixes.plan.batched import TriedBatch, try_batch
 from datafixes.plan.planned import PlannedRun, PlannedTable
+from datafixes.running.migration import BatchTrial
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Collector:
     locks: set[str] = field(default_factory=set)
     proving: list[int] | None = None
     given_up: tuple[GivenUp, ...] | None = None
+    in_batches: str = ""
+    """The fix in batches of which only one batch was made, so that nothing behind it can be planned."""
 
     def ran(self, connection: Connection, fix: Fix, started: float) -> None:
         """A run has succeeded."""
@@ -54,6 +58,23 @@ class Collector:
         """Copies were given up."""
         self.given_up = (*(self.given_up or ()), *went)
 
+    def try_batch(self, connection: Connection, fix: DataFix, trial: BatchTrial) -> bool:
+        """Make one batch and roll it back; False: all rows are changed in one transaction."""
+
+        def seen(tried: TriedBatch) -> None:
+            self.in_batches = fix.name
+            with read_images(connection):
+                run = run_of(connection, fix.schema_of_audit, tried.run)
+                tables = self._tables(connection, fix, tried.part, "apply")
+            whole = tuple(_whole(table, tried.batches.left) for table in tables)
+            digest = digest_of_run(connection, fix, tried.run)
+            locks, took = self.new_locks(connection), tried.batches.took
+            self.runs.append(
+                PlannedRun(run, whole, locks, took, digest, tried.reversal, batches=tried.batches)
+            )
+
+        return try_batch(connection, fix, trial, seen)
+
     def new_locks(self, connection: Connection) -> tuple[str, ...]:
         """The locks that are new since the last run."""
         with read_images(connection):
@@ -73,6 +94,13 @@ class Collector:
             )
             for number, table in enumerate(tables_of_run(connection, fix.schema_of_audit, run))
         )
+
+
+def _whole(table: PlannedTable, rows: int) -> PlannedTable:
+    """The table of one batch, with the number of rows of all batches."""
+    deleted = table.of_run.deleted > 0
+    of_run = replace(table.of_run, updated=0 if deleted else rows, deleted=rows if deleted else 0)
+    return replace(table, of_run=of_run, changes=replace(table.changes, total=rows))
 
 
 def _expected(fix: Fix, number: int) -> str:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
+class NeedsBatches(DatafixError):
+    """A plan cannot go on behind a fix in batches: it has made one of them, and rolled it back."""
+
+
 @dataclass
 class OneRun:
     """One run of the migrations by env.py, on one connection.
@@ -85,7 +89,7 @@ class OneRun:
             if not self.running:  # an unknown revision, several heads; Alembic may not even read the version
                 raise
             found = self.error_of(error, f"revision {self.running}")
-            if lacking := self.uncommitted.lacks(error):
+            if lacking := "of others" if isinstance(error, NeedsBatches) else self.uncommitted.lacks(error):
                 self.ending = ended(self.running, found, lacking, self.steps, self.wish)
             else:
                 self.ending = refused(self.running, found)
@@ -122,6 +126,10 @@ class OneRun:
             self.load_again({step.info.up_revision_id for step in steps})
         for step in steps:
             self.running = step.info.up_revision_id or ""
+            if self.collector.in_batches:
+                raise NeedsBatches(
+                    f"{self.collector.in_batches} changes its rows in batches, which are committed before it"
+                )
             self.tell(f"{'Downgrading' if self.wish.downgrade else 'Upgrading to'} {self.running} ...")
             yield step
 
@@ -175,7 +183,12 @@ class OneRun:
         self.steps.append(PlannedStep(self.running, title, tuple(runs), locks, gives_up))
 
     def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
-        """Run the downgrade of the same revision, compare the restored rows, and roll that back."""
+        """Run the downgrade of the same revision, compare the restored rows, and roll that back.
+
+        A fix in batches is proven already, by one batch.
+        """
+        if all(run.batches for run in runs):
+            return runs
         self.tell(f"Reverting {', '.join(run.run.fix for run in runs)}, as a proof ...")
         self.collector.proving = []
         connection.exec_driver_sql("SAVEPOINT datafixes_proof")

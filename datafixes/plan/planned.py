@@ -50,6 +50,51 @@ class Reversal:
 
 
 @dataclass(frozen=True)
+class PlannedBatches:
+    """A fix in batches, of which the plan makes one; what it says of the others follows from that one.
+
+    Attributes:
+        rows: how many rows there are to change.
+        done: how many of them an earlier upgrade, which was stopped, has changed.
+        size: how many rows a batch changes at most.
+        ranges: how many ranges of keys there are.
+        workers: how many connections make batches.
+        bounds: the first and the last key, each as text.
+        tried: how many rows the tried batch changed.
+        took: how long it took, in seconds.
+        seconds: how long all of them may take.
+        wal: how many bytes of WAL they may write.
+        copies: how many bytes of copies, without indexes.
+        reading: how the rows of a batch are read, in words.
+        warnings: what makes each batch slow.
+    """
+
+    rows: int
+    done: int
+    size: int
+    ranges: int
+    workers: int
+    bounds: tuple[str, str]
+    tried: int
+    took: float
+    seconds: float
+    wal: int
+    copies: int
+    reading: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def left(self) -> int:
+        """How many rows are left to change."""
+        return max(0, self.rows - self.done)
+
+    @property
+    def count(self) -> int:
+        """About how many batches they make."""
+        return -(-self.left // self.size)
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """A run of a fix.
 
@@ -61,6 +106,7 @@ class PlannedRun:
         digest: the digest that the upgrade must have too.
         reversal: whether it can be reverted; None if that was not tried.
         reloaded: the fingerprint of the declaration at the second load, if it differs.
+        batches: of a fix in batches, how many, and what one of them is like; the rows and the proof are of that one.
     """
 
     run: Run
@@ -70,6 +116,7 @@ class PlannedRun:
     digest: str
     reversal: Reversal | None = None
     reloaded: str = ""
+    batches: PlannedBatches | None = None
 
     @property
     def is_fine(self) -> bool:

@@ -16,6 +16,7 @@ from datafixes.plan.planned import (
     Unplannable,
 )
 from datafixes.report.document import Document, Fact, Section
+from datafixes.report.planned_batches import batches_as_json, of_batches
 from datafixes.report.retention import gave_up_as_json, section_of_given_up
 from datafixes.report.runs import (
     changes_as_json,
@@ -83,6 +84,8 @@ def _verdict(plan: Plan) -> list[str]:
         return ["Not all of it can be reverted."]
     if not all(one.tried for one in reversals):
         return ["Not all of it could be reverted as a proof."]
+    if any(run.batches for run in plan.runs):
+        return ["It can be reverted: that was tried on one batch."]
     return ["All of it can be reverted: that was tried."] if reversals else []
 
 
@@ -105,6 +108,7 @@ def _section(title: str, planned: PlannedRun) -> Section:
         Fact("Reason", run.reason or "", links=True),
         Fact("Outcome", _outcome(planned)),
         *(Fact(table.of_run.target, _rows(table)) for table in planned.tables),
+        *([] if planned.batches is None else of_batches(planned.batches)),
     ]
     if run.already:
         facts.append(Fact("Already as wanted", run.already, below=True))
@@ -119,7 +123,8 @@ def _section(title: str, planned: PlannedRun) -> Section:
     facts.append(
         Fact(
             "Locks",
-            f"{'; '.join(planned.locks) or 'none'}; held for {planned.seconds:.2f} s and until the commit",
+            f"{'; '.join(planned.locks) or 'none'}; held for {planned.seconds:.2f} s and until the commit"
+            + (" of the batch" if planned.batches is not None else ""),
             below=True,
         )
     )
@@ -156,6 +161,8 @@ def _named(table: PlannedTable) -> Changes:
 
 def _outcome(planned: PlannedRun) -> str:
     run = planned.run
+    if planned.batches is not None:
+        return f"in batches: {planned.batches.left:,} rows, each batch is committed by itself"
     if run.outcome == "declined":
         return f"declined, so nothing changes: {run.declined_because}"
     if run.outcome == "not_applicable" and run.direction == "revert":
@@ -234,6 +241,7 @@ def _run_as_json(planned: PlannedRun) -> dict[str, Any]:
         "locks": list(planned.locks),
         "reversal": None if planned.reversal is None else vars(planned.reversal),
         "reloaded": planned.reloaded or None,
+        "in_batches": None if planned.batches is None else batches_as_json(planned.batches),
         "changes": [
             {
                 **changes_as_json(table.of_run, table.changes),

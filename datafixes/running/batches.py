@@ -17,6 +17,7 @@ from datafixes.declaration.fix import DataFix
 from datafixes.errors import BatchesRefused, DatafixError, UnsafeTransaction
 from datafixes.running.execution import failure
 from datafixes.running.operation import DatafixFailed, Operation
+from datafixes.running.planned import check_plan_of_batches
 from datafixes.running.sending import failed
 from datafixes.script.frame import Script
 from datafixes.script.literal import qualified, text
@@ -234,11 +235,17 @@ class _Repeated:
             connection.exec_driver_sql("BEGIN")
             for statement in self.batched.opening.statements():
                 connection.exec_driver_sql(verbatim(connection, statement))
+            self._check_plan(connection)
             connection.exec_driver_sql("COMMIT")
-        except DBAPIError as error:
+        except (DBAPIError, DatafixError) as error:
             with suppress(DBAPIError, InvalidRequestError):
                 connection.exec_driver_sql("ROLLBACK")
-            raise failure(error, self.operation.label) from error
+            raise failure(error, self.operation.label) if isinstance(error, DBAPIError) else error from error
+
+    def _check_plan(self, connection: Connection) -> None:
+        operation = self.operation
+        if operation.fix is not None:
+            check_plan_of_batches(operation.alembic, connection, operation.fix, operation.settings.plan)
 
     def _work_side_by_side(self, connections: list[Connection]) -> None:
         if connections[0].dialect.is_async:  # its connection belongs to this thread's loop

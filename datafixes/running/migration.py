@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from alembic.util import CommandError
 
 from datafixes.audit.changes import View
+from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
 from datafixes.script.context import Context
+from datafixes.script.frame import Script
 from datafixes.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +26,23 @@ if TYPE_CHECKING:
 
 COLLECTOR = "datafixes.collector"
 """Where Alembic's configuration keeps a :class:`RunCollector`."""
+
+
+@dataclass(frozen=True)
+class BatchTrial:
+    """The scripts with which a plan tries one batch of a fix.
+
+    Attributes:
+        opening: opens the run and its ranges.
+        reading: notes how the rows of a batch are read.
+        batch: makes one batch.
+        revert: reverts a run, by its number.
+    """
+
+    opening: Script
+    reading: Script
+    batch: Script
+    revert: Callable[[int], Script]
 
 
 class RunCollector(Protocol):
@@ -38,6 +59,9 @@ class RunCollector(Protocol):
 
     def gave_up(self, went: Sequence[GivenUp]) -> None:
         """Copies were given up."""
+
+    def try_batch(self, connection: Connection, fix: DataFix, trial: BatchTrial) -> bool:
+        """Make one batch and roll it back; False: all rows are changed in one transaction."""
 
 
 def collector_of(alembic: MigrationContext) -> RunCollector | None:

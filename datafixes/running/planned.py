@@ -37,6 +37,19 @@ def check_plan(alembic: MigrationContext, connection: Connection, fix: Fix, plan
     )
 
 
+def check_plan_of_batches(
+    alembic: MigrationContext, connection: Connection, fix: Fix, planned: frozenset[str]
+) -> None:
+    """Compare a run in batches with the plan, before the first batch; a fix without such a run when it has ended.
+
+    Raises:
+        NotAsPlanned: it is not one of the planned runs.
+    """
+    run = last_run(connection, fix.schema_of_audit, fix.name)
+    if planned and run is not None and (run.outcome, run.direction) == ("running", "apply"):
+        check_plan(alembic, connection, fix, planned)
+
+
 def _others(alembic: MigrationContext, planned: frozenset[str]) -> set[str]:
     """The runs of a plan that no present declaration accounts for."""
     declared = [] if alembic.script is None else fixes_of(alembic.script)

@@ -10,19 +10,23 @@ from alembic.util import CommandError
 from datafixes.declaration.batches import Batches
 from datafixes.declaration.fix import DataFix, moved
 from datafixes.declaration.project_fixes import fixes_of, nearest
+from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import DatafixError, SettingError
 from datafixes.running.batches import Batched, make_batches, progress_of, tell_late
+from datafixes.running.migration import BatchTrial, RunCollector
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.printing import print_batches
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
-from datafixes.running.sending import hand_over, refuse_inside_another
+from datafixes.running.sending import failed, hand_over, refuse_inside_another
 from datafixes.running.taking_back import revert_in_batches, take_back
 from datafixes.script.apply import apply_script
 from datafixes.script.batched import opening_script, work_statement
 from datafixes.script.decline import decline_script
+from datafixes.script.frame import Script
 from datafixes.script.psql import repeated_in_psql
 from datafixes.script.revert import revert_script
+from datafixes.script.trial import one_batch_script, reading_script
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -41,16 +45,31 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     if fix.name in operation.settings.batches:
         fix = _in_batches_of(fix, operation.settings.batches[fix.name])
         operation = replace(operation, fix=fix)
-    if fix.batches and operation.collector is None:
+    if fix.batches:
         refuse_inside_another(operation)
         batched = _batched(operation, fix, fix.batches)
         if alembic.as_sql:
             print_batches(operation, batched.opening, repeated_in_psql(fix, batched.work))
-        else:
+        elif operation.collector is None:
             make_batches(operation, batched)
+        elif _planned(operation, operation.collector, fix, batched.opening):
+            return
     hand_over(operation, apply_script(fix, operation.context, operation.limits))
     if fix.batches and not alembic.as_sql and operation.collector is None:
         tell_late(operation, fix)
+
+
+def _planned(operation: Operation, collector: RunCollector, fix: DataFix, opening: Script) -> bool:
+    context, limits = operation.context, operation.limits
+
+    def revert_of(run: int) -> Script:
+        return revert_script(RecalledFix(fix.name, run, fix.schema_of_audit), context, limits)
+
+    reading, batch = reading_script(fix, context, limits), one_batch_script(fix, context, limits)
+    try:
+        return collector.try_batch(operation.connection, fix, BatchTrial(opening, reading, batch, revert_of))
+    except DatafixError as error:
+        raise failed(operation, opening.direction, error) from error
 
 
 def _in_batches_of(fix: DataFix, rows: int) -> DataFix:

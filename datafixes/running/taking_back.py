@@ -71,9 +71,7 @@ def take_back(operation: Operation) -> NoReturn:
     make_batches(operation, _batched(operation, known, context))
     [(run, rows, batches)] = ask(operation.connection, _on(_TAKEN_BACK, known))
     done = f"{counted(rows, 'row')} in {batches} batch{'' if batches == 1 else 'es'} (run {run})"
-    raise DatafixFailed(
-        BatchesRefused(f"{operation.label}: taken back: {done}; nothing else was upgraded.")
-    )
+    raise DatafixFailed(BatchesRefused(f"{operation.label}: taken back: {done}; nothing else was upgraded."))
 
 
 def _batched(operation: Operation, fix: Fix, context: Context) -> Batched:

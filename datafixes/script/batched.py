@@ -33,17 +33,27 @@ SELECT next.datafix_nth, {{{{bound}}}}
  ORDER BY next.datafix_nth DESC
  LIMIT 1"""
 
+_BOUND = """\
+SELECT {{{{bound}}}}
+  FROM (SELECT * FROM {table}
+         WHERE {condition}
+         ORDER BY {{{{order}}}}
+         LIMIT 1) AS next"""
+
 
 def opening_script(fix: DataFix, context: Context, limits: Limits) -> Script:
     """The script that opens the run of a fix in batches, in a transaction of its own; or goes on with it."""
     table = literal.qualified(fix.change.schema, fix.change.table)
     count = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {condition(fix)}"
+    bound = _BOUND.format(table=table, condition=condition(fix))
     block = "\n".join(
         [
             "",
             "DECLARE",
             "    fix     jsonb;",
             "    counted bigint;",
+            "    first   text[];    -- the keys of the first and the last of the rows: a plan is bound to them",
+            "    last    text[];",
             "BEGIN",
             "    -- Only at this revision; the table can be copied, in the order of its key; the fix is not in force. NULL: its",
             "    -- run goes on.",
@@ -51,6 +61,9 @@ def opening_script(fix: DataFix, context: Context, limits: Limits) -> Script:
             "    IF fix IS NOT NULL THEN",
             "        -- The number of rows is as expected, or nothing is changed.",
             "    " + run("EXECUTE", count) + " INTO counted;",
+            "    " + run("EXECUTE", bound) + " INTO first;",
+            "    " + run("EXECUTE", bound, "pg_temp.datafix_downwards(fix)") + " INTO last;",
+            "        fix := fix || pg_catalog.jsonb_build_object('bounds', pg_catalog.jsonb_build_array(first, last));",
             "        PERFORM pg_temp.datafix_begin_batches(fix, counted);",
             "    END IF;",
             f"    {finished(f'open {fix.name}')}",
@@ -137,7 +150,7 @@ def work_statement(fix: DataFix, context: Context, limits: Limits) -> str:
     Everything that it needs is in it, because behind a pooler each statement may come to another connection. Its setting
     ``datafixes.worker`` names the worker; ``datafixes.rows`` is the size of the next batch.
     """
-    return repeated(batch_procedure(fix, context), fix.name, limits, _ENGINE)
+    return repeated(batch_procedure(fix, context), fix.name, limits, ENGINE)
 
 
 def repeated(own: str, name: str, limits: Limits, roots: Sequence[str]) -> str:
@@ -165,7 +178,7 @@ def repeated(own: str, name: str, limits: Limits, roots: Sequence[str]) -> str:
     )
 
 
-_ENGINE = (
+ENGINE = (
     "apply.sql",
     "datafix_check_nothing_else",
     "datafix_close",

@@ -100,6 +100,14 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
       FROM jsonb_array_elements(fix -> 'key_order') WITH ORDINALITY AS _ (k, n)
 $engine$;
 
+-- The facts of a fix whose rows come in the opposite order.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_downwards(fix jsonb)
+RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT fix || jsonb_build_object('order', string_agg(
+               format('%s.%I%s DESC', fix ->> 'target_alias', k ->> 'name', k ->> 'collate'), ', ' ORDER BY n))
+      FROM jsonb_array_elements(fix -> 'key_order') WITH ORDINALITY AS _ (k, n)
+$engine$;
+
 -- The literal for a key that is kept as text, in the types and collations of the key's index; NULL for no key.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_key_literal(key_order jsonb, key jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -133,7 +141,9 @@ BEGIN
     IF running IS NULL THEN
         fix := pg_temp.datafix_begin(fix, version_table);
         fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
-        RETURN fix || jsonb_build_object('key_order', pg_temp.datafix_key_order(fix));
+        fix := fix || jsonb_build_object('key_order', pg_temp.datafix_key_order(fix));
+        RETURN fix || jsonb_build_object('order', pg_temp.datafix_order_by(fix),
+                                         'bound', pg_temp.datafix_key_as_text(fix, 'next'));
     END IF;
     fix := pg_temp.datafix_check_revision(fix, version_table);
     IF running ->> 'direction' <> 'apply' THEN
@@ -166,7 +176,7 @@ BEGIN
 END
 $engine$;
 
--- The rows have been counted: their number is as expected, or nothing is changed. The run is opened, and its ranges
+-- The rows have been counted, and their first and last key noted: their number is as expected, or nothing is changed. The run is opened, and its ranges
 -- noted. Where one batch is enough for all rows, the fix is an ordinary one.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin_batches(fix jsonb, counted bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -190,7 +200,7 @@ BEGIN
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
     EXECUTE format($sql$
         UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object(
-               'batches', $2 -> 'batches' || jsonb_build_object('key_order', $2 -> 'key_order'))
+               'batches', $2 -> 'batches' || jsonb_build_object('key_order', $2 -> 'key_order', 'bounds', $2 -> 'bounds'))
          WHERE run_id = $3
     $sql$, fix ->> 'ledger') USING counted, fix, (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_make_ranges(fix);

@@ -13,7 +13,8 @@ DECLARE
 BEGIN
     EXECUTE replace(replace($sql$
         WITH RECURSIVE led_to AS (
-            SELECT r.run_id, r.run_id AS origin FROM {schema}.datafix_run AS r WHERE r.reverts_run IS NULL
+            SELECT r.run_id, coalesce(r.part_of, r.run_id) AS origin
+              FROM {schema}.datafix_run AS r WHERE r.reverts_run IS NULL
             UNION ALL
             SELECT r.run_id, led_to.origin
               FROM {schema}.datafix_run AS r JOIN led_to ON led_to.run_id = r.reverts_run)
@@ -29,6 +30,8 @@ BEGIN
                 WHERE t.run_id = r.run_id AND (parse_ident(t.audit_table))[2] = $2) AS wrote
          WHERE r.finished_at < $1
            AND ($3 = 'none' OR led_to.origin NOT IN (SELECT o.run_id FROM {schema}.datafix_open AS o))
+           AND NOT EXISTS (SELECT FROM {schema}.datafix_run AS whole     -- whose batches have not ended
+                            WHERE whole.run_id IN (led_to.origin, r.part_of) AND whole.outcome = 'running')
     $sql$, '{schema}', quote_ident(audit_schema)), '{audit}', format('%I.%I', audit_schema, audit_table))
        INTO runs USING older_than, audit_table, keep;
     RETURN runs;
@@ -87,9 +90,11 @@ BEGIN
         SELECT string_agg(format('copies in %%s given up on %%s by run %%s',
                                  r.declaration -> 'gives_up' ->> 'audit_table', r.finished_at::date, r.run_id),
                           ', ' ORDER BY r.run_id)
-          FROM %s AS r
+          FROM %1$s AS r
          WHERE r.outcome = 'pruned'
-           AND r.declaration -> 'gives_up' -> 'runs' @> jsonb_build_array(jsonb_build_object('run', $1))
+           AND EXISTS (SELECT FROM jsonb_array_elements(r.declaration -> 'gives_up' -> 'runs') AS went
+                         JOIN %1$s AS gone ON gone.run_id = (went -> 'run')::bigint
+                        WHERE $1 IN (gone.run_id, gone.part_of))
     $sql$, fix ->> 'ledger') INTO told USING run;
     RETURN told;
 END

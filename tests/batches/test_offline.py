@@ -161,7 +161,16 @@ def _project(directory: Path, database: Database, batches: str = "rows=100") -> 
 
 def _begin(database: Database, file: Path, script: str, *arguments: str) -> "subprocess.Popen[bytes]":
     """A psql that runs a script, which it does not wait for."""
-    where = ["-h", database.address.host, "-p", str(database.address.port), "-U", "postgres", "-d", database.name]
+    where = [
+        "-h",
+        database.address.host,
+        "-p",
+        str(database.address.port),
+        "-U",
+        "postgres",
+        "-d",
+        database.name,
+    ]
     file.write_text(script, encoding="ascii")
     return subprocess.Popen(
         [str(database.binaries / "psql"), "-X", *where, *arguments, "-f", str(file)],

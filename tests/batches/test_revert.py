@@ -28,7 +28,9 @@ fix = DataFix(
 PARTS = "SELECT count(*) FROM datafix_run WHERE part_of IS NOT NULL AND direction = 'revert' AND outcome = 'reverted'"
 
 
-def applied_project(directory: Path, database: Database, batches: str = "rows=100") -> tuple[Project, list[tuple]]:
+def applied_project(
+    directory: Path, database: Database, batches: str = "rows=100"
+) -> tuple[Project, list[tuple]]:
     """A project whose fix is applied, and the rows from before."""
     project = many_project(directory, database, batches)
     before = database.rows(CONTENT)
@@ -46,7 +48,10 @@ def test_a_downgrade_takes_back_batch_by_batch(tmp_path: Path, database: Databas
 
     assert (ran.code, project.versions) == (0, {"m"}), ran.err
     assert database.rows(CONTENT) == before
-    assert database.rows(RUNS) == [("apply", "applied", ROWS, batches, True), ("revert", "reverted", ROWS, batches, False)]
+    assert database.rows(RUNS) == [
+        ("apply", "applied", ROWS, batches, True),
+        ("revert", "reverted", ROWS, batches, False),
+    ]
     assert database.rows(OPEN) == []
     # each in a transaction of its own
     [(transactions,)] = database.rows(
@@ -76,12 +81,14 @@ def test_a_conflict_refuses_before_anything_is_taken_back(tmp_path: Path, databa
 
     assert (ran.code, project.versions) == (0, {"m"}), ran.err
     assert database.rows("SELECT id FROM many WHERE done OR v <> id / 3 ORDER BY id") == [(3,), (2997,)]
-    assert database.rows("SELECT rows_changed, rows_skipped FROM datafix_history WHERE outcome = 'reverted'") == [
-        (ROWS - 2, 2)
-    ]
+    assert database.rows(
+        "SELECT rows_changed, rows_skipped FROM datafix_history WHERE outcome = 'reverted'"
+    ) == [(ROWS - 2, 2)]
 
 
-@pytest.mark.parametrize("gone", ["DELETE FROM many WHERE id = 1500", "UPDATE many SET id = 1501 WHERE id = 1500"])
+@pytest.mark.parametrize(
+    "gone", ["DELETE FROM many WHERE id = 1500", "UPDATE many SET id = 1501 WHERE id = 1500"]
+)
 def test_a_row_that_is_gone_refuses_before_anything_is_taken_back(
     tmp_path: Path, database: Database, gone: str
 ) -> None:
@@ -175,7 +182,10 @@ def test_a_client_that_is_killed_is_resumed(tmp_path: Path, database: Database) 
 
     assert (ran.code, project.versions) == (0, {"m"}), ran.err
     assert database.rows(CONTENT) == before
-    assert [run[:3] for run in database.rows(RUNS)] == [("apply", "applied", ROWS), ("revert", "reverted", ROWS)]
+    assert [run[:3] for run in database.rows(RUNS)] == [
+        ("apply", "applied", ROWS),
+        ("revert", "reverted", ROWS),
+    ]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -186,7 +196,9 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def half_applied_project(directory: Path, database: Database, batches: str = "rows=100") -> tuple[Project, list[tuple]]:
+def half_applied_project(
+    directory: Path, database: Database, batches: str = "rows=100"
+) -> tuple[Project, list[tuple]]:
     """A project whose fix is applied to a part of the rows, and the rows from before."""
     project = many_project(directory, database, batches)
     before = database.rows(CONTENT)
@@ -206,7 +218,9 @@ def test_what_is_half_applied_is_taken_back(tmp_path: Path, database: Database) 
     ran = project.alembic("-x", "undo=double_many", "upgrade", "head")
 
     assert (ran.code, project.versions) == (FAILED, {"m"}), ran.err
-    [(run,)] = database.rows("SELECT run_id FROM datafix_history WHERE direction = 'revert' AND outcome = 'reverted'")
+    [(run,)] = database.rows(
+        "SELECT run_id FROM datafix_history WHERE direction = 'revert' AND outcome = 'reverted'"
+    )
     assert ran.last_line == (
         f"datafix double_many: taken back: {changed} rows in {batches} batches (run {run}); nothing else was upgraded."
     )
@@ -258,7 +272,9 @@ def test_nothing_is_taken_back_where_nothing_is_half_applied(tmp_path: Path, dat
     assert database.rows(CONTENT) == before
 
 
-def test_a_run_that_was_killed_before_its_first_batch_is_taken_back(tmp_path: Path, database: Database) -> None:
+def test_a_run_that_was_killed_before_its_first_batch_is_taken_back(
+    tmp_path: Path, database: Database
+) -> None:
     project = many_project(tmp_path, database)
     before = database.rows(CONTENT)
     database.execute("ALTER TABLE many ADD CONSTRAINT never CHECK (NOT done)")
@@ -306,7 +322,9 @@ def test_rows_that_were_deleted_in_batches_come_back(tmp_path: Path, database: D
     database.execute("DELETE FROM many WHERE id = 9")
     assert project.alembic("downgrade", "m").code == 0
     assert database.rows(CONTENT) == before
-    [(batches,)] = database.rows("SELECT batches FROM datafix_history WHERE direction = 'revert' AND outcome = 'reverted'")
+    [(batches,)] = database.rows(
+        "SELECT batches FROM datafix_history WHERE direction = 'revert' AND outcome = 'reverted'"
+    )
     assert batches >= 7
 
 
@@ -333,14 +351,19 @@ def test_keys_of_several_columns(tmp_path: Path, database: Database) -> None:
     assert database.rows(content) == before
 
 
-def test_a_printed_downgrade_takes_back_all_batches_in_one_transaction(tmp_path: Path, database: Database) -> None:
+def test_a_printed_downgrade_takes_back_all_batches_in_one_transaction(
+    tmp_path: Path, database: Database
+) -> None:
     project, before = applied_project(tmp_path, database)
 
     database.psql(project.script("n:m"), "-v", "ON_ERROR_STOP=1")
 
     assert project.versions == {"m"}
     assert database.rows(CONTENT) == before
-    assert [run[:3] for run in database.rows(RUNS)] == [("apply", "applied", ROWS), ("revert", "reverted", ROWS)]
+    assert [run[:3] for run in database.rows(RUNS)] == [
+        ("apply", "applied", ROWS),
+        ("revert", "reverted", ROWS),
+    ]
     assert database.rows(OPEN) == []
 
 
@@ -353,7 +376,10 @@ def test_a_printed_downgrade_goes_on_with_what_was_begun(tmp_path: Path, databas
     database.psql(project.script("n:m"), "-v", "ON_ERROR_STOP=1")
 
     assert database.rows(CONTENT) == before
-    assert [run[:3] for run in database.rows(RUNS)] == [("apply", "applied", ROWS), ("revert", "reverted", ROWS)]
+    assert [run[:3] for run in database.rows(RUNS)] == [
+        ("apply", "applied", ROWS),
+        ("revert", "reverted", ROWS),
+    ]
 
 
 def test_some_rows_alone_are_refused(tmp_path: Path, database: Database) -> None:
@@ -370,7 +396,9 @@ def test_some_rows_alone_are_refused(tmp_path: Path, database: Database) -> None
 
 def test_a_batch_that_was_reverted_by_its_number_is_left_alone(tmp_path: Path, database: Database) -> None:
     project, before = applied_project(tmp_path, database)
-    [(part,)] = database.rows("SELECT max(run_id) FROM datafix_run WHERE part_of IS NOT NULL AND rows_changed > 0")
+    [(part,)] = database.rows(
+        "SELECT max(run_id) FROM datafix_run WHERE part_of IS NOT NULL AND rows_changed > 0"
+    )
     project.revision("o", "n", f"op.revert_datafix(run={part})")
     assert project.alembic("upgrade", "o").code == 0
     [(back,)] = database.rows("SELECT count(*) FROM many WHERE NOT done")
@@ -392,12 +420,16 @@ def test_workers_take_back_side_by_side(tmp_path: Path, database: Database, work
 
     assert (ran.code, project.versions) == (0, {"m"}), ran.err
     assert database.rows(CONTENT) == before
-    [(seen,)] = database.rows("SELECT count(DISTINCT worker) FROM datafix_range WHERE reverts_run IS NOT NULL")
+    [(seen,)] = database.rows(
+        "SELECT count(DISTINCT worker) FROM datafix_range WHERE reverts_run IS NOT NULL"
+    )
     assert seen == workers
 
 
 def test_triggers_that_the_fix_silences_fire_again_afterwards(tmp_path: Path, database: Database) -> None:
-    top = FIX.format(batches="rows=100").replace('audit="many_audit",', 'audit="many_audit", fire_triggers=False,')
+    top = FIX.format(batches="rows=100").replace(
+        'audit="many_audit",', 'audit="many_audit", fire_triggers=False,'
+    )
     project = many_project(tmp_path, database, top=top)
     database.execute(
         "CREATE FUNCTION boo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'boo'; END $$;"
