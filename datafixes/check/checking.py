@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datafixes.check.acting import names_used_twice, ways_back
+from datafixes.check.batching import in_one_transaction, nothing_else
 from datafixes.check.chain import Chain, id_findings
 from datafixes.check.changing import unrecorded_changes
 from datafixes.check.declaring import bounds_without_limit, incomplete_fixes, numbers_brought
@@ -20,6 +21,7 @@ from datafixes.check.module import Module
 from datafixes.check.refused import refused_declarations
 from datafixes.check.silencing import silence
 from datafixes.check.source import TOO_DEEP, Source, read_source
+from datafixes.declaration.batches import MANY_ROWS
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 
@@ -71,19 +73,25 @@ class _Reading:
     found: dict[Facts, list[Finding]] = field(default_factory=lambda: defaultdict(list))
 
 
-def check(files: Sequence[Path], only: Iterable[Path] | None = None, since: str | None = None) -> Checked:
+def check(
+    files: Sequence[Path],
+    only: Iterable[Path] | None = None,
+    since: str | None = None,
+    most: int = MANY_ROWS,
+) -> Checked:
     """Check revision files.
 
     Args:
         files: all files of the project, because names and the order of revisions concern them all.
         only: the files to report on; by default all.
         since: a revision, or the beginning of its id; it and its ancestors are not checked. ``base`` excludes none.
+        most: more rows than this are better changed in batches.
 
     Raises:
         UnknownRevision: no file has the revision ``since``.
     """
     with _without_collecting():
-        return _check(files, only, since)
+        return _check(files, only, since, most)
 
 
 @contextmanager
@@ -98,7 +106,7 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _check(files: Sequence[Path], only: Iterable[Path] | None, since: str | None) -> Checked:
+def _check(files: Sequence[Path], only: Iterable[Path] | None, since: str | None, most: int) -> Checked:
     every = list(dict.fromkeys(path.resolve() for path in files))
     chosen = every if only is None else [path.resolve() for path in only]
     reading = _read(list(dict.fromkeys((*every, *chosen))), set(chosen))
@@ -109,7 +117,7 @@ def _check(files: Sequence[Path], only: Iterable[Path] | None, since: str | None
         passed = chain.below(start) | {start}
         wanted = [one for one in wanted if one.revision not in passed]
     for one in wanted:
-        _of_one(one, reading)
+        _of_one(one, reading, most)
     _of_all(reading, chain, set(wanted))
     by_module = {one.module: one for one in wanted}
     result = _result(reading, [by_module[module] for module in chain.ordered(by_module)])
@@ -153,7 +161,7 @@ def _named(since: str, chain: Chain) -> str:
     raise UnknownRevision(f"No file has the revision {since}.{nearest(since, list(chain.by_revision))}")
 
 
-def _of_one(facts: Facts, reading: _Reading) -> None:
+def _of_one(facts: Facts, reading: _Reading, most: int) -> None:
     module = facts.module
     rules: list[Callable[[], Iterable[Finding]]] = [
         lambda: id_findings(module),
@@ -164,6 +172,8 @@ def _of_one(facts: Facts, reading: _Reading) -> None:
         lambda: moving_declarations(module, facts.fixes),
         lambda: numbers_brought(module, facts.fixes),
         lambda: bounds_without_limit(module),
+        lambda: in_one_transaction(module, facts.fixes, most),
+        lambda: nothing_else(module, facts.fixes),
         lambda: refused_declarations(module, facts.fixes, reading.found[facts]),
     ]
     try:

@@ -79,7 +79,7 @@ def _expectation_of_rows(module: Module, fix: DeclaredFix) -> Iterator[Finding]:
     if rows is None:
         yield module.finding("FIX302", fix.call, message)
         return
-    for one in _made(module, rows, "Rows"):
+    for one in created(module, rows, "Rows"):
         expect = argument(one, None, "expect")
         known = any(keyword.arg is None for keyword in one.keywords)
         if (expect is None and not known) or (expect is not None and _is_nothing(module, expect)):
@@ -103,7 +103,7 @@ def _expectation_of_tables(module: Module, fix: DeclaredFix) -> Iterator[Finding
 def bounds_without_limit(module: Module) -> Iterator[Finding]:
     """Findings about bounds and tolerances that any number of rows would meet."""
     places = {"AtMost": (0, "rows"), "Rows": (None, "tolerance"), "Table": (7, "tolerance")}
-    for call in module.calls:
+    for call in [] if any(is_batched(module, one) for one in module.calls) else module.calls:
         place, name = places.get(class_of(module, call), (None, ""))
         given = argument(call, place, name) if name else None
         largest = max(_numbers(module, given), default=0) if given is not None else 0
@@ -139,8 +139,8 @@ def numbers_brought(module: Module, fixes: list[DeclaredFix]) -> Iterator[Findin
         change, rows = argument(fix.call, None, "change"), argument(fix.call, None, "rows")
         if change is None or rows is None:
             continue
-        keys = {name for one in _made(module, rows, "Rows") for name in _keys(module, one)}
-        for insert in _made(module, change, "Insert"):
+        keys = {name for one in created(module, rows, "Rows") for name in _keys(module, one)}
+        for insert in created(module, change, "Insert"):
             found = [
                 name for name, value in _cells(module, insert) if name in keys and _is_number(module, value)
             ]
@@ -212,7 +212,21 @@ def _may_limit(module: Module, call: ast.Call) -> bool:
     return not values or not known or any(number > 0 for number in _numbers(module, given))
 
 
-def _made(module: Module, node: ast.expr, *classes: str) -> list[ast.Call]:
+def most_rows(module: Module, expect: ast.expr) -> int:
+    """The largest number of rows that an expectation allows; 0 if it is not known, or limits nothing (FIX306)."""
+    bounds = [argument(one, 0, "rows") for one in created(module, expect, "AtMost")]
+    at_most = [number for one in bounds if one is not None for number in _numbers(module, one)]
+    return max((*_numbers(module, expect), *(one for one in at_most if one <= _ABSURD)), default=0)
+
+
+def is_batched(module: Module, call: ast.Call) -> bool:
+    """Whether a call declares a fix in batches."""
+    given = argument(call, None, "batches") if class_of(module, call) == "DataFix" else None
+    return given is not None and not (isinstance(given, ast.Constant) and given.value is None)
+
+
+def created(module: Module, node: ast.expr, *classes: str) -> list[ast.Call]:
+    """The calls of classes of this library that an expression may stand for."""
     return [
         one
         for one in values_of(module, node)
@@ -227,7 +241,7 @@ def _tables_made(module: Module, node: ast.expr) -> list[ast.Call] | None:
         if not isinstance(value, ast.List | ast.Tuple):
             return None
         for element in value.elts:
-            made = _made(module, element, "Table")
+            made = created(module, element, "Table")
             if not made:
                 return None
             found += made
@@ -237,7 +251,7 @@ def _tables_made(module: Module, node: ast.expr) -> list[ast.Call] | None:
 def _tables(module: Module, fix: ast.Call) -> Iterator[Table]:
     """The tables whose rows a fix copies, as far as the file shows their names."""
     change, tables = argument(fix, None, "change"), argument(fix, None, "tables")
-    made = [] if change is None else _made(module, change, "Update", "Delete", "Insert")
+    made = [] if change is None else created(module, change, "Update", "Delete", "Insert")
     made += (tables is not None and _tables_made(module, tables)) or []
     places = {"Update": 3, "Delete": 2, "Insert": 2, "Table": 2}
     for one in made:

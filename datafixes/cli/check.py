@@ -128,7 +128,7 @@ def _find(project: Project, asked: _Asked, values: dict[str, Any], origins: Any)
     baseline = Baseline(path) if unused else read_baseline(path, origins["check_baseline"] != "default")
     known, beside = _revisions(project, bool(asked.files))
     try:
-        checked = check(known, _only(asked, project, known), values["check_since"])
+        checked = check(known, _only(asked, project, known), values["check_since"], values["check_rows"])
     except UnknownRevision as error:
         place = "--since" if asked.since else origins["check_since"]
         raise click.UsageError(f"{place} {values['check_since']}: {error.message}") from None

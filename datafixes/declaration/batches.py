@@ -10,6 +10,10 @@ _MOST_WORKERS = 8
 _STRAGGLERS = ("sweep", "report", "refuse")
 
 
+MANY_ROWS = 100_000
+"""More rows than this are better changed in batches."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """Change the rows in batches, each in a transaction of its own, with copies, guards and proof.

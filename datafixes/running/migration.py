@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alembic.util import CommandError
 
@@ -105,6 +106,23 @@ def revision_running() -> tuple[str | None, tuple[str, ...], bool]:
 
     Alembic does not pass this to an operation, so it is read from the revision file's frame.
     """
+    module, function = _module_running()
+    if module is None:
+        return None, (), True
+    down = module["down_revision"]
+    parents = (down,) if isinstance(down, str) else tuple(down or ())
+    return module["revision"], parents, function != "downgrade"
+
+
+def source_of_revision() -> str:
+    """The text of the running revision's file; empty without one."""
+    module, _ = _module_running()
+    path = Path(str((module or {}).get("__file__", "")))
+    return path.read_text(encoding="utf-8") if path.suffix == ".py" and path.is_file() else ""
+
+
+def _module_running() -> tuple[dict[str, Any] | None, str]:
+    """The running revision's module, and the function of it that runs."""
     frame, module, function = sys._getframe(), None, ""
     while frame := frame.f_back:  # type: ignore[assignment]
         names = frame.f_globals
@@ -112,11 +130,7 @@ def revision_running() -> tuple[str | None, tuple[str, ...], bool]:
             module = names
         if names is module:
             function = frame.f_code.co_name
-    if module is None:
-        return None, (), True
-    down = module["down_revision"]
-    parents = (down,) if isinstance(down, str) else tuple(down or ())
-    return module["revision"], parents, function != "downgrade"
+    return module, function
 
 
 def _is_branch_point(alembic: MigrationContext, revision: str) -> bool:

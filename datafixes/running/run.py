@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alembic.util import CommandError
 
+from datafixes.declaration.alone import REMEDY, beside_batches
 from datafixes.declaration.batches import Batches
 from datafixes.declaration.fix import DataFix, moved
 from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
-from datafixes.errors import DatafixError, SettingError
+from datafixes.errors import BatchesRefused, DatafixError, SettingError
 from datafixes.running.batches import Batched, make_batches, progress_of, tell_late
-from datafixes.running.migration import BatchTrial, RunCollector
+from datafixes.running.migration import BatchTrial, RunCollector, source_of_revision
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.printing import print_batches
 from datafixes.running.reverting import Revert, chosen_rows, known_fix
@@ -47,6 +49,7 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
         operation = replace(operation, fix=fix)
     if fix.batches:
         refuse_inside_another(operation)
+        _refuse_beside(operation)
         batched = _batched(operation, fix, fix.batches)
         if alembic.as_sql:
             print_batches(operation, batched.opening, repeated_in_psql(fix, batched.work))
@@ -57,6 +60,15 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
     hand_over(operation, apply_script(fix, operation.context, operation.limits))
     if fix.batches and not alembic.as_sql and operation.collector is None:
         tell_late(operation, fix)
+
+
+def _refuse_beside(operation: Operation) -> None:
+    """Refuse a revision that holds something besides its fix in batches."""
+    text = source_of_revision()
+    for _, words in beside_batches(ast.parse(text)) if text else ():
+        raise DatafixFailed(
+            BatchesRefused(f"{operation.label}: {words}.", hint=f"Nothing was changed. {REMEDY}")
+        )
 
 
 def _planned(operation: Operation, collector: RunCollector, fix: DataFix, opening: Script) -> bool:

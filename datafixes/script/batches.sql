@@ -176,8 +176,8 @@ BEGIN
 END
 $engine$;
 
--- The rows have been counted, and their first and last key noted: their number is as expected, or nothing is changed. The run is opened, and its ranges
--- noted. Where one batch is enough for all rows, the fix is an ordinary one.
+-- The rows have been counted, and their first and last key noted: their number is as expected, or nothing is changed.
+-- The run is opened, and its ranges noted. Where one batch is enough for all rows, the fix is an ordinary one.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin_batches(fix jsonb, counted bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
@@ -200,7 +200,8 @@ BEGIN
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
     EXECUTE format($sql$
         UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object(
-               'batches', $2 -> 'batches' || jsonb_build_object('key_order', $2 -> 'key_order', 'bounds', $2 -> 'bounds'))
+               'batches', $2 -> 'batches' || jsonb_build_object(
+                   'key_order', $2 -> 'key_order', 'bounds', $2 -> 'bounds'))
          WHERE run_id = $3
     $sql$, fix ->> 'ledger') USING counted, fix, (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_make_ranges(fix);

@@ -19,6 +19,13 @@ def parse_codes(text: str) -> tuple[str, ...]:
     return codes
 
 
+def parse_rows(text: str) -> int:
+    """Read a number of rows: 100000, 100_000."""
+    if not re.fullmatch(r"[0-9][0-9_]{0,14}", text.strip()):
+        raise ValueError("write a number of rows: 100000")
+    return int(text)
+
+
 def parse_files(text: str) -> Mapping[str, tuple[str, ...]]:
     """Read `PATTERN: CODES` for several patterns."""
     found: dict[str, tuple[str, ...]] = {}
@@ -44,6 +51,8 @@ CHECK_SETTINGS: tuple[Setting, ...] = (
     _row("check_per_file_ignores", "codes that it does not report of some files: versions/0*.py: FIX2", parse_files,
          show=_shown),
     _row("check_since", "a revision; it and its ancestors are not checked", parse_text),
+    _row("check_rows", "the rows of one transaction; of a larger fix, check says that batches are better", parse_rows,
+         "100000"),
     _row("check_baseline", "the file of findings that are known, beside Alembic's configuration", parse_text,
          "datafixes-baseline.json"),
 )  # fmt: skip

@@ -216,13 +216,55 @@ def test_a_recorded_fix_says_what_it_expects(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
+    ("expect", "batches", "codes"),
+    [
+        ("100_000", "", []),
+        ("100_001", "", ["FIX308"]),
+        ("AtMost(1_000_000)", "", ["FIX308"]),
+        ("30_000_000", "", ["FIX308"]),
+        ("AtMost(1_000_001)", "", ["FIX306"]),
+        ("AtMost(30_000_000)", "batches=Batches(rows=10_000),", []),
+        ("30_000_000", "batches=Batches(),", []),
+        ("100_001", "batches=None,", ["FIX308"]),
+        ("100_001", "**more,", []),  # the file does not show it
+    ],
+)
+def test_a_fix_of_very_many_rows_is_better_in_batches(
+    folder: Folder, expect: str, batches: str, codes: list[str]
+) -> None:
+    top = FIX.replace("expect=2", f"expect={expect}").replace("audit=", f"{batches}audit=")
+    assert folder.codes("op.apply_datafix(fix)", BACK, top=top) == codes
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "codes"),
+    [
+        ("op.apply_datafix(fix)", BACK, []),
+        ('"""Twice."""\nop.apply_datafix(fix)', f'"""Back."""\n{BACK}', []),
+        ("op.apply_datafix(fix)", f"print(1)\n{BACK}", ["FIX309"]),
+        ("op.drop_table('x')\nop.apply_datafix(fix)", BACK, ["FIX309"]),
+        ("op.apply_datafix(fix)\nop.apply_datafix(fix)", BACK, ["FIX309"]),
+        ("if fix:\n    op.apply_datafix(fix)", BACK, ["FIX309"]),
+        ("for one in (1, 2):\n    op.apply_datafix(fix)\nop.drop_table('x')", BACK, ["FIX309", "FIX309"]),
+    ],
+)
+def test_a_revision_with_a_fix_in_batches_holds_nothing_else(
+    folder: Folder, up: str, down: str, codes: list[str]
+) -> None:
+    batched = FIX.replace("audit=", "batches=Batches(),audit=")
+    chosen = [code for code in folder.codes(up, down, top=batched) if code == "FIX309"]
+    assert chosen == codes
+    assert "FIX309" not in folder.codes(up, down, top=FIX)
+
+
+@pytest.mark.parametrize(
     ("bound", "codes"),
     [
         ("AtMost(5_000)", []),
         ("AtMost(rows=5_000)", []),
         ("AtMost(50 * 100)", []),
         ("AtMost(BOUND)", []),
-        ("AtMost(1_000_000)", []),
+        ("AtMost(100_000)", []),
         ("AtMost(how_many())", []),  # the file does not show it
         ("AtMost(**given)", []),
         ("datafixes.AtMost()", ["FIX302"]),
