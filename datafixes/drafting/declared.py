@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import View
 from datafixes.audit.wording import counted
+from datafixes.declaration.batches import MANY_ROWS, Batches
 from datafixes.declaration.expressions import Value, sql
 from datafixes.declaration.fix import DataFix, Delete, Update
 from datafixes.declaration.rows import Rows
@@ -72,6 +73,7 @@ def declared_draft(project: Project, wish: Wish) -> Draft:
         rows=_rows(table, key, rows, wish.at_most),
         audit=copies.name,
         audit_schema="" if copies.schema == table.schema else copies.schema,
+        batches=Batches() if rows.count > MANY_ROWS else None,
     )
     return Draft(fix, ((table, copies),), (*looked, _told(table, key, rows, wish.at_most)))
 
@@ -116,6 +118,8 @@ def _told(table: TableSeen, key: tuple[str, ...], rows: RowsSeen, at_most: int |
         words.append(f"more than {MOST_NAMED}, so only their number is written")
     elif not rows.count:
         words.append("fill in which ones: expect={key: identity}")
+    if rows.count > MANY_ROWS:
+        words.append("so many rows are changed in batches, each committed by itself")
     return "; ".join(words)
 
 

@@ -12,7 +12,7 @@ from datafixes.revisions.placing import Place
 from datafixes.revisions.source import WIDTH, Source, call, laid_out, quoted, source_of
 from datafixes.settings.values import masked, parse_text
 
-_ORDER = ("AtMost", "DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
+_ORDER = ("AtMost", "Batches", "DataFix", "Delete", "Insert", "RecordedFix", "Rows", "Table", "Update", "sql")
 
 SCHEMA_OF_RUN = "schema_of_run"
 """The function of the operations that says for which schema env.py runs."""
@@ -156,6 +156,7 @@ def _declared(fix: DataFix) -> Source:
         audit=source_of(fix.audit),
         housekeeping=_unless(list(fix.housekeeping), []),
         audit_schema=_unless(fix.audit_schema, ""),
+        batches=None if fix.batches is None else call("Batches", rows=Source(f"{fix.batches.rows:_}")),
     )
 
 

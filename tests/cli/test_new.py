@@ -735,3 +735,22 @@ def test_of_several_version_locations_the_parents_is_taken_or_the_one_that_is_na
         ran = datafixes(project, *command)
         assert ran.code == 0, ran.err
         assert Path(ran.out.splitlines()[-1]).parent == fixes
+
+
+def test_a_fix_of_very_many_rows_is_proposed_in_batches(tmp_path: Path, database: Database) -> None:
+    project = project_of(tmp_path, database)
+    many = (
+        "INSERT INTO orders (id, number, net) SELECT n, 'B-' || n, 1 FROM generate_series(1001, 101000) AS n"
+    )
+    database.execute("ANALYZE orders", many)
+    wish = ("close orders", "--table", "orders", "--set", "paid=true", "--reason", "Paid.")
+
+    paths = written(project, *wish, "--where", "net = 1")
+    assert "batches=" not in paths[-1].read_text("utf-8")
+    paths = written(project, *wish, "--name", "close_more", "--where", "NOT paid")
+
+    text = paths[-1].read_text("utf-8")
+    assert "    batches=Batches(rows=10_000),\n" in text
+    assert "from datafixes import Batches, DataFix, Rows, Update\n" in text
+    lint(paths)
+    assert datafixes(project, "check", *map(str, paths)).code == 0
