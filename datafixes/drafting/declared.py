@@ -49,9 +49,8 @@ def declared_draft(project: Project, wish: Wish) -> Draft:
         values = values_given(connection, table, wish.sets, wish.expressions)
         wanted = [name.strip() for name in (wish.key or "").split(",") if name.strip()]
         key = key_of(table, wanted, values)
-        masked = {
-            column.name for column in table.columns if hides(f"{table.schema}.{table.name}", column.name)
-        }
+        label = f"{table.schema}.{table.name}"
+        masked = {column.name for column in table.columns if hides(label, column.name)}
         identities = identities_of(table, {*key, *values, *masked})
         rows = rows_seen(connection, table, key, wish.where, identities)
         if masked.intersection(key):

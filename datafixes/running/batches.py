@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from datafixes.declaration.fix import DataFix
 from datafixes.errors import BatchesRefused, DatafixError, UnsafeTransaction
+from datafixes.running.counting import Counted
 from datafixes.running.execution import failure
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.planned import check_plan_of_batches
 from datafixes.running.sending import failed
 from datafixes.script.frame import Script
-from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -37,17 +35,6 @@ _logger = logging.getLogger("alembic.datafixes")
 _EVERY = 30.0  # seconds between two lines of a log
 _TERMINAL = 1.0  # and between two of a terminal, which replace each other
 _WAIT = 0.5  # for ranges that others work on, in seconds
-_COUNT = """
-SELECT r.run_id, r.wish, r.rows_found, greatest({least}, count(*) FILTER (WHERE NOT g.done)),
-       coalesce(sum(g.batches), 0), coalesce(sum(g.rows_changed), 0)
-  FROM {ledger} AS r LEFT JOIN {ranges} AS g ON g.run_id = r.run_id
- WHERE r.fix = {fix} AND r.outcome = 'running' AND r.direction = {direction}
- GROUP BY r.run_id
-"""
-_TOLD = """
-SELECT r.declaration -> 'batches' ->> 'told' FROM {ledger} AS r
- WHERE r.fix = {fix} AND r.outcome = 'applied' AND r.part_of IS NULL ORDER BY r.run_id DESC LIMIT 1
-"""
 # What a statement that was cancelled leaves in the session.
 _LEFT_BEHIND = """
 DO $left$
@@ -67,61 +54,14 @@ class Batched:
     Attributes:
         opening: opens the run, or goes on with it, in a transaction of its own.
         work: makes batches for a few seconds.
-        progress: asks how far it is: see :class:`Progress`; None if there is no run in batches.
+        progress: asks how far it is: see :class:`Counted`; None if there is no run in batches.
         workers: how many connections work side by side.
     """
 
     opening: Script
     work: str
-    progress: Callable[[Connection], Progress | None]
+    progress: Callable[[Connection], Counted | None]
     workers: int = 1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run in batches is.
-
-    Attributes:
-        run: its number.
-        wish: what an operator wants of it: pause, stop or None.
-        rows: how many rows there are to do.
-        left: how many ranges are not done.
-        batches: how many batches are.
-        done: how many rows are.
-    """
-
-    run: int
-    wish: str | None
-    rows: int
-    left: int
-    batches: int
-    done: int
-
-
-def progress_of(
-    operation: Operation, direction: str, *, is_ended_by_a_batch: bool = False
-) -> Callable[[Connection], Progress | None]:
-    """How to ask how far a run of a fix in batches is.
-
-    Args:
-        operation: on the fix.
-        direction: ``apply`` or ``revert``.
-        is_ended_by_a_batch: whether one of its batches ends the run: until then, something is left.
-    """
-    fix = operation.fix
-    if fix is None:
-        raise ValueError("an operation on a fix")
-    schema = fix.schema_of_audit
-    query = _COUNT.format(
-        ledger=qualified(schema, LEDGER), ranges=qualified(schema, "datafix_range"), fix=text(fix.name),
-        direction=text(direction), least=int(is_ended_by_a_batch),
-    )  # fmt: skip
-
-    def ask(connection: Connection) -> Progress | None:
-        row = connection.exec_driver_sql(verbatim(connection, query)).first()
-        return None if row is None else Progress(*row)
-
-    return ask
 
 
 def make_batches(operation: Operation, batched: Batched) -> None:
@@ -149,16 +89,6 @@ def make_batches(operation: Operation, batched: Batched) -> None:
         raise DatafixFailed(stopped[0])
     if stopped:
         raise failed(operation, batched.opening.direction, stopped[0]) from stopped[0]
-
-
-def tell_late(operation: Operation, fix: DataFix) -> None:
-    """Tell of the rows that began to meet the condition behind the batches, or were set back by others."""
-    query = _TOLD.format(ledger=qualified(fix.schema_of_audit, LEDGER), fix=text(fix.name))
-    # Without the right to read there is nothing to tell.
-    with suppress(DBAPIError), operation.connection.begin_nested():
-        told = operation.connection.exec_driver_sql(verbatim(operation.connection, query)).scalar()
-        if told:
-            _logger.warning("%s: %s", operation.label, told.removeprefix(", "))
 
 
 def _check_transaction(operation: Operation) -> None:
@@ -292,10 +222,10 @@ class _Repeated:
                 self.over.wait(_WAIT)
             before = progress
 
-    def _progress(self, connection: Connection) -> Progress | None:
+    def _progress(self, connection: Connection) -> Counted | None:
         return self.batched.progress(connection)
 
-    def _look_at_wish(self, progress: Progress) -> None:
+    def _look_at_wish(self, progress: Counted) -> None:
         if progress.wish == "stop":
             raise _Stopped(
                 f"{self.operation.label}: stopped, as somebody wished: {_counted(progress)} (run {progress.run}).",
@@ -304,7 +234,7 @@ class _Repeated:
         if progress.wish == "pause":
             self.over.wait(1)
 
-    def _tell(self, progress: Progress | None, *, always: bool = False) -> None:
+    def _tell(self, progress: Counted | None, *, always: bool = False) -> None:
         now, is_terminal = time.monotonic(), sys.stderr.isatty()
         if progress is None or (now - self.told < (_TERMINAL if is_terminal else _EVERY) and not always):
             return
@@ -320,7 +250,7 @@ class _Repeated:
         else:
             _logger.info("%s", words)
 
-    def _speed(self, progress: Progress, now: float) -> str:
+    def _speed(self, progress: Counted, now: float) -> str:
         done, seconds = progress.done - (self.first or 0), now - self.began
         if done <= 0 or seconds <= 0 or not progress.left:
             return ""
@@ -329,7 +259,7 @@ class _Repeated:
         return f", {speed:,.0f} rows/s, about {left:,.0f} s left"
 
 
-def _counted(progress: Progress) -> str:
+def _counted(progress: Counted) -> str:
     return f"{progress.done:,} of {progress.rows:,} rows in {progress.batches:,} batches"
 
 

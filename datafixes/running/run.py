@@ -15,7 +15,8 @@ from datafixes.declaration.project_fixes import fixes_of, nearest
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import BatchesRefused, DatafixError, SettingError
-from datafixes.running.batches import Batched, make_batches, progress_of, tell_late
+from datafixes.running.batches import Batched, make_batches
+from datafixes.running.counting import counted_by, tell_late
 from datafixes.running.migration import BatchTrial, RunCollector, source_of_revision
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.printing import print_batches
@@ -95,7 +96,7 @@ def _in_batches_of(fix: DataFix, rows: int) -> DataFix:
 def _batched(operation: Operation, fix: DataFix, batches: Batches) -> Batched:
     context, limits = operation.context, operation.limits
     opening, work = opening_script(fix, context, limits), work_statement(fix, context, limits)
-    return Batched(opening, work, progress_of(operation, "apply"), batches.workers)
+    return Batched(opening, work, counted_by(operation, "apply"), batches.workers)
 
 
 def is_declined(operation: Operation, fix: Declared) -> bool:

@@ -12,7 +12,8 @@ from datafixes.audit.history import ask
 from datafixes.audit.wording import counted
 from datafixes.declaration.fix import DataFix
 from datafixes.errors import BatchesRefused, DatafixError
-from datafixes.running.batches import Batched, make_batches, progress_of
+from datafixes.running.batches import Batched, make_batches
+from datafixes.running.counting import counted_by
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.reverting import Revert, known_fix
 from datafixes.running.sending import is_external
@@ -79,7 +80,7 @@ def _batched(operation: Operation, fix: Fix, context: Context) -> Batched:
     return Batched(
         opening_of_revert(fix, context, operation.limits),
         work_of_revert(fix, context, operation.limits),
-        progress_of(operation, "revert", is_ended_by_a_batch=context.takes_back),
+        counted_by(operation, "revert", is_ended_by_a_batch=context.takes_back),
         batches.workers if batches else 1,
     )
 

@@ -149,7 +149,8 @@ BEGIN
     IF running ->> 'direction' <> 'apply' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
             format('run %s is taking it back in batches and has not ended', running ->> 'run_id'),
-            hint => format('Nothing was changed. Let that run end first: alembic -x undo=%s upgrade head', fix ->> 'fix'));
+            hint => format('Nothing was changed. Let that run end first: alembic -x undo=%s upgrade head',
+                           fix ->> 'fix'));
     ELSIF running ->> 'fingerprint' <> fix ->> 'fingerprint' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF003',
             format('run %s has applied a part of it, and its declaration has changed since: fingerprint %s there, %s '

@@ -168,7 +168,8 @@ DECLARE
 BEGIN
     IF kind = 'update' THEN
         RETURN pg_temp.datafix_sql(fix, format($sql$
-            SELECT {{b.shown}} AS key, CASE WHEN t.tableoid IS NULL THEN 'gone' WHEN %s THEN 'changed since' END AS state
+            SELECT {{b.shown}} AS key,
+                   CASE WHEN t.tableoid IS NULL THEN 'gone' WHEN %s THEN 'changed since' END AS state
               FROM %s LEFT JOIN %s AS t ON {{b.key = t.key}}
         $sql$, CASE WHEN fix ? 'unidentified'
                     THEN format('record_image_ne(ROW(%s), ROW(%s)) AND (%s)', now_row,

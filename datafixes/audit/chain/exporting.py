@@ -45,9 +45,8 @@ def export(ledger: Ledger, runs: Collection[int] | None, directory: Path) -> int
         one for one in ledger.entries if (one.run_id not in given_up if runs is None else one.run_id in runs)
     ]
     if gone := sorted(given_up & set(runs or ())):
-        raise DatafixError(
-            f"The images were given up: run {', '.join(map(str, gone))}.", hint="datafixes verify-audit"
-        )
+        told = f"The images were given up: run {', '.join(map(str, gone))}."
+        raise DatafixError(told, hint="datafixes verify-audit")
     if missing := sorted(set(runs or ()) - {entry.run_id for entry in chosen}):
         raise DatafixError(f"Not sealed: run {', '.join(map(str, missing))}.", hint="First: datafixes seal")
     directory.mkdir(parents=True, exist_ok=True)
