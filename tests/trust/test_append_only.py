@@ -250,6 +250,20 @@ def test_only_the_owner_protects(database: Database) -> None:
     database.execute("DROP OWNED BY somebody CASCADE", "DROP ROLE somebody")
 
 
+def test_who_does_not_own_an_old_ledger_still_makes_protected_audit_tables(database: Database) -> None:
+    database.execute("CREATE TABLE item (id integer)", "CREATE ROLE newcomer LOGIN")
+    database.execute("GRANT USAGE, CREATE ON SCHEMA public TO newcomer")
+    fixes.create_audit_table(database, "item", "item_audit")  # without a key, it has no views
+    fixes.run(database, fixes.unprotect_script("item_audit", "public", fixes.LIMITS))
+    database.execute("GRANT SELECT, INSERT, UPDATE ON datafix_run, datafix_run_table TO newcomer")
+    database.execute("CREATE TABLE thing (id integer)", role="newcomer")
+    fixes.create_audit_table(database, "thing", "thing_audit", role="newcomer")
+    assert {one[0] for one in database.rows(TRIGGERS)} == {"thing_audit"}
+    with pytest.raises(Exception, match="only grows"):
+        database.execute("DELETE FROM thing_audit", role="newcomer")
+    database.execute("DROP OWNED BY newcomer CASCADE", "DROP ROLE newcomer")
+
+
 # --- what passes the triggers, and where it is found
 
 
@@ -282,3 +296,37 @@ def test_a_rule_that_swallows_copies_stops_the_fix(database: Database) -> None:
     with pytest.raises(Refused):
         fixes.apply(database, fix_of(9))
     assert database.rows("TABLE things") == [(1, 5)]
+
+
+def test_a_new_audit_table_protects_an_old_ledger(old: Project) -> None:
+    database = old.database
+    old.revision("a3", "a2", 'op.create_audit_table("orders", name="orders_audit_2")', top="# Another.")
+    ran = old.alembic("upgrade", "a3")
+    assert ran.code == 0, ran.err
+    protected = {one[0] for one in database.rows(TRIGGERS)}
+    assert protected == {"datafix_run", "datafix_run_table", "orders_audit_2"}
+
+
+def test_a_chain_beside_the_ledger_is_protected_with_it(project: Project) -> None:
+    """Whatever made it: entries are only added to it."""
+    database = project.database
+    database.execute(
+        "CREATE TABLE datafix_chain (position integer PRIMARY KEY)", "INSERT INTO datafix_chain VALUES (1)"
+    )
+    call = '("item_audit")'
+    project.revision(
+        "c", "b", f"op.protect_audit_table{call}", f"op.unprotect_audit_table{call}", top="# Protect."
+    )
+    ran = project.alembic("upgrade", "c")
+    assert ran.code == 0, ran.err
+    for statement in (
+        "UPDATE datafix_chain SET position = 2",
+        "DELETE FROM datafix_chain",
+        "TRUNCATE datafix_chain",
+    ):
+        with pytest.raises(Exception, match=r"ledger public\.datafix_chain only grows"):
+            database.execute(statement)
+    database.execute("INSERT INTO datafix_chain VALUES (2)")
+    assert project.alembic("downgrade", "b").code == 0
+    assert database.rows(TRIGGERS) == []
+    assert database.value("SELECT to_regproc('datafix_append_only')") is None
