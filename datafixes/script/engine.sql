@@ -1,5 +1,5 @@
 -- The part that is the same for every data fix. The functions are in pg_temp, and PostgreSQL drops them when the
--- transaction ends: nothing stays in the database or the session. What varies from fix to fix is the procedure that
+-- transaction ends: none stays in the database or the session. What varies from fix to fix is the procedure that
 -- calls them.
 --
 -- Everything that must not depend on the caller's settings pins them (SET search_path = pg_catalog, ...). Statements

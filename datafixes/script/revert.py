@@ -71,8 +71,8 @@ PERFORM pg_temp.datafix_check_nulls(fix);
 -- Copy the rows before the change: a revert writes images like any other run, so that it can be reverted too.
 fix := pg_temp.datafix_copy_restored(fix, 'before');
 
--- Delete inserted rows, restore updated rows and insert deleted rows again, in one statement, because PostgreSQL
--- checks foreign keys at the end of a statement.
+-- Delete inserted rows, restore updated rows and insert deleted rows again, in one statement, because
+-- PostgreSQL checks foreign keys at the end of a statement.
 EXECUTE pg_temp.datafix_restore_sql(fix) INTO restored;
 
 -- Checks: deferred constraints hold, the restored rows are copied, and every value is restored.

@@ -140,6 +140,19 @@ def test_a_ledger_line_that_is_late_does_not_stop_a_subscription(
     until(copy, "SELECT count(*) = 2 FROM datafix_run WHERE finished_at IS NOT NULL")
 
 
+def test_copies_that_are_given_up_go_at_the_subscriber_too(subscribed: tuple[Project, Database]) -> None:
+    project, copy = subscribed
+    assert project.alembic("upgrade", "b").code == 0
+    project.revision(
+        "c", "b", 'op.prune_audit("item_audit", older_than="2099-01-01", keep="none")', top="# Retention."
+    )
+    assert project.alembic("upgrade", "c").code == 0
+    until(copy, "SELECT count(*) = 1 FROM datafix_run WHERE outcome = 'pruned'")
+    until(copy, "SELECT version_num = 'c' FROM alembic_version")
+    assert copy.value("SELECT count(*) FROM item_audit") == 0
+    assert copy.dump() == project.database.dump()
+
+
 def test_a_truncate_on_the_publisher_stops_the_subscriber(subscribed: tuple[Project, Database]) -> None:
     """The owner there removed the protection, and the copy keeps what it has."""
     project, copy = subscribed
