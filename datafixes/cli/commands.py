@@ -20,7 +20,7 @@ COMMANDS = {
     "row": "show every change to one row",
     "open": "list fixes in force, and whether they can still be reverted",
     "report": "write one run as a page, for readers without a database",
-    "verify-audit": "prove that nothing was altered; beside it: anchor, seal, export",
+    "verify-audit": "prove that nothing was altered (also: anchor, seal, export)",
     "anchor": "print the head of the chain of seals, to keep elsewhere",
     "seal": "seal finished runs that are not sealed yet",
     "export": "write sealed runs as files that are proven without a database",
