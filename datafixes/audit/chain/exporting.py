@@ -40,15 +40,7 @@ def export(ledger: Ledger, runs: Collection[int] | None, directory: Path) -> int
     Raises:
         DatafixError: a run is not sealed, its images were given up, or the directory holds something.
     """
-    given_up = {run for run, _ in ledger.given_up}
-    chosen = [
-        one for one in ledger.entries if (one.run_id not in given_up if runs is None else one.run_id in runs)
-    ]
-    if gone := sorted(given_up & set(runs or ())):
-        told = f"The images were given up: run {', '.join(map(str, gone))}."
-        raise DatafixError(told, hint="datafixes verify-audit")
-    if missing := sorted(set(runs or ()) - {entry.run_id for entry in chosen}):
-        raise DatafixError(f"Not sealed: run {', '.join(map(str, missing))}.", hint="First: datafixes seal")
+    chosen = _chosen(ledger, runs)
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise DatafixError(f"{directory} is not empty.", hint="Name a new directory.")
@@ -69,6 +61,20 @@ def export(ledger: Ledger, runs: Collection[int] | None, directory: Path) -> int
     }  # fmt: skip
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "ascii")
     return len(exported)
+
+
+def _chosen(ledger: Ledger, runs: Collection[int] | None) -> list[Entry]:
+    given_up = {run for run, _ in ledger.given_up}
+    chosen = [
+        one for one in ledger.entries if (one.run_id not in given_up if runs is None else one.run_id in runs)
+    ]
+    if gone := sorted(given_up & set(runs or ())):
+        raise DatafixError(
+            f"The images were given up: run {', '.join(map(str, gone))}.", hint="datafixes verify-audit"
+        )
+    if missing := sorted(set(runs or ()) - {entry.run_id for entry in chosen}):
+        raise DatafixError(f"Not sealed: run {', '.join(map(str, missing))}.", hint="First: datafixes seal")
+    return chosen
 
 
 def _file(entry: Entry, table: SealedTable) -> str:
