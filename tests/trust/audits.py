@@ -53,3 +53,8 @@ def forge(database: Database, *statements: str) -> None:
         database.execute(*(f"ALTER TABLE {name} {on} TRIGGER ALL" for name in tables))
         if on == "DISABLE":
             database.execute(*statements)
+
+
+def backup(database: Database) -> str:
+    """A dump that a server of the same version reads: pg_dump of 18 sets what 16 does not know."""
+    return database.backup().replace("SET transaction_timeout = 0;\n", "")

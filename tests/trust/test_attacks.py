@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.commands import datafixes
 from tests.servers import Database
-from tests.trust.audits import CHAIN, anchor, compared, forge, states, three_runs, verified
+from tests.trust.audits import CHAIN, anchor, backup, compared, forge, states, three_runs, verified
 
 FINE = {1: "proven", 2: "proven", 3: "proven"}
 
@@ -196,7 +196,7 @@ def rewrite(database: Database, ledger: str) -> None:
 def test_an_older_dump_is_found_by_an_anchor_and_a_fork_by_two(tmp_path: Path, database: Database) -> None:
     project = three_runs(tmp_path, database)
     early = anchor(project, tmp_path / "early.json")
-    dump = database.backup()
+    dump = backup(database)
     assert project.alembic("downgrade", "a").code == 0
     late = anchor(project, tmp_path / "late.json")
     assert compared(project, early, late) == ["matches", "matches"]

@@ -12,7 +12,7 @@ from tests.fixes import apply, create_audit_table
 from tests.migrations.test_ledger_versions import VERSION_0_1
 from tests.projects import Project, new_project
 from tests.servers import Database, Server, running_server
-from tests.trust.audits import anchor, compared, states, three_runs, verified
+from tests.trust.audits import anchor, backup, compared, states, three_runs, verified
 
 FINE = {1: "proven", 2: "proven", 3: "proven"}
 
@@ -43,7 +43,7 @@ def test_a_database_is_restored_on_the_same_server(
     project = three_runs(tmp_path, database)
     kept = anchor(project, tmp_path / "anchor.json")
     with server.database("restored") as restored:
-        restored.psql(database.backup(), "-q", "-v", "ON_ERROR_STOP=1")
+        restored.psql(backup(database), "-q", "-v", "ON_ERROR_STOP=1")
         moved = project.on(restored)
         assert states(moved) == FINE
         assert compared(moved, kept) == ["matches"]
@@ -184,7 +184,7 @@ def test_a_database_in_latin1_is_proven_in_one_in_utf8(
             )
             project = sealed(tmp_path, latin)
             assert states(project) == {1: "proven"}
-            database.psql(latin.backup(), "-q", "-v", "ON_ERROR_STOP=1")
+            database.psql(backup(latin), "-q", "-v", "ON_ERROR_STOP=1")
         finally:
             other.execute("DROP DATABASE latin")
     assert states(project.on(database)) == {1: "proven"}
