@@ -39,7 +39,7 @@ _BESIDE = """
 _PROGRESS = """
 SELECT r.run_id, r.fix, r.revision, r.direction, r.wish, coalesce(r.rows_found, r.rows_expected, 0),
        coalesce(g.rows_changed, 0), coalesce(g.batches, 0), coalesce((r.declaration -> 'batches' -> 'rows')::bigint, 0),
-       g.remaining, r.applied_by, r.application, r.started_at,
+       coalesce((r.declaration -> 'batches' -> 'pause')::float8, 0), g.remaining, r.applied_by, r.application, r.started_at,
        (extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(g.beat, r.started_at)))::float8,
        ARRAY(SELECT l.pid FROM pg_catalog.pg_locks AS l
               WHERE l.locktype = 'relation' AND l.relation = pg_catalog.to_regclass({ranges_name}) AND l.granted
@@ -78,6 +78,7 @@ class Progress:
         rows_done: how many rows are changed.
         batches: how many batches are done.
         batch_rows: how many rows a batch changes at most.
+        pause: the seconds between two batches of a worker.
         ranges_left: how many ranges of keys are not done.
         applied_by: the role that runs it.
         application: who and what runs it.
@@ -96,6 +97,7 @@ class Progress:
     rows_done: int
     batches: int
     batch_rows: int
+    pause: float
     ranges_left: int
     applied_by: str
     application: str | None
@@ -125,7 +127,7 @@ class Progress:
     @property
     def is_alive(self) -> bool:
         """Whether somebody works on it, or has done so a moment ago."""
-        return bool(self.workers) or self.idle < _A_MOMENT
+        return bool(self.workers) or self.idle < _A_MOMENT + self.pause
 
     @property
     def ways_on(self) -> str:

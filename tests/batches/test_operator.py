@@ -1,11 +1,16 @@
 """A fix that is half applied, as an operator meets it: what is refused meanwhile, what is told, and who may end it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from tests.batches.many import ROWS, is_whole, many_project
-from tests.projects import Project, Ran
+from tests.projects import Project, Ran, new_project
 from tests.servers import Database
 
 STATE = (
@@ -73,12 +78,41 @@ def test_the_upgrade_of_the_fix_goes_on(tmp_path: Path, database: Database) -> N
     assert project.alembic("downgrade", "-1").code == 0
 
 
-def test_what_runs_nothing_is_not_asked_for(tmp_path: Path, database: Database) -> None:
+@contextmanager
+def asked() -> Iterator[list[str]]:
+    """The questions about ledgers that are sent meanwhile."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "datafix_range" in statement:
+            sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_where_nothing_is_to_run_nothing_is_asked(tmp_path: Path, database: Database) -> None:
     project = half_applied(tmp_path, database)
 
-    for command in (("current",), ("upgrade", "m"), ("downgrade", "m"), ("stamp", "m"), ("history",)):
-        ran = project.alembic(*command)
-        assert ran.code == 0, ran.err
+    with asked() as sent:
+        for command in (("current",), ("upgrade", "m"), ("downgrade", "m"), ("stamp", "m"), ("history",)):
+            ran = project.alembic(*command)
+            assert ran.code == 0, ran.err
+    assert sent == []
+
+
+def test_a_project_without_a_ledger_is_asked_one_question(tmp_path: Path, database: Database) -> None:
+    project = new_project(tmp_path, database)
+    project.revision("a", None, "op.execute('CREATE TABLE one ()')", "op.execute('DROP TABLE one')")
+    project.revision("b", "a", "op.execute('CREATE TABLE two ()')", "op.execute('DROP TABLE two')")
+
+    with asked() as sent:
+        ran = project.alembic("upgrade", "head")
+
+    assert (ran.code, len(sent)) == (0, 1), ran.err
 
 
 def test_a_printed_script_asks_no_database(tmp_path: Path, database: Database) -> None:
