@@ -84,7 +84,7 @@ def test_a_fix_that_failed_and_was_stamped_past(project: Project) -> None:
 
 def test_without_a_ledger(project: Project) -> None:
     project.alembic("stamp", "c")
-    project.database.execute("DROP TABLE datafix_run, datafix_run_table CASCADE")
+    project.database.execute("DROP TABLE datafix_run, datafix_run_table, datafix_range CASCADE")
     for command in ("plan", "history"):
         [one] = answer(project, command)["stamped_past"]
         assert one["fix"] == "close_items"
