@@ -68,8 +68,12 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             # the caller's, and not commit it.
             context.configure(connection=connection, **_following(turn, options))
             with sealed_afterwards(connection, turn, settings):
-                _run(context, turn, settings.undo)
+                _run(context, turn)
             _tell_of_idle(settings.decline, context.config.attributes)
+            if settings.undo:  # taking it back would have ended the command
+                _logger.warning(
+                    "-x undo: fix %s was not due to run, so nothing was taken back.", settings.undo
+                )
     except (DatafixError, TypeError) as error:
         known = wrong_declaration(error) or error
         if isinstance(known, TypeError):
@@ -104,11 +108,11 @@ def _following(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "on_version_apply": [*calls, lambda heads, **_: turn.reached(heads)]}
 
 
-def _run(context: Any, turn: Turn, undo: str) -> None:
+def _run(context: Any, turn: Turn) -> None:
     """Run Alembic's command; if another run intervenes between two migrations, run what is left."""
     migrating = context.get_context()
     if (steps := migrating._migrations_fn) is not None:  # Alembic has no hook for it
-        migrating._migrations_fn = refusing_beside(steps, undo)
+        migrating._migrations_fn = refusing_beside(steps)
     turn.is_over = migrating.opts.get("dont_mutate", False)  # alembic current
     turn.version = lambda: frozenset(migrating.get_current_heads())
     turn.in_a_migration = lambda: revision_running()[0] is not None

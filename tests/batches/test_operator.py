@@ -52,6 +52,7 @@ def is_refused(ran: Ran, revision: str, way: str) -> bool:
         (("downgrade", "base"), "m", "downgraded"),
         (("-x", "undo=double_many", "downgrade", "a"), "m", "downgraded"),
         (("upgrade", "beside"), "beside", "upgraded"),
+        (("-x", "undo=double_many", "upgrade", "beside"), "beside", "upgraded"),
     ],
 )
 def test_every_other_step_is_refused_while_a_fix_is_half_applied(
@@ -113,6 +114,15 @@ def test_a_project_without_a_ledger_is_asked_one_question(tmp_path: Path, databa
         ran = project.alembic("upgrade", "head")
 
     assert (ran.code, len(sent)) == (0, 1), ran.err
+
+
+def test_what_cannot_be_taken_back_is_told(tmp_path: Path, database: Database) -> None:
+    project = half_applied(tmp_path, database)
+
+    ran = project.alembic("-x", "undo=double_many", "upgrade", "m")
+
+    assert ran.code == 0
+    assert "-x undo: fix double_many was not due to run, so nothing was taken back." in ran.err
 
 
 def test_a_printed_script_asks_no_database(tmp_path: Path, database: Database) -> None:
