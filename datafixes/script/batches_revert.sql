@@ -164,7 +164,6 @@ DECLARE
                         WHERE NOT (c -> 'generated')::boolean AND (names IS NULL OR names ? (c ->> 'name')));
     now_row  text  := pg_temp.datafix_each(compared, 't.%1$I%3$s');
     undo     text  := 'record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))';
-    image    text  := CASE kind WHEN 'delete' THEN 'before' ELSE 'after' END;
 BEGIN
     IF kind = 'update' THEN
         RETURN pg_temp.datafix_sql(fix, format($sql$
@@ -184,7 +183,7 @@ BEGIN
          WHERE i.audit_run_id = %s AND i.audit_image = %L
     $sql$, now_row, pg_temp.datafix_each(compared, 'i.%1$I'),
         CASE kind WHEN 'delete' THEN 'taken' ELSE 'changed since' END, fix ->> 'audit', fix ->> 'target',
-        fix ->> 'from_run', image));
+        fix ->> 'from_run', CASE kind WHEN 'delete' THEN 'before' ELSE 'after' END));
 END
 $engine$;
 

@@ -42,6 +42,7 @@
 --   by_name             revert: whether the revision only names the fix, and does not declare it
 --   rows_chosen         revert of some rows: which, for the ledger
 --   chosen              revert of some rows: their keys as SQL, by table
+--   takes_back          revert: of a run in batches that is half applied; the version does not move
 --
 --   added by the engine
 --   direction           apply or revert
@@ -58,7 +59,9 @@
 --   in_parts            whether its batches change the rows, and the run itself changes none
 --   takes_back          whether a fix that is half applied is taken back
 --   batch               of a batch: who makes it, how many rows it has at most, and how it ended
---   taken               of a batch: its range of keys, and up to which key it comes
+--   in_parts            whether the run has batches, and changes nothing itself
+--   taken               of a batch: its range of keys, and up to which key it comes; in a revert, the range's number
+--   ends                revert: all batches are taken back, and the run ends
 --   range               of a batch: the condition for its keys
 --   told                of a batch in the last transaction: what the log is to say besides
 --   size                of a batch: how many rows it has at most

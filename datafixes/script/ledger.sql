@@ -148,7 +148,7 @@ BEGIN
     EXECUTE format($sql$
         INSERT INTO %s (fix, revision, direction, outcome, rows_expected, reason, application, fingerprint, reverts_run,
                         on_conflict, rows_chosen, declined_because, engine, declaration, part_of)
-        VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 -> 'rows_expected')::bigint,
+        VALUES ($1 ->> 'fix', $1 ->> 'revision', $1 ->> 'direction', 'started', ($1 ->> 'rows_expected')::bigint,
                 $1 ->> 'reason', nullif($1 ->> 'application', ''), $1 ->> 'fingerprint', ($1 -> 'reverts_run')::bigint,
                 $1 ->> 'on_conflict', $1 ->> 'rows_chosen', $1 ->> 'declined_because', $1 ->> 'engine', $2,
                 ($1 -> 'part_of')::bigint)

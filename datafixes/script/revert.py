@@ -44,13 +44,13 @@ END
 """
 
 OPENING = """\
--- Applied and not yet reverted; images and tables are unchanged. The facts of the fix come from the ledger. NULL: the
--- run changed nothing, so there is nothing to restore; or all of its batches are taken back.
+-- Applied and not yet reverted; images and tables are unchanged. The facts of the fix come from the ledger.
+-- NULL: the run changed nothing, so there is nothing to restore; or all of its batches are taken back.
 fix := pg_temp.datafix_open_revert(fix, {version_table});"""
 
 STEPS = """\
--- Lock the rows, and compare each column before the fix, after the fix and now: later changes by others must not be
--- lost.
+-- Lock the rows, and compare each column before the fix, after the fix and now: later changes by others must
+-- not be lost.
 fix := pg_temp.datafix_compare(fix);
 FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
     EXECUTE pg_temp.datafix_prepare_identity(one, 'then');

@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ PARTS = "SELECT count(*) FROM datafix_run WHERE part_of IS NOT NULL AND directio
 
 def applied_project(
     directory: Path, database: Database, batches: str = "rows=100"
-) -> tuple[Project, list[tuple[object, ...]]]:
+) -> tuple[Project, list[tuple[Any, ...]]]:
     """A project whose fix is applied, and the rows from before."""
     project = many_project(directory, database, batches)
     before = database.rows(CONTENT)
@@ -198,7 +199,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def half_applied_project(
     directory: Path, database: Database, batches: str = "rows=100"
-) -> tuple[Project, list[tuple[object, ...]]]:
+) -> tuple[Project, list[tuple[Any, ...]]]:
     """A project whose fix is applied to a part of the rows, and the rows from before."""
     project = many_project(directory, database, batches)
     before = database.rows(CONTENT)

@@ -31,13 +31,13 @@ BEGIN
         "on_conflict": "refuse"
     }$fix$,
         pg_catalog.to_regclass('public.alembic_version')) LOOP
-        -- Applied and not yet reverted; images and tables are unchanged. The facts of the fix come from the ledger. NULL: the
-        -- run changed nothing, so there is nothing to restore; or all of its batches are taken back.
+        -- Applied and not yet reverted; images and tables are unchanged. The facts of the fix come from the ledger.
+        -- NULL: the run changed nothing, so there is nothing to restore; or all of its batches are taken back.
         fix := pg_temp.datafix_open_revert(fix, pg_catalog.to_regclass('public.alembic_version'));
         CONTINUE WHEN fix IS NULL;
 
-        -- Lock the rows, and compare each column before the fix, after the fix and now: later changes by others must not be
-        -- lost.
+        -- Lock the rows, and compare each column before the fix, after the fix and now: later changes by others must
+        -- not be lost.
         fix := pg_temp.datafix_compare(fix);
         FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
             EXECUTE pg_temp.datafix_prepare_identity(one, 'then');
@@ -58,8 +58,8 @@ BEGIN
         -- Copy the rows before the change: a revert writes images like any other run, so that it can be reverted too.
         fix := pg_temp.datafix_copy_restored(fix, 'before');
 
-        -- Delete inserted rows, restore updated rows and insert deleted rows again, in one statement, because PostgreSQL
-        -- checks foreign keys at the end of a statement.
+        -- Delete inserted rows, restore updated rows and insert deleted rows again, in one statement, because
+        -- PostgreSQL checks foreign keys at the end of a statement.
         EXECUTE pg_temp.datafix_restore_sql(fix) INTO restored;
 
         -- Checks: deferred constraints hold, the restored rows are copied, and every value is restored.
