@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from traceback import walk_tb
 from typing import Any
@@ -27,6 +27,7 @@ from datafixes.running.migration import revision_running
 from datafixes.running.operation import DECLINED, settings_of
 from datafixes.running.refusal import said_once
 from datafixes.running.sealing import sealed_afterwards
+from datafixes.settings import Settings
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -69,11 +70,7 @@ def run_migrations(context: Any, *, target_metadata: Any = None, **options: Any)
             context.configure(connection=connection, **_following(turn, options))
             with sealed_afterwards(connection, turn, settings):
                 _run(context, turn)
-            _tell_of_idle(settings.decline, context.config.attributes)
-            if settings.undo:  # taking it back would have ended the command
-                _logger.warning(
-                    "-x undo: fix %s was not due to run, so nothing was taken back.", settings.undo
-                )
+            _tell_of_idle(settings, context.config.attributes)
     except (DatafixError, TypeError) as error:
         known = wrong_declaration(error) or error
         if isinstance(known, TypeError):
@@ -95,10 +92,12 @@ def _shown(error: DBAPIError, connection: Connection) -> None:
         raise CommandError(said_once(words)) from error
 
 
-def _tell_of_idle(declined: Collection[str], attributes: Mapping[Any, Any]) -> None:
-    """Warn of a declined fix that was not about to run."""
-    for fix in sorted(set(declined) - attributes.get(DECLINED, set())):
+def _tell_of_idle(settings: Settings, attributes: Mapping[Any, Any]) -> None:
+    """Warn of a fix that was to be declined or taken back, and was not about to run."""
+    for fix in sorted(set(settings.decline) - attributes.get(DECLINED, set())):
         _logger.warning("-x decline: fix %s was not due to run, so it was not declined.", fix)
+    if settings.undo:  # taking it back would have ended the command
+        _logger.warning("-x undo: fix %s was not due to run, so nothing was taken back.", settings.undo)
 
 
 def _following(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:

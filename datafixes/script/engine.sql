@@ -55,9 +55,6 @@
 --   reverts_run         revert: the number of that run
 --   part_of             of a batch: the number of the run that it is a part of
 --   in_batches          whether the commit fuse is another transaction's: that which moves the version
---   ends                whether all batches of a revert are done, so that its run ends
---   in_parts            whether its batches change the rows, and the run itself changes none
---   takes_back          whether a fix that is half applied is taken back
 --   batch               of a batch: who makes it, how many rows it has at most, and how it ended
 --   in_parts            whether the run has batches, and changes nothing itself
 --   taken               of a batch: its range of keys, and up to which key it comes; in a revert, the range's number
