@@ -13,10 +13,10 @@ COMMANDS = {
     "new": "write a revision with a fix, filled in from the database",
     "check": "find risks in revisions, without a database",
     "plan": "show what an upgrade or downgrade will do to which rows",
-    "revert": "write a revision that undoes one earlier fix",
+    "revert": "write a revision that undoes one earlier fix (also: prune)",
     "prune": "write a revision that gives up old copies",
     "history": "list all runs, newest first",
-    "show": "show one run, row by row",
+    "show": "show one run, row by row (also: report, as a page)",
     "row": "show every change to one row",
     "open": "list fixes in force, and whether they can still be reverted",
     "report": "write one run as a page, for readers without a database",
@@ -24,12 +24,12 @@ COMMANDS = {
     "anchor": "print the head of the chain of seals, to keep elsewhere",
     "seal": "seal finished runs that are not sealed yet",
     "export": "write sealed runs as files that are proven without a database",
-    "follow": "watch a fix that runs in batches; pause, resume, stop: steer it",
+    "follow": "watch a fix that runs in batches (also: pause, resume, stop)",
     "where": "show each setting, its value and its origin",
     "doctor": "look for known problems in this project",
 }
 
-_BESIDE = ("anchor", "seal", "export")
+_BESIDE = ("prune", "report", "anchor", "seal", "export")
 """Commands that another one's line in the help names, so that it fits a screen."""
 WISHES = ("pause", "resume", "stop")
 """Further commands; the line of ``follow`` names them in the help, which fits a screen."""
