@@ -10,7 +10,7 @@ from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix, RecordedFix
 from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import text
-from datafixes.script.tables import LEDGER, LEDGER_TABLES
+from datafixes.script.tables import CHAIN, KEYS, LEDGER, LEDGER_TABLES, RANGES
 
 # The comment of an audit table names its target.
 _AUDITS = """
@@ -81,9 +81,11 @@ def needs_of(fix: Fix) -> list[Need]:
     found = [Need(one.schema, one.table, privileges, recorded, fix.name) for one in fix.tables]
     found += [Need(schema, one.audit, ("SELECT", "INSERT"), False, fix.name) for one in fix.tables]
     ledgers = [
-        Need(schema, one, ("SELECT", "INSERT", "UPDATE"), False, fix.name) for one in (LEDGER, LEDGER_TABLES)
+        Need(schema, one, ("SELECT", "INSERT", "UPDATE"), False, fix.name)
+        for one in (LEDGER, LEDGER_TABLES, *([RANGES] if isinstance(fix, DataFix) and fix.batches else []))
     ]
-    return [*found, *ledgers]
+    seals = [Need(schema, one, ("SELECT", "INSERT"), False, fix.name) for one in (CHAIN, KEYS)]
+    return [*found, *ledgers, *seals]
 
 
 def check_rights(connection: Connection, fixes: Iterable[Fix]) -> list[Fact]:
@@ -168,7 +170,7 @@ def _update(target_schema: str, target: str, schema: str, audit: str) -> str:
 
 
 def _grants(connection: Connection) -> list[Fact]:
-    ledgers = ", ".join(text(one) for one in (LEDGER, LEDGER_TABLES))
+    ledgers = ", ".join(text(one) for one in (LEDGER, LEDGER_TABLES, RANGES))
     query = _GRANTS.replace("{is_audit}", IS_AUDIT_TABLE).replace("{ledgers}", ledgers)
     findings = []
     for table, grantee, privileges in ask(connection, query):
@@ -177,7 +179,7 @@ def _grants(connection: Connection) -> list[Fact]:
             writes += [one for one in privileges if one == "INSERT"]
         # A role that applies fixes without owning the copies inserts them, and updates its own lines in the ledger.
         if (
-            table.rpartition(".")[2] in (LEDGER, LEDGER_TABLES)
+            table.rpartition(".")[2] in (LEDGER, LEDGER_TABLES, RANGES)
             and "UPDATE" in writes
             and "INSERT" in privileges
         ):

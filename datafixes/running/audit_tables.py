@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from datafixes.audit.retention import last_pruning
 from datafixes.audit.wording import counted
 from datafixes.running.operation import Operation
+from datafixes.running.sealing import seal_now
 from datafixes.running.sending import hand_over
 from datafixes.script.tables import (
     LEDGER,
@@ -73,6 +74,8 @@ def unprotect(alembic: MigrationContext, name: str, audit_schema: str) -> None:
 def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     """Give up old copies."""
     operation = Operation.on_table(alembic, pruning.name)
+    if not alembic.as_sql and operation.collector is None:  # what goes unsealed cannot be proven
+        seal_now(operation.connection, pruning.audit_schema, operation.settings)
     hand_over(operation, prune_script(pruning, operation.context, operation.limits))
     if alembic.as_sql:
         return

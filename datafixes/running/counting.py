@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.running.operation import Operation
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER
+from datafixes.script.tables import LEDGER, RANGES
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -71,7 +71,7 @@ def counted_by(
         raise ValueError("an operation on a fix")
     schema = fix.schema_of_audit
     query = _COUNT.format(
-        ledger=qualified(schema, LEDGER), ranges=qualified(schema, "datafix_range"), fix=text(fix.name),
+        ledger=qualified(schema, LEDGER), ranges=qualified(schema, RANGES), fix=text(fix.name),
         direction=text(direction), least=int(is_ended_by_a_batch),
     )  # fmt: skip
 

@@ -89,8 +89,12 @@ def seal_earlier(connection: Connection, schema: str, settings: Settings) -> Non
 
     That is done on a second connection, because Alembic's own is in a transaction.
     """
-    if connection in _sealed_at_the_end or not schema or schema in _ran.get(connection, ()):
-        return
+    if connection not in _sealed_at_the_end and schema and schema not in _ran.get(connection, ()):
+        seal_now(connection, schema, settings)
+
+
+def seal_now(connection: Connection, schema: str, settings: Settings) -> None:
+    """Seal, on a second connection, what has been committed: this one is in a transaction."""
 
     def work(own: Connection) -> None:
         own.rollback()

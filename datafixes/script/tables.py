@@ -21,7 +21,7 @@ PRUNED = "datafix_pruned"
 FINISHED = "datafix_finished"
 """The trigger of the ledger that refuses changes of finished lines."""
 CHAIN, KEYS = "datafix_chain", "datafix_key"
-RECORDS = (LEDGER, LEDGER_TABLES, CHAIN, KEYS)
+RECORDS = (LEDGER, LEDGER_TABLES, RANGES, CHAIN, KEYS)
 """The tables beside the audit tables of a schema."""
 
 NEWEST_FIRST = "started_at DESC, run_id DESC"
