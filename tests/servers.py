@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from datafixes.database.embedded import VERSIONS as EMBEDDED
 from datafixes.database.embedded import embedded_server
+from datafixes.script.tables import RECORDS
 from tests.named import SUPERUSER, Address, NotUsable, from_environment
 
 PROGRAM_VERSION = 18
@@ -37,7 +38,7 @@ except NotUsable as reason:
 
 _MAKES_A_ROLE = re.compile(r"\s*(?:CREATE ROLE|ALTER ROLE \w+ RENAME TO) (\w+)", re.IGNORECASE)
 
-LEDGER = ("public.datafix_run", "public.datafix_run_table", "public.datafix_chain", "public.datafix_key")
+LEDGER = tuple(f"public.{name}" for name in RECORDS)
 """What a run always leaves, for `Database.dump` to leave out."""
 
 _PARAMETERS = {

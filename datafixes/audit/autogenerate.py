@@ -116,11 +116,12 @@ def _is_our_view(context: Any, schema: str | None, name: str) -> bool:
 
 
 def _looks_like_ours(table: Any) -> bool:
-    from datafixes.script.tables import AUDIT_COLUMNS, CHAIN, KEYS, LEDGER, LEDGER_TABLES
+    from datafixes.script.tables import AUDIT_COLUMNS, CHAIN, KEYS, LEDGER, LEDGER_TABLES, RANGES
 
     ledger = {
         LEDGER: {"run_id", "fix", "direction", "outcome", "fingerprint"},
         LEDGER_TABLES: {"run_id", "target_table", "audit_table", "images_digest"},
+        RANGES: {"run_id", "n", "above", "up_to", "reached"},
         CHAIN: {"position", "run_id", "images_sha256", "previous", "head"},
         KEYS: {"run_id", "key"},
     }
