@@ -18,7 +18,7 @@ from datafixes.plan.planned import PlannedBatches, Reversal
 from datafixes.running.execution import Attempts, execute
 from datafixes.running.migration import BatchTrial
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER
+from datafixes.script.tables import LEDGER, RANGES
 from datafixes.script.trial import EXPLAINED, WAL
 
 _OF_RUN = """
@@ -115,7 +115,7 @@ def _batches(connection: Connection, fix: DataFix, run: int) -> PlannedBatches:
     schema = fix.schema_of_audit
     [(rows, said, ranges, done)] = ask(
         connection,
-        _OF_RUN.format(ledger=qualified(schema, LEDGER), ranges=qualified(schema, "datafix_range"), run=run),
+        _OF_RUN.format(ledger=qualified(schema, LEDGER), ranges=qualified(schema, RANGES), run=run),
     )
     first, last = ("/".join(map(str, key or ())) for key in said.get("bounds") or ((), ()))
     return PlannedBatches(
