@@ -229,12 +229,56 @@ def _sqlmodel(reader: Reader, _: Cloud) -> None:
     project_with_fix(reader.directory, reader.database, env.text)
 
 
+LARGE = """
+CREATE TABLE orders (id integer PRIMARY KEY, status text NOT NULL);
+INSERT INTO orders SELECT n, 'unpaid' FROM generate_series(1, 20000) AS n;
+"""
+
+
+def _large(reader: Reader, _: Cloud) -> None:
+    """Many orders, their audit table, and the revision of the page."""
+    [revision] = blocks(ROOT / "docs/how-to/large-tables.md", "python")
+    project = new_project(reader.directory, reader.database)
+    project.revision("0001", None, 'op.create_audit_table("orders", name="orders_audit")', top="# Copies.")
+    (reader.directory / "migrations/versions/0002.py").write_text(revision.text, "utf-8")
+    reader.database.psql(LARGE, "-v", "ON_ERROR_STOP=1")
+    assert project.alembic("upgrade", "0001").code == 0
+
+
+def _somebody_stops_it(reader: Reader, _: Cloud) -> None:
+    """After the first batches, as `datafixes stop` does."""
+    reader.database.execute(
+        """
+        CREATE OR REPLACE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE public.datafix_run SET wish = 'stop'
+             WHERE outcome = 'running' AND direction = 'apply' AND wish IS NULL;
+            RETURN NULL;
+        END $$;
+        CREATE OR REPLACE TRIGGER stop AFTER UPDATE ON datafix_range EXECUTE FUNCTION stop()
+        """
+    )
+
+
+def _nobody_stops_it(reader: Reader, _: Cloud) -> None:
+    reader.database.execute("DROP TRIGGER IF EXISTS stop ON datafix_range")
+
+
 # moto runs no tasks of ECS: nobody can see them run.
 _NO_TASKS = {"datafixes verify": "--skip service"}
 
 STORIES: dict[str, Story] = {
     "README.md": Story(_shop(ORDERS)),
     "docs/how-to/write-a-fix.md": Story(_shop(SHOP)),
+    "docs/how-to/large-tables.md": Story(
+        _large,
+        {
+            "stopped, as somebody wished": _somebody_stops_it,
+            "datafixes show": _nobody_stops_it,
+            "undo=": _somebody_stops_it,
+            "psql": _nobody_stops_it,
+        },
+    ),
     "docs/how-to/pipeline.md": Story(_in_a_pipeline),
     "docs/how-to/check-a-history.md": Story(_history),
     "docs/how-to/review-a-plan.md": Story(_at("013")),
