@@ -25,6 +25,7 @@ from datafixes.running.sending import failed, hand_over, refuse_inside_another
 from datafixes.running.taking_back import revert_in_batches, take_back
 from datafixes.script.apply import apply_script
 from datafixes.script.batched import opening_script, work_statement
+from datafixes.script.batched_revert import opening_of_revert, work_of_revert
 from datafixes.script.decline import decline_script
 from datafixes.script.frame import Script
 from datafixes.script.psql import repeated_in_psql
@@ -142,5 +143,9 @@ def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> Non
         script = revert_script(known, context, operation.limits)
     except DatafixError as error:
         raise DatafixFailed(error) from error
+    if alembic.as_sql and isinstance(known, DataFix) and known.batches:
+        opening = opening_of_revert(known, context, operation.limits)
+        work = work_of_revert(known, context, operation.limits)
+        print_batches(operation, opening, repeated_in_psql(known, work, "revert"))
     revert_in_batches(operation, known, context)
     hand_over(operation, script)

@@ -120,6 +120,24 @@ def test_rows_that_fit_into_one_batch_are_one_transaction(tmp_path: Path, databa
     assert database.rows(RUN) == [("applied", ROWS, ROWS)]
 
 
+def test_a_downgrade_is_printed_in_batches_too(tmp_path: Path, database: Database) -> None:
+    project = _project(tmp_path, database)
+    before = database.rows(CONTENT)
+    database.psql(project.script("m:n"), *STOP)
+    script = project.script("n:m")
+    database.execute("ALTER TABLE many ADD CONSTRAINT small CHECK (done OR v <> 500)")
+
+    stopped = database.psql(script, *STOP, check=False)
+
+    assert (stopped.returncode, project.versions) == (3, {"n"})
+    assert 'violates check constraint "small"' in stopped.stderr
+    assert 0 < int(database.value("SELECT count(*) FROM many WHERE done")) < ROWS
+    database.execute("ALTER TABLE many DROP CONSTRAINT small")
+    database.psql(script, *STOP)
+    assert (project.versions, database.rows(CONTENT)) == ({"m"}, before)
+    assert database.rows(f"{RUN} AND outcome <> 'failed'")[0] == ("reverted", ROWS, ROWS)
+
+
 def test_what_comes_before_in_the_same_text_is_committed_with_its_version(
     tmp_path: Path, database: Database
 ) -> None:
