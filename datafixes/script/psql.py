@@ -1,14 +1,15 @@
 """Batches in a printed script: psql runs what a query returns, one statement after another."""
 
+import re
 from math import ceil
 
 from datafixes.declaration.fix import DataFix
 from datafixes.script import literal
-from datafixes.script.tables import LEDGER
+from datafixes.script.tables import LEDGER, RANGES
 from datafixes.settings.values import Duration
 
 _MOST = 10_000
-"""So often at most; each statement works for a few seconds, so that is half a day."""
+"""So often at most; each statement works for some seconds, so that is more than a day."""
 
 _REPEATED = """\
 -- The batches, each committed by itself. In psql, \\gexec runs what a query returns: while a range is left, a line on how
@@ -30,12 +31,16 @@ SELECT pg_catalog.format('DO $told$ BEGIN RAISE NOTICE %L, %L; END $told$', '%',
              FROM {ranges} AS g
             WHERE g.run_id OPERATOR(pg_catalog.=) r.run_id) AS g
  WHERE r.fix OPERATOR(pg_catalog.=) {fix} AND r.outcome OPERATOR(pg_catalog.=) 'running'
-   AND r.direction OPERATOR(pg_catalog.=) {direction} AND r.fingerprint OPERATOR(pg_catalog.=) {fingerprint}
-   AND r.wish IS DISTINCT FROM 'stop' AND NOT g.done
+   AND r.direction OPERATOR(pg_catalog.=) {direction} AND r.wish IS DISTINCT FROM 'stop'
+   AND NOT g.done{same}
 \\gexec
 
 -- Again, unless there was an error; when no range is left, the query returns nothing. {times} times.
 """
+_OF_PSQL = re.compile(
+    r"^(-- The batches, each committed by itself\. .*?)^\\gexec$.*?(?:^\\if [^\n]*\n)+",
+    re.MULTILINE | re.DOTALL,
+)
 _AGAIN = "\\if :ERROR \\else \\gexec \\endif"
 
 
@@ -51,19 +56,30 @@ def repeated_in_psql(fix: DataFix, work: str, direction: str = "apply") -> str:
     label = f"datafix {fix.name}: %s of %s rows in %s batches"
     told = _REPEATED.format(
         label=literal.text(label),
-        ranges=literal.qualified(fix.schema_of_audit, "datafix_range"),
+        ranges=literal.qualified(fix.schema_of_audit, RANGES),
         work=literal.body(f"\n{work}\n", "batches"),
         ledger=literal.qualified(fix.schema_of_audit, LEDGER),
         fix=literal.text(fix.name),
         direction=literal.text(direction),
-        fingerprint=literal.text(fix.fingerprint),
+        same=f" AND r.fingerprint OPERATOR(pg_catalog.=) {literal.text(fix.fingerprint)}"
+        if direction == "apply"
+        else "",
         times=times,
     )
     return told + "\n".join([_AGAIN] * times)
 
 
+def parts_of(script: str) -> list[tuple[str, bool]]:
+    """The parts of a printed script; True marks a query whose results psql runs, until there are none.
+
+    Args:
+        script: what ``alembic upgrade --sql`` prints.
+    """
+    return [(part, number % 2 == 1) for number, part in enumerate(_OF_PSQL.split(script)) if part.strip()]
+
+
 def _times(fix: DataFix) -> int:
-    """How often: a statement lasts five seconds, or makes at least one batch of the rows that are expected."""
+    """How often: a statement lasts some seconds, or makes at least one batch of the rows that are expected."""
     batches = fix.batches
     if batches is None:
         raise ValueError(f"{fix.name} has no batches")

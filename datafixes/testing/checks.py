@@ -13,6 +13,7 @@ from datafixes.testing.databases import words_of
 TITLES = {
     "up-down-up": "the downgrade restores all rows, and the upgrade runs again",
     "offline": "the script of alembic upgrade --sql has the same effect as the online run",
+    "stopped": "a fix in batches that stops after any batch can be taken back, and goes on",
     "foreign-write": "a downgrade does not lose later writes by others",
     "empty": "the upgrade succeeds on an empty database",
 }

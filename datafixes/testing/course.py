@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from datafixes.audit.history import Run
 from datafixes.declaration.fix import DataFix
 from datafixes.errors import Conflicts, DatafixError
+from datafixes.script.literal import qualified
+from datafixes.script.tables import LEDGER
 from datafixes.testing.checks import Failed, LeftOut, NothingToCheck, Report, Result
 from datafixes.testing.contents import (
     Contents,
@@ -23,15 +25,21 @@ from datafixes.testing.contents import (
 )
 from datafixes.testing.databases import Database
 from datafixes.testing.foreign_write import ForeignWrite, write_to_row_of
+from datafixes.testing.stopping import go_on, stopping
 from datafixes.testing.trial import CHECKS, Trial
+
+_LEAST = 3
+"""So many rows make several batches, and after so many of them the fix is stopped."""
 
 _NO_SCRIPT = "cannot become a script"
 
 
 def check(trial: Trial) -> Report:
     """Run the checks of a fix, each on copies of the test's database from before the fix."""
-    course = _Course(trial)
-    return Report(trial.fix.name, trial.revision, tuple(course.result(name) for name in CHECKS))
+    course, fix = _Course(trial), trial.fix
+    in_batches = isinstance(fix, DataFix) and fix.batches is not None
+    names = [name for name in CHECKS if in_batches or name != "stopped"]
+    return Report(fix.name, trial.revision, tuple(course.result(name) for name in names))
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class _Course:
         self._in_force: Database | None = None
         self._checks: dict[str, Callable[[], str]] = {
             "up-down-up": self._up_down_up,
+            "stopped": self._stopped,
             "offline": self._offline,
             "foreign-write": self._foreign_write,
             "empty": self._empty,
@@ -96,6 +105,52 @@ class _Course:
         self._in_force = first.database
         return ""
 
+    def _stopped(self) -> str:
+        """Stop after each of the first batches, take what is applied back in a copy, and let it go on at the end."""
+        changed = self._first.run.rows_changed or 0
+        if changed < _LEAST:
+            raise LeftOut(f"it changes {changed} rows: {_LEAST} or more make several batches")
+        fix, schema = self._trial.fix, self._trial.fix.schema_of_audit
+        size = f"batches={fix.name}:{max(1, changed // _LEAST)}"
+        database = self._trial.copy(self._trial.pristine())
+        stops = 0
+        with stopping(database, schema):
+            while stops < _LEAST and not self._goes_to_its_end(database, size):
+                stops += 1
+                self._taken_back(self._trial.copy(database), size, f"after batch {stops}")
+        if not stops:
+            raise LeftOut("all of its rows were in one batch")
+        try:
+            self._migrations.upgrade(database, self._trial.revision, size)
+        except (DatafixError, DBAPIError) as error:
+            raise Failed.by(f"stopped {stops} times; then it does not go on", error) from error
+        varies = varying(self._first.after, contents_of(self._applied()))
+        if lines := differences(self._first.after, contents_of(database), varies):
+            raise Failed(f"stopped {stops} times, it leaves other rows than at once:", *lines)
+        return f"stopped {stops} times"
+
+    def _goes_to_its_end(self, database: Database, size: str) -> bool:
+        try:
+            self._migrations.upgrade(database, self._trial.revision, size)
+        except (DatafixError, DBAPIError) as error:
+            if self._trial.run_in(database).outcome != "running":
+                raise Failed.by("in small batches, the upgrade is refused", error) from error
+            return False
+        return True
+
+    def _taken_back(self, database: Database, size: str, when: str) -> None:
+        undo = f"undo={self._trial.fix.name}"
+        go_on(database, self._trial.fix.schema_of_audit)
+        told: Exception | None = None
+        try:
+            self._migrations.upgrade(database, self._trial.revision, size, undo)
+        except (DatafixError, DBAPIError) as error:  # that is how it ends
+            told = error
+        if self._trial.run_in(database).outcome == "running":
+            raise Failed.by(f"{when}, it cannot be taken back", told or DatafixError("nothing happened"))
+        if lines := differences(self._first.before, contents_of(database)):
+            raise Failed(f"{when}, taking it back does not restore everything:", *lines)
+
     def _offline(self) -> str:
         first, varies = self._first, varying(self._first.after, contents_of(self._applied()))
         if len(self._trial.target.below) > 1:
@@ -104,7 +159,7 @@ class _Course:
         database = self._trial.pristine()
         script = self._script(database)
         try:
-            database.run(script)
+            database.run_as_psql(script)
         except DBAPIError as error:
             raise Failed.by("the script fails", error) from error
         if lines := differences(first.after, contents_of(database), varies):
@@ -132,7 +187,7 @@ class _Course:
     def _foreign_write(self) -> str:
         database = self._applied()
         run = self._trial.run_in(database)
-        write = write_to_row_of(database, self._trial.fix, run.run_id)
+        write = write_to_row_of(database, self._trial.fix, self._with_images(database, run))
         if write is None:
             raise LeftOut(
                 "the fix changed no row"
@@ -147,6 +202,15 @@ class _Course:
         except Exception as error:
             raise Failed.by(f"{write.words}; then the downgrade fails for another reason", error) from error
         return self._went_on(database, write)
+
+    def _with_images(self, database: Database, run: Run) -> int:
+        """The run itself, or of a run in batches the last of them."""
+        ledger = qualified(self._trial.fix.schema_of_audit, LEDGER)
+        part = "to_jsonb(r) ->> 'part_of'"  # a ledger that has not been upgraded has no such column
+        [(last,)] = database.rows(
+            f"SELECT max(run_id) FROM {ledger} AS r WHERE {part} = '{run.run_id}' AND rows_changed > 0"
+        )
+        return int(last or run.run_id)
 
     def _refused_well(self, conflict: Conflicts, write: ForeignWrite, changed: list[str]) -> str:
         named = re.compile(rf"(?<!\w){re.escape(write.key)}(?!\w)")

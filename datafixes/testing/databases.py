@@ -20,6 +20,7 @@ from datafixes.errors import DatafixError, diagnosis_of, sqlstate
 from datafixes.script.literal import name as quoted
 from datafixes.script.literal import text
 from datafixes.script.parameters import verbatim
+from datafixes.script.psql import parts_of
 
 PREFIX = "datafix_test_"
 """The prefix of every database that is created here; no other one is ever dropped."""
@@ -58,6 +59,15 @@ class Database:
         """Send SQL verbatim as one message: atomic, unless it commits by itself."""
         with _autocommit(self.url) as connection:
             connection.exec_driver_sql(verbatim(connection, sql))
+
+    def run_as_psql(self, script: str) -> None:
+        """Run a printed script as psql does: of a fix in batches, a part of it is a query whose results are run."""
+        for part, is_query in parts_of(script):
+            if not is_query:
+                self.run(part)
+            while is_query and (found := self.rows(part)):
+                for statement in (one for row in found for one in row if one):
+                    self.run(statement)
 
 
 class Databases:

@@ -55,13 +55,13 @@ class Migrations:
         finally:
             sys.path[:] = path
 
-    def upgrade(self, database: Database, revision: str) -> None:
-        """Run ``alembic upgrade``.
+    def upgrade(self, database: Database, revision: str, *flags: str) -> None:
+        """Run ``alembic upgrade``; flags are the values of ``-x``.
 
         Raises:
             DatafixError: a fix was refused, or Alembic failed.
         """
-        self._run(database, lambda config: command.upgrade(config, revision))
+        self._run(database, lambda config: command.upgrade(config, revision), *flags)
 
     def downgrade(self, database: Database, revision: str, *flags: str) -> None:
         """Run ``alembic downgrade``; flags are the values of ``-x``.

@@ -17,7 +17,7 @@ from datafixes.testing.databases import Database, words_of
 from datafixes.testing.session import Session, Target
 from datafixes.testing.statements import failing_statement
 
-CHECKS = ("up-down-up", "offline", "foreign-write", "empty")
+CHECKS = ("up-down-up", "stopped", "offline", "foreign-write", "empty")
 """The automatic checks, by their names for ``without``."""
 
 
@@ -123,7 +123,7 @@ class Trial:
         """Leave out checks that would run after the test.
 
         Args:
-            checks: ``up-down-up``, ``offline``, ``foreign-write``, ``empty``.
+            checks: ``up-down-up``, ``stopped``, ``offline``, ``foreign-write``, ``empty``.
             because: the reason, which is shown with the results.
 
         Raises:

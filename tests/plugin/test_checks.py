@@ -18,6 +18,13 @@ RECORDED = """
 from datafixes import RecordedFix, Table
 fix = RecordedFix(name="recorded", reason="r", tables=[Table("item", "item_audit", {})])
 """
+BATCHED = """
+from datafixes import AtMost, Batches
+fix = DataFix(
+    name="close_all", reason="r", audit="item_audit", rows=Rows(key="id", expect=AtMost(100)), batches=Batches({}),
+    change=Update("item", set={{"status": "closed", "amount": sql("{}")}}, where="status = 'open'"),
+)
+"""
 OTHERS = FIX.replace("close_items", "close_others").replace('1: "QCOM", 2: "NOW"', '3: "SPY"')
 TWO = f"fixes = [{FIX}, {OTHERS}]"
 # name → how upgrade, downgrade and declaration differ from a good fix
@@ -40,6 +47,8 @@ REVISIONS = {
     ),
     "required": (APPLY, REVERT, f"fix = {FIX.strip()}".replace("expect=", "required=True, expect=")),
     "forgets": ("pass", "pass", ""),
+    "batched": (APPLY, REVERT, BATCHED.format("rows=2", "amount + 100")),
+    "batched_by_count": (APPLY, REVERT, BATCHED.format("", "(SELECT count(*) FROM item AS i WHERE i.status = 'open')")),
     "two": ("for fix in fixes: op.apply_datafix(fix)", "for fix in reversed(fixes): op.revert_datafix(fix)", TWO),
 }  # fmt: skip
 
@@ -110,6 +119,19 @@ def test_a_good_fix_passes_and_what_was_not_compared_is_told(datafix: Datafix) -
     words = {result.check: result.words for result in report.results}
     assert words["offline"] == "not compared, because two online runs differ there: public.item.note (2 rows)"
     assert words["foreign-write"] == "public.item 1.status is no longer closed"
+
+
+def test_a_fix_in_batches_is_stopped_after_each_and_taken_back_from_there(datafix: Datafix) -> None:
+    report = checked(datafix, "batched")
+    assert outcomes(report) == ALL_PASSED | {"stopped": "passed"}, report.failure()
+    [words] = [result.words for result in report.results if result.check == "stopped"]
+    assert words == "stopped 3 times"
+
+
+def test_a_fix_whose_rows_depend_on_the_size_of_its_batches(datafix: Datafix) -> None:
+    report = checked(datafix, "batched_by_count")
+    assert outcomes(report)["stopped"] == "failed"
+    assert "stopped 3 times, it leaves other rows than at once" in report.failure()
 
 
 def test_a_downgrade_that_gives_too_little_back(datafix: Datafix) -> None:
