@@ -1,5 +1,6 @@
 """How a fix of many rows is cut into batches."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ from datafixes.errors import DeclarationError
 from datafixes.settings.values import MOST_ROWS, Duration
 
 _MOST_WORKERS = 8
+_SIZE = re.compile(r"[1-9]\d{0,8} ?(kB|MB|GB)", re.ASCII)
 _STRAGGLERS = ("sweep", "report", "refuse")
 
 
@@ -25,6 +27,8 @@ class Batches:
             takes longer than ``target``.
         target: how long a batch should take, such as ``"1s"``: so long it holds the locks of its rows.
         pause: how long to wait between two batches, such as ``"200ms"``.
+        max_lag: how far a replica may be behind, in bytes of WAL such as ``"64MB"``: while one is further behind, no
+            batch begins. Needs the rights of ``pg_monitor``. Default: replicas are not looked at.
         workers: how many connections change batches side by side, 1 to 8.
         stragglers: what happens to rows that began to meet the condition behind the batches: the last transaction
             changes them, too (``"sweep"``), or they are told (``"report"``), or the fix does not end (``"refuse"``).
@@ -36,6 +40,7 @@ class Batches:
     rows: int = 10_000
     target: str = "1s"
     pause: str = "0"
+    max_lag: str | None = None
     workers: int = 1
     stragglers: Literal["sweep", "report", "refuse"] = "sweep"
     keys_move: bool = True
@@ -54,6 +59,10 @@ class Batches:
                 Duration.parse(getattr(self, name))
             except ValueError as error:
                 raise DeclarationError(f"Batches: {name}={getattr(self, name)!r}: {error}") from None
+        if self.max_lag is not None and not _SIZE.fullmatch(str(self.max_lag)):
+            raise DeclarationError(
+                f"Batches: max_lag={self.max_lag!r}: write a number and a unit (kB, MB, GB) such as 64MB."
+            )
 
     @property
     def facts(self) -> dict[str, object]:
@@ -65,4 +74,5 @@ class Batches:
             "workers": self.workers,
             "stragglers": self.stragglers,
             "keys_move": self.keys_move,
+            **({"max_lag": self.max_lag} if self.max_lag else {}),
         }

@@ -214,7 +214,7 @@ class _Repeated:
         while not self.over.is_set():
             connection.exec_driver_sql(verbatim(connection, self.batched.work))
             progress = self._progress(connection)
-            self._tell(progress)
+            self._tell(progress, always=bool(progress and progress.waits))
             if progress is None or not progress.left:
                 return
             self._look_at_wish(progress)
@@ -244,6 +244,8 @@ class _Repeated:
         words = f"{self.operation.label}: {_counted(progress)}{self._speed(progress, now)}"
         if progress.wish:
             words += f"; {progress.wish}"
+        if progress.waits:
+            words += f"; waits: {progress.waits}"
         if is_terminal:
             sys.stderr.write(f"\r{words:<78}")
             sys.stderr.flush()

@@ -24,7 +24,13 @@ _logger = logging.getLogger("alembic.datafixes")
 
 _COUNT = """
 SELECT r.run_id, r.wish, r.rows_found, greatest({least}, count(*) FILTER (WHERE NOT g.done)),
-       coalesce(sum(g.batches), 0), coalesce(sum(g.rows_changed), 0)
+       coalesce(sum(g.batches), 0), coalesce(sum(g.rows_changed), 0),
+       (SELECT pg_catalog.format('replica %s is %s behind', lag.name, pg_catalog.pg_size_pretty(lag.behind))
+          FROM (SELECT application_name, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),
+                                                                    coalesce(replay_lsn, flush_lsn))
+                  FROM pg_catalog.pg_stat_replication) AS lag (name, behind)
+         WHERE lag.behind > pg_catalog.pg_size_bytes(r.declaration -> 'batches' ->> 'max_lag')
+         ORDER BY lag.behind DESC LIMIT 1)
   FROM {ledger} AS r LEFT JOIN {ranges} AS g ON g.run_id = r.run_id
  WHERE r.fix = {fix} AND r.outcome = 'running' AND r.direction = {direction}
  GROUP BY r.run_id
@@ -46,6 +52,7 @@ class Counted:
         left: how many ranges are not done.
         batches: how many batches are.
         done: how many rows are.
+        waits: which replica it waits for.
     """
 
     run: int
@@ -54,6 +61,7 @@ class Counted:
     left: int
     batches: int
     done: int
+    waits: str | None = None
 
 
 def counted_by(

@@ -93,6 +93,43 @@ BEGIN
 END
 $engine$;
 
+-- Whether a replica is further behind than the fix allows: "replica NAME is 80 MB behind"; NULL where none is. One
+-- that does not tell how far it is counts as behind.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_lagging(batches jsonb)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    lagging text;
+BEGIN
+    IF batches ? 'max_lag' THEN
+        -- who receives WAL without replaying it, for an archive, is as far as it has written
+        SELECT format('replica %s %s', coalesce(nullif(r.application_name, ''), format('of pid %s', r.pid)),
+                      coalesce('is ' || pg_size_pretty(r.behind) || ' behind', 'does not tell how far it is'))
+          INTO lagging
+          FROM (SELECT pid, application_name,
+                       pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, flush_lsn)) AS behind
+                  FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup') AS r
+         WHERE (r.behind > pg_size_bytes(batches ->> 'max_lag')) IS NOT FALSE
+         ORDER BY r.behind DESC NULLS FIRST
+         LIMIT 1;
+    END IF;
+    RETURN lagging;
+END
+$engine$;
+
+-- Whoever is to wait for replicas must be able to see how far they are.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_lag(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF fix -> 'batches' ? 'max_lag' AND NOT pg_has_role('pg_read_all_stats', 'USAGE') THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('max_lag=%s cannot be kept: the role %s does not see how far replicas are', fix -> 'batches' ->> 'max_lag',
+                   current_user),
+            hint => format('Nothing was changed. Let a superuser run: GRANT pg_monitor TO %I; or leave max_lag out.',
+                           current_user));
+    END IF;
+END
+$engine$;
+
 -- The columns of the key of the target, in the order and the collations of its index.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_order_by(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -137,6 +174,7 @@ DECLARE
     running jsonb;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('datafixes fix', 0));
+    PERFORM pg_temp.datafix_check_lag(fix);
     running := pg_temp.datafix_running(fix);
     IF running IS NULL THEN
         fix := pg_temp.datafix_begin(fix, version_table);
@@ -263,11 +301,13 @@ BEGIN
     -- before PostgreSQL 18, a null of JSON cannot be cast to a number
     batch := jsonb_strip_nulls(jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
                                                   'batches', running -> 'declaration' -> 'batches'))
-             || batch || '{"left": false}';
+             || batch || '{"left": false, "waits": false}';
     fix := fix || jsonb_build_object('batch', batch);
     IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply'
        OR running ->> 'wish' IS NOT NULL THEN       -- somebody wants it to pause, or to stop
         RETURN fix;
+    ELSIF pg_temp.datafix_lagging(batch -> 'batches') IS NOT NULL THEN
+        RETURN fix || jsonb_build_object('batch', batch || '{"left": true, "waits": true, "changed": 0}');
     END IF;
     EXECUTE format($sql$
         SELECT g.n, to_jsonb(coalesce(g.reached, g.above)) AS above, to_jsonb(g.up_to) AS up_to
@@ -487,6 +527,9 @@ DECLARE
     attempts integer := coalesce((batch -> 'attempts')::integer, 0);
     pause    numeric := coalesce((batch -> 'batches' -> 'pause')::numeric, 0);
 BEGIN
+    IF (batch -> 'waits')::boolean THEN     -- for a replica
+        pause := greatest(pause, 0.5);
+    END IF;
     IF code IS NULL THEN
         attempts := 0;
         IF (batch -> 'changed')::bigint >= rows OR seconds > target THEN

@@ -99,8 +99,8 @@ class Deploy:
 
 
 def _says_why(ran: Ran) -> bool:
-    """It failed with one line; or env.py found no server, while that recovers."""
-    return ran.out.startswith("FAILED: ") or "connection to server" in ran.out + ran.err
+    """It failed with one line; or env.py, which may be that of Alembic, found no server, while that recovers."""
+    return ran.out.startswith("FAILED: ") or "OperationalError" in ran.out + ran.err
 
 
 def _deploy(project: Project, tells: Connection) -> None:
