@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("alembic.datafixes")
 
+_TOLD = 3
+"""So many runs are told one by one."""
 _PATIENCE = 2.0  # for a second connection that seals what earlier commands left, in seconds
 
 _ran: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
@@ -112,16 +114,19 @@ def seal_now(connection: Connection, schema: str, settings: Settings) -> None:
 def _seal_and_tell(connection: Connection, schemas: set[str], settings: Settings) -> None:
     try:
         for schema in sorted(schemas):
+            sealed = 0
             for entry in seal(connection, schema, settings):
-                _logger.info(
-                    "Sealed run %d of ledger %s: position %d, head %s",
-                    entry.run_id,
-                    schema,
-                    entry.position,
-                    entry.head,
-                )
+                sealed += 1
+                if sealed <= _TOLD:
+                    _tell_sealed(f"run {entry.run_id}", schema, entry)
+            if sealed > _TOLD:  # a fix in batches has thousands
+                _tell_sealed(f"{sealed} runs", schema, entry)
     except Exception as error:
         _tell_unsealed(error)
+
+
+def _tell_sealed(what: str, schema: str, entry: Entry) -> None:
+    _logger.info("Sealed %s of ledger %s: position %d, head %s", what, schema, entry.position, entry.head)
 
 
 def _tell_unsealed(error: Exception) -> None:
