@@ -64,8 +64,8 @@ DECLARE
     problem text;
 BEGIN
     SELECT p.problem INTO problem
-      FROM (SELECT 1, format('%s writes %I, which the unique index %s reads: values that move from row to row collide '
-                             'between two batches', fix ->> 'fix', a.attname, i.indexrelid::regclass)
+      FROM (SELECT 1, format('it writes %I, which the unique index %s reads: values that move from row to row collide '
+                             'between two batches', a.attname, i.indexrelid::regclass)
               FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid
              WHERE i.indrelid = (fix ->> 'target_oid')::oid AND (i.indisunique OR i.indisexclusion)
                AND fix -> 'set' ? a.attname::text
@@ -122,8 +122,8 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF fix -> 'batches' ? 'max_lag' AND NOT pg_has_role('pg_read_all_stats', 'USAGE') THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
-            format('max_lag=%s cannot be kept: the role %s does not see how far replicas are', fix -> 'batches' ->> 'max_lag',
-                   current_user),
+            format('max_lag=%s cannot be kept: the role %s does not see how far replicas are',
+                   fix -> 'batches' ->> 'max_lag', current_user),
             hint => format('Nothing was changed. Let a superuser run: GRANT pg_monitor TO %I; or leave max_lag out.',
                            current_user));
     END IF;
