@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from datafixes.database.embedded import embedded_server
 from datafixes.errors import DatafixError
 from tests.demo.loop import keep_the_book_true
+from tests.demo.many_rows import kill_and_go_on
 from tests.demo.terminal import ROWS, NotAsSaid, check, command, heading, say, statement, table, typed
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -229,7 +230,8 @@ def walk_through() -> None:
         stand_in_the_way(book)
         give_it_back(book, before)
         keep_the_book_true(book.environment)
-    heading("7. Nothing is left behind")
+        kill_and_go_on(book.environment)
+    heading("8. Nothing is left behind")
     check(f"the server (process {server}) has ended", _has_ended(server))
     check(f"its directory {directory} is gone", not directory.parent.exists())
 

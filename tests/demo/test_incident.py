@@ -14,7 +14,7 @@ def test_the_demo_shows_the_incident_and_leaves_nothing() -> None:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     assert done.stderr == ""
