@@ -56,9 +56,12 @@ def test_c37_the_statement_of_batches_is_refused_in_a_transaction(tmp_path: Path
     context = Context(revision="n", after=("m",))
     statement = work_statement(declared(project)["fix"], context, Limits())  # type: ignore[arg-type]
 
-    with database.connect() as connection, connection.cursor() as cursor:
-        with pytest.raises(psycopg2.errors.InvalidTransactionTermination):
-            cursor.execute(statement)
+    with (
+        database.connect() as connection,
+        connection.cursor() as cursor,
+        pytest.raises(psycopg2.errors.InvalidTransactionTermination),
+    ):
+        cursor.execute(statement)
 
     assert database.rows(CONTENT) == before
 
