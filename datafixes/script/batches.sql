@@ -464,10 +464,10 @@ BEGIN
         RETURN NULL;
     END IF;
     fix := pg_temp.datafix_open_run(fix - 'rows_expected');
-    RETURN pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
-        'range', pg_temp.datafix_sql(fix, format(
-            'EXISTS (SELECT FROM pg_temp.datafix_late AS datafix_late WHERE {{datafix_late.key = %s.key}})',
-            fix ->> 'target_alias')));
+    fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
+    RETURN fix || jsonb_build_object('range', pg_temp.datafix_sql(fix, format(
+        'EXISTS (SELECT FROM pg_temp.datafix_late AS datafix_late WHERE {{datafix_late.key = %s.key}})',
+        fix ->> 'target_alias')));
 END
 $engine$;
 
