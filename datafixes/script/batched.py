@@ -147,20 +147,19 @@ def _no_longer(fix: DataFix, table: str) -> list[str]:
 def work_statement(fix: DataFix, context: Context, limits: Limits) -> str:
     """The statement that makes batches for a few seconds. It is sent again until no range is left.
 
-    Everything that it needs is in it, because behind a pooler each statement may come to another connection. Its setting
-    ``datafixes.worker`` names the worker; ``datafixes.rows`` is the size of the next batch.
+    Everything that it needs is in it, because behind a pooler each statement may come to another connection.
     """
-    return repeated(batch_procedure(fix, context), fix.name, limits, ENGINE)
+    return repeated(batch_procedure(fix, context), limits, ENGINE, fix.batches.rows if fix.batches else None)
 
 
-def repeated(own: str, name: str, limits: Limits, roots: Sequence[str]) -> str:
+def repeated(own: str, limits: Limits, roots: Sequence[str], rows: int | None = None) -> str:
     """The statement that calls ``datafix_batch`` for a few seconds.
 
     Args:
         own: the statement that creates that procedure.
-        name: the name of the fix.
         limits: the time-outs of a batch.
         roots: the engine's files and functions that batches of this kind may call.
+        rows: how many rows the first batch has at most; None: batches have the size that they have.
     """
     engine = engine_of("batches.sql", *roots, *sorted(called_by(own)))
     made = "\n".join(
@@ -171,7 +170,7 @@ def repeated(own: str, name: str, limits: Limits, roots: Sequence[str]) -> str:
         seconds=_SECONDS,
         pinned=pinned(limits),
         made=made,
-        name=literal.text(name),
+        rows="NULL" if rows is None else rows,
         version=__version__,
         digest=engine.digest,
         count=len(engine.functions),
@@ -199,9 +198,8 @@ DECLARE
                 pg_catalog.make_interval(secs => {seconds}), nullif(CAST(pg_catalog.current_setting('statement_timeout')
                 AS pg_catalog.interval), pg_catalog.make_interval()) OPERATOR(pg_catalog./) 2);
     began   pg_catalog.timestamptz;
-    batch   pg_catalog.jsonb := pg_catalog.jsonb_build_object(
-                'worker', pg_catalog.concat_ws(' ', nullif(pg_catalog.current_setting('datafixes.worker', true), ''),
-                                               'pid', pg_catalog.pg_backend_pid()));
+    batch   pg_catalog.jsonb := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+                'worker', pg_catalog.concat('pid ', pg_catalog.pg_backend_pid()), 'rows', CAST({rows} AS pg_catalog.int8)));
     code    pg_catalog.text;
     message pg_catalog.text;
     detail  pg_catalog.text;

@@ -35,7 +35,8 @@ def opened(database: Database, limits: Limits, attempts: Attempts = fixes.ONCE) 
 
 def triggers(database: Database) -> list[str]:
     """The triggers of the recording that are left."""
-    return [name for (name,) in database.rows("SELECT tgname FROM pg_trigger WHERE tgname ~ '^datafix_'")]
+    ours = "SELECT tgname FROM pg_trigger WHERE tgname ~ '^datafix_' AND tgname !~ '_(append_only|finished|pruned)$'"
+    return [name for (name,) in database.rows(ours)]
 
 
 class Reading:
