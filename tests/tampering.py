@@ -2,22 +2,25 @@
 
 from tests.servers import Database
 
+TRIGGERS = "('datafix_append_only', 'datafix_finished', 'datafix_pruned')"
+"""What protects audit tables and ledgers, as SQL: it stays where nothing else may."""
+
 _EACH = """
 DO $$
 DECLARE
     one record;
 BEGIN
     FOR one IN SELECT tgrelid::regclass AS relation, tgname FROM pg_trigger
-                WHERE tgname IN ('datafix_append_only', 'datafix_finished', 'datafix_pruned') LOOP
-        EXECUTE format('ALTER TABLE %s {} TRIGGER %I', one.relation, one.tgname);
+                WHERE tgname IN {TRIGGERS} LOOP
+        EXECUTE format('ALTER TABLE %s {STATE} TRIGGER %I', one.relation, one.tgname);
     END LOOP;
 END
-$$"""
+$$""".replace("{TRIGGERS}", TRIGGERS)
 
-UNPROTECTED = _EACH.format("DISABLE")
+UNPROTECTED = _EACH.replace("{STATE}", "DISABLE")
 """Disables the triggers of all ledgers and audit tables of a database."""
 
-PROTECTED = _EACH.format("ENABLE ALWAYS")
+PROTECTED = _EACH.replace("{STATE}", "ENABLE ALWAYS")
 """Enables them again."""
 
 

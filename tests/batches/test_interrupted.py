@@ -83,9 +83,7 @@ def test_ctrl_c_leaves_nothing_behind_a_pooler(
         assert left_behind(database, pooled, clean) == []
 
 
-WAITS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'"
-)
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'"
 
 
 def test_a_batch_that_meets_a_deadlock_is_halved_and_tried_again(tmp_path: Path, database: Database) -> None:

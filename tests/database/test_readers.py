@@ -17,6 +17,7 @@ from tests import fixes
 from tests.servers import Database
 from tests.shop import contents, fix, lay, table
 from tests.small_book import meanwhile, session, somebody_waits
+from tests.tampering import TRIGGERS
 
 READ = "SELECT count(*) FROM invoice"
 WRITE = "UPDATE invoice SET total = 1 WHERE id = 10"
@@ -35,7 +36,7 @@ def opened(database: Database, limits: Limits, attempts: Attempts = fixes.ONCE) 
 
 def triggers(database: Database) -> list[str]:
     """The triggers of the recording that are left."""
-    ours = "SELECT tgname FROM pg_trigger WHERE tgname ~ '^datafix_' AND tgname !~ '_(append_only|finished|pruned)$'"
+    ours = f"SELECT tgname FROM pg_trigger WHERE tgname ~ '^datafix_' AND tgname NOT IN {TRIGGERS}"
     return [name for (name,) in database.rows(ours)]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.projects import ENV, Project, Ran, project_with_fix
 from tests.servers import Database
+from tests.tampering import TRIGGERS
 
 _Answer = TypeVar("_Answer")
 
@@ -110,9 +111,7 @@ def applied_once(project: Project) -> None:
 
 def no_trigger_is_left(database: Database) -> None:
     assert (
-        database.rows(
-            "SELECT tgname FROM pg_trigger WHERE tgname ~ '^datafix' AND tgname !~ '_(append_only|finished|pruned)$'"
-        )
+        database.rows(f"SELECT tgname FROM pg_trigger WHERE tgname ~ '^datafix' AND tgname NOT IN {TRIGGERS}")
         == []
     )
 
