@@ -80,7 +80,7 @@ def test_check_finds_nothing_in_any_fix_that_a_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = fixes()
-    assert len(shown) == 6
+    assert len(shown) == 7
     for number, text in enumerate(shown):
         (tmp_path / f"{number}.py").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
