@@ -45,12 +45,16 @@ def lay(database: Database) -> None:
 def compares_three_ways(database: Database, reverted: DataFix | RecordedFix) -> bool:
     """Whether a revert pairs all images, as it must before it compares rows three ways."""
     script = revert_script(reverted, Context(), LIMITS)
-    [declared] = re.findall(r"datafix_open_revert\((\$fix\$.*?\$fix\$)", script.own[0], re.DOTALL)
+    [declared] = re.findall(r"datafix_begin_revert\((\$fix\$.*?\$fix\$)", script.own[0], re.DOTALL)
     with create_engine(database.url, poolclass=NullPool).connect() as connection:
         for statement in (*script.before, *script.preparation()):
             connection.exec_driver_sql(verbatim(connection, statement))
         connection.exec_driver_sql(
-            verbatim(connection, f"SELECT pg_temp.datafix_open_revert({declared}, NULL)")
+            verbatim(
+                connection,
+                "SELECT pg_temp.datafix_open_revert(fix, NULL)"
+                f" FROM pg_temp.datafix_begin_revert({declared}, NULL) AS _ (fix)",
+            )
         )
         pair = connection.exec_driver_sql("SELECT to_regclass('pg_temp.datafix_pair_1') IS NOT NULL")
         return bool(pair.scalar_one())
