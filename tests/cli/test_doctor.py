@@ -404,6 +404,8 @@ def test_privileges_that_a_role_lacks_are_named_with_the_grant(tmp_path: Path, d
             'GRANT SELECT, INSERT ON public.item_audit TO "weak"',
             'GRANT SELECT, INSERT, UPDATE ON public.datafix_run TO "weak"',
             'GRANT SELECT, INSERT, UPDATE ON public.datafix_run_table TO "weak"',
+            'GRANT SELECT, INSERT ON public.datafix_chain TO "weak"',
+            'GRANT SELECT, INSERT ON public.datafix_key TO "weak"',
             "Run migrations as postgres, or declare the fix (DataFix).",
         }
         database.execute(*(one for one in remedies if one.startswith("GRANT")))
