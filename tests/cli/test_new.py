@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from datafixes.script.tables import RECORDS
 from tests.cli.commands import datafixes
 from tests.projects import ENV, Project, new_project, project_with_fix
 from tests.servers import LEDGER, Database
@@ -308,9 +309,7 @@ def test_odd_names_and_odd_values(tmp_path: Path, database: Database) -> None:
     assert '(1, "a\'b\\"c\\\\d\\ne"): None,' in text
     assert '(-3, ""): "O",' in text
     lint(paths)
-    changed = up_and_down(
-        project, before, ("shop.order_items_audit", "shop.datafix_run", "shop.datafix_run_table")
-    )
+    changed = up_and_down(project, before, ("shop.order_items_audit", *(f"shop.{name}" for name in RECORDS)))
     assert len(changed["shop.Order Items"]) == 3
     checked = datafixes(project, "check")
     assert checked.code == 0, checked.out
