@@ -7,7 +7,7 @@ import pytest
 from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update, sql
 from datafixes.errors import Conflicts, Refused
 from tests import fixes
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 from tests.shop import contents, fix, lay, table
 
 
@@ -286,7 +286,7 @@ def test_c8_rows_of_partitions_whichever_name_the_statements_use(database: Datab
         "INSERT INTO part SELECT n, n, 'v' || n FROM generate_series(1, 19) AS n",
     )
     fixes.create_audit_table(database, "part", "part_audit")
-    before = database.dump("public.part_audit", "public.datafix_run", "public.datafix_run_table")
+    before = database.dump("public.part_audit", *LEDGER)
     moved = fix(Table("part", "part_audit", updated=2, deleted=2, inserted=1))
     for offline in (False, True):
         fixes.record(
@@ -296,7 +296,7 @@ def test_c8_rows_of_partitions_whichever_name_the_statements_use(database: Datab
         )  # fmt: skip
         assert database.rows("SELECT id, day, twice FROM part_2 WHERE id IN (5, 19)") == [(5, 15, 30)]
         fixes.revert(database, moved)
-        assert database.dump("public.part_audit", "public.datafix_run", "public.datafix_run_table") == before
+        assert database.dump("public.part_audit", *LEDGER) == before
 
 
 def test_a_declared_change_is_given_back_together_with_a_recorded_one(database: Database) -> None:

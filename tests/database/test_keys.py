@@ -8,7 +8,7 @@ from datafixes import DataFix, Delete, RecordedFix, Rows, Table, Update
 from datafixes.drafting.survey import table_seen
 from datafixes.errors import NoKey, NotRestorable, Refused, RowsNotAsExpected
 from tests.fixes import LIMITS, Context, apply, apply_script, create_audit_table, record, revert
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 
 ITEM = "CREATE TABLE item (id integer, code integer, note text, at int4range)"
 ROWS = "INSERT INTO item VALUES (1, 1, 'a', '[1,2)'), (2, 2, 'b', '[2,3)')"
@@ -315,7 +315,7 @@ def test_c32_rows_that_change_places_under_a_deferrable_key_are_told_apart(datab
         "INSERT INTO item VALUES (1, 'a'), (2, 'b'), (3, 'c')",
     )
     create_audit_table(database, "item", "item_audit")
-    before = database.dump("public.item_audit", "public.datafix_run", "public.datafix_run_table")
+    before = database.dump("public.item_audit", *LEDGER)
     fix = RecordedFix(name="f", reason="A test.", tables=[Table("item", "item_audit", updated=2)])
     record(
         database, fix,
@@ -323,6 +323,6 @@ def test_c32_rows_that_change_places_under_a_deferrable_key_are_told_apart(datab
     )  # fmt: skip
     assert database.rows("SELECT * FROM item ORDER BY id") == [(1, "bx"), (2, "ax"), (3, "c")]
     revert(database, fix)
-    assert database.dump("public.item_audit", "public.datafix_run", "public.datafix_run_table") == before
+    assert database.dump("public.item_audit", *LEDGER) == before
     with pytest.raises(Refused, match="duplicate key value"):
         record(database, fix, "UPDATE item SET id = 2 WHERE note = 'a'")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project, new_project, project_with_fix
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 from tests.tampering import tamper
 
 INSERT = """
@@ -360,9 +360,7 @@ def low_number_for_the_last_run(database: Database) -> None:
 
 def test_the_last_application_is_found_though_its_number_is_low(tmp_path: Path, database: Database) -> None:
     project = project_with_fix(tmp_path, database)
-    before = database.dump(
-        "public.alembic_version", "public.datafix_run", "public.datafix_run_table", "public.item_audit"
-    )
+    before = database.dump("public.alembic_version", *LEDGER, "public.item_audit")
     for order in (("upgrade", "b"), ("downgrade", "a"), ("upgrade", "b")):
         assert project.alembic(*order).code == 0
     low_number_for_the_last_run(database)
@@ -377,12 +375,7 @@ def test_the_last_application_is_found_though_its_number_is_low(tmp_path: Path, 
     project.alembic("stamp", "b")
     assert project.alembic("downgrade", "a").code == 0
     assert database.value("SELECT reverts_run FROM datafix_run ORDER BY started_at DESC LIMIT 1") == 0
-    assert (
-        database.dump(
-            "public.alembic_version", "public.datafix_run", "public.datafix_run_table", "public.item_audit"
-        )
-        == before
-    )
+    assert database.dump("public.alembic_version", *LEDGER, "public.item_audit") == before
 
 
 def test_a_later_fix_under_a_low_number_is_still_a_later_one(tmp_path: Path, database: Database) -> None:
