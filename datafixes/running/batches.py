@@ -145,8 +145,10 @@ class _Repeated:
     def run(self) -> None:
         connection = self.operation.connection
         self._open(connection)
-        if self._progress(connection) is None:
+        progress = self._progress(connection)
+        if progress is None:
             return
+        self._tell(progress, always=True)
         with ExitStack() as stack:
             connections = [connection]
             if not connection.dialect.is_async:
