@@ -21,7 +21,7 @@ def told(project: Project, check: str, *more: str) -> list[dict[str, Any]]:
 
 def test_all_is_well_but_that_one_role_does_everything(project: Project) -> None:
     [found] = told(project, "append-only")
-    assert (found["state"], found["evidence"]) == ("good", "3 tables refuse UPDATE, DELETE and TRUNCATE.")
+    assert (found["state"], found["evidence"]) == ("good", "4 tables refuse UPDATE, DELETE and TRUNCATE.")
     [owner] = told(project, "owner")
     assert owner["state"] == "attention"
     assert "postgres runs fixes and owns the copies" in owner["evidence"]

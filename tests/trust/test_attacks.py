@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.commands import datafixes
 from tests.servers import Database
+from tests.tampering import PROTECTED, UNPROTECTED
 from tests.trust.audits import CHAIN, anchor, backup, compared, forge, states, three_runs, verified
 
 FINE = {1: "proven", 2: "proven", 3: "proven"}
@@ -184,12 +185,14 @@ def rewrite(database: Database, ledger: str) -> None:
 
     with create_engine(database.url, poolclass=NullPool).connect() as connection:
         entries, previous = read_entries(connection, "public"), ""
+        connection.exec_driver_sql(UNPROTECTED.replace("%", "%%"))
         connection.exec_driver_sql("DELETE FROM datafix_chain")
         for entry in entries:
             entry = replace(entry, ledger=ledger, previous=previous)
             previous = entry.computed_head
             values = ", ".join(literals(replace(entry, head=previous)))
             connection.exec_driver_sql(f"INSERT INTO datafix_chain VALUES ({values})".replace("%", "%%"))
+        connection.exec_driver_sql(PROTECTED.replace("%", "%%"))
         connection.commit()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.commands import answer, datafixes
 from tests.servers import Database
+from tests.tampering import tamper
 from tests.trust.audits import anchor, three_runs
 from tests.trust.test_no_alarm import applied, sealed
 
@@ -90,7 +91,7 @@ def test_every_odd_text_comes_out_as_postgresql_writes_rows(tmp_path: Path, data
 
 def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, database: Database) -> None:
     project = three_runs(tmp_path, database)
-    database.execute("DELETE FROM datafix_chain WHERE position = 3")
+    tamper(database, "DELETE FROM datafix_chain WHERE position = 3")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     for arguments, words in (

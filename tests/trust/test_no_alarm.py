@@ -12,6 +12,7 @@ from tests.fixes import apply, create_audit_table
 from tests.migrations.test_ledger_versions import VERSION_0_1
 from tests.projects import Project, new_project
 from tests.servers import Database, Server, running_server
+from tests.tampering import tamper
 from tests.trust.audits import anchor, backup, compared, states, three_runs, verified
 
 FINE = {1: "proven", 2: "proven", 3: "proven"}
@@ -161,7 +162,7 @@ def test_sessions_with_other_settings_prove_the_same(
     assert os.environ["PGCLIENTENCODING"] == "LATIN1"
     assert states(project) == {1: "proven"}
     # and what is sealed so is proven otherwise
-    database.execute("DELETE FROM public.datafix_chain", "DELETE FROM public.datafix_key")
+    tamper(database, "DELETE FROM public.datafix_chain", "DELETE FROM public.datafix_key")
     assert datafixes(project, "seal").code == 0
     monkeypatch.delenv("PGCLIENTENCODING")
     database.execute(*(f"ALTER DATABASE {name} RESET {one}" for one in settings))

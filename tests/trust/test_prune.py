@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.commands import answer
 from tests.projects import Project, project_with_fix
-from tests.servers import Database
+from tests.servers import LEDGER, Database
 
 OLD = "2001-01-01"
 LATER = "2099-01-01"
@@ -128,7 +128,7 @@ def test_a_revert_says_when_and_by_which_run_its_copies_were_given_up(project: P
     database = project.database
     prune(project, f'older_than="{LATER}", keep="none"')
     assert images(database) == {}
-    before = database.dump("public.alembic_version", "public.datafix_run")
+    before = database.dump("public.alembic_version", *LEDGER)
     today = dt.datetime.now(dt.UTC).date()
     project.revision("e", "d", "op.revert_datafix(run=3)", top="# No more.")
     refused = project.alembic("upgrade", "e")
@@ -136,7 +136,7 @@ def test_a_revert_says_when_and_by_which_run_its_copies_were_given_up(project: P
     assert (
         f"run 3 cannot be reverted: copies in item_audit given up on {today} by run 4." in refused.last_line
     )
-    assert database.dump("public.alembic_version", "public.datafix_run") == before
+    assert database.dump("public.alembic_version", *LEDGER) == before
     assert project.outcomes[3:] == ["pruned", "failed"]
     [fix] = answer(project, "open", code=3)["fixes"]
     assert (fix["can_be_reverted"], fix["why"]) == (
