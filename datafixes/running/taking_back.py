@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # A ledger that has not been upgraded yet has no such column.
 _HAS_BATCHES = """
-SELECT FROM {ledger} AS r WHERE r.fix = {fix} AND pg_catalog.to_jsonb(r) ->> 'part_of' IS NOT NULL LIMIT 1
+SELECT 1 FROM {ledger} AS r WHERE r.fix = {fix} AND pg_catalog.to_jsonb(r) ->> 'part_of' IS NOT NULL LIMIT 1
 """
 _TAKEN_BACK = """
 SELECT run_id, rows_changed, (SELECT count(*) FROM {ledger} AS p WHERE p.part_of = r.run_id AND p.rows_changed > 0)

@@ -81,4 +81,5 @@ def test_a_command_of_alembic_loads_no_more_than_it_needs(tmp_path: Path) -> Non
         "datafixes.operations",
         "datafixes.running",
         "datafixes.running.refusal",
+        "datafixes.running.table_operations",
     }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from datafixes.script.tables import RECORDS
 from tests.projects import ENV, FIX, STOCK_ENV, TABLE, Project, new_project, project_with_fix
 from tests.servers import Database
 
@@ -378,9 +379,7 @@ def test_b17_an_online_run_says_what_it_did(tmp_path: Path, database: Database) 
         assert "1 QCOM: status open → closed, amount 10.00 → 110.00" in ran.err
         ran = project.alembic("downgrade", "a")
         assert "datafix close_items: reverted: 2 found, 2 changed" in ran.err
-        database.execute(
-            "DROP TABLE item, item_audit, datafix_run, datafix_run_table, alembic_version CASCADE"
-        )
+        database.execute(f"DROP TABLE item, item_audit, alembic_version, {', '.join(RECORDS)} CASCADE")
 
 
 @pytest.mark.parametrize(

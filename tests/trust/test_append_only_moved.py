@@ -124,6 +124,7 @@ def test_runs_arrive_at_a_subscriber_whose_tables_are_protected(subscribed: tupl
         assert project.alembic(*step).code == 0
     until(copy, "SELECT count(*) = 2 FROM datafix_run WHERE finished_at IS NOT NULL")
     until(copy, "SELECT version_num = 'a' FROM alembic_version")
+    until(copy, "SELECT count(*) = 2 FROM datafix_chain")
     assert copy.dump() == project.database.dump()
     assert copy.rows(TRIGGERS) == ALL
 

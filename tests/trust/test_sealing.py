@@ -16,7 +16,7 @@ from tests.cli.commands import datafixes
 from tests.fixes import create_audit_table
 from tests.projects import FIX, STOCK_ENV, TABLE, new_project, project_with_fix
 from tests.servers import Database
-from tests.trust.audits import CHAIN, states, three_runs
+from tests.trust.audits import CHAIN, forge, states, three_runs
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
@@ -199,7 +199,7 @@ def test_images_are_hashed_by_blocks_on_both_sides(tmp_path: Path, database: Dat
     assert project.alembic("upgrade", "head").code == 0
     assert database.rows("SELECT min(audit_id), max(audit_id) FROM item_audit") == [(65534, 65537)]
     assert states(project) == {1: "proven"}
-    database.execute("UPDATE item_audit SET status = 'x' WHERE audit_id = 65537")
+    forge(database, "UPDATE item_audit SET status = 'x' WHERE audit_id = 65537")
     assert states(project, code=3) == {1: "differs"}
 
 
