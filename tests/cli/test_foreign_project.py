@@ -87,7 +87,7 @@ def test_the_books_commands_can_be_called_where_they_are_not_listed(foreign: Pat
     for name in ("reconcile", "propose", "verify", "watch"):
         shown = run(foreign, name, "--help")
         assert (shown.code, f"Usage: datafixes {name}" in shown.out) == (0, True)
-        assert f"  {name} " not in run(foreign, "--help").out
+        assert f"\n  {name} " not in run(foreign, "--help").out
         refused = run(foreign, name)
         assert refused.code == 2
         assert refused.err.startswith("FAILED: Not set: book_table (the table of the book: SCHEMA.TABLE);")

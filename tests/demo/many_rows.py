@@ -112,7 +112,10 @@ def _killed(directory: Path, environment: Mapping[str, str], connection: Any) ->
     done.send_signal(signal.SIGKILL)
     done.wait()
     # The server would go on for some seconds with what it was told: let it crash with its client.
-    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    ending = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity\n"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
     statement(f"{ending};")
     while _value(connection, f"SELECT count(*) FROM ({ending}) AS _"):
         time.sleep(0.05)
