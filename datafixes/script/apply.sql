@@ -108,15 +108,30 @@ BEGIN
 END
 $engine$;
 
--- A number of rows was expected, or any number up to a bound. Returns whether there is something to change; refuses any
--- other number than the fix was written for.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_number(fix jsonb, copied bigint)
-RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+-- A number of rows was expected, or any number up to a bound: any other is refused.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_number(fix jsonb, counted bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     expected  bigint := (fix -> 'rows_expected')::bigint;
     tolerance bigint := (fix -> 'tolerance')::bigint;
     bounded   boolean := fix ? 'at_most';
     least     bigint := CASE WHEN bounded THEN 1 ELSE expected - tolerance END;
+BEGIN
+    IF counted NOT BETWEEN least AND expected + tolerance THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
+            format('found %s rows of %s, expected %s%s%s',
+                   counted, fix ->> 'target', CASE WHEN bounded THEN '1 to ' ELSE '' END, expected,
+                   CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
+            hint => coalesce('Found: ' || CASE WHEN fix ? 'run' THEN pg_temp.datafix_some_keys(fix) END || '. ', '')
+                    || pg_temp.datafix_ways_on(fix));
+    END IF;
+END
+$engine$;
+
+-- The rows of a number are copied. Returns whether there is something to change; refuses any other number than the fix
+-- was written for.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_found_the_number(fix jsonb, copied bigint)
+RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF fix ? 'part_of' THEN
         RETURN pg_temp.datafix_found_in_batch(fix, copied);
@@ -127,13 +142,7 @@ BEGIN
         PERFORM pg_temp.datafix_close(fix, 'not_applicable');
         RETURN false;
     END IF;
-    IF copied NOT BETWEEN least AND expected + tolerance THEN
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('found %s rows of %s, expected %s%s%s',
-                   copied, fix ->> 'target', CASE WHEN bounded THEN '1 to ' ELSE '' END, expected,
-                   CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
-            hint => coalesce('Found: ' || pg_temp.datafix_some_keys(fix) || '. ', '') || pg_temp.datafix_ways_on(fix));
-    END IF;
+    PERFORM pg_temp.datafix_check_number(fix, copied);
     RETURN true;
 END
 $engine$;

@@ -219,22 +219,12 @@ $engine$;
 -- The run is opened, and its ranges noted. Where one batch is enough for all rows, the fix is an ordinary one.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin_batches(fix jsonb, counted bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-DECLARE
-    expected  bigint  := (fix -> 'rows_expected')::bigint;
-    tolerance bigint  := (fix -> 'tolerance')::bigint;
-    bounded   boolean := fix ? 'at_most';
 BEGIN
     IF counted <= (fix -> 'batches' -> 'rows')::bigint THEN
         RETURN;
     END IF;
     PERFORM pg_temp.datafix_check_in_batches(fix);
-    IF counted NOT BETWEEN (CASE WHEN bounded THEN 1 ELSE expected - tolerance END) AND expected + tolerance THEN
-        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF007',
-            format('found %s rows of %s, expected %s%s%s',
-                   counted, fix ->> 'target', CASE WHEN bounded THEN '1 to ' ELSE '' END, expected,
-                   CASE WHEN tolerance > 0 THEN format(' (give or take %s)', tolerance) ELSE '' END),
-            hint => pg_temp.datafix_ways_on(fix));
-    END IF;
+    PERFORM pg_temp.datafix_check_number(fix, counted);
     fix := pg_temp.datafix_open_run(fix || '{"in_parts": true}');
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
     EXECUTE format($sql$

@@ -225,3 +225,16 @@ def test_deleted_rows_go_in_batches(tmp_path: Path, database: Database) -> None:
     assert database.rows("SELECT count(*) FROM many") == [(ROWS / 2,)]
     assert database.rows("SELECT audit_image, count(*) FROM many_audit GROUP BY 1") == [("before", ROWS / 2)]
     assert database.rows(RUN)[0][:3] == ("applied", ROWS / 2, ROWS / 2)
+
+
+def test_another_number_of_rows_is_refused_before_the_first_batch(tmp_path: Path, database: Database) -> None:
+    top = FIX.format(batches="rows=100").replace("AtMost(100_000)", f"AtMost({ROWS - 1})")
+    project = many_project(tmp_path, database, top=top)
+    before = database.rows(CONTENT)
+
+    ran = project.alembic("upgrade", "head")
+
+    assert (ran.code, project.versions) == (255, {"m"})
+    assert f"found {ROWS} rows of public.many, expected 1 to {ROWS - 1}" in ran.last_line
+    assert database.rows(CONTENT) == before
+    assert database.rows(RUN) == []
