@@ -68,7 +68,7 @@ BEGIN
     -- The images of a run lie together, so this index has an entry for 32 pages, not for each image: it costs a run
     -- next to nothing. Images are numbered and paired within their run; no index over all of them is needed.
     PERFORM pg_temp.datafix_make(format('CREATE INDEX ON %s USING brin (audit_run_id) '
-                                        'WITH (pages_per_range = 32, autosummarize = on)', label));
+                                        'WITH (pages_per_range = 32)', label));
     -- Images are not updated, and deleted only where they are given up; subscribers are told of it though there is no
     -- primary key.
     PERFORM pg_temp.datafix_make(format('ALTER TABLE %s REPLICA IDENTITY FULL', label));

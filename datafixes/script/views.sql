@@ -75,7 +75,7 @@ BEGIN
                         WHERE i.indrelid = audit::regclass AND c.relname = left(audit_table, 55) || '_key_idx') THEN
         PERFORM pg_temp.datafix_make(format(
             'CREATE INDEX %I ON %s USING brin ((%s) text_bloom_ops (n_distinct_per_range = 1200, '
-            'false_positive_rate = 0.001)) WITH (pages_per_range = 16, autosummarize = on)',
+            'false_positive_rate = 0.001)) WITH (pages_per_range = 16)',
             left(audit_table, 55) || '_key_idx', audit, replace(as_text, '{alias}', '')));
     END IF;
     RETURN true;
