@@ -17,18 +17,17 @@ from datafixes.script import literal
 from datafixes.script.engine import Engine, called_by, engine_of
 
 # Settings that a fix changes for its transaction and resets afterwards. transaction_timeout exists from 17 on.
-_PINNED = (
-    "lock_timeout",
-    "statement_timeout",
-    "idle_in_transaction_session_timeout",
-    "transaction_timeout",
-    "row_security",
-    "synchronous_commit",
-    "quote_all_identifiers",
-    "array_nulls",
-    "default_table_access_method",
-    "work_mem",
-)
+_FIXED = {
+    "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",
+    "row_security": "off",
+    "synchronous_commit": "on",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "default_table_access_method": "heap",
+    "check_function_bodies": "off",
+}
+_PINNED = ("lock_timeout", "statement_timeout", *_FIXED, "work_mem")
 
 # Audit tables can be created in any transaction.
 _OF_A_FIX = ("apply", "open", "revert", "decline")
@@ -215,10 +214,10 @@ $commit$""",
 
 def pinned(limits: Limits) -> str:
     """The settings of a fix and their values, as rows of VALUES."""
-    values = (limits.lock_timeout, limits.statement_timeout, "0", "0", "off", "on", "off", "on", "heap")
+    values = {"lock_timeout": limits.lock_timeout, "statement_timeout": limits.statement_timeout, **_FIXED}
     fixed = "".join(
         f"({literal.text(name)}, {literal.text(value)}),\n                    "
-        for name, value in zip(_PINNED, values, strict=False)  # the last one depends on the session
+        for name, value in values.items()
     )
     return f"{fixed}{_ENOUGH_MEMORY}"
 
@@ -226,7 +225,8 @@ def pinned(limits: Limits) -> str:
 def _pin(limits: Limits) -> str:
     return f"""\
 -- Time limits; row-level security is an error and hides no rows; a commit is durable; types, regclass, NULL in arrays
--- have one form; new tables are heap tables; memory for 100,000 rows; the search_path is noted, for event triggers.
+-- have one form; new tables are heap tables; the engine's functions are compiled when they are called, and not before;
+-- memory for 100,000 rows; the search_path is noted, for event triggers.
 DO $settings$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');

@@ -6,6 +6,7 @@ analyzed, after a checkpoint; autovacuum is off. Autovacuum, a writer beside it 
 
 import argparse
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -153,8 +154,12 @@ def main() -> None:
                 )
             bares.append(costs["bare"])
             for name in actions:
-                found[name].append(
-                    (costs[name].cpu / costs["bare"].cpu, costs[name].wall / costs["bare"].wall)
+                ratio = costs[name].cpu / costs["bare"].cpu, costs[name].wall / costs["bare"].wall
+                found[name].append(ratio)
+                print(
+                    f"  round {number + 1} of {options.rounds}: {name}, CPU {ratio[0]:.2f}, wall {ratio[1]:.2f}",
+                    file=sys.stderr,
+                    flush=True,
                 )
         for one in connections:
             one.close()
