@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
@@ -22,7 +21,7 @@ from datafixes.script.batched import opening_script, work_statement
 from datafixes.script.context import Context
 from datafixes.script.frame import Limits
 from tests.benchmarks.bench import SERVER, build
-from tests.benchmarks.measuring import ask, connect, run
+from tests.benchmarks.measuring import ask, connect, cpu_of, run
 from tests.benchmarks.scripts import script
 from tests.benchmarks.shapes import SHAPES
 
@@ -68,24 +67,20 @@ def fix_of(table: str, rows: int, batch: int) -> DataFix:
     )
 
 
-def cpu_of(connections: list[Connection]) -> float:
+def cpu(connections: list[Connection]) -> float:
     """Seconds of CPU that the backends of the connections have used."""
-    fields = [
-        Path(f"/proc/{one.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
-        for one in connections
-    ]
-    return sum(int(one[11]) + int(one[12]) for one in fields) / 100
+    return sum(cpu_of(one.info.backend_pid) for one in connections)
 
 
 def cost_of(connections: list[Connection], work: Callable[[Connection], None]) -> Cost:
     """Work on all connections, side by side."""
-    cpu, wall = cpu_of(connections), time.perf_counter()
+    before, wall = cpu(connections), time.perf_counter()
     threads = [threading.Thread(target=work, args=(one,)) for one in connections]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Cost(time.perf_counter() - wall, cpu_of(connections) - cpu)
+    return Cost(time.perf_counter() - wall, cpu(connections) - before)
 
 
 def bare(connections: list[Connection], table: str, _rows: int, _batch: int) -> Cost:

@@ -1,6 +1,5 @@
 """What a transaction costs: seconds, the CPU of its backend, and WAL."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +7,6 @@ from pathlib import Path
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,17 @@ def run(connection: Connection, *statements: str) -> None:
             cursor.execute(statement)
 
 
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process with one thread has used, to the nanosecond: backends have one."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 def measured(connection: Connection, script: str) -> Cost:
     """Run a script in one transaction, commit it, and return what that cost."""
-    backend = Path(f"/proc/{connection.info.backend_pid}/stat")
 
     def now() -> tuple[float, float, float]:
         wal = ask(connection, "SELECT pg_current_wal_insert_lsn() - '0/0'")
-        fields = backend.read_text().rpartition(")")[2].split()
-        return time.perf_counter(), (int(fields[11]) + int(fields[12])) / _TICKS, wal
+        return time.perf_counter(), cpu_of(connection.info.backend_pid), wal
 
     before = now()
     run(connection, f"BEGIN;\n{script};\nCOMMIT")
