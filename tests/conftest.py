@@ -42,6 +42,7 @@ NEWEST_ONLY = (
     "trust/test_no_alarm.py",
     "trust/test_prune_command.py",
     "trust/test_pruned.py",
+    "trust/test_signed_anchors.py",
     "trust/test_three_roles.py",
     "cli/test_attacks.py",
     "cli/test_main.py",

@@ -7,6 +7,7 @@ import click
 from datafixes.audit.chain.anchors import as_json
 from datafixes.audit.chain.entries import UTC, has_chain, last_entry
 from datafixes.audit.chain.sealing import unsealed_runs
+from datafixes.audit.chain.signing import read_private_key, sign
 from datafixes.audit.history import ask, ledger_schemas, the_schema
 from datafixes.audit.wording import named
 from datafixes.cli.asking import schema_option
@@ -19,13 +20,17 @@ from datafixes.errors import DatafixError
     epilog="Example: datafixes anchor | tee -a anchors.json    Later: datafixes verify-audit --anchor FILE"
 )
 @schema_option
+@click.option(
+    "--sign-with", "key", metavar="FILE", help="Sign each line with this private key: ed25519, PEM."
+)
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
 @pass_where
-def command(where: Where, schema: str | None, output: str | None) -> None:
+def command(where: Where, schema: str | None, key: str | None, output: str | None) -> None:
     """Print the head of the chain as one line of JSON for each ledger, to be kept outside of the database.
 
     Only what an anchor covers is proven against somebody who can write to the whole database.
     """
+    signer = read_private_key(key) if key else None
     lines, waiting = [], []
     with where.project().reading() as connection:
         schemas = ledger_schemas(connection) if schema is None else []
@@ -35,7 +40,8 @@ def command(where: Where, schema: str | None, output: str | None) -> None:
             if entry is None:
                 waiting.append(f"Ledger {one}: nothing is sealed, so there is nothing to anchor.")
                 continue
-            lines.append(json.dumps(as_json(one, entry, at)) + "\n")
+            line = as_json(one, entry, at)
+            lines.append(json.dumps(sign(line, signer) if signer else line) + "\n")
             if runs := unsealed_runs(connection, one):
                 waiting.append(
                     f"Ledger {one}: the anchor does not cover {named('run', runs)}, not sealed yet."

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datafixes.audit.chain.anchors import WORDS, Anchor, Compared
+from datafixes.audit.chain.anchors import WORDS, Held
 from datafixes.audit.chain.entries import Entry
+from datafixes.audit.chain.signing import SIGNED
 from datafixes.audit.chain.verifying import Verdict
 from datafixes.audit.wording import counted
 from datafixes.report.document import Document, Fact, Grid, Section
@@ -31,7 +32,7 @@ class Verified:
 
     place: str
     ledgers: tuple[tuple[str, Sequence[Entry], tuple[Verdict, ...]], ...]
-    anchors: tuple[tuple[Anchor, Compared], ...]
+    anchors: tuple[Held, ...]
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -41,7 +42,7 @@ class Verified:
     @property
     def is_fine(self) -> bool:
         """Whether all is as it was sealed and anchored."""
-        return all(one.is_fine for one in self.verdicts) and all(how == "matches" for _, how in self.anchors)
+        return all(one.is_fine for one in self.verdicts) and all(one.is_fine for one in self.anchors)
 
 
 def document(found: Verified) -> Document:
@@ -108,16 +109,16 @@ def _place(entry: Entry) -> str:
     return f"database {entry.database} of cluster {entry.cluster or 'unknown'}, timeline {entry.timeline or 'unknown'}"
 
 
-def _of_anchors(anchors: tuple[tuple[Anchor, Compared], ...]) -> Section:
+def _of_anchors(anchors: Sequence[Held]) -> Section:
     facts = tuple(
         Fact(
-            f"{one.source}, position {one.position}",
-            f"{how}. {WORDS[how]}",
-            "good" if how == "matches" else "bad",
+            f"{one.anchor.source}, position {one.anchor.position}",
+            f"{one.compared}. {WORDS[one.compared]}" + (f" {SIGNED[one.signature]}" if one.signature else ""),
+            "good" if one.is_fine else "bad",
         )
-        for one, how in anchors
+        for one in anchors
     )
-    is_fine = all(how == "matches" for _, how in anchors)
+    is_fine = all(one.is_fine for one in anchors)
     return Section("Anchors", state="good" if is_fine else "bad", facts=facts)
 
 
@@ -143,13 +144,14 @@ def as_json(found: Verified) -> dict[str, Any]:
         ],
         "anchors": [
             {
-                "source": one.source,
-                "ledger": one.ledger,
-                "position": one.position,
-                "head": one.head,
-                "is": how,
+                "source": one.anchor.source,
+                "ledger": one.anchor.ledger,
+                "position": one.anchor.position,
+                "head": one.anchor.head,
+                "is": one.compared,
+                "signature": one.signature,
             }
-            for one, how in found.anchors
+            for one in found.anchors
         ],
     }
 

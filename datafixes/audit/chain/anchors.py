@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datafixes.audit.chain.entries import Entry
+from datafixes.audit.chain.signing import PublicKey, Signed, signature_of
 from datafixes.errors import DatafixError
 
 _TEXTS = ("ledger", "head", "sealed_at", "schema", "database")
@@ -36,6 +37,7 @@ class Anchor:
         head: the head at this position.
         sealed_at: when it was sealed.
         anchored_at: when the anchor was made.
+        line: all that the line holds, in its order.
     """
 
     source: str
@@ -44,6 +46,27 @@ class Anchor:
     head: str
     sealed_at: str
     anchored_at: str
+    line: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An anchor that was held against the chains.
+
+    Attributes:
+        anchor: the anchor.
+        compared: what became of its entry.
+        signature: what its signature says; None if nobody asked.
+    """
+
+    anchor: Anchor
+    compared: Compared
+    signature: Signed | None
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the chain is the one that was anchored, by whom it should be."""
+        return self.compared == "matches" and self.signature in (None, "signed")
 
 
 def as_json(schema: str, entry: Entry, at: str) -> dict[str, Any]:
@@ -88,18 +111,24 @@ def _read(source: str, line: str) -> Anchor:
             given["head"],
             given["sealed_at"],
             str(given["anchored_at"]),
+            given,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DatafixError(f"{source} is not an anchor of datafixes: {error}") from None
 
 
-def compare(anchor: Anchor, chains: Iterable[Sequence[Entry]]) -> Compared:
-    """What became of the entry of an anchor.
+def hold(anchor: Anchor, chains: Iterable[Sequence[Entry]], keys: Sequence[PublicKey]) -> Held:
+    """Hold an anchor against the chains, and its signature against some keys.
 
     Args:
         anchor: the anchor.
         chains: the entries of each ledger's chain, as they are now, in their order.
+        keys: whose signatures count; none if no signature is asked for.
     """
+    return Held(anchor, _compare(anchor, chains), signature_of(anchor.line, keys) if keys else None)
+
+
+def _compare(anchor: Anchor, chains: Iterable[Sequence[Entry]]) -> Compared:
     for entries in chains:
         if not any(entry.ledger == anchor.ledger for entry in entries):
             continue
