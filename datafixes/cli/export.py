@@ -17,9 +17,12 @@ from datafixes.cli.project_options import Where, pass_where
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.IntRange(min=1))
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--all", "all_runs", is_flag=True, help="All sealed runs.")
+@click.option("--jsonl", is_flag=True, help="The images as JSON lines, too, which are not part of the proof.")
 @schema_option
 @pass_where
-def command(where: Where, runs: tuple[int, ...], directory: Path, all_runs: bool, schema: str | None) -> None:
+def command(  # noqa: PLR0913 - one for each option
+    where: Where, runs: tuple[int, ...], directory: Path, all_runs: bool, jsonl: bool, schema: str | None
+) -> None:
     """Write sealed runs to DIRECTORY: their images as CSV, and what proves them without a database.
 
     The manifest holds the whole chain, and the keys and lines of these runs. Masks do not apply.
@@ -30,7 +33,6 @@ def command(where: Where, runs: tuple[int, ...], directory: Path, all_runs: bool
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         for statement in forms.SETTINGS:
             connection.exec_driver_sql(statement)
-        number = export(
-            Ledger(connection, the_schema(connection, schema)), None if all_runs else runs, directory
-        )
+        ledger = Ledger(connection, the_schema(connection, schema))
+        number = export(ledger, None if all_runs else runs, directory, jsonl=jsonl)
     click.echo(f"Wrote {counted(number, 'run')} to {directory}", err=True)

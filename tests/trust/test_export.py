@@ -89,6 +89,33 @@ def test_every_odd_text_comes_out_as_postgresql_writes_rows(tmp_path: Path, data
     assert exported(tmp_path / "one") == {1: "proven"}
 
 
+def test_json_lines_hold_what_the_csv_holds_and_prove_nothing(tmp_path: Path, database: Database) -> None:
+    applied(
+        database,
+        "CREATE TABLE thing (id integer PRIMARY KEY, note text, doc jsonb, n numeric, at timestamptz, what text);"
+        r""" INSERT INTO thing VALUES (1, E'a\n"b"\t\\ \u20ac', '{"a": [1, null]}', 1.50, '2026-01-01', NULL),"""
+        " (2, NULL, NULL, 'NaN', NULL, '')",
+        "what=x",
+    )
+    project = sealed(tmp_path, database)
+    assert datafixes(project, "export", "--all", "--jsonl", str(tmp_path / "all")).code == 0
+    with (tmp_path / "all/run-1-1.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    shown = [
+        [row[name] for name in ("audit_id", "audit_image", "id", "note", "doc", "n", "at", "what")]
+        for row in rows
+    ]
+    assert shown[:2] == [
+        [1, "before", 1, 'a\n"b"\t\\ \u20ac', {"a": [1, None]}, 1.5, "2026-01-01T00:00:00+00:00", None],
+        [2, "before", 2, None, None, "NaN", None, ""],
+    ]
+    with (tmp_path / "all/run-1-1.csv").open(newline="", encoding="utf-8") as file:
+        assert [[*row] for row in rows] == [next(csv.reader(file))] * 4
+    assert exported(tmp_path / "all") == {1: "proven"}
+    (tmp_path / "all/run-1-1.jsonl").write_text("")
+    assert exported(tmp_path / "all") == {1: "proven"}
+
+
 def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, database: Database) -> None:
     project = three_runs(tmp_path, database)
     tamper(database, "DELETE FROM datafix_chain WHERE position = 3")

@@ -1,7 +1,8 @@
 """Exports sealed runs as files, and proves such files without a database.
 
 The images are CSV as COPY writes it, in the text forms that are hashed. Everything else that a proof needs is in one
-manifest: the whole chain, the keys of the exported runs, and their lines in the ledger.
+manifest: the whole chain, the keys of the exported runs, and their lines in the ledger. JSON lines are for programs
+that want them, and prove nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 MANIFEST = "manifest.json"
+CSV, JSONL = ".csv", ".jsonl"
+
+_FORMS = {
+    CSV: (forms.values, "FORMAT csv, HEADER, FORCE_QUOTE *"),
+    # JSON has no control character, so nothing is quoted: each line is as row_to_json wrote it.
+    JSONL: (forms.objects, r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"),
+}
+"""How the images are written: the query, and options of COPY."""
 
 # A value of a line of CSV, quoted or not, and the comma behind it. Only NULL is neither quoted nor anything else.
 _VALUE = re.compile(rb'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
@@ -29,13 +38,14 @@ _VALUE = re.compile(rb'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
 _QUOTED = re.compile(rb'["\\(),\s]')
 
 
-def export(ledger: Ledger, runs: Collection[int] | None, directory: Path) -> int:
+def export(ledger: Ledger, runs: Collection[int] | None, directory: Path, *, jsonl: bool = False) -> int:
     """Write sealed runs to a directory; return how many.
 
     Args:
         ledger: in a transaction with ``forms.SETTINGS``.
         runs: which; None for all.
         directory: empty, or not there yet.
+        jsonl: write the images as JSON lines, too.
 
     Raises:
         DatafixError: a run is not sealed, its images were given up, or the directory holds something.
@@ -48,8 +58,9 @@ def export(ledger: Ledger, runs: Collection[int] | None, directory: Path) -> int
     for entry in chosen:
         shape, key = Shape.read(entry.shape), ledger.key(entry.run_id)
         for table in shape.tables:
-            with (directory / _file(entry, table)).open("wb") as file:
-                _copy(ledger, entry, table, file)
+            for suffix in (CSV, JSONL) if jsonl else (CSV,):
+                with (directory / _file(entry, table, suffix)).open("wb") as file:
+                    _copy(ledger, entry, table, file, suffix)
         exported[str(entry.run_id)] = {
             "fix": ledger.fix_of(entry.run_id),
             "line": ledger.line(entry, shape).decode("utf-8", "surrogateescape"),
@@ -77,11 +88,11 @@ def _chosen(ledger: Ledger, runs: Collection[int] | None) -> list[Entry]:
     return chosen
 
 
-def _file(entry: Entry, table: SealedTable) -> str:
-    return f"run-{entry.run_id}-{table.position}.csv"
+def _file(entry: Entry, table: SealedTable, suffix: str) -> str:
+    return f"run-{entry.run_id}-{table.position}{suffix}"
 
 
-def _copy(ledger: Ledger, entry: Entry, table: SealedTable, file: BinaryIO) -> None:
+def _copy(ledger: Ledger, entry: Entry, table: SealedTable, file: BinaryIO, suffix: str) -> None:
     audit = forms.audit_table_here(ledger.schema, table.audit)
     there = ledger.columns(audit).types
     if gone := [column for column in table.columns if column not in there]:
@@ -89,9 +100,11 @@ def _copy(ledger: Ledger, entry: Entry, table: SealedTable, file: BinaryIO) -> N
             f"Run {entry.run_id} cannot be exported: {audit} lacks {', '.join(gone)}.",
             hint="datafixes verify-audit says more.",
         )
-    query = forms.values(entry.run_id, audit, table.columns)
-    options = f"FORMAT csv, HEADER, FORCE_QUOTE *, ENCODING '{ledger.form}'"
-    read_bytes(ledger.connection, f"COPY ({query}) TO STDOUT ({options})", file)
+    query, options = _FORMS[suffix]
+    statement = (
+        f"COPY ({query(entry.run_id, audit, table.columns)}) TO STDOUT ({options}, ENCODING '{ledger.form}')"
+    )
+    read_bytes(ledger.connection, statement, file)
 
 
 class Export:
@@ -137,7 +150,7 @@ class Export:
         if forms.sha256(run["line"].encode("utf-8", "surrogateescape")) != entry.line:
             yield "differs", "Its lines in the ledger are not those that were sealed."
         for table in Shape.read(entry.shape).tables:
-            path = self._directory / _file(entry, table)
+            path = self._directory / _file(entry, table, CSV)
             if not path.is_file():
                 yield "removed", f"{path.name} is not there."
                 continue

@@ -143,6 +143,11 @@ def values(run: int, audit: str, columns: Sequence[str]) -> str:
     return f"SELECT {listed} FROM {audit} AS a WHERE a.audit_run_id = {run} ORDER BY a.audit_id"
 
 
+def objects(run: int, audit: str, columns: Sequence[str]) -> str:
+    """A query for a run's images as JSON objects, in the same order."""
+    return f"SELECT row_to_json(one) FROM ({values(run, audit, columns)}) AS one"
+
+
 def image_columns(shape: Sequence[str]) -> tuple[str, ...]:
     """The columns of an image: those of its target when it was copied, and the audit table's own."""
     return (*shape, *AUDIT_COLUMNS)
