@@ -14,7 +14,10 @@ _OF_RUN = """
 SELECT string_agg(pg_catalog.format('copies in %s given up on %s by run %s', d.gives_up ->> 'audit_table',
                                     CAST(r.finished_at AT TIME ZONE 'UTC' AS date), r.run_id), ', ' ORDER BY r.run_id)
   FROM {ledger} AS r CROSS JOIN LATERAL (SELECT to_jsonb(r) -> 'declaration' -> 'gives_up') AS d (gives_up)
- WHERE r.outcome = 'pruned' AND d.gives_up -> 'runs' @> '[{{"run": {run}}}]'
+ WHERE r.outcome = 'pruned'
+   AND EXISTS (SELECT FROM jsonb_array_elements(d.gives_up -> 'runs') AS went
+                 JOIN {ledger} AS gone ON gone.run_id = (went -> 'run')::bigint
+                WHERE gone.run_id = {run} OR to_jsonb(gone) -> 'part_of' = to_jsonb({run}))  -- or of a batch of it
 """
 _BY_RUN = """
 SELECT (one -> 'run')::bigint, one ->> 'fix', CAST(one ->> 'finished_at' AS timestamptz), (one -> 'found')::bigint

@@ -7,6 +7,7 @@ from datafixes.audit.changes import View
 from datafixes.audit.history import OpenFix, open_fixes, the_schema
 from datafixes.audit.obstacles import obstacles
 from datafixes.audit.progress import readable
+from datafixes.audit.retention import given_up
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show
@@ -14,8 +15,7 @@ from datafixes.cli.project_options import Where, pass_where
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.errors import DatafixError
 from datafixes.project import Project
-from datafixes.report.progress import progress_as_json
-from datafixes.report.runs import document_of_open, run_as_json
+from datafixes.report.open import InForce, document_of_open, open_as_json
 from datafixes.running.reverting import Revert
 
 
@@ -32,31 +32,27 @@ from datafixes.running.reverting import Revert
 def command(where: Where, attempt: bool | None, schema: str | None, form: str, output: str | None) -> int:
     """List the fixes in force, and whether each can still be reverted.
 
-    Its rows are compared with their images; nothing is locked. Exit code 3: a fix cannot be reverted at present.
+    Its rows are compared with their images; nothing is locked. Exit code 3: a fix cannot be reverted at present, and
+    not because its copies were given up.
     """
     project = where.project()
     with project.reading() as connection:
         ledger = the_schema(connection, schema)
         found, running = open_fixes(connection, ledger), readable(connection, ledger)
-        looked_at = [
-            (fix, *((None, "") if attempt is not None else _compare(connection, project, fix, ledger)))
-            for fix in found
-        ]
-    tried = [(fix, *_try(project, fix, ledger)) for fix in found] if attempt else looked_at
+        gone = [given_up(connection, ledger, fix.run_id) for fix in found]
+        compared = (
+            [] if attempt is not None else [_compare(connection, project, fix, ledger) for fix in found]
+        )
+    if attempt is not None:
+        compared = [_try(project, fix, ledger) if attempt else (None, "") for fix in found]
+    fixes = [InForce(fix, *how, one) for fix, how, one in zip(found, compared, gone, strict=True)]
     show(
-        lambda: document_of_open(tried, compared=attempt is None, running=running),
-        lambda: {
-            "version": 1, "kind": "open",
-            "fixes": [
-                {**run_as_json(fix), "can_be_reverted": can, "tried": attempt is True, "why": why}
-                for fix, can, why in tried
-            ],
-            "running": [progress_as_json(one) for one in running],
-        },
+        lambda: document_of_open(fixes, compared=attempt is None, running=running),
+        lambda: open_as_json(fixes, tried=attempt is True, running=running),
         form,
         output,
-    )  # fmt: skip
-    return DIFFERENT if any(can is False for _, can, _ in tried) else OK
+    )
+    return DIFFERENT if any(one.is_stuck for one in fixes) else OK
 
 
 def _compare(

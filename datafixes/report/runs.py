@@ -17,7 +17,8 @@ from datafixes.report.progress import section_of_running
 from datafixes.report.stamped import section_of_stamped
 
 
-def _minute(time: dt.datetime | None) -> str | None:
+def minute(time: dt.datetime | None) -> str | None:
+    """A time in UTC, to the minute."""
     return None if time is None else time.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M")
 
 
@@ -50,7 +51,7 @@ def document_of_history(
     columns = ("run", "finished (UTC)", "fix", "rev", "outcome", "rows", "by")
     rows = tuple(
         (
-            str(run.run_id), _minute(run.finished_at), run.fix, run.revision, states.get(run.run_id) or _became(run),
+            str(run.run_id), minute(run.finished_at), run.fix, run.revision, states.get(run.run_id) or _became(run),
             None if run.rows_changed is None else str(run.rows_changed), _who(run),
         )
         for run in runs
@@ -186,57 +187,6 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
 
 def _text(text: str | None, characters: int | None, start: int) -> Value:
     return Value(None, masked=True) if text == MASKED else part_of(text, characters, start)
-
-
-_COMPARED = "The rows were compared with their images. To prove it, with all that a revert checks: datafixes open --try"
-
-
-def document_of_open(
-    fixes: Sequence[tuple[OpenFix, bool | None, str]],
-    *,
-    compared: bool = False,
-    running: Sequence[Progress] = (),
-) -> Document:
-    """The fixes in force; for each, whether it can still be reverted (None: unknown) and why not.
-
-    Args:
-        fixes: the fixes.
-        compared: rows were only compared with their images, and no revert was tried.
-        running: the fixes in batches that have not ended, of which a part is in force.
-    """
-    columns = ("fix", "run", "rev", "finished (UTC)", "rows", "revertible")
-    rows = tuple(
-        (
-            fix.fix, str(fix.run_id), fix.revision, _minute(fix.finished_at), _still(fix),
-            {True: "yes", False: "no", None: "unknown"}[can],
-        )
-        for fix, can, _ in fixes
-    )  # fmt: skip
-    why = tuple(
-        Section(f"Run {fix.run_id}, {fix.fix}", state="" if can is None else "bad", notes=(reason,))
-        for fix, can, reason in fixes
-        if reason
-    )
-    notes = (_COMPARED,) if compared and fixes else ()
-    stuck = sum(can is False for _, can, _ in fixes)
-    label = "1 fix is in force" if len(fixes) == 1 else f"{len(fixes)} fixes are in force"
-    return Document(
-        "Open fixes",
-        f"{label}; {stuck} of them cannot be reverted at present." if stuck else f"{label}.",
-        "bad" if stuck else "good",
-        sections=(
-            Section("In force", grids=(Grid("", columns, rows, "none"),), notes=notes),
-            *((section_of_running(running),) if running else ()),
-            *why,
-        ),
-    )
-
-
-def _still(fix: OpenFix) -> str:
-    """How many rows are as the fix left them, as far as the ledger tells."""
-    if not fix.rows_given_back:
-        return str(fix.rows_changed)
-    return f"{(fix.rows_changed or 0) - fix.rows_given_back} of {fix.rows_changed}"
 
 
 def run_as_json(run: Run | OpenFix | ChangeOfRow) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from datafixes.audit.retention import last_pruning
 from datafixes.audit.wording import counted
 from datafixes.running.operation import Operation
-from datafixes.running.sealing import seal_now
+from datafixes.running.sealing import note_run, seal_now
 from datafixes.running.sending import hand_over
 from datafixes.script.tables import (
     LEDGER,
@@ -76,6 +76,7 @@ def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     operation = Operation.on_table(alembic, pruning.name)
     if not alembic.as_sql and operation.collector is None:  # what goes unsealed cannot be proven
         seal_now(operation.connection, pruning.audit_schema, operation.settings)
+        note_run(operation.connection, pruning.audit_schema)
     hand_over(operation, prune_script(pruning, operation.context, operation.limits))
     if alembic.as_sql:
         return

@@ -38,6 +38,25 @@ BEGIN
 END
 $engine$;
 
+-- Checks that the images of some runs in an audit table are those that the runs wrote: once they are gone, nobody can.
+-- A run of which no image is left is none of these: it is not given up, and "datafixes verify-audit" still names it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_before_pruning(known jsonb, audit_schema text, audit_table text,
+                                                                runs jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    wrote jsonb;
+BEGIN
+    FOR wrote IN EXECUTE format($sql$
+        SELECT to_jsonb(t) FROM %I.datafix_run_table AS t
+         WHERE t.run_id IN (SELECT (went -> 'run')::bigint FROM jsonb_array_elements($1) AS went)
+           AND (parse_ident(t.audit_table))[2] = $2 AND t.images IS NOT NULL
+         ORDER BY t.run_id
+    $sql$, audit_schema) USING runs, audit_table LOOP
+        PERFORM pg_temp.datafix_check_images(known, wrote);
+    END LOOP;
+END
+$engine$;
+
 -- Gives up what can be given up. "run" holds what the ledger notes of the run: revision, reason, application, engine.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prune(audit_schema text, audit_table text, older_than timestamptz, keep text,
                                                  run jsonb)
@@ -54,6 +73,8 @@ BEGIN
     PERFORM pg_temp.datafix_bring_ledger_forward(audit_schema);
     PERFORM pg_temp.datafix_check_sequence(known, ledger::regclass, 'run_id');
     runs := coalesce(pg_temp.datafix_prunable(audit_schema, audit_table, older_than, keep), '[]');
+    PERFORM pg_temp.datafix_check_before_pruning(known || jsonb_build_object('audit', audit), audit_schema, audit_table,
+                                                 runs);
     gone := (SELECT coalesce(sum((went -> 'found')::bigint), 0) FROM jsonb_array_elements(runs) AS went);
     -- The line is finished before anything goes, so that nobody can change it afterwards.
     EXECUTE format($sql$

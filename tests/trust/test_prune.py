@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import answer
+from tests.batches.many import many_project
+from tests.cli.commands import answer, datafixes
 from tests.projects import Project, project_with_fix
 from tests.servers import LEDGER, Database
+from tests.tampering import tamper
+from tests.trust.audits import states, verified
 
 OLD = "2001-01-01"
 LATER = "2099-01-01"
@@ -53,7 +56,8 @@ def test_copies_of_what_is_not_in_force_go_and_the_ledger_keeps_what_went(
     project: Project, offline: bool
 ) -> None:
     database = project.database
-    before = database.dump("public.alembic_version", "public.item_audit", "public.datafix_run")
+    untouched = ("public.alembic_version", "public.item_audit", "public.datafix_run", "public.datafix_chain")
+    before = database.dump(*untouched)
     lines = database.rows("SELECT run_id, outcome, finished_at FROM datafix_run ORDER BY 1")
     digests = {
         str(run): digest
@@ -82,7 +86,7 @@ def test_copies_of_what_is_not_in_force_go_and_the_ledger_keeps_what_went(
         digests["1"],
         digests["2"],
     ]
-    assert database.dump("public.alembic_version", "public.item_audit", "public.datafix_run") == before
+    assert database.dump(*untouched) == before
     # What is in force is still reverted.
     assert project.alembic("downgrade", "a").code == 0
     assert database.value("SELECT note FROM item WHERE id = 3") is None
@@ -138,13 +142,35 @@ def test_a_revert_says_when_and_by_which_run_its_copies_were_given_up(project: P
     )
     assert database.dump("public.alembic_version", *LEDGER) == before
     assert project.outcomes[3:] == ["pruned", "failed"]
-    [fix] = answer(project, "open", code=3)["fixes"]
-    assert (fix["can_be_reverted"], fix["why"]) == (
-        False,
-        f"copies in item_audit given up on {today} by run 4",
+    # That was decided: it is named, and is nothing to look into.
+    told = f"copies in item_audit given up on {today} by run 4"
+    [fix] = answer(project, "open")["fixes"]
+    assert (fix["can_be_reverted"], fix["why"], fix["copies_given_up"]) == (False, told, told)
+    [tried] = answer(project, "open", "--try")["fixes"]
+    assert told in tried["why"]
+    [listed] = answer(project, "open", "--no-try")["fixes"]
+    assert (listed["can_be_reverted"], listed["why"], listed["copies_given_up"]) == (None, "", told)
+    shown = datafixes(project, "open")
+    assert (shown.code, "1 fix is in force." in shown.out, told in shown.out) == (0, True, True)
+    assert [one for one in shown.out.splitlines() if "mark" in one and "given up" in one]
+
+
+def test_the_copies_of_all_batches_of_a_fix_are_compared_and_go(tmp_path: Path, database: Database) -> None:
+    project = many_project(tmp_path, database)
+    assert project.alembic("upgrade", "head").code == 0
+    project.revision(
+        "o", "n", f'op.prune_audit("many_audit", older_than="{LATER}", keep="none")', top="# Retention."
     )
-    [tried] = answer(project, "open", "--try", code=3)["fixes"]
-    assert f"copies in item_audit given up on {today} by run 4" in tried["why"]
+    damage = "UPDATE many_audit SET v = v + 1 WHERE audit_id = (SELECT max(audit_id) FROM many_audit)"
+    tamper(database, damage)
+    assert "are not the ones it wrote" in project.alembic("upgrade", "o").last_line
+    tamper(database, damage.replace("+", "-"))
+    ran = project.alembic("upgrade", "o")
+    assert ran.code == 0, ran.err
+    assert database.value("SELECT count(*) FROM many_audit") == 0
+    assert set(states(project).values()) == {"proven", "pruned"}
+    [fix] = answer(project, "open")["fixes"]
+    assert fix["copies_given_up"].startswith("copies in many_audit given up on ")
 
 
 def test_the_run_itself_is_not_taken_back(project: Project) -> None:
@@ -230,6 +256,69 @@ def test_another_delete_in_the_same_upgrade_is_refused(project: Project) -> None
     assert "audit table public.item_audit only grows: DELETE is refused" in refused.out + refused.err
     assert images(database) == {1: 4, 2: 4, 3: 2}
     assert project.outcomes == ["applied", "reverted", "applied"]
+
+
+# --- what is there is compared first
+
+
+@pytest.mark.parametrize(
+    ("damage", "there"),
+    [
+        ("DELETE FROM item_audit WHERE audit_run_id = 2 AND audit_image = 'after' AND id = 1", 3),
+        ("UPDATE item_audit SET amount = 7 WHERE audit_run_id = 2 AND audit_image = 'before' AND id = 1", 4),
+        ("INSERT INTO item_audit (id, audit_run_id, audit_image) VALUES (3, 2, 'before')", 5),
+    ],
+    ids=["missing", "changed", "added"],
+)
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+def test_images_that_are_not_those_of_their_run_are_not_given_up(
+    project: Project, damage: str, there: int, offline: bool
+) -> None:
+    """Once they are gone, nobody could see it any more."""
+    database = project.database
+    tamper(database, damage)
+    before = database.dump()
+    project.revision("d", "c", f'op.prune_audit("item_audit", older_than="{LATER}")', top="# Retention.")
+    if offline:
+        told = database.psql(project.script("c:d"), "-v", "ON_ERROR_STOP=1", check=False).stderr
+    else:
+        refused = project.alembic("upgrade", "d")
+        assert refused.code == 255
+        told = refused.last_line
+    digest = database.value("SELECT images_digest FROM datafix_run_table WHERE run_id = 2")
+    assert (
+        "datafix prune item_audit: the images of run 2 in public.item_audit are not the ones it wrote: "
+        f"it wrote 4 with the digest {digest}, and there are {there} with "
+    ) in told
+    assert database.dump() == before
+
+
+def test_a_run_of_which_no_image_is_left_is_not_given_up_with_the_others(project: Project) -> None:
+    database = project.database
+    tamper(database, "DELETE FROM item_audit WHERE audit_run_id = 2")
+    prune(project, f'older_than="{LATER}"')
+    assert [one["run"] for one in database.value(LINE)["runs"]] == [1]
+    assert states(project, code=3) == {1: "pruned", 2: "removed", 3: "proven", 4: "proven"}
+
+
+def test_a_pruned_run_that_comes_back_is_named(project: Project) -> None:
+    database = project.database
+    database.execute("CREATE SCHEMA aside", "CREATE TABLE aside.kept AS SELECT * FROM item_audit")
+    prune(project, f'older_than="{LATER}"')
+    assert states(project) == {1: "pruned", 2: "pruned", 3: "proven", 4: "proven"}
+    database.execute(
+        "INSERT INTO item_audit OVERRIDING SYSTEM VALUE SELECT * FROM aside.kept WHERE audit_run_id = 1"
+    )
+    [first, *others] = verified(project, code=3)["ledgers"][0]["runs"]
+    assert (first["state"], first["why"]) == (
+        "added", ["4 images in public.item_audit came back, which run 4 gave up."],
+    )  # fmt: skip
+    assert [one["state"] for one in others] == ["pruned", "proven", "proven"]
+    # They go as they went before.
+    project.revision("e", "d", f'op.prune_audit("item_audit", older_than="{LATER}")', top="# Again.")
+    assert project.alembic("upgrade", "e").code == 0
+    assert images(database) == {3: 2}
+    assert states(project) == {1: "pruned", 2: "pruned", 3: "proven", 4: "proven", 5: "proven"}
 
 
 # --- roles, arguments
