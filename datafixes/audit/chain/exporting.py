@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datafixes.audit.chain import forms
 from datafixes.audit.chain.entries import Entry, SealedTable, Shape
-from datafixes.audit.chain.reading import Leaves, read_bytes
+from datafixes.audit.chain.reading import Leaves, number_of, read_bytes
 from datafixes.audit.chain.verifying import Ledger, State, Verdict, differences, link, verdict_of
 from datafixes.errors import DatafixError
 
@@ -162,7 +162,7 @@ class Export:
                     continue
                 place = table.columns.index("audit_id")
                 for row in rows:
-                    leaves.take(int(row[place] or 0), _text(row))
+                    leaves.take(number_of(int(row[place] or 0)), _text(row))
             yield from differences(leaves, table, path.name)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import closing
-from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from datafixes.audit.chain.forms import BLOCK_BITS
@@ -16,48 +15,39 @@ if TYPE_CHECKING:
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _OPENING = len(_SIGNATURE) + 8
-_ROW = Struct(">hiqi")
-"""Two columns: the length and the value of a number, the length of the bytes that follow."""
-_NULL = -1
-_NUMBER = Struct(">q").pack
+_ROW = b"\0\2"
+"""How a row of two columns begins. The length and the value of a number and the length of the bytes follow."""
+_BLOCK = 8 - BLOCK_BITS // 8
 _sha256 = hashlib.sha256
 
 
 class _Rows:
-    """A file to which a driver writes the binary format of COPY; it hands on each row, and keeps a part of one at most."""
+    """A file to which a driver writes the binary format of COPY, and which hands on each row.
 
-    def __init__(self, take: Callable[[int, bytes], None]) -> None:
+    The server sends one row a message, and libpq hands on whole ones; the first has the head of the format before it.
+    """
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[bytes, bytes], None]) -> None:
         self._take = take
-        self._left = b""
-        self._opened = False
 
     def write(self, data: bytes) -> None:
         """Take what the server sent."""
-        held = self._left + bytes(data) if self._left else bytes(data)
-        start, size = 0, len(held)
-        if not self._opened:
-            if size < _OPENING:
-                self._left = held
-                return
-            start, self._opened = _OPENING, True
-        while size - start >= _ROW.size:
-            _, _, number, length = _ROW.unpack_from(held, start)
-            end = start + _ROW.size + max(length, 0)
-            if end > size:
-                break
-            if length != _NULL:
-                self._take(number, held[start + _ROW.size : end])
-            start = end
-        self._left = held[start:]
+        if data.startswith(_ROW):
+            if len(data) > 18:
+                self._take(data[6:14], data[18:])
+        elif data.startswith(_SIGNATURE):
+            self.write(data[_OPENING:])
 
 
-def read_rows(connection: Connection, query: str, take: Callable[[int, bytes], None]) -> None:
-    """Read the rows of a query for a number and bytes, one by one; rows without bytes are left out.
+def read_rows(connection: Connection, query: str, take: Callable[[bytes, bytes], None]) -> None:
+    """Read the rows of a query for a bigint and bytes, one by one; rows without bytes are left out.
 
     Args:
         connection: the database, through psycopg2 or psycopg.
         query: the query.
-        take: called for each row.
+        take: called for each row, with the number as PostgreSQL sends it.
     """
     read_bytes(connection, f"COPY ({query}) TO STDOUT (FORMAT binary)", _Rows(take))
 
@@ -85,15 +75,15 @@ class Leaves:
         self.images = 0
         self._key = key + position.to_bytes(4, "big")
         self._all = hashlib.sha256()
-        self._number = 0
+        self._number = bytes(_BLOCK)
         self._block = hashlib.sha256()
 
-    def take(self, audit_id: int, image: bytes) -> None:
-        """Take the next image."""
-        if (number := audit_id >> BLOCK_BITS) != self._number:
+    def take(self, number: bytes, image: bytes) -> None:
+        """Take the next image; see :func:`number_of`."""
+        if number[:_BLOCK] != self._number:
             self._end_block()
-            self._number = number
-        self._block.update(_sha256(_sha256(self._key + _NUMBER(audit_id)).digest() + image).digest())
+            self._number = number[:_BLOCK]
+        self._block.update(_sha256(_sha256(self._key + number).digest() + image).digest())
         self.images += 1
 
     def hexdigest(self) -> str:
@@ -105,3 +95,8 @@ class Leaves:
         if self.images:
             self._all.update(self._block.digest())
             self._block = hashlib.sha256()
+
+
+def number_of(audit_id: int) -> bytes:
+    """The number of an image as PostgreSQL sends it: eight bytes, of which the first six are those of its block."""
+    return audit_id.to_bytes(8, "big", signed=True)
