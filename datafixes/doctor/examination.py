@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
 from datafixes.doctor.env_file import EnvFile
-from datafixes.doctor.ledgers import check_ledgers, check_running, check_sequences
+from datafixes.doctor.ledgers import check_ledgers, check_running, check_seals, check_sequences
 from datafixes.doctor.plugin import alembic_version, check_autogenerate, plugin_is_installed
 from datafixes.doctor.project_checks import check_env_file, check_fixes, check_folder, check_revisions
 from datafixes.doctor.protection import check_protection
@@ -103,6 +103,7 @@ def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
             ledgers = check_ledgers(connection)
             known.ledgers = bool(ledgers)
             findings += ledgers
+            findings += check_seals(connection)
             findings += check_running(connection)
             findings += check_sequences(connection, [one.fix for one in fixes])
     except DatabaseNotFound:

@@ -1,17 +1,19 @@
 """Checks of ledgers and of sequences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy.engine import Connection
 
+from datafixes.audit.chain.sealing import overdue_runs
 from datafixes.audit.history import IS_AUDIT_TABLE, ask, ledger_schemas
 from datafixes.audit.images import read_images
 from datafixes.audit.progress import half_applied
 from datafixes.audit.sequences import behind_of_table
+from datafixes.audit.wording import named
 from datafixes.declaration.recorded import Fix
 from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import LEDGER, LEDGER_VERSION
+from datafixes.script.tables import CHAIN, LEDGER, LEDGER_VERSION
 
 # The name of a constraint holds the version; 0.1 had none.
 _VERSION = """
@@ -45,6 +47,30 @@ def _check(connection: Connection, schema: str) -> Fact:
             f"Let {owner} run the next migration, or one with op.update_ledger({where}).",
         )
     return good("ledger", f"{found_version}: the next run of a fix upgrades it.")
+
+
+def check_seals(connection: Connection) -> list[Fact]:
+    """Whether finished runs stay unsealed, so that nothing proves them, in ledgers that this role may read."""
+    return [fact for schema in ledger_schemas(connection) for fact in _check_seals(connection, schema)]
+
+
+def _check_seals(connection: Connection, schema: str) -> Iterator[Fact]:
+    tables = (text(qualified(schema, table)) for table in (CHAIN, LEDGER))
+    may = " AND ".join(f"has_table_privilege(to_regclass({table}), 'SELECT')" for table in tables)
+    readable = ask(connection, f"SELECT {may}")
+    if readable != [(True,)]:
+        return
+    if overdue := overdue_runs(connection, schema):
+        yield bad(
+            "seals",
+            f"{qualified(schema, LEDGER)}: another run began since, and still {named('run', overdue)} "
+            f"{'is' if len(overdue) == 1 else 'are'} not sealed.",
+            "datafixes seal, as a role that may read the copies and INSERT into datafix_chain and datafix_key.",
+        )
+    else:
+        yield good(
+            "seals", f"{qualified(schema, LEDGER)}: no run waits to be sealed for longer than one upgrade."
+        )
 
 
 def check_running(connection: Connection) -> list[Fact]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import answer
+from tests.cli.commands import answer, datafixes
 from tests.conftest import VERSIONS
 from tests.projects import Project, project_with_fix
 from tests.servers import Database, Server, running_server
 from tests.tampering import UNPROTECTED
+from tests.trust.audits import anchor, compared, states
 from tests.trust.test_append_only import ALL, TRIGGERS
 
 STOP = ("-q", "-v", "ON_ERROR_STOP=1")
@@ -127,6 +128,25 @@ def test_runs_arrive_at_a_subscriber_whose_tables_are_protected(subscribed: tupl
     until(copy, "SELECT count(*) = 2 FROM datafix_chain")
     assert copy.dump() == project.database.dump()
     assert copy.rows(TRIGGERS) == ALL
+    # The copy is proven as the original is, and an anchor of that holds.
+    kept = anchor(project, project.directory / "anchor.json")
+    there = project.on(copy)
+    assert states(there) == {1: "proven", 2: "proven"}
+    assert compared(there, kept) == ["matches"]
+    # It goes on there, once its sequences do (they are not copied), and says where.
+    copy.execute(
+        "SELECT setval(pg_get_serial_sequence('datafix_run', 'run_id'), 2)",
+        "SELECT setval(pg_get_serial_sequence('item_audit', 'audit_id'), 8)",
+    )
+    ran = there.alembic("upgrade", "b")
+    assert ran.code == 0, ran.err
+    assert states(there) == {1: "proven", 2: "proven", 3: "proven"}
+    cluster = copy.value("SELECT system_identifier FROM pg_control_system()")
+    told = " ".join(datafixes(there, "verify-audit").out.split())
+    assert (
+        f"From position 3 on, the chain was written in database {copy.name} of cluster {cluster}, timeline 1"
+        in told
+    )
 
 
 def test_a_ledger_line_that_is_late_does_not_stop_a_subscription(

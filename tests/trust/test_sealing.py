@@ -12,9 +12,9 @@ from sqlalchemy.pool import NullPool
 
 from datafixes.audit.chain.sealing import seal_runs
 from datafixes.script.frame import Limits
-from tests.cli.commands import datafixes
+from tests.cli.commands import answer, datafixes
 from tests.fixes import create_audit_table
-from tests.projects import FIX, STOCK_ENV, TABLE, new_project, project_with_fix
+from tests.projects import FIX, STOCK_ENV, TABLE, Project, new_project, project_with_fix
 from tests.servers import Database
 from tests.trust.audits import CHAIN, forge, states, three_runs
 
@@ -137,8 +137,23 @@ def test_a_role_that_may_not_seal_runs_fixes_all_the_same(tmp_path: Path, databa
     assert told.endswith("The next run does it, or: datafixes seal")
     assert project.outcomes == ["applied"]
     assert states(project) == {1: "new"}
-    assert datafixes(project, "seal").code == 0
-    assert states(project) == {1: "proven"}
+    assert seals_of(project) == [("good", "no run waits to be sealed for longer than one upgrade.")]
+    # Not for longer than one upgrade: from the next run on, that is a finding.
+    assert project.alembic("-x", f"url={database.url_for('sealless')}", "downgrade", "a").code == 0
+    assert states(project, code=3) == {1: "unsealed", 2: "new"}
+    assert seals_of(project) == [("bad", "another run began since, and still run 1 is not sealed.")]
+    # Whoever may seals all of them at the end of the next command that runs a fix.
+    ran = project.alembic("upgrade", "head")
+    sealed = [line.split(":")[0] for line in ran.err.splitlines() if line.startswith("Sealed run")]
+    assert sealed == [f"Sealed run {run} of ledger public" for run in (1, 2, 3)]
+    assert states(project) == {1: "proven", 2: "proven", 3: "proven"}
+    assert seals_of(project) == [("good", "no run waits to be sealed for longer than one upgrade.")]
+
+
+def seals_of(project: Project) -> list[tuple[str, str]]:
+    """What doctor says of seals, whatever it says of the rest."""
+    told = answer(project, "doctor", code=None)["findings"]
+    return [(one["state"], one["evidence"].partition(": ")[2]) for one in told if one["check"] == "seals"]
 
 
 def test_an_upgrade_does_not_fail_because_somebody_seals_for_long(tmp_path: Path, database: Database) -> None:

@@ -43,6 +43,23 @@ def unsealed_runs(connection: Connection, schema: str, run: int | None = None) -
     return dict(tuple(row) for row in ask(connection, query))
 
 
+# Whoever ran the later one should have sealed the earlier one. Batches of one fix are sealed when it has ended.
+FOLLOWED = """
+EXISTS (SELECT FROM {ledger} AS later WHERE later.started_at > r.finished_at AND later.finished_at IS NOT NULL
+           AND coalesce(to_jsonb(later) ->> 'part_of' <> to_jsonb(r) ->> 'part_of', true))"""
+"""Whether another run began since the run ``r`` ended."""
+
+
+def overdue_runs(connection: Connection, schema: str) -> list[int]:
+    """The finished runs without an entry that ended before another began: nobody sealed them for longer than one upgrade."""
+    ledger = qualified(schema, LEDGER)
+    waiting = unsealed_runs(connection, schema)
+    followed = ask(
+        connection, f"SELECT r.run_id FROM {ledger} AS r WHERE {FOLLOWED.format(ledger=ledger)} ORDER BY 1"
+    )
+    return [run for (run,) in followed if run in waiting]
+
+
 def seal_runs(connection: Connection, schema: str, limits: Limits) -> Iterator[Entry]:
     """Seal every finished run that has no entry yet, one transaction each.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from datafixes.audit.chain import forms
 from datafixes.audit.chain.entries import UTC, Entry, SealedTable, Shape, has_chain, read_entries
 from datafixes.audit.chain.reading import Leaves, read_rows
+from datafixes.audit.chain.sealing import FOLLOWED
 from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.audit.wording import counted
 from datafixes.script.literal import qualified, text
@@ -33,11 +34,8 @@ SELECT r.run_id, (went ->> 'run')::bigint, r.declaration -> 'gives_up' ->> 'audi
   FROM {ledger} AS r CROSS JOIN LATERAL jsonb_array_elements(r.declaration -> 'gives_up' -> 'runs') AS went
  WHERE r.outcome = 'pruned'"""
 
-# Whoever ran the later one should have sealed the earlier one. Batches of one fix are sealed when it has ended.
 _RUNS = """
-SELECT r.run_id, r.fix, r.outcome, {finished},
-       EXISTS (SELECT FROM {ledger} AS later WHERE later.started_at > r.finished_at AND later.finished_at IS NOT NULL
-                 AND coalesce(to_jsonb(later) ->> 'part_of' <> to_jsonb(r) ->> 'part_of', true))
+SELECT r.run_id, r.fix, r.outcome, {finished}, {followed}
   FROM {ledger} AS r WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running') ORDER BY r.run_id"""
 
 
@@ -109,7 +107,9 @@ class Ledger:
 
     @cached_property
     def _runs(self) -> dict[int, _Run]:
-        query = _RUNS.format(ledger=qualified(self.schema, LEDGER), finished=UTC.format("r.finished_at"))
+        ledger = qualified(self.schema, LEDGER)
+        followed, finished = FOLLOWED.format(ledger=ledger), UTC.format("r.finished_at")
+        query = _RUNS.format(ledger=ledger, finished=finished, followed=followed)
         return {row[0]: _Run(*row) for row in ask(self.connection, query)}
 
     @cached_property
