@@ -188,6 +188,18 @@ class CopiesGivenUp(Refused):
     sqlstate = "DF031"
 
 
+class NotRedactable(Refused):
+    """Values of a run cannot be redacted now: it is not sealed, or its batches have not ended."""
+
+    sqlstate = "DF032"
+
+
+class Redacted(Refused):
+    """A revert needs values that were redacted: the key or the identity of its rows."""
+
+    sqlstate = "DF033"
+
+
 class LockNotAvailable(Refused):
     """A lock was not available in time. The message names the sessions that hold it.
 

@@ -206,7 +206,7 @@ def project_with_fix(
     project.revision("b", "a", up, "op.revert_datafix(fix)", top=top)
     database.psql(TABLE, "-v", "ON_ERROR_STOP=1")
     ran = project.alembic("upgrade", "a")
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.out + ran.err
     return project
 
 

@@ -2,7 +2,7 @@
 
 from tests.servers import Database
 
-TRIGGERS = "('datafix_append_only', 'datafix_finished', 'datafix_pruned')"
+TRIGGERS = "('datafix_append_only', 'datafix_finished', 'datafix_pruned', 'datafix_redacted')"
 """What protects audit tables and ledgers, as SQL: it stays where nothing else may."""
 
 _EACH = """

@@ -93,9 +93,9 @@ def _is_marked(context: Any, schema: str | None, name: str) -> bool:
 
 def _guards(signature: str) -> bool:
     """Whether it is the function beside a ledger that refuses changes, or a trigger that calls it."""
-    from datafixes.script.tables import APPEND_ONLY, FINISHED, PRUNED
+    from datafixes.script.tables import APPEND_ONLY, FINISHED, PRUNED, REDACTED
 
-    return signature in (f"{APPEND_ONLY}()", APPEND_ONLY, FINISHED, PRUNED)
+    return signature in (f"{APPEND_ONLY}()", APPEND_ONLY, FINISHED, PRUNED, REDACTED)
 
 
 def _is_our_view(context: Any, schema: str | None, name: str) -> bool:
@@ -116,7 +116,7 @@ def _is_our_view(context: Any, schema: str | None, name: str) -> bool:
 
 
 def _looks_like_ours(table: Any) -> bool:
-    from datafixes.script.tables import AUDIT_COLUMNS, CHAIN, KEYS, LEDGER, LEDGER_TABLES, RANGES
+    from datafixes.script.tables import AUDIT_COLUMNS, CHAIN, KEYS, LEDGER, LEDGER_TABLES, RANGES, SALTS
 
     ledger = {
         LEDGER: {"run_id", "fix", "direction", "outcome", "fingerprint"},
@@ -124,6 +124,7 @@ def _looks_like_ours(table: Any) -> bool:
         RANGES: {"run_id", "n", "above", "up_to", "reached"},
         CHAIN: {"position", "run_id", "images_sha256", "previous", "head"},
         KEYS: {"run_id", "key"},
+        SALTS: {"run_id", "audit_id", "salt"},
     }
     columns = {column.name for column in table.columns}
     return columns.issuperset(AUDIT_COLUMNS) or (table.name in ledger and columns >= ledger[table.name])

@@ -29,13 +29,13 @@ SELECT (one -> 'run')::bigint, one ->> 'fix', CAST(one ->> 'finished_at' AS time
 
 @dataclass(frozen=True)
 class GivenUp:
-    """The copies of one run that were given up, or would be.
+    """The copies of one run that were given up or redacted, or would be.
 
     Attributes:
         run_id: the run.
         fix: its fix.
         finished_at: when it was finished.
-        images: how many images it had in the audit table.
+        images: how many images it had in the audit table; or of how many values were redacted.
     """
 
     run_id: int

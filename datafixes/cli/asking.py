@@ -11,13 +11,14 @@ from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.audit.naming import with_kept_identities
 from datafixes.audit.progress import readable
+from datafixes.audit.redaction import redacted, redacted_by
 from datafixes.audit.retention import gave_up, given_up
 from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError
 from datafixes.report.document import Document
 from datafixes.report.progress import progress_as_json
-from datafixes.report.retention import gave_up_as_json, with_retention
+from datafixes.report.retention import gave_up_as_json, with_redaction, with_retention
 from datafixes.report.runs import changes_as_json, document_of_run, run_as_json
 
 _KEPT = 1000
@@ -66,6 +67,7 @@ def read_run(
     running = readable(connection, schema, f" AND r.run_id = {run}")
 
     gone, went = given_up(connection, schema, run), gave_up(connection, schema, run)
+    erased, erases = redacted(connection, schema, run), redacted_by(connection, schema, run)
 
     def as_json() -> dict[str, Any]:
         changes = [changes_as_json(table, rows) for table, rows in tables]
@@ -78,9 +80,11 @@ def read_run(
             "changes": changes,
             "copies_given_up": gone,
             "gave_up": gave_up_as_json(went),
+            "values_redacted": erased,
+            "redacted": gave_up_as_json(erases),
         }
 
     def document() -> Document:
         return document_of_run(line, tables, database, running[0] if running else None)
 
-    return lambda: with_retention(document(), gone, went), as_json
+    return lambda: with_redaction(with_retention(document(), gone, went), erased, erases), as_json

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.report.document import Fact, attention, bad, good
 from datafixes.script.literal import text
-from datafixes.script.tables import APPEND_ONLY, FINISHED, LEDGER, LEDGER_TABLES, PRUNED
+from datafixes.script.tables import APPEND_ONLY, FINISHED, LEDGER, LEDGER_TABLES, PRUNED, REDACTED
 
 _PAGE = "docs/how-to/protect-the-audit.md"
 _LEDGERS = (LEDGER, LEDGER_TABLES, "datafix_chain")
@@ -62,7 +62,7 @@ class _Table:
         """The triggers that it should have."""
         if self.name in (LEDGER, LEDGER_TABLES):
             return APPEND_ONLY, FINISHED
-        return (APPEND_ONLY, PRUNED) if self.is_audit else (APPEND_ONLY,)
+        return (APPEND_ONLY, PRUNED, REDACTED) if self.is_audit else (APPEND_ONLY,)
 
     @property
     def is_audit(self) -> bool:

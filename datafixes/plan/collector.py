@@ -32,6 +32,7 @@ class Collector:
     locks: set[str] = field(default_factory=set)
     proving: list[int] | None = None
     given_up: tuple[GivenUp, ...] | None = None
+    erased: tuple[GivenUp, ...] | None = None
     in_batches: str = ""
     """The fix in batches of which only one batch was made, so that nothing behind it can be planned."""
 
@@ -57,6 +58,10 @@ class Collector:
     def gave_up(self, went: Sequence[GivenUp]) -> None:
         """Copies were given up."""
         self.given_up = (*(self.given_up or ()), *went)
+
+    def redacted(self, went: Sequence[GivenUp]) -> None:
+        """Values in images were redacted."""
+        self.erased = (*(self.erased or ()), *went)
 
     def try_batch(self, connection: Connection, fix: DataFix, trial: BatchTrial) -> bool:
         """Make one batch and roll it back; False: all rows are changed in one transaction."""

@@ -180,7 +180,8 @@ class OneRun:
         title = (script.doc or "").split("\n")[0] if script is not None else ""
         locks = () if ctx.connection is None else self.collector.new_locks(ctx.connection)
         gives_up, self.collector.given_up = self.collector.given_up, None
-        self.steps.append(PlannedStep(self.running, title, tuple(runs), locks, gives_up))
+        redacts, self.collector.erased = self.collector.erased, None
+        self.steps.append(PlannedStep(self.running, title, tuple(runs), locks, gives_up, redacts))
 
     def _prove(self, connection: Connection, module: Any, runs: list[PlannedRun]) -> list[PlannedRun]:
         """Run the downgrade of the same revision, compare the restored rows, and roll that back.

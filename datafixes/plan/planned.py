@@ -128,13 +128,14 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A revision, its runs, the locks of its other statements, and the copies that it gives up (None: it does not)."""
+    """A revision, its runs, the locks of its other statements, and the copies that it gives up or redacts."""
 
     revision: str
     title: str
     runs: tuple[PlannedRun, ...]
     locks: tuple[str, ...] = ()
     gives_up: tuple[GivenUp, ...] | None = None
+    redacts: tuple[GivenUp, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from datafixes.audit.chain.anchors import WORDS, Held
 from datafixes.audit.chain.entries import Entry
 from datafixes.audit.chain.signing import SIGNED
-from datafixes.audit.chain.verifying import Verdict
+from datafixes.audit.chain.verdicts import Verdict
 from datafixes.audit.wording import counted
 from datafixes.report.document import Document, Fact, Grid, Section
 
@@ -48,9 +48,11 @@ class Verified:
 def document(found: Verified) -> Document:
     """For people."""
     wrong = [one for one in found.verdicts if not one.is_fine]
-    proven = [one for one in found.verdicts if one.state == "proven"]
+    proven = [one for one in found.verdicts if one.state in ("proven", "redacted")]
+    redacted = sum(one.state == "redacted" for one in proven)
     images = sum(one.images for one in proven)
     summary = f"{counted(len(proven), 'run')} proven, with {counted(images, 'image')}; {len(wrong)} not."
+    summary += f" Of {redacted} of them, values were redacted." if redacted else ""
     sections = [_of_ledger(*one) for one in found.ledgers]
     if found.anchors:
         sections.append(_of_anchors(found.anchors))

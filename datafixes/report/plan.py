@@ -17,7 +17,7 @@ from datafixes.plan.planned import (
 )
 from datafixes.report.document import Document, Fact, Section
 from datafixes.report.planned_batches import batches_as_json, of_batches
-from datafixes.report.retention import gave_up_as_json, section_of_given_up
+from datafixes.report.retention import gave_up_as_json, section_of_given_up, section_of_redacted
 from datafixes.report.runs import (
     changes_as_json,
     only_changed,
@@ -68,6 +68,8 @@ def _summary(plan: Plan) -> str:
     words, then = ([f"{steps}: {rows}."], "Then ") if plan.steps else ([], "")
     gone = [one for step in plan.steps for one in step.gives_up or ()]
     words += [f"Copies of {counted(len(gone), 'run')} are given up."] if gone else []
+    erased = sum(one.images for step in plan.steps for one in step.redacts or ())
+    words += [f"Values in {counted(erased, 'image')} are redacted."] if erased else []
     if plan.refusal is not None:
         return " ".join([*words, f"{then}{plan.refusal.revision} would be refused."])
     words += _verdict(plan)
@@ -94,6 +96,10 @@ def _sections(step: PlannedStep) -> list[Section]:
     if step.gives_up is not None:
         notes = ("Their runs cannot be reverted any more. The ledger keeps which they were.",)
         one = replace(section_of_given_up(step.gives_up), title=f"{title} Copies given up", notes=notes)
+        return [one, *(_section(title, run) for run in step.runs)]
+    if step.redacts is not None:
+        notes = ("These values are gone for good. A revert leaves their columns out.",)
+        one = replace(section_of_redacted(step.redacts), title=f"{title} Values redacted", notes=notes)
         return [one, *(_section(title, run) for run in step.runs)]
     if not step.runs:
         locks = (Fact("Locks", "; ".join(step.locks)),) if step.locks else ()
@@ -223,6 +229,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
                 "title": step.title,
                 "locks": list(step.locks),
                 "gives_up": None if step.gives_up is None else gave_up_as_json(step.gives_up),
+                "redacts": None if step.redacts is None else gave_up_as_json(step.redacts),
                 "runs": [_run_as_json(run) for run in step.runs],
             }
             for step in plan.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from datafixes.audit.redaction import last_redaction
 from datafixes.audit.retention import last_pruning
 from datafixes.audit.wording import counted
 from datafixes.running.operation import Operation
@@ -14,11 +15,13 @@ from datafixes.script.tables import (
     LEDGER,
     AuditTable,
     Pruning,
+    Redaction,
     create_script,
     drop_script,
     ledger_script,
     protect_script,
     prune_script,
+    redact_script,
     unprotect_script,
     update_script,
 )
@@ -26,10 +29,12 @@ from datafixes.script.tables import (
 __all__ = [
     "AuditTable",
     "Pruning",
+    "Redaction",
     "create",
     "drop",
     "protect",
     "prune",
+    "redact",
     "unprotect",
     "update",
     "update_ledger",
@@ -80,6 +85,7 @@ def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     hand_over(operation, prune_script(pruning, operation.context, operation.limits))
     if alembic.as_sql:
         return
+    note_run(operation.connection, pruning.audit_schema)
     run, went = last_pruning(operation.connection, pruning.audit_schema, pruning.name)
     if operation.collector is not None:
         operation.collector.gave_up(went)
@@ -87,6 +93,30 @@ def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     _logger.info(
         "%s: copies of %s given up, %s (run %d)",
         operation.label, counted(len(went), "run"), counted(sum(one.images for one in went), "image"), run,
+    )  # fmt: skip
+    for one in went:
+        _logger.info("  run %d of %s: %s", one.run_id, one.fix, counted(one.images, "image"))
+
+
+def redact(alembic: MigrationContext, redaction: Redaction) -> None:
+    """Take values out of images."""
+    operation = Operation.on_table(alembic, redaction.name)
+    if not alembic.as_sql and operation.collector is None:  # only what is sealed can be redacted
+        seal_now(operation.connection, redaction.audit_schema, operation.settings)
+    hand_over(operation, redact_script(redaction, operation.context, operation.limits))
+    if alembic.as_sql:
+        return
+    note_run(operation.connection, redaction.audit_schema)
+    run, went = last_redaction(operation.connection, redaction.audit_schema, redaction.name)
+    if operation.collector is not None:
+        operation.collector.redacted(went)
+        return
+    if not went:
+        _logger.warning("%s: no image has values to redact (run %d)", operation.label, run)
+        return
+    _logger.info(
+        "%s: %s redacted in %s (run %d)",
+        operation.label, ", ".join(redaction.columns), counted(sum(one.images for one in went), "image"), run,
     )  # fmt: skip
     for one in went:
         _logger.info("  run %d of %s: %s", one.run_id, one.fix, counted(one.images, "image"))

@@ -61,6 +61,9 @@ class RunCollector(Protocol):
     def gave_up(self, went: Sequence[GivenUp]) -> None:
         """Copies were given up."""
 
+    def redacted(self, went: Sequence[GivenUp]) -> None:
+        """Values in images were redacted."""
+
     def try_batch(self, connection: Connection, fix: DataFix, trial: BatchTrial) -> bool:
         """Make one batch and roll it back; False: all rows are changed in one transaction."""
 

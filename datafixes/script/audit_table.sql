@@ -191,7 +191,8 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('DROP VIEW IF EXISTS %1$I.datafix_open, %1$I.datafix_history', audit_schema));
     PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %I.datafix_range', audit_schema));
     PERFORM pg_temp.datafix_make(format('DROP TABLE %s, %s', ledger || '_table', ledger));
-    PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %1$I.datafix_chain, %1$I.datafix_key', audit_schema));
+    PERFORM pg_temp.datafix_make(format('DROP TABLE IF EXISTS %1$I.datafix_chain, %1$I.datafix_key, '
+                                        '%1$I.datafix_salt', audit_schema));
     PERFORM pg_temp.datafix_drop_append_only(audit_schema);
 END
 $engine$;

@@ -4,7 +4,8 @@
 -- columns, of which one is the head before it. So whoever keeps a head outside of the database knows whether any
 -- entry up to it is another one.
 -- Beside it, one key for each run: the leaf of an image is the SHA-256 of a salt and the image, and the salt follows
--- from the run's key. Without the key, an image that is gone cannot be guessed from its leaf.
+-- from the run's key. Without the key, an image that is gone cannot be guessed from its leaf. Where values of a run are
+-- redacted, its key goes, and only the salts of the other images are kept (datafix_salt).
 CREATE OR REPLACE FUNCTION pg_temp.datafix_create_chain(audit_schema text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -42,6 +43,22 @@ BEGIN
         PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_key IS %L', audit_schema,
             'datafixes: the key of each run, from which the salts of its images follow'));
         PERFORM pg_temp.datafix_keep_private(format('%I.datafix_key', audit_schema));
+    END IF;
+    IF pg_temp.datafix_relation(audit_schema, 'datafix_salt') IS NULL THEN
+        PERFORM pg_temp.datafix_make(replace($sql$
+            CREATE TABLE {salt} (
+                run_id      bigint  NOT NULL,
+                position    integer NOT NULL,
+                audit_id    bigint  NOT NULL,
+                salt        bytea   NOT NULL CHECK (length(salt) = 32),
+                sealed_leaf bytea   CHECK (length(sealed_leaf) = 32),   -- of an image that lost values: before it did
+                redacted_by bigint,                                     -- and the run that took them out last
+                PRIMARY KEY (run_id, position, audit_id)
+            )
+        $sql$, '{salt}', format('%I.datafix_salt', audit_schema)));
+        PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %I.datafix_salt IS %L', audit_schema,
+            'datafixes: the salts of the images of runs of which values were redacted'));
+        PERFORM pg_temp.datafix_keep_private(format('%I.datafix_salt', audit_schema));
     END IF;
     IF to_regprocedure(format('%I.datafix_append_only()', audit_schema)) IS NOT NULL THEN
         PERFORM pg_temp.datafix_protect(audit_schema, 'datafix_chain');

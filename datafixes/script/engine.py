@@ -41,6 +41,7 @@ _FILES = (
     "ledger_table.sql",
     "audit_table.sql",
     "prune.sql",
+    "redact.sql",
 )
 _WIDTH = 118
 _OWNER = "engine pg_temp.datafixes_engine DEFAULT NULL"

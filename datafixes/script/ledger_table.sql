@@ -139,7 +139,7 @@ BEGIN
             DROP CONSTRAINT datafix_run_outcome_check,
             ADD CONSTRAINT datafix_run_outcome_check CHECK (outcome IN
                 ('started', 'running', 'applied', 'reverted', 'taken_back', 'not_applicable', 'declined', 'already',
-                 'failed', 'pruned')),
+                 'failed', 'pruned', 'redacted')),
             DROP CONSTRAINT datafix_run_is_version_2__upgrade_the_package_datafixes,
             ADD CONSTRAINT datafix_run_is_version_3__upgrade_the_package_datafixes CHECK (engine IS NOT NULL)
     $sql$, '{ledger}', format('%I.datafix_run', audit_schema)));

@@ -19,9 +19,9 @@ BEGIN
         AS $append_only$
         DECLARE
             finished boolean;
-            pruned   bigint[];
-            now_at   bigint;
-            other    bigint;
+            allowed  jsonb;
+            runs     bigint[];
+            other    boolean;
         BEGIN
             IF TG_LEVEL = 'ROW' THEN        -- an UPDATE of the ledger: a run completes its own lines
                 EXECUTE format('SELECT finished_at IS NOT NULL FROM %I.datafix_run WHERE run_id = $1', TG_TABLE_SCHEMA)
@@ -29,6 +29,35 @@ BEGIN
                 IF finished IS NOT TRUE
                    -- what a subscription applies was checked where it was written; the tables follow each by itself
                    OR EXISTS (SELECT FROM pg_stat_subscription WHERE pid = pg_backend_pid()) THEN
+                    RETURN NEW;
+                END IF;
+            END IF;
+            -- Copies are given up, or values in them: a line of this transaction names the runs. A row that is to be
+            -- seen and whose transaction is in progress is this transaction's own, whatever savepoint wrote it.
+            IF TG_OP IN ('UPDATE', 'DELETE') AND TG_TABLE_NAME NOT IN ('datafix_run', 'datafix_chain') THEN
+                EXECUTE format($find$
+                    SELECT line.says || jsonb_build_object('by', r.run_id),
+                           ARRAY(SELECT (went -> 'run')::bigint FROM jsonb_array_elements(line.says -> 'runs') AS went)
+                      FROM %I.datafix_run AS r
+                     CROSS JOIN LATERAL (
+                           SELECT CASE WHEN r.outcome = $1 AND r.started_at >= transaction_timestamp() THEN
+                                  CASE WHEN pg_xact_status((
+                                            $2 + (r.xmin::text::bigint - ($2 & 4294967295) + 6442450944) %% 4294967296
+                                            - 2147483648)::text::xid8) = 'in progress'     -- xmin in the epoch of now
+                                       THEN to_jsonb(r) -> 'declaration' -> $3 END END) AS line (says)
+                     WHERE line.says ->> 'audit_table' = $4 OR $4 = 'datafix_run_table' AND line.says IS NOT NULL
+                     ORDER BY r.run_id DESC LIMIT 1
+                $find$, TG_TABLE_SCHEMA)
+                   INTO allowed, runs
+                  USING CASE TG_OP WHEN 'DELETE' THEN 'pruned' ELSE 'redacted' END,
+                        pg_current_xact_id()::text::bigint,
+                        CASE TG_OP WHEN 'DELETE' THEN 'gives_up' ELSE 'redacts' END, TG_TABLE_NAME::text;
+            END IF;
+            IF TG_LEVEL = 'ROW' THEN
+                IF OLD.run_id = ANY (runs)      -- the checksum follows what a redaction takes out
+                   AND to_jsonb(NEW) - ARRAY['images_digest', 'shape'] = to_jsonb(OLD) - ARRAY['images_digest', 'shape']
+                   AND (to_jsonb(NEW) -> 'shape') - 'digest_by_name'
+                       = (to_jsonb(OLD) -> 'shape') - 'digest_by_name' THEN
                     RETURN NEW;
                 END IF;
                 RAISE EXCEPTION USING ERRCODE = 'DF030',
@@ -40,36 +69,36 @@ BEGIN
                     MESSAGE = format('ledger %I.%I only grows: %s is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP),
                     HINT = 'Nothing was changed. To undo a run: op.revert_datafix, which adds a run of its own. The '
                         'ledger is dropped with the last audit table of its schema: op.drop_audit_table.';
-            ELSIF TG_OP = 'DELETE' THEN
-                -- Copies are given up: a line of this transaction names the runs. A row that is to be seen and whose
-                -- transaction is in progress is this transaction's own, whatever savepoint wrote it.
-                now_at := pg_current_xact_id()::text::bigint;
-                EXECUTE format($find$
-                    SELECT array_agg((went -> 'run')::bigint)
-                      FROM %I.datafix_run AS r
-                     CROSS JOIN LATERAL (
-                           SELECT CASE WHEN r.outcome = 'pruned' AND r.started_at >= transaction_timestamp() THEN
-                                  CASE WHEN pg_xact_status((
-                                            $2 + (r.xmin::text::bigint - ($2 & 4294967295) + 6442450944) %% 4294967296
-                                            - 2147483648)::text::xid8) = 'in progress'     -- xmin in the epoch of now
-                                       THEN to_jsonb(r) -> 'declaration' -> 'gives_up' END END) AS _ (line)
-                     CROSS JOIN jsonb_array_elements(line -> 'runs') AS went
-                     WHERE line ->> 'audit_table' = $1
-                $find$, TG_TABLE_SCHEMA)
-                   INTO pruned USING TG_TABLE_NAME, now_at;
-                IF pruned IS NOT NULL AND TG_WHEN = 'BEFORE' THEN
+            ELSIF allowed IS NOT NULL AND TG_WHEN = 'BEFORE' THEN
+                RETURN NULL;        -- the trigger after the statement looks at what went
+            ELSIF allowed IS NOT NULL AND TG_OP = 'DELETE' THEN
+                other := EXISTS (SELECT FROM gone AS g WHERE g.audit_run_id <> ALL (runs));
+                IF NOT other THEN
                     RETURN NULL;
-                ELSIF pruned IS NOT NULL THEN
-                    SELECT gone.audit_run_id INTO other FROM gone WHERE gone.audit_run_id <> ALL (pruned) LIMIT 1;
-                    IF other IS NULL THEN
-                        RETURN NULL;
-                    END IF;
+                END IF;
+            ELSIF allowed IS NOT NULL AND TG_OP = 'UPDATE' THEN
+                -- Only the images that the redaction noted, and they lost the columns of its line and nothing else.
+                EXECUTE format($find$
+                    SELECT EXISTS (
+                        SELECT FROM came AS c
+                         WHERE EXISTS (SELECT FROM unnest($1) AS l WHERE to_jsonb(c) -> l <> 'null')
+                            OR c.audit_run_id <> ALL ($2)
+                            OR NOT EXISTS (SELECT FROM %I.datafix_salt AS s
+                                            WHERE s.run_id = c.audit_run_id AND s.audit_id = c.audit_id
+                                              AND s.redacted_by = $3))
+                        OR EXISTS (SELECT to_jsonb(c) - $1 - 'audit_redacted' FROM came AS c
+                                   EXCEPT ALL SELECT to_jsonb(g) - $1 - 'audit_redacted' FROM gone AS g)
+                $find$, TG_TABLE_SCHEMA)
+                   INTO other
+                  USING ARRAY(SELECT jsonb_array_elements_text(allowed -> 'columns')), runs, (allowed -> 'by')::bigint;
+                IF NOT other THEN
+                    RETURN NULL;
                 END IF;
             END IF;
             RAISE EXCEPTION USING ERRCODE = 'DF030',
                 MESSAGE = format('audit table %I.%I only grows: %s is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP),
                 HINT = 'Nothing was changed. To undo a fix: op.revert_datafix. To give up old copies: op.prune_audit. '
-                    'To drop the table: op.drop_audit_table.';
+                    'To erase values: op.redact_audit. To drop the table: op.drop_audit_table.';
         END
         $append_only$
     $sql$, '{name}', name));
@@ -103,8 +132,12 @@ BEGIN
         PERFORM pg_temp.datafix_make(format(
             'CREATE OR REPLACE TRIGGER datafix_pruned AFTER DELETE ON %1$I.%2$I REFERENCING OLD TABLE AS gone '
             'FOR EACH STATEMENT EXECUTE FUNCTION %1$I.datafix_append_only()', audit_schema, table_name));
-        PERFORM pg_temp.datafix_make(format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER datafix_pruned',
-                                            audit_schema, table_name));
+        PERFORM pg_temp.datafix_make(format(
+            'CREATE OR REPLACE TRIGGER datafix_redacted AFTER UPDATE ON %1$I.%2$I REFERENCING OLD TABLE AS gone '
+            'NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION %1$I.datafix_append_only()',
+            audit_schema, table_name));
+        PERFORM pg_temp.datafix_make(format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER datafix_pruned, '
+            'ENABLE ALWAYS TRIGGER datafix_redacted', audit_schema, table_name));
     END IF;
 END
 $engine$;
@@ -178,7 +211,7 @@ DECLARE
 BEGIN
     PERFORM pg_temp.datafix_check_is_audit_table(audit_schema, audit_table);
     PERFORM pg_temp.datafix_make(format('DROP TRIGGER IF EXISTS %s ON %I.%I', t, audit_schema, audit_table))
-       FROM unnest(ARRAY['datafix_append_only', 'datafix_pruned']) AS t;
+       FROM unnest(ARRAY['datafix_append_only', 'datafix_pruned', 'datafix_redacted']) AS t;
     IF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
                 WHERE c.relnamespace = to_regnamespace(quote_ident(audit_schema)) AND t.tgname = 'datafix_append_only'
                   AND c.relname NOT IN ('datafix_run', 'datafix_run_table', 'datafix_chain')) THEN

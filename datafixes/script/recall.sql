@@ -18,9 +18,10 @@ BEGIN
     IF last IS NULL THEN
         RETURN fix || '{"last": null, "tables": []}';
     END IF;
-    IF last ->> 'outcome' = 'pruned' THEN
+    IF last ->> 'outcome' IN ('pruned', 'redacted') OR last -> 'declaration' ? 'redacts' THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF010',
-            format('run %s gave up old copies, which cannot be taken back', last ->> 'run_id'));
+            format('run %s %s, which cannot be taken back', last ->> 'run_id',
+                   CASE last ->> 'outcome' WHEN 'pruned' THEN 'gave up old copies' ELSE 'redacted values' END));
     END IF;
     fix := fix || jsonb_build_object('last', last, 'fix', last -> 'fix',
         'reason', coalesce(fix -> 'reverted_because', last -> 'reason'),

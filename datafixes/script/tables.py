@@ -18,10 +18,12 @@ APPEND_ONLY = "datafix_append_only"
 """The function beside the ledger that refuses changes, and the trigger on each table."""
 PRUNED = "datafix_pruned"
 """The trigger of an audit table that lets those copies go that a run gives up, and no others."""
+REDACTED = "datafix_redacted"
+"""The trigger of an audit table that lets those values go that a run redacts, and no others."""
 FINISHED = "datafix_finished"
 """The trigger of the ledger that refuses changes of finished lines."""
-CHAIN, KEYS = "datafix_chain", "datafix_key"
-RECORDS = (LEDGER, LEDGER_TABLES, RANGES, CHAIN, KEYS)
+CHAIN, KEYS, SALTS = "datafix_chain", "datafix_key", "datafix_salt"
+RECORDS = (LEDGER, LEDGER_TABLES, RANGES, CHAIN, KEYS, SALTS)
 """The tables beside the audit tables of a schema."""
 
 NEWEST_FIRST = "started_at DESC, run_id DESC"
@@ -31,6 +33,8 @@ NOT_A_PART = "pg_catalog.to_jsonb(r) ->> 'part_of' IS NULL"
 """The condition that the run ``r`` is no batch of another; a ledger before version 3 has no such column."""
 
 AUDIT_COLUMNS = ("audit_id", "audit_run_id", "audit_image", "audit_recorded_at")
+MARKS = "audit_redacted"
+"""The column of an audit table that names the values that were redacted; it is added with the first of them."""
 CHANGES_SUFFIX = "_changes"
 
 
@@ -95,6 +99,28 @@ class Pruning:
         check_identifiers(self.name, self.audit_schema)
 
 
+@dataclass(frozen=True)
+class Redaction:
+    """Which values are taken out of images.
+
+    Attributes:
+        name: the audit table.
+        audit_schema: its schema.
+        where: the condition for images, in SQL over the columns of the audit table. It is not kept.
+        columns: the columns whose values go.
+        reason: why, for the readers of the ledger.
+    """
+
+    name: str
+    audit_schema: str
+    where: str
+    columns: tuple[str, ...]
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_identifiers(self.name, self.audit_schema, *self.columns)
+
+
 def prune_script(pruning: Pruning, context: Context, limits: Limits) -> Script:
     """The script that gives up old copies.
 
@@ -121,6 +147,36 @@ END
 """
     title = f"audit table {pruning.audit_schema}.{pruning.name}: give up copies of runs before {older_than}"
     return frame(title, f"prune {pruning.name}", block, limits)
+
+
+def redact_script(redaction: Redaction, context: Context, limits: Limits) -> Script:
+    """The script that takes values out of images.
+
+    Args:
+        redaction: which.
+        context: the context of the run.
+        limits: the time-outs.
+    """
+    columns = ", ".join(map(literal.text, redaction.columns))
+    run = {
+        "revision": context.revision,
+        "reason": redaction.reason,
+        "application": context.application,
+        "engine": __version__,
+    }
+    block = f"""
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
+    -- The condition is a text here, so that no error repeats it, and nothing keeps it.
+    PERFORM pg_temp.datafix_redact({literal.text(redaction.audit_schema)}, {literal.text(redaction.name)},
+        condition => {literal.text(redaction.where)},
+        columns => ARRAY[{columns}],
+        run => {literal.json_body(run, "run")});
+    {finished(f"redact {redaction.name}")}
+END
+"""
+    title = f"audit table {redaction.audit_schema}.{redaction.name}: redact {', '.join(redaction.columns)}"
+    return frame(title, f"redact {redaction.name}", block, limits)
 
 
 def update_script(table: AuditTable, limits: Limits) -> Script:

@@ -27,9 +27,19 @@ DECLARE
     tables text  := format('%I.datafix_run_table', audit_schema);
     key   text[] := pg_temp.datafix_first_key(target);
     as_text text := (SELECT string_agg(format('{alias}%I::text', k), ' || ''/'' || ') FROM unnest(key) AS k);
+    shown   text := '%1$s.%2$I::text';
+    differs text := 'record_image_ne(ROW(one.%1$I), ROW(other.%1$I))';
 BEGIN
     IF key IS NULL THEN
         RETURN false;
+    END IF;
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = audit::regclass AND attname = 'audit_redacted' AND NOT attisdropped) THEN
+        shown := 'CASE WHEN %2$L = ANY (%1$s.audit_redacted) THEN ''(redacted)'' ELSE ' || shown || ' END';
+        -- of two redacted values, only the ledger can tell whether they were different
+        differs := '(' || differs || ' OR coalesce(%1$L = ANY (one.audit_redacted), false) '
+                   '<> coalesce(%1$L = ANY (other.audit_redacted), false) '
+                   'OR %1$L = ANY (one.audit_redacted) AND %1$L = ANY (noted.written_columns))';
     END IF;
     -- Which images are of one row is found by grouping and not by joining: without statistics, right after a large
     -- run, PostgreSQL would go through all images for each of them. Where the ledger knows what a run wrote, its
@@ -58,12 +68,13 @@ BEGIN
         (SELECT format('%I.%I', n.nspname, c.relname)
            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
           WHERE c.oid = target),
-        (SELECT string_agg(format('(%1$L, one.%1$I::text, other.%1$I::text, one.audit_id IS NULL '
-                                  'OR other.audit_id IS NULL OR record_image_ne(ROW(one.%1$I), ROW(other.%1$I))'
-                                  '%2$s)', c ->> 'name',
+        (SELECT string_agg(format('(%1$L, %3$s, %4$s, one.audit_id IS NULL '
+                                  'OR other.audit_id IS NULL OR ' || differs || '%2$s)', c ->> 'name',
                                   CASE WHEN (c -> 'generated')::boolean OR c ->> 'name' = ANY (key) THEN ''
                                        ELSE format(' AND coalesce(%L = ANY (noted.written_columns), true)',
-                                                   c ->> 'name') END), ', ' ORDER BY (c -> 'position')::int)
+                                                   c ->> 'name') END,
+                                  format(shown, 'one', c ->> 'name'), format(shown, 'other', c ->> 'name')),
+                           ', ' ORDER BY (c -> 'position')::int)
            FROM jsonb_array_elements(columns) AS c),
         replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.'), tables));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.

@@ -17,7 +17,7 @@ _READ = re.compile(rf"{_FIX} (?:->>?|\?) '{{1,2}}(\w+)'")
 _EXPLAINED = re.compile(r"^--   (\w+) {2,}\S", re.MULTILINE)
 
 # Reads the session's own settings; runs statements that hold the author's SQL.
-UNPINNED = {"datafix_surroundings", "datafix_copy"}
+UNPINNED = {"datafix_surroundings", "datafix_copy", "datafix_meet"}
 
 # Keys of what the catalog or the ledger tells of a column, a type or a run: `t`, `$1` and `kept` stand for these too.
 OTHER_KEYS = {"column", "type", "oid", "labels", "reached", "done"}

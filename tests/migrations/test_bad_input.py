@@ -17,7 +17,7 @@ from tests.servers import Database
 from tests.small_book import session, somebody_waits
 
 LEDGER = "public.datafix_run"
-SEALS = ("public.datafix_chain", "public.datafix_key")
+SEALS = ("public.datafix_chain", "public.datafix_key", "public.datafix_salt")
 
 
 def fix(

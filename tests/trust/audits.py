@@ -7,7 +7,7 @@ from tests.cli.commands import answer, datafixes
 from tests.projects import ENV, Project, project_with_fix
 from tests.servers import Database
 
-OWN = ("datafix_run", "datafix_run_table", "datafix_chain", "datafix_key", "item_audit")
+OWN = ("datafix_run", "datafix_run_table", "datafix_chain", "datafix_key", "datafix_salt", "item_audit")
 CHAIN = "SELECT position, run_id, head FROM datafix_chain ORDER BY position"
 
 

@@ -40,6 +40,7 @@ ALL = [
     ("datafix_run_table", "datafix_finished", "A"),
     ("item_audit", "datafix_append_only", "A"),
     ("item_audit", "datafix_pruned", "A"),
+    ("item_audit", "datafix_redacted", "A"),
 ]
 
 

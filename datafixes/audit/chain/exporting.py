@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datafixes.audit.chain import forms
 from datafixes.audit.chain.entries import Entry, SealedTable, Shape
 from datafixes.audit.chain.reading import Leaves, number_of, read_bytes
-from datafixes.audit.chain.verifying import Ledger, State, Verdict, differences, link, verdict_of
+from datafixes.audit.chain.redacting import Redaction, SaltedLeaves, redactions
+from datafixes.audit.chain.verdicts import State, Verdict, differences, link, verdict_of
+from datafixes.audit.chain.verifying import Ledger
 from datafixes.errors import DatafixError
+from datafixes.script.tables import MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import BinaryIO
 
 MANIFEST = "manifest.json"
-CSV, JSONL = ".csv", ".jsonl"
+CSV, JSONL, SALTS = ".csv", ".jsonl", "-salts.csv"
 
 _FORMS = {
     CSV: (forms.values, "FORMAT csv, HEADER, FORCE_QUOTE *"),
@@ -31,6 +35,7 @@ _FORMS = {
     JSONL: (forms.objects, r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"),
 }
 """How the images are written: the query, and options of COPY."""
+_NOTHING: list[bytes | None] = [None, None]
 
 # A value of a line of CSV, quoted or not, and the comma behind it. Only NULL is neither quoted nor anything else.
 _VALUE = re.compile(rb'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
@@ -61,6 +66,10 @@ def export(ledger: Ledger, runs: Collection[int] | None, directory: Path, *, jso
             for suffix in (CSV, JSONL) if jsonl else (CSV,):
                 with (directory / _file(entry, table, suffix)).open("wb") as file:
                     _copy(ledger, entry, table, file, suffix)
+            if ledger.is_redacted(entry.run_id):
+                place = (forms.audit_table_here(ledger.schema, table.audit), table.position)
+                with (directory / _file(entry, table, SALTS)).open("wb") as file:
+                    _write(ledger, forms.salts(ledger.schema, entry.run_id, place), file, CSV)
         exported[str(entry.run_id)] = {
             "fix": ledger.fix_of(entry.run_id),
             "line": ledger.line(entry, shape).decode("utf-8", "surrogateescape"),
@@ -100,11 +109,14 @@ def _copy(ledger: Ledger, entry: Entry, table: SealedTable, file: BinaryIO, suff
             f"Run {entry.run_id} cannot be exported: {audit} lacks {', '.join(gone)}.",
             hint="datafixes verify-audit says more.",
         )
-    query, options = _FORMS[suffix]
-    statement = (
-        f"COPY ({query(entry.run_id, audit, table.columns)}) TO STDOUT ({options}, ENCODING '{ledger.form}')"
-    )
-    read_bytes(ledger.connection, statement, file)
+    marks = (MARKS,) if ledger.is_redacted(entry.run_id) else ()
+    query, _ = _FORMS[suffix]
+    _write(ledger, query(entry.run_id, audit, (*table.columns, *marks)), file, suffix)
+
+
+def _write(ledger: Ledger, query: str, file: BinaryIO, suffix: str) -> None:
+    options = _FORMS[suffix][1]
+    read_bytes(ledger.connection, f"COPY ({query}) TO STDOUT ({options}, ENCODING '{ledger.form}')", file)
 
 
 class Export:
@@ -129,6 +141,7 @@ class Export:
             self.schema = str(manifest["schema"])
             self.entries = [Entry(**one) for one in manifest["entries"]]
             self._runs: dict[str, Any] = manifest["runs"]
+            self._redactions = redactions(self.entries)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatafixError(f"{directory} is no export of datafixes: {error}") from None
 
@@ -154,16 +167,41 @@ class Export:
             if not path.is_file():
                 yield "removed", f"{path.name} is not there."
                 continue
-            leaves = Leaves(bytes.fromhex(run["key"] or ""), table.position)
+            redacted = any(run_id == entry.run_id for run_id, _ in self._redactions)
             with path.open("rb") as file:
-                rows = _records(file)
-                if tuple(value.decode() for value in next(rows, ()) if value is not None) != table.columns:
+                rows, columns = _records(file), (*table.columns, *((MARKS,) if redacted else ()))
+                if tuple(value.decode() for value in next(rows, ()) if value is not None) != columns:
                     yield "differs", f"{path.name} has other columns than were sealed."
-                    continue
-                place = table.columns.index("audit_id")
-                for row in rows:
-                    leaves.take(number_of(int(row[place] or 0)), _text(row))
-            yield from differences(leaves, table, path.name)
+                elif redacted:
+                    yield from self._redacted(entry, table, rows)
+                else:
+                    leaves, place = Leaves(bytes.fromhex(run["key"] or ""), table.position), _place(table)
+                    for row in rows:
+                        leaves.take(number_of(int(row[place] or 0)), _text(row))
+                    yield from differences(leaves, table, path.name)
+
+    def _redacted(
+        self, entry: Entry, table: SealedTable, rows: Iterator[list[bytes | None]]
+    ) -> Iterator[tuple[State, str]]:
+        """The same for the images of a run of which values were redacted: their salts are in a file beside them."""
+        path, leaves, place = self._directory / _file(entry, table, SALTS), SaltedLeaves(), _place(table)
+        if not path.is_file():
+            yield "removed", f"{path.name} is not there."
+            return
+        with path.open("rb") as file:
+            salts = _records(file)
+            next(salts, None)
+            for row, kept in zip_longest(rows, salts, fillvalue=_NOTHING):
+                salt, sealed = (None if one is None else bytes.fromhex(one.decode()) for one in kept)
+                # what was redacted is a part of the image where something was
+                image = _text(row if row[-1] is not None else row[:-1])
+                leaves.take_salted(number_of(int(row[place] or 0)), salt or b"", sealed, image)
+        redaction = self._redactions.get((entry.run_id, table.position), Redaction())
+        yield from differences(leaves, table, _file(entry, table, CSV), redaction)
+
+
+def _place(table: SealedTable) -> int:
+    return table.columns.index("audit_id")
 
 
 def _records(file: BinaryIO) -> Iterator[list[bytes | None]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from datafixes.audit.history import ask
 from datafixes.audit.images import PINNED
 from datafixes.script.literal import name, qualified, text
-from datafixes.script.tables import AUDIT_COLUMNS, KEYS, LEDGER, LEDGER_TABLES
+from datafixes.script.tables import AUDIT_COLUMNS, KEYS, LEDGER, LEDGER_TABLES, MARKS, SALTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +35,12 @@ RUN_COLUMNS = (
 )  # fmt: skip
 TABLE_COLUMNS = (
     "position", "target_table", "audit_table", "key_columns", "rows_inserted", "rows_updated", "rows_deleted",
-    "written_columns", "images", "images_digest", "shape",
+    "written_columns", "images", "shape",
 )  # fmt: skip
-"""The columns of the ledger that are sealed, where they are there; columns of later versions do not change a form."""
+"""The columns of the ledger that are sealed, where they are there; columns of later versions do not change a form.
+
+The ledger's own checksums of the images are left out: a redaction renews them, because values could be guessed from them.
+"""
 
 _OWN_NAME = re.compile(r'"(?:[^"]|"")+"|[^."]+')
 _NOT_COVERED = re.compile(r"reg|aclitem")
@@ -91,17 +94,27 @@ def line(schema: str, run: int, columns: tuple[Sequence[str], Sequence[str]], fo
     """
     return (
         f"SELECT convert_to((SELECT {_row('r', columns[0])} FROM {qualified(schema, LEDGER)} AS r WHERE r.run_id = {run})"
-        f" || coalesce((SELECT string_agg(E'\\n' || {_row('t', columns[1])}, '' ORDER BY t.position)"
+        f" || coalesce((SELECT string_agg(E'\\n' || {_of_tables(columns[1])}, '' ORDER BY t.position)"
         f" FROM {qualified(schema, LEDGER_TABLES)} AS t WHERE t.run_id = {run}), ''), '{form}')"
     )
 
 
-def image(columns: Sequence[str], form: str) -> str:
-    """An expression for the bytes of the image ``a``."""
-    return f"convert_to({_row('a', columns)}, '{form}')"
+def image(columns: Sequence[str], form: str, has_marks: bool) -> str:
+    """An expression for the bytes of the image ``a``.
+
+    Args:
+        columns: its columns.
+        form: see :func:`encoding`.
+        has_marks: whether its table has a column that says what was redacted; if something was, that is a part of it.
+    """
+    plain = _row("a", columns)
+    if not has_marks:
+        return f"convert_to({plain}, '{form}')"
+    marked = _row("a", (*columns, MARKS))
+    return f"convert_to(CASE WHEN a.{MARKS} IS NULL THEN {plain} ELSE {marked} END, '{form}')"
 
 
-def images_digest(schema: str, run: int, table: tuple[str, int], columns: Sequence[str], form: str) -> str:
+def images_digest(schema: str, run: int, table: tuple[str, int], image: str) -> str:
     """A query for the number of a run's images in an audit table, and for their digest, computed by the server.
 
     The leaf of an image is the SHA-256 of its salt and its bytes. The salt is that of the run's key, the table's place
@@ -112,8 +125,7 @@ def images_digest(schema: str, run: int, table: tuple[str, int], columns: Sequen
         schema: the ledger's.
         run: the run.
         table: the audit table's name in SQL, and its place in the run.
-        columns: the columns of the images.
-        form: see :func:`encoding`.
+        image: see :func:`image`.
     """
     audit, position = table
     key = f"(SELECT key || int4send({position}) FROM {qualified(schema, KEYS)} WHERE run_id = {run})"
@@ -121,19 +133,45 @@ def images_digest(schema: str, run: int, table: tuple[str, int], columns: Sequen
 SELECT coalesce(sum(images), 0)::bigint, encode(sha256(coalesce(string_agg(digest, ''::bytea ORDER BY block), '')), 'hex')
   FROM (SELECT block, count(*) AS images, sha256(string_agg(leaf, ''::bytea ORDER BY audit_id)) AS digest
           FROM (SELECT a.audit_id, a.audit_id >> {BLOCK_BITS} AS block,
-                       sha256(sha256({key} || int8send(a.audit_id)) || {image(columns, form)}) AS leaf
+                       sha256(sha256({key} || int8send(a.audit_id)) || {image}) AS leaf
                   FROM {audit} AS a WHERE a.audit_run_id = {run}) AS leaves
          GROUP BY block) AS blocks"""
 
 
-def images(run: int, audit: str, columns: Sequence[str], form: str) -> str:
+def images(run: int, audit: str, image: str) -> str:
     """A query for the numbers and bytes of a run's images, in the order in which they are hashed.
 
     They need not lie in this order: PostgreSQL fills pages that have room.
     """
+    return f"SELECT coalesce(a.audit_id, 0), {image} FROM {audit} AS a WHERE a.audit_run_id = {run} ORDER BY a.audit_id"
+
+
+def salted_images(schema: str, run: int, table: tuple[str, int], image: str) -> str:
+    """The same query for a run of which values were redacted: before the bytes of each image, what :func:`salted` reads."""
+    audit, position = table
+    salted = "coalesce(s.salt, '') || coalesce(s.sealed_leaf, '')"
     return (
-        f"SELECT coalesce(a.audit_id, 0), {image(columns, form)} FROM {audit} AS a WHERE a.audit_run_id = {run}"
-        " ORDER BY a.audit_id"
+        f"SELECT coalesce(a.audit_id, 0), substring(int4send(length({salted})) FROM 4) || {salted} || {image}"
+        f" FROM {audit} AS a LEFT JOIN {qualified(schema, SALTS)} AS s"
+        f" ON s.run_id = {run} AND s.position = {position} AND s.audit_id = a.audit_id"
+        f" WHERE a.audit_run_id = {run} ORDER BY a.audit_id"
+    )
+
+
+def salted(data: bytes) -> tuple[bytes, bytes | None, bytes]:
+    """Of one image: its salt (empty: it is gone), its leaf as it was sealed if values were redacted, and its bytes."""
+    head, rest = data[1 : 1 + data[0]], data[1 + data[0] :]
+    return head[:32], head[32:] or None, rest
+
+
+def salts(schema: str, run: int, table: tuple[str, int]) -> str:
+    """A query for the salts of a run's images, and the leaves of those that lost values, in the same order."""
+    audit, position = table
+    return (
+        "SELECT encode(s.salt, 'hex') AS salt, encode(s.sealed_leaf, 'hex') AS sealed_leaf"
+        f" FROM {audit} AS a LEFT JOIN {qualified(schema, SALTS)} AS s"
+        f" ON s.run_id = {run} AND s.position = {position} AND s.audit_id = a.audit_id"
+        f" WHERE a.audit_run_id = {run} ORDER BY a.audit_id"
     )
 
 
@@ -155,6 +193,12 @@ def image_columns(shape: Sequence[str]) -> tuple[str, ...]:
 
 def _row(alias: str, columns: Sequence[str]) -> str:
     return f"ROW({', '.join(f'{alias}.{name(column)}' for column in columns)})::text"
+
+
+def _of_tables(columns: Sequence[str]) -> str:
+    """A run's line of a table; its shape without the checksum of names."""
+    values = (f"t.{name(one)}" + (" - 'digest_by_name'" if one == "shape" else "") for one in columns)
+    return f"ROW({', '.join(values)})::text"
 
 
 def sha256(data: bytes) -> str:

@@ -80,10 +80,13 @@ class Leaves:
 
     def take(self, number: bytes, image: bytes) -> None:
         """Take the next image; see :func:`number_of`."""
+        self._add(number, _sha256(_sha256(self._key + number).digest() + image).digest())
+
+    def _add(self, number: bytes, leaf: bytes) -> None:
         if number[:_BLOCK] != self._number:
             self._end_block()
             self._number = number[:_BLOCK]
-        self._block.update(_sha256(_sha256(self._key + number).digest() + image).digest())
+        self._block.update(leaf)
         self.images += 1
 
     def hexdigest(self) -> str:

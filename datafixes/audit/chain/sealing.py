@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from datafixes.audit.history import ask
 from datafixes.errors import sqlstate
 from datafixes.script.literal import qualified
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import CHAIN, KEYS, LEDGER, LEDGER_TABLES
+from datafixes.script.tables import CHAIN, KEYS, LEDGER, LEDGER_TABLES, MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,7 @@ def _seal(connection: Connection, schema: str, run: int, outcome: str) -> Entry:
         shape=Shape(columns[0], columns[1], tables).as_text,
         images=sum(one.images for one in tables),
         images_sha256=hashlib.sha256(b"".join(bytes.fromhex(one.sha256) for one in tables)).hexdigest(),
-        details=None,
+        details=_redacts(connection, schema, run) if outcome == "redacted" else None,
         sealed_at=at,
         ledger=before.ledger if before else str(uuid.uuid4()),
         database=database,
@@ -154,10 +155,16 @@ def _sealed_tables(connection: Connection, schema: str, run: int, form: str) -> 
         columns = there.among(wanted)
         images, digest = 0, hashlib.sha256().hexdigest()
         if columns:
-            [(images, digest)] = ask(
-                connection, forms.images_digest(schema, run, (audit, position), columns, form)
-            )
+            image = forms.image(columns, form, MARKS in there.types)
+            [(images, digest)] = ask(connection, forms.images_digest(schema, run, (audit, position), image))
         yield SealedTable(position, noted, columns, there.uncovered(wanted), images, digest)
+
+
+def _redacts(connection: Connection, schema: str, run: int) -> str:
+    """What a run redacted: JSON in ASCII, so that no client's encoding changes it."""
+    query = f"SELECT CAST(declaration -> 'redacts' AS text) FROM {qualified(schema, LEDGER)} WHERE run_id = {run}"
+    [(redacts,)] = ask(connection, query)
+    return json.dumps(json.loads(redacts))
 
 
 def _server(connection: Connection) -> tuple[str | None, int | None]:

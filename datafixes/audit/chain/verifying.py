@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from datafixes.audit.chain import forms
 from datafixes.audit.chain.entries import UTC, Entry, SealedTable, Shape, has_chain, read_entries
 from datafixes.audit.chain.reading import Leaves, read_rows
 from datafixes.audit.chain.sealing import FOLLOWED
+from datafixes.audit.chain.redacting import Redaction, SaltedLeaves, redactions
+from datafixes.audit.chain.verdicts import State, Verdict, differences, link, verdict_of
 from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.audit.wording import counted
 from datafixes.script.literal import qualified, text
-from datafixes.script.tables import KEYS, LEDGER, LEDGER_TABLES
+from datafixes.script.tables import KEYS, LEDGER, LEDGER_TABLES, MARKS
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-State = Literal["proven", "pruned", "differs", "broken", "removed", "added", "unsealed", "new"]
-"""What is known of a run.
-
-As it was sealed; so are its lines, and its images were given up by a run that is proven; its ledger's lines or its images differ; its entry does not follow from the one before it; the run or
-some of its images are gone; there are more images, or images of no run; it ended before another began, and has no entry;
-it has just ended.
-"""
-
-_WORST: tuple[State, ...] = ("broken", "removed", "added", "differs", "unsealed", "new", "pruned", "proven")
 
 _GIVEN_UP = """
 SELECT r.run_id, (went ->> 'run')::bigint, r.declaration -> 'gives_up' ->> 'audit_table'
@@ -37,40 +29,6 @@ SELECT r.run_id, (went ->> 'run')::bigint, r.declaration -> 'gives_up' ->> 'audi
 _RUNS = """
 SELECT r.run_id, r.fix, r.outcome, {finished}, {followed}
   FROM {ledger} AS r WHERE r.finished_at IS NOT NULL AND r.outcome NOT IN ('started', 'running') ORDER BY r.run_id"""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is known of a run.
-
-    Attributes:
-        run_id: its number.
-        fix: its fix, or None if the ledger does not have it any more.
-        outcome: its outcome.
-        finished_at: when it ended, in UTC.
-        position: the position of its entry.
-        sealed_at: when it was sealed: it is proven from then on.
-        state: what is known.
-        why: the evidence, in sentences.
-        not_covered: columns that are not part of the proof, with their audit table.
-        images: how many images were proven.
-    """
-
-    run_id: int
-    fix: str | None
-    outcome: str | None
-    finished_at: str | None
-    position: int | None
-    sealed_at: str | None
-    state: State
-    why: tuple[str, ...] = ()
-    not_covered: tuple[str, ...] = ()
-    images: int = 0
-
-    @property
-    def is_fine(self) -> bool:
-        """Whether nothing is wrong; a run that has just ended may still be sealed."""
-        return self.state in ("proven", "pruned", "new")
 
 
 @dataclass(frozen=True)
@@ -127,6 +85,15 @@ class Ledger:
             and self._of_line(entry, Shape.read(entry.shape)) is None
         }
         return {(run, qualified(self.schema, table)): by for by, run, table in rows if by in proven}
+
+    @cached_property
+    def redactions(self) -> Mapping[tuple[int, int], Redaction]:
+        """What was redacted, by run and table."""
+        return redactions(self.entries)
+
+    def is_redacted(self, run: int) -> bool:
+        """Whether values of a run were redacted, so that it has salts in the place of its key."""
+        return any(redacted == run for redacted, _ in self.redactions)
 
     def columns(self, table: str) -> forms.Columns:
         """The columns of a table, by its name in SQL."""
@@ -203,12 +170,20 @@ class Ledger:
         if gone := [column for column in table.columns if column not in there]:
             yield "differs", f"{audit} lacks {', '.join(gone)}."
             return
-        if key is None:
+        image = forms.image(table.columns, self.form, MARKS in there)
+        if self.is_redacted(run):
+            if key is not None:
+                yield "added", f"The key of the run is back in {KEYS}: redacted values could be guessed."
+            leaves = SaltedLeaves()
+            query = forms.salted_images(self.schema, run, (audit, table.position), image)
+            read_rows(self.connection, query, leaves.take)
+            yield from differences(leaves, table, audit, self.redactions.get((run, table.position), Redaction()))
+        elif key is None:
             yield "differs", f"The key of the run is gone from {KEYS}: its images cannot be compared."
-            return
-        leaves = Leaves(key, table.position)
-        read_rows(self.connection, forms.images(run, audit, table.columns, self.form), leaves.take)
-        yield from differences(leaves, table, audit)
+        else:
+            plain = Leaves(key, table.position)
+            read_rows(self.connection, forms.images(run, audit, image), plain.take)
+            yield from differences(plain, table, audit)
 
     def key(self, run: int) -> bytes | None:
         """The key of a run."""
@@ -243,50 +218,6 @@ class Ledger:
                         f"{audit} has {counted(images, 'image')} under this number, which no run wrote there."
                     )
                     yield Verdict(run, None, None, None, None, None, "added", (why,))
-
-
-def link(entry: Entry, before: Entry | None) -> str:
-    """What is wrong with an entry's place in the chain; empty if nothing."""
-    if entry.computed_head != entry.head:
-        return f"Entry {entry.position} does not have the head that follows from its columns: it was changed."
-    position, head = (before.position, before.head) if before else (0, "")
-    if entry.position != position + 1:
-        return f"Entry {entry.position} comes after entry {position}: the entries between them are gone."
-    if entry.previous != head:
-        return f"Entry {entry.position} does not follow from entry {position}: one of them was replaced."
-    return ""
-
-
-def verdict_of(
-    entry: Entry, run: tuple[str | None, ...] | None, found: Sequence[tuple[State, str]]
-) -> Verdict:
-    """What is known of a run in the chain.
-
-    Args:
-        entry: its entry.
-        run: its fix, its outcome and when it ended; None if the ledger does not have it.
-        found: what is wrong, or was given up.
-    """
-    fix, outcome, finished_at = run or (None, None, None)
-    states = [state for state, _ in found]
-    tables = Shape.read(entry.shape).tables if "broken" not in states else ()
-    return Verdict(
-        entry.run_id, fix, outcome, finished_at, entry.position, entry.sealed_at,
-        next((state for state in _WORST if state in states), "proven"),
-        tuple(why for _, why in found),
-        tuple(f"{one.audit}.{column}" for one in tables for column in one.not_covered),
-        0 if found else entry.images,
-    )  # fmt: skip
-
-
-def differences(leaves: Leaves, table: SealedTable, where: str) -> Iterator[tuple[State, str]]:
-    """What is wrong with the images of a run in one table, after the last was taken; `where` they were read."""
-    if leaves.images < table.images:
-        yield "removed", f"{where} has {leaves.images} of {counted(table.images, 'image')}."
-    elif leaves.images > table.images:
-        yield "added", f"{where} has {counted(leaves.images, 'image')}, and {table.images} were sealed."
-    elif leaves.hexdigest() != table.sha256:
-        yield "differs", f"The {counted(table.images, 'image')} in {where} are not those that were sealed."
 
 
 def _unsealed(run: _Run) -> Verdict:
