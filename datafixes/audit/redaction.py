@@ -4,6 +4,7 @@ from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask
 from datafixes.audit.retention import GivenUp
+from datafixes.audit.wording import counted
 from datafixes.script.literal import qualified, text
 from datafixes.script.tables import LEDGER
 
@@ -46,3 +47,15 @@ def last_redaction(connection: Connection, schema: str, table: str) -> tuple[int
         f" WHERE r.declaration -> 'redacts' ->> 'audit_table' = {text(table)}",
     )
     return run, redacted_by(connection, schema, run)
+
+
+def left_out(connection: Connection, schema: str, run: int) -> list[str]:
+    """Which values a revert did not restore, because they were redacted: ``email of 2 rows of public.users``."""
+    [(tables,)] = ask(
+        connection,
+        f"SELECT to_jsonb(r) -> 'declaration' -> 'left_out' FROM {qualified(schema, LEDGER)} AS r WHERE r.run_id = {run}",
+    )
+    return [
+        f"{', '.join(one['columns'])} of {counted(one['rows'], 'row')} of {one['table']}"
+        for one in tables or ()
+    ]

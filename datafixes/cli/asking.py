@@ -11,7 +11,7 @@ from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.audit.naming import with_kept_identities
 from datafixes.audit.progress import readable
-from datafixes.audit.redaction import redacted, redacted_by
+from datafixes.audit.redaction import left_out, redacted, redacted_by
 from datafixes.audit.retention import gave_up, given_up
 from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import nearest
@@ -68,6 +68,7 @@ def read_run(
 
     gone, went = given_up(connection, schema, run), gave_up(connection, schema, run)
     erased, erases = redacted(connection, schema, run), redacted_by(connection, schema, run)
+    left = left_out(connection, schema, run)
 
     def as_json() -> dict[str, Any]:
         changes = [changes_as_json(table, rows) for table, rows in tables]
@@ -82,9 +83,10 @@ def read_run(
             "gave_up": gave_up_as_json(went),
             "values_redacted": erased,
             "redacted": gave_up_as_json(erases),
+            "left_out": left,
         }
 
     def document() -> Document:
         return document_of_run(line, tables, database, running[0] if running else None)
 
-    return lambda: with_redaction(with_retention(document(), gone, went), erased, erases), as_json
+    return lambda: with_redaction(with_retention(document(), gone, went), erased, erases, left), as_json

@@ -28,13 +28,14 @@ def with_retention(document: Document, gone: str, went: Sequence[GivenUp]) -> Do
     return replace(document, facts=(*document.facts, *facts), sections=(*document.sections, *sections))
 
 
-def with_redaction(document: Document, erased: str, went: Sequence[GivenUp]) -> Document:
+def with_redaction(document: Document, erased: str, went: Sequence[GivenUp], left: Sequence[str]) -> Document:
     """The document of a run, with what is to be said of values that were redacted.
 
     Args:
         document: the run.
         erased: which of its own values were redacted, when, and by which run; empty if none was.
         went: the runs of whose images it redacted values.
+        left: which values it did not restore, because they were redacted.
     """
     if went:
         images = sum(one.images for one in went)
@@ -42,7 +43,8 @@ def with_redaction(document: Document, erased: str, went: Sequence[GivenUp]) -> 
             document,
             summary=f"redacted: values in {counted(images, 'image')} of {counted(len(went), 'run')}.",
         )
-    facts = (Fact("Redacted", f"{erased}.", "attention"),) if erased else ()
+    facts: tuple[Fact, ...] = (Fact("Redacted", f"{erased}.", "attention"),) if erased else ()
+    facts += (Fact("Not restored", f"{'; '.join(left)}: redacted.", "attention"),) if left else ()
     sections = (section_of_redacted(went),) if went else ()
     return replace(document, facts=(*document.facts, *facts), sections=(*document.sections, *sections))
 

@@ -12,6 +12,7 @@ from datafixes.audit.changes import Cell, Row, Value, View
 from datafixes.audit.history import Run, last_run
 from datafixes.audit.images import changes_of_run, read_images, tables_of_run
 from datafixes.audit.naming import names_of_rows
+from datafixes.audit.redaction import left_out
 from datafixes.audit.sequences import behind_of_run
 from datafixes.database.second_connection import SecondConnection
 from datafixes.declaration.fix import DataFix, Update
@@ -97,10 +98,13 @@ def _tell_rows(connection: Connection, fix: Fix, masks: tuple[str, ...]) -> None
             rows = [
                 tuple(changes_of_run(connection, table, view).rows) if table.key else () for table in tables
             ]
+            redacted = left_out(connection, fix.schema_of_audit, run.run_id)
     except (SQLAlchemyError, DatafixError) as error:
         _logger.warning("datafix %s: done, but its changes cannot be shown: %s", fix.name, _words(error))
         return
     _say(run, fix)
+    for words in redacted:
+        _logger.info("  not restored, because redacted: %s", words)
     for table, counted, changed in zip(fix.tables[: len(tables)], tables, rows, strict=True):
         indent = "  "
         if len(fix.tables) > 1:

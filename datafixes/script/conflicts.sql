@@ -164,6 +164,8 @@ BEGIN
                    count(*) FILTER (WHERE r.datafix_state = 'already back') AS back
               FROM pg_temp.datafix_restore_{{n}} AS r
         $sql$) INTO part;
+        part.rows := part.rows + coalesce((one -> 'left_alone')::bigint, 0);
+        part.standing := part.standing + coalesce((one -> 'left_alone')::bigint, 0);
         total := ARRAY[total[1] + part.rows, total[2] + part.forced, total[3] + part.standing, total[4] + part.back];
         IF part.standing > 0 THEN
             places := concat_ws(' and ', places, one ->> 'target');
@@ -453,14 +455,12 @@ BEGIN
                      LIMIT 20) AS r
               JOIN pg_temp.datafix_pair_{{n}} AS p ON {{p.key = r.key}}
               LEFT JOIN %2$s AS t ON {{r.key = t.key}}
-              LEFT JOIN %1$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %5$s
-              LEFT JOIN %1$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %5$s
+              %1$s
               LEFT JOIN LATERAL (VALUES %3$s) AS c (name, before, after, now, later, differs) ON c.differs
              ORDER BY {{r.key}}
-        $sql$, one ->> 'audit', one ->> 'target',
+        $sql$, pg_temp.datafix_images_of_pair(one), one ->> 'target',
             pg_temp.datafix_each_shown(one, compared, '(%1$L, b.%1$I::text, a.%1$I::text, t.%1$I::text, ' || later,
-                '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place,
-            one ->> 'from_run'));
+                '(%1$L, ''(masked)'', ''(masked)'', ''(masked)'', ' || later), place));
     END LOOP;
 END
 $engine$;

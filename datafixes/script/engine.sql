@@ -66,6 +66,7 @@
 --   bound               of a batch: the same of the rows "next", as texts
 --   key_order           in batches: the columns of the key, in the order of its index
 --   unidentified        revert: the identities of the rows are not known, or not to be trusted
+--   left_out            revert: the values that are not restored, because they were redacted, in words
 --
 --   of each of its tables; datafix_table puts them beside the keys above
 --   n                   which of the tables this is, from 1 on
@@ -102,6 +103,8 @@
 --   written             revert: those that the fix wrote
 --   free                revert: whether rows that are as the fix left them need no further comparison
 --   copied              revert: how many rows have been copied at this step
+--   redacted            revert: the columns of which values of this run were redacted; missing: of none
+--   left_alone          revert: how many rows are left alone, because their key or identity was redacted
 
 -- Refuses with one line that says what is wrong, the evidence in DETAIL, and what to do in HINT.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_refuse(code text, message text, detail text DEFAULT NULL,
@@ -500,9 +503,11 @@ BEGIN
                    max(i.audit_id) FILTER (WHERE i.audit_image = 'before'),
                    max(i.audit_id) FILTER (WHERE i.audit_image = 'after')
               FROM %2$s AS i
-             WHERE i.audit_run_id = %3$s
+             WHERE i.audit_run_id = %3$s%4$s
              GROUP BY %1$s
-        $sql$, key, fix ->> 'audit', run));
+        $sql$, key, fix ->> 'audit', run, CASE WHEN fix ? 'redacted'     -- a row without a key is none
+            THEN ' AND ' || (SELECT string_agg(format('i.%I IS NOT NULL', k), ' AND ')
+                               FROM jsonb_array_elements_text(fix -> 'key') AS k) ELSE '' END));
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_pair_{{n}}');
 END

@@ -212,8 +212,9 @@ BEGIN
     PERFORM set_config('datafixes.finished',
                        current_setting('datafixes.finished', true) || format('<%s>', fix ->> 'fuse'), true);
     PERFORM set_config('datafixes.told',
-                       format('datafix %s: %s, %s rows changed, run %s%s',
-                              fix ->> 'fix', outcome, changed, fix ->> 'run', more), true);
+                       format('datafix %s: %s, %s rows changed, run %s%s%s',
+                              fix ->> 'fix', outcome, changed, fix ->> 'run', more,
+                              '; left out, because redacted: ' || (fix ->> 'left_out')), true);
 END
 $engine$;
 

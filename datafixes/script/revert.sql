@@ -64,6 +64,7 @@ BEGIN
         END IF;
         one := one || jsonb_build_object('from_run', last -> 'run_id',
                                          'images', one -> 'noted' -> 'shape' -> 'columns');
+        one := pg_temp.datafix_note_redacted(one);
         one := one || jsonb_build_object(
             'writable', (SELECT jsonb_agg(c)
                            FROM jsonb_array_elements(one -> 'images') AS c
@@ -321,6 +322,110 @@ BEGIN
 END
 $engine$;
 
+-- The columns of which values of this run were redacted.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_note_redacted(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    columns jsonb;
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = (fix ->> 'audit')::regclass AND attname = 'audit_redacted'
+                  AND NOT attisdropped) THEN
+        EXECUTE format('SELECT jsonb_agg(DISTINCT l) FROM %s AS i CROSS JOIN unnest(i.audit_redacted) AS l '
+                       'WHERE i.audit_run_id = $1', fix ->> 'audit') INTO columns USING (fix -> 'from_run')::bigint;
+    END IF;
+    RETURN CASE WHEN columns IS NULL THEN fix ELSE fix || jsonb_build_object('redacted', columns) END;
+END
+$engine$;
+
+-- Values that were redacted are not restored: their columns stay as they are, and the log says so. Rows whose key or
+-- identity was redacted are refused, because it is not known which ones they were; "skip" leaves them alone.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_leave_out(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    -- what tells rows apart: the key, and what the identities read; without a key, every column
+    telling text[] := ARRAY(SELECT jsonb_array_elements_text(fix -> CASE WHEN fix -> 'key' = '[]' THEN 'redacted'
+                                                                        ELSE 'key' END)
+                            UNION
+                            SELECT trim(BOTH '"' FROM words.word[1])
+                              FROM jsonb_array_elements_text(fix -> 'identity_sql') AS i (sql)
+                             CROSS JOIN LATERAL regexp_matches(i.sql, '"(?:[^"]|"")+"|\w+', 'g') AS words (word));
+    seen   record;
+    told   record;
+    paired bigint;
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT count(*) AS images, string_agg(DISTINCT i.lost, ', ') AS lost,
+               greatest(count(*) FILTER (WHERE i.audit_image = 'before' AND NOT i.paired),
+                        count(*) FILTER (WHERE i.audit_image = 'after' AND NOT i.paired)) AS unpaired
+          FROM (SELECT i.audit_image,
+                       (SELECT string_agg(l, ', ' ORDER BY l) FROM unnest(i.audit_redacted) AS l WHERE l = ANY ($2))
+                       AS lost,
+                       EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS p
+                                WHERE i.audit_id IN (p.datafix_before, p.datafix_after)) AS paired
+                  FROM %s AS i
+                 WHERE i.audit_run_id = $1 AND i.audit_redacted && $2) AS i
+         WHERE i.paired OR $3
+    $sql$, fix ->> 'audit')) INTO seen USING (fix -> 'from_run')::bigint, telling, NOT fix ? 'chosen';
+    IF seen.images > 0 AND (fix ->> 'on_conflict' <> 'skip' OR fix -> 'key' = '[]') THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF033',
+            format('rows of %s cannot be restored: %s, which tells them apart, was redacted in %s images of run %s, by '
+                   'run %s', fix ->> 'target', seen.lost, seen.images, fix ->> 'from_run',
+                   pg_temp.datafix_redacted_by(fix, (fix -> 'from_run')::bigint)),
+            hint => CASE WHEN fix -> 'key' = '[]' THEN 'Nothing was changed. These rows have no key besides.'
+                ELSE 'Nothing was changed. To restore the other rows: on_conflict="skip", or rows=[...] with their '
+                     'keys.' END);
+    ELSIF seen.images > 0 THEN
+        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+            DELETE FROM pg_temp.datafix_pair_{{n}} AS p
+             USING %s AS i
+             WHERE i.audit_run_id = $1 AND i.audit_id IN (p.datafix_before, p.datafix_after) AND i.audit_redacted && $2
+        $sql$, fix ->> 'audit')) USING (fix -> 'from_run')::bigint, telling;
+        GET DIAGNOSTICS paired = ROW_COUNT;
+        fix := fix || jsonb_build_object('left_alone', paired + seen.unpaired);
+    END IF;
+    -- Of an updated row, only what the fix wrote would have been restored.
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT count(DISTINCT (p.datafix_before, p.datafix_after)) AS rows,
+               array_agg(DISTINCT l.column_name ORDER BY l.column_name) AS columns
+          FROM pg_temp.datafix_pair_{{n}} AS p
+          JOIN %s AS i ON i.audit_run_id = $1 AND i.audit_id = p.datafix_before
+         CROSS JOIN unnest(i.audit_redacted) AS l (column_name)
+         WHERE p.datafix_after IS NULL OR $2 = '[]' OR $2 ? l.column_name
+    $sql$, fix ->> 'audit')) INTO told
+      USING (fix -> 'from_run')::bigint, coalesce(nullif(fix -> 'noted' -> 'written_columns', 'null'), '[]');
+    IF told.rows > 0 THEN
+        EXECUTE format($sql$
+            UPDATE %s SET declaration = declaration || jsonb_build_object('left_out',
+                   coalesce(declaration -> 'left_out', '[]') || jsonb_build_object('table', $1 ->> 'target', 'rows', $2,
+                                                                                    'columns', $3))
+             WHERE run_id = ($1 -> 'run')::bigint
+        $sql$, fix ->> 'ledger') USING fix, told.rows, told.columns;
+        fix := fix || jsonb_build_object('left_out', format('%s of %s rows of %s',
+                                         array_to_string(told.columns, ', '), told.rows, fix ->> 'target'));
+    END IF;
+    RETURN fix;
+END
+$engine$;
+
+-- The joins of the images of a row of datafix_pair_N (p), before (b) and after (a), in a query that has the row as it
+-- is now (t). A value that was redacted counts as the one of now: there is nothing to restore, and nothing to compare.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_images_of_pair(fix jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT string_agg(format('LEFT JOIN %1$s AS %2$s%5$s ON %2$s%5$s.audit_id = p.datafix_%3$s '
+                             'AND %2$s%5$s.audit_run_id = %4$s', fix ->> 'audit', i.alias, i.image, fix ->> 'from_run',
+                             CASE WHEN fix ? 'redacted' THEN '_kept' ELSE '' END), ' ' ORDER BY i.alias DESC)
+           || CASE WHEN fix ? 'redacted' THEN
+              string_agg(format(' CROSS JOIN LATERAL (SELECT %1$s_kept.audit_id, %2$s) AS %1$s', i.alias,
+                  (SELECT string_agg(CASE WHEN fix -> 'redacted' ? (c ->> 'name')
+                              THEN pg_temp.datafix_each(jsonb_build_array(c),
+                                       'CASE WHEN %1$L = ANY (b_kept.audit_redacted) '
+                                       'OR %1$L = ANY (a_kept.audit_redacted) THEN t.%1$I%3$s '
+                                       'ELSE ' || i.alias || '_kept.%1$I END AS %1$I')
+                              ELSE format('%s_kept.%I', i.alias, c ->> 'name') END, ', ')
+                     FROM jsonb_array_elements(fix -> 'images') AS c)), '' ORDER BY i.alias DESC) ELSE '' END
+      FROM (VALUES ('b', 'before'), ('a', 'after')) AS i (alias, image)
+$engine$;
+
 -- Whether something unique depends on a column that the fix wrote: other rows may have its value now.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_writes_unique(fix jsonb)
 RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -361,7 +466,7 @@ DECLARE
     rows bigint;
 BEGIN
     IF fix -> 'key' = '[]' OR fix -> 'written' = '[]' OR fix -> 'identity' <> '[]' OR fix ? 'unidentified'
-       OR fix ? 'chosen' OR pg_temp.datafix_has_triggers(fix) OR pg_temp.datafix_writes_unique(fix)
+       OR fix ? 'chosen' OR fix ? 'redacted' OR pg_temp.datafix_has_triggers(fix) OR pg_temp.datafix_writes_unique(fix)
        -- rows of another table of the fix may go once this table lets go of them
        OR jsonb_array_length(fix -> 'all_oids') > 1 AND EXISTS (
             SELECT FROM pg_constraint AS k
@@ -458,6 +563,11 @@ DECLARE
     one jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        IF one ? 'redacted' THEN
+            one := pg_temp.datafix_leave_out(one);
+            fix := fix || jsonb_build_object('left_out', nullif(concat_ws(', ', fix ->> 'left_out',
+                                                                          one ->> 'left_out'), ''));
+        END IF;
         IF one -> 'key' = '[]' THEN
             one := one || jsonb_build_object('staged', one -> 'writable');
             PERFORM pg_temp.datafix_compare_by_image(one);
@@ -518,8 +628,7 @@ BEGIN
                %5$s, %6$s
           FROM pg_temp.datafix_pair_{{n}} AS p
           JOIN %7$s AS t ON {{p.key = t.key}}
-          LEFT JOIN %8$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %10$s
-          LEFT JOIN %8$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %10$s
+          %8$s
          ORDER BY {{t.key}} FOR %9$s OF t
     $sql$, pg_temp.datafix_values_to_restore(staged, written),
         now_row, pg_temp.datafix_each(compared, 'b.%1$I'), pg_temp.datafix_as_left(fix, compared),
@@ -530,7 +639,7 @@ BEGIN
         CASE WHEN fix ? 'unidentified' THEN 'true' ELSE coalesce(pg_temp.datafix_each(written,
             'record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) '
             'AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))', ' OR '), 'false') END,
-        fix ->> 'target', fix ->> 'audit', pg_temp.datafix_lock_to_restore(fix), fix ->> 'from_run'));
+        fix ->> 'target', pg_temp.datafix_images_of_pair(fix), pg_temp.datafix_lock_to_restore(fix)));
     -- The rows that do not: all that are not listed yet, so that a row which somebody deletes and inserts again
     -- meanwhile is not missed.
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -539,11 +648,10 @@ BEGIN
                false, false, true, true
           FROM pg_temp.datafix_pair_{{n}} AS p
           LEFT JOIN %2$s AS t ON {{p.key = t.key}}
-          LEFT JOIN %3$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %4$s
-          LEFT JOIN %3$s AS a ON a.audit_id = p.datafix_after AND a.audit_run_id = %4$s
+          %3$s
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_facts_{{n}} AS f WHERE {{p.key = f.key}})
     $sql$, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'),
-        fix ->> 'target', fix ->> 'audit', fix ->> 'from_run'));
+        fix ->> 'target', pg_temp.datafix_images_of_pair(fix)));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}}
         SELECT %s, f.datafix_inserted, f.datafix_deleted, f.datafix_present, verdict.datafix_state,

@@ -165,11 +165,12 @@ def redact_script(redaction: Redaction, context: Context, limits: Limits) -> Scr
         "engine": __version__,
     }
     block = f"""
+DECLARE
+    -- A text, in a variable: so no error repeats it, neither here nor in the server's log.
+    condition text := {literal.text(redaction.where)};
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('datafixes fix', 0));
-    -- The condition is a text here, so that no error repeats it, and nothing keeps it.
-    PERFORM pg_temp.datafix_redact({literal.text(redaction.audit_schema)}, {literal.text(redaction.name)},
-        condition => {literal.text(redaction.where)},
+    PERFORM pg_temp.datafix_redact({literal.text(redaction.audit_schema)}, {literal.text(redaction.name)}, condition,
         columns => ARRAY[{columns}],
         run => {literal.json_body(run, "run")});
     {finished(f"redact {redaction.name}")}

@@ -92,4 +92,6 @@ class SaltedLeaves(Leaves):
 def told(redaction: Redaction, where: str) -> str:
     """What was redacted, in a sentence."""
     by = " and ".join(f"run {run}" for run in redaction.by)
-    return f"{counted(redaction.images, 'image')} in {where}: {', '.join(redaction.columns)} redacted by {by}."
+    return (
+        f"{counted(redaction.images, 'image')} in {where}: {', '.join(redaction.columns)} redacted by {by}."
+    )

@@ -162,7 +162,9 @@ def _sealed_tables(connection: Connection, schema: str, run: int, form: str) -> 
 
 def _redacts(connection: Connection, schema: str, run: int) -> str:
     """What a run redacted: JSON in ASCII, so that no client's encoding changes it."""
-    query = f"SELECT CAST(declaration -> 'redacts' AS text) FROM {qualified(schema, LEDGER)} WHERE run_id = {run}"
+    query = (
+        f"SELECT CAST(declaration -> 'redacts' AS text) FROM {qualified(schema, LEDGER)} WHERE run_id = {run}"
+    )
     [(redacts,)] = ask(connection, query)
     return json.dumps(json.loads(redacts))
 

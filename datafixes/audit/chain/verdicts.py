@@ -20,7 +20,18 @@ some of its images are gone; there are more images, or images of no run; it ende
 it has just ended.
 """
 
-_WORST: tuple[State, ...] = ("broken", "removed", "added", "differs", "unsealed", "new", "pruned", "redacted", "proven")
+_WORST: tuple[State, ...] = (
+    "broken",
+    "removed",
+    "added",
+    "differs",
+    "unsealed",
+    "new",
+    "pruned",
+    "redacted",
+    "proven",
+)
+
 
 @dataclass(frozen=True)
 class Verdict:

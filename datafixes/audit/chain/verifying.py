@@ -177,7 +177,9 @@ class Ledger:
             leaves = SaltedLeaves()
             query = forms.salted_images(self.schema, run, (audit, table.position), image)
             read_rows(self.connection, query, leaves.take)
-            yield from differences(leaves, table, audit, self.redactions.get((run, table.position), Redaction()))
+            yield from differences(
+                leaves, table, audit, self.redactions.get((run, table.position), Redaction())
+            )
         elif key is None:
             yield "differs", f"The key of the run is gone from {KEYS}: its images cannot be compared."
         else:
