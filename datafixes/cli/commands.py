@@ -17,7 +17,8 @@ COMMANDS = {
     "prune": "write a revision that gives up old copies",
     "history": "list all runs, newest first",
     "show": "show one run, row by row (also: report, as a page)",
-    "row": "show every change to one row",
+    "row": "show every change to one row (also: find-in-audit)",
+    "find-in-audit": "count the copies of a person, by run, fix and column",
     "open": "list fixes in force, and whether they can still be reverted",
     "report": "write one run as a page, for readers without a database",
     "verify-audit": "prove that nothing was altered (also: anchor, seal, export)",
@@ -29,7 +30,7 @@ COMMANDS = {
     "doctor": "look for known problems in this project",
 }
 
-_BESIDE = ("prune", "report", "anchor", "seal", "export")
+_BESIDE = ("prune", "find-in-audit", "report", "anchor", "seal", "export")
 """Commands that another one's line in the help names, so that it fits a screen."""
 WISHES = ("pause", "resume", "stop")
 """Further commands; the line of ``follow`` names them in the help, which fits a screen."""

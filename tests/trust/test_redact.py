@@ -147,7 +147,7 @@ def test_a_second_redaction_of_the_same_rows(project: Project) -> None:
     assert states(project, code=3)[1] == "differs"
     # Nothing is built on what is not proven.
     project.revision(
-        "e", "d", f'op.redact_audit("item_audit", where="id = 1", columns=["status"], reason="r")', top="# E."
+        "e", "d", 'op.redact_audit("item_audit", where="id = 1", columns=["status"], reason="r")', top="# E."
     )
     refused = project.alembic("upgrade", "e")
     assert "the images of run 1 are not those that were sealed. Nothing was changed." in refused.last_line
