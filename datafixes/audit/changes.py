@@ -19,6 +19,7 @@ class Value:
         text: the value, or a part of it; None is NULL.
         characters: the length of the whole value, if ``text`` is only a part of it.
         masked: the value is hidden, and ``text`` is None.
+        redacted: the value was erased in the copies, and ``text`` is None.
         start: how many characters come before the part: of a long value, that around the first change is read.
     """
 
@@ -26,6 +27,12 @@ class Value:
     characters: int | None = None
     masked: bool = False
     start: int = 0
+    redacted: bool = False
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether there is, or was, a value that is not to be seen."""
+        return self.masked or self.redacted
 
 
 @dataclass(frozen=True)

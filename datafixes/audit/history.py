@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from datafixes.audit.changes import View
-from datafixes.audit.images import begin_of_part
+from datafixes.audit.long_values import begin_of_part
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import name, qualified, text
@@ -32,7 +32,7 @@ _GIVEN_BACK = """
 SELECT reverts_run, sum(rows_changed)::int FROM {history}
  WHERE rows_chosen IS NOT NULL AND outcome = 'reverted' AND reverted_by_run IS NULL GROUP BY reverts_run
 """
-MASKED = "(masked)"
+MASKED, REDACTED = "(masked)", "(redacted)"
 _DENIED = "42501"
 _OF_THE_VIEW = ("tables", "reverted_by_run", "batches")
 # For views without the start of a run; no two runs that changed rows overlap.

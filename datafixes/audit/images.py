@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value, View
+from datafixes.audit.long_values import begin_of_part, length_in_sql, part_of
 from datafixes.audit.parts import condition_of_run
 from datafixes.audit.wording import counts
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER_TABLES
+from datafixes.script.tables import LEDGER_TABLES, MARKS
 
 # Text forms do not depend on the session, numbers are exact, and functions are PostgreSQL's own.
 PINNED = (
@@ -24,8 +25,6 @@ PINNED = (
 )  # fmt: skip
 
 _OWN_NAME = re.compile(r'"(?:[^"]|"")+"|[^."]+')
-_CONTEXT = 200
-"""So many characters before the first difference of long values are shown."""
 _AT_ONCE = 500
 """So many rows are in memory at a time, where they are not kept."""
 READING = (*PINNED, "SET LOCAL enable_nestloop = off")
@@ -47,6 +46,7 @@ class TableOfRun:
         inexact: columns that the run left as they were, and of whose values the images hold a text without every bit.
         left: the columns that after-images of updated rows hold; the others are as in the before-images.
         identity: expressions that name its rows, besides the key.
+        marked: whether its images say what was redacted.
         of_run: the condition that images are of the run, or of the batches that are parts of it, in SQL; ``{at}`` is their table.
     """
 
@@ -61,6 +61,7 @@ class TableOfRun:
     left: tuple[str, ...] | None = None
     identity: tuple[str, ...] = ()
     of_run: str = "false"
+    marked: bool = False
 
     def images(self, image: str, alias: str = "") -> str:
         """The condition of its images, before or after, in SQL.
@@ -72,10 +73,17 @@ class TableOfRun:
         at = f"{alias}." if alias else ""
         return f"{self.of_run.replace('{at}', at)} AND {at}audit_image = '{image}'"
 
+    def left_in(self, column: str, before: str, after: str) -> str:
+        """Which of two images, by their aliases, holds a column of a row as the run left it."""
+        return after if self.left is None or column in self.left else before
+
     def as_left(self, column: str, before: str, after: str) -> str:
         """A column of a row as the run left it, in SQL, from the aliases of its two images."""
-        held = self.left is None or column in self.left
-        return f"{after if held else before}.{literal.name(column)}"
+        return f"{self.left_in(column, before, after)}.{literal.name(column)}"
+
+    def redacted(self, column: str, image: str) -> str:
+        """Whether a column of an image was redacted, in SQL."""
+        return f"coalesce({literal.text(column)} = ANY ({image}.{MARKS}), false)" if self.marked else "false"
 
     @property
     def changed(self) -> int:
@@ -108,12 +116,15 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
         "SELECT target_table, audit_table, key_columns, ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c),"
         f" {', '.join(counts_of_run)}, ARRAY(SELECT jsonb_array_elements_text(shape -> 'inexact')),"
         " CASE WHEN written_columns <> '{}' AND NOT written_columns && key_columns THEN key_columns || written_columns || ARRAY("
-        "SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c WHERE (c -> 'generated')::boolean) END"
+        "SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c WHERE (c -> 'generated')::boolean) END,"
+        f" EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(audit_table)"
+        f" AND attname = '{MARKS}' AND NOT attisdropped)"
         f" FROM {tables} AS t WHERE run_id = {run} ORDER BY position",
     )
     return [
         TableOfRun(
-            r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]), of_run=of_run
+            r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]), of_run=of_run,
+            marked=r[9],
         )
         for r in rows
     ]  # fmt: skip
@@ -198,8 +209,12 @@ def key_text(key: tuple[str, ...], alias: str) -> str:
 def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], pair: tuple[str, str]) -> str:
     before = {name: f"one.{literal.name(name)}" for name, _ in columns}
     after = {name: table.as_left(name, "one", "other") for name, _ in columns}
+    erased = {
+        "one": {name: table.redacted(name, "one") for name, _ in columns},
+        "other": {name: table.redacted(name, table.left_in(name, "one", "other")) for name, _ in columns},
+    }
     seen = [name for name, hidden in columns if not hidden]
-    key = f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')})" if table.key else "''"
+    key = f"coalesce({key_text(table.key, 'one')}, {key_text(table.key, 'other')}, '')" if table.key else "''"
     if any(view.hides(table.target, column) for column in table.key):
         key = "'(masked)'"
     parts = [key, name_in_sql(table, "one", "other") if table.identity else "''"]
@@ -210,14 +225,26 @@ def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], p
             for n, name in enumerate(seen, 1)
         )
         parts.append(f"ARRAY[{', '.join(texts)}]::text[]")
-        parts.append(f"ARRAY[{', '.join(f'length({image[name]}::text)' for name in seen)}]::integer[]")
-    differs = ", ".join(f"record_image_ne(ROW({before[name]}), ROW({after[name]}))" for name, _ in columns)
+        parts.append(
+            f"ARRAY[{', '.join(length_in_sql(image[name], erased[alias][name]) for name in seen)}]::integer[]"
+        )
+    differs = ", ".join(_differs(table, name, before[name], after[name]) for name, _ in columns)
     begins = ", ".join(begin_of_part(f"{before[name]}::text", f"{after[name]}::text", view) for name in seen)
     source, first = pair
     return (
         f"SELECT {', '.join(parts)}, begins, ARRAY[{differs}]::boolean[] FROM {source}"
         f" CROSS JOIN LATERAL (SELECT ARRAY[{begins}]::integer[] AS begins OFFSET 0) AS part ORDER BY {first}.audit_id"
     )
+
+
+def _differs(table: TableOfRun, column: str, before: str, after: str) -> str:
+    """Whether a value changed, in SQL. Of two redacted values, only the ledger can tell."""
+    plain = f"record_image_ne(ROW({before}), ROW({after}))"
+    if not table.marked:
+        return plain
+    one, other = table.redacted(column, "one"), table.redacted(column, table.left_in(column, "one", "other"))
+    is_written = table.left is not None and column in table.left and column not in table.key
+    return f"({plain} OR {one} <> {other}{f' OR {one} AND {other}' if is_written else ''})"
 
 
 def name_in_sql(table: TableOfRun, *images: str) -> str:
@@ -229,28 +256,6 @@ def name_in_sql(table: TableOfRun, *images: str) -> str:
         for i in images
     )
     return f"coalesce({', '.join(names)})"
-
-
-def begin_of_part(before: str, after: str, view: View) -> str:
-    """How many characters of two texts to leave out, in SQL: of longer ones, those far before the first difference.
-
-    The length of what both share is found by halving.
-
-    Args:
-        before: an expression for a text, or NULL.
-        after: another.
-        view: how many characters are shown.
-    """
-    return f"""CASE WHEN greatest(length({before}), length({after})) > {view.characters}
-            AND {before} COLLATE "C" <> {after} THEN (
-        WITH RECURSIVE half (low, high) AS (
-            SELECT 0, least(length({before}), length({after}))
-            UNION ALL
-            SELECT CASE WHEN same THEN middle ELSE low END, CASE WHEN same THEN high ELSE middle - 1 END
-              FROM half CROSS JOIN LATERAL (SELECT (low + high + 1) / 2 AS middle) AS m
-             CROSS JOIN LATERAL (SELECT left({before}, middle) COLLATE "C" = left({after}, middle) AS same) AS s
-             WHERE low < high)
-        SELECT greatest(max(low) - {min(_CONTEXT, view.characters // 3)}, 0) FROM half) ELSE 0 END"""
 
 
 def _row(columns: list[tuple[str, bool]], key: str, label: str, *found: Any) -> Row:
@@ -267,13 +272,6 @@ def _row(columns: list[tuple[str, bool]], key: str, label: str, *found: Any) -> 
             Cell(name, pair[0] if was else None, pair[1] if has else None, changed or not (was and has))
         )
     return Row(key, kind, tuple(cells), label)
-
-
-def part_of(text: str | None, characters: int | None, begin: int) -> Value:
-    """A value of which a part was read, or all."""
-    return (
-        Value(text, characters, start=begin) if text is not None and characters != len(text) else Value(text)
-    )
 
 
 def _streamed(connection: Connection, statement: str) -> Iterable[Any]:

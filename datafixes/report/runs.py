@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from datafixes.audit.changes import Cell, Changes, Kind, Reread, Row, Value
-from datafixes.audit.history import MASKED, ChangeOfRow, OpenFix, Run
-from datafixes.audit.images import TableOfRun, part_of
+from datafixes.audit.history import MASKED, REDACTED, ChangeOfRow, OpenFix, Run
+from datafixes.audit.images import TableOfRun
+from datafixes.audit.long_values import part_of
 from datafixes.audit.progress import Progress
 from datafixes.audit.stamped import StampedPast
 from datafixes.audit.wording import counted, counts, moment
@@ -39,7 +40,7 @@ def only_changed(changes: Changes) -> Changes:
 def _says_something(cell: Any) -> bool:
     """NULLs of an inserted or deleted row are left out."""
     return any(
-        side is not None and (side.text is not None or side.masked) for side in (cell.before, cell.after)
+        side is not None and (side.text is not None or side.is_hidden) for side in (cell.before, cell.after)
     )
 
 
@@ -186,7 +187,9 @@ def _of_row(table: str, key: str, changes: Sequence[ChangeOfRow]) -> Section:
 
 
 def _text(text: str | None, characters: int | None, start: int) -> Value:
-    return Value(None, masked=True) if text == MASKED else part_of(text, characters, start)
+    if text in (MASKED, REDACTED):
+        return Value(None, masked=text == MASKED, redacted=text == REDACTED)
+    return part_of(text, characters, start)
 
 
 def run_as_json(run: Run | OpenFix | ChangeOfRow) -> dict[str, Any]:
@@ -232,7 +235,7 @@ def _value(value: Value | None) -> Any:
     """None if the row does not exist; text null is NULL."""
     if value is None:
         return None
-    if value.masked:
-        return {"masked": True}
+    if value.is_hidden:
+        return {"masked": True} if value.masked else {"redacted": True}
     part = {} if value.characters is None else {"characters": value.characters, "start": value.start}
     return {"text": value.text} | part

@@ -27,7 +27,7 @@ _MARK_OF_CUT = re.compile(r"…$|… \([0-9,]+ characters\)$")
 
 ELLIPSIS = "…"
 NULL = "NULL"
-MASKED = "(masked)"
+MASKED, REDACTED = "(masked)", "(redacted)"
 LEFT_TO_RIGHT = "\u200e"
 
 
@@ -63,7 +63,7 @@ def literal(text: str) -> str:
     ambiguous = (
         text.strip(" ") != text
         or text.upper() in ("", NULL)
-        or text.startswith(("'", "E'", MASKED, ELLIPSIS))
+        or text.startswith(("'", "E'", MASKED, REDACTED, ELLIPSIS))
         or "→" in text
         or _MARK_OF_CUT.search(text) is not None
     )
@@ -77,8 +77,8 @@ def shown(value: Value, limit: int) -> str:
         value: the value.
         limit: the maximum number of characters; a longer value is cut, and its length is added.
     """
-    if value.masked:
-        return MASKED
+    if value.is_hidden:
+        return MASKED if value.masked else REDACTED
     if value.text is None:
         return NULL
     characters = value.characters or len(value.text)
@@ -89,8 +89,8 @@ def shown(value: Value, limit: int) -> str:
 
 
 def is_plain(value: Value) -> bool:
-    """Whether a value is neither NULL nor masked."""
-    return value.text is not None and not value.masked
+    """Whether a value is neither NULL nor masked nor redacted."""
+    return value.text is not None and not value.is_hidden
 
 
 def same_ends(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:

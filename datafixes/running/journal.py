@@ -162,12 +162,14 @@ def row_lines(rows: Sequence[Row], fix: Fix, table: Table, masks: tuple[str, ...
 
 def _says_something(cell: Cell) -> bool:
     """NULLs of an inserted row are left out."""
-    return cell.before is not None or cell.after is None or cell.after.text is not None or cell.after.masked
+    return (
+        cell.before is not None or cell.after is None or cell.after.text is not None or cell.after.is_hidden
+    )
 
 
 def _short(value: Value | None) -> str:
-    if value is not None and value.masked:
-        return "(masked)"
+    if value is not None and value.is_hidden:
+        return "(masked)" if value.masked else "(redacted)"
     if value is None or value.text is None:
         return "NULL"
     plain, before = _plain(value.text[: _SHOWN_TEXT + 1]), "…" if value.start else ""

@@ -71,6 +71,14 @@ fix = DataFix(name="tell", reason="Told.", change=Update("item", set={"note": "t
     assert project.alembic("upgrade", "c").code == 0
     redact(project, ANN, name="d", after="c")
     assert marked(database)[-2:] == [(4, "before", 2, ["note"]), (4, "after", 2, ["note"])]
+    [row] = [one for one in answer(project, "show", "4")["changes"][0]["rows"] if one["key"] == "2"]
+    assert {one["name"]: (one["before"], one["after"]) for one in row["columns"]}["note"] == (
+        {"redacted": True},
+    ) * 2
+    assert database.rows(
+        "SELECT before, after FROM datafix_row WHERE run_id = 4 AND key = '2' AND column_name = 'note'"
+    ) == [("(redacted)",) * 2]
+    assert "(redacted) → (redacted)" in datafixes(project, "row", "item", "2").out
     ran = project.alembic("downgrade", "b")
     assert ran.code == 0, ran.err
     assert "not restored, because redacted: note of 1 row of public.item" in ran.err
@@ -350,3 +358,44 @@ def test_an_export_proves_it_without_a_database(project: Project, tmp_path: Path
         (tmp_path / "all" / name).write_text(files[name].replace(old, new, 1))
         assert proven(3)[int(name[4])] == "differs"
         (tmp_path / "all" / name).write_text(files[name])
+
+
+def test_other_tables_of_the_run_stay_proven_and_batches_are_waited_for(
+    tmp_path: Path, database: Database
+) -> None:
+    """The key is of the run, and not of a table: the salts of all of its tables are kept."""
+    project = project_with_fix(tmp_path, database, up="pass", top="# Nothing.")
+    database.execute(
+        "CREATE TABLE part (name text, note text)", "INSERT INTO part VALUES ('a', 'Ann Smith'), ('b', 'y')"
+    )
+    project.revision("e", "b", 'op.create_audit_table("part", name="part_audit")', top="# P.")
+    project.revision("f", "e", """with op.record_datafix(fix) as body:
+        body.execute("UPDATE item SET note = 'z' WHERE id = 2; UPDATE part SET note = 'z'")""", "op.revert_datafix(fix)", top="""
+from datafixes import RecordedFix, Table
+fix = RecordedFix(name="both", reason="r", tables=[Table("item", "item_audit", updated=1),
+                                                   Table("part", "part_audit", inserted=2, deleted=2)])
+""")  # fmt: skip
+    ran = project.alembic("upgrade", "f")
+    assert ran.code == 0, ran.out + ran.err
+    project.revision("g", "f", f'op.redact_audit("part_audit", {ANN})', top="# E.")
+    assert project.alembic("upgrade", "g").code == 0
+    assert states(project) == {1: "redacted", 2: "proven"}
+    assert database.value("SELECT count(*) FROM part_audit WHERE audit_redacted = '{note}'") == 1
+    forge(database, "UPDATE item_audit SET status = 'x'")
+    assert states(project, code=3)[1] == "differs"
+    refused = project.alembic("downgrade", "e")
+    assert "rows of public.part cannot be restored: note, which tells them apart, was redacted" in refused.last_line or "not the ones it wrote" in refused.last_line  # fmt: skip
+    # Its batches are to come.
+    forge(
+        database,
+        "UPDATE item_audit SET status = 'open'",
+        "UPDATE datafix_run SET outcome = 'running' WHERE run_id = 1",
+    )
+    project.revision(
+        "h",
+        "g",
+        """op.redact_audit("part_audit", where="name = 'b'", columns=["note"], reason="r")""",
+        top="# E.",
+    )
+    refused = project.alembic("upgrade", "h")
+    assert "nothing is redacted while batches are to come: run 1 has not ended" in refused.last_line
