@@ -15,7 +15,7 @@ from datafixes.audit.parts import condition_of_run
 from datafixes.audit.wording import counts
 from datafixes.script import literal
 from datafixes.script.parameters import verbatim
-from datafixes.script.tables import LEDGER_TABLES, MARKS
+from datafixes.script.tables import LEDGER, LEDGER_TABLES, MARKS
 
 # Text forms do not depend on the session, numbers are exact, and functions are PostgreSQL's own.
 PINNED = (
@@ -46,6 +46,7 @@ class TableOfRun:
         inexact: columns that the run left as they were, and of whose values the images hold a text without every bit.
         left: the columns that after-images of updated rows hold; the others are as in the before-images.
         identity: expressions that name its rows, besides the key.
+        without: columns that the fix left out of its images.
         marked: whether its images say what was redacted.
         of_run: the condition that images are of the run, or of the batches that are parts of it, in SQL; ``{at}`` is their table.
     """
@@ -62,6 +63,7 @@ class TableOfRun:
     identity: tuple[str, ...] = ()
     of_run: str = "false"
     marked: bool = False
+    without: tuple[str, ...] = ()
 
     def images(self, image: str, alias: str = "") -> str:
         """The condition of its images, before or after, in SQL.
@@ -118,13 +120,14 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
         " CASE WHEN written_columns <> '{}' AND NOT written_columns && key_columns THEN key_columns || written_columns || ARRAY("
         "SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c WHERE (c -> 'generated')::boolean) END,"
         f" EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(audit_table)"
-        f" AND attname = '{MARKS}' AND NOT attisdropped)"
+        f" AND attname = '{MARKS}' AND NOT attisdropped), (SELECT to_jsonb(r) -> 'declaration' -> 'tables' -> (t.position - 1)"
+        f" -> 'without' FROM {literal.qualified(schema, LEDGER)} AS r WHERE r.run_id = t.run_id)"
         f" FROM {tables} AS t WHERE run_id = {run} ORDER BY position",
     )
     return [
         TableOfRun(
             r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]), of_run=of_run,
-            marked=r[9],
+            marked=r[9], without=tuple(r[10] or ()),
         )
         for r in rows
     ]  # fmt: skip

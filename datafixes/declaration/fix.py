@@ -1,5 +1,6 @@
 """The declaration of a data fix: plain data, checked as far as possible without a database."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -19,6 +20,7 @@ from datafixes.declaration.table import Table, check_housekeeping
 from datafixes.errors import DeclarationError
 
 _Fix = TypeVar("_Fix")
+_WORD = re.compile(r'"(?:[^"]|"")+"|\w+')
 _DECLARED = "_declared_fingerprint"  # no field: it is no part of the declaration
 
 
@@ -122,6 +124,7 @@ class DataFix:
             ``("schema", "name")``. If any other table changes, the fix is refused.
         fire_triggers: whether the table's own triggers fire, in the fix and in its revert.
         audit_schema: the schema of the audit table and of the ledger; by default the target's.
+        without: of an Update, columns that it does not write and that are left out of the copies.
         batches: for many rows: change them in transactions of so many rows each, while others work. See
             :class:`datafixes.Batches`.
     """
@@ -136,6 +139,7 @@ class DataFix:
     fire_triggers: bool = True
     audit_schema: str = ""
     batches: Batches | None = None
+    without: Collection[str] = ()
 
     def __post_init__(self) -> None:
         check_name_and_reason(self.name, self.reason)
@@ -143,7 +147,32 @@ class DataFix:
         relations(self.name, self.may_differ, [(self.change.schema, self.change.table)])
         written = tuple(self.change.set) if isinstance(self.change, Update) else ()
         check_housekeeping(f"datafix {self.name}", self.housekeeping, (*self.rows.key_columns, *written))
+        self._check_without(written)
         self._check_rows()
+
+    def _check_without(self, written: tuple[str, ...]) -> None:
+        """What a revert needs is copied: what the fix writes, and what tells its rows apart."""
+        if not self.without:
+            return
+        if isinstance(self.without, str):
+            raise DeclarationError(
+                f"datafix {self.name}: without={self.without!r} must be a list of columns."
+            )
+        check_identifiers(*self.without)
+        if not isinstance(self.change, Update):
+            raise DeclarationError(
+                f"datafix {self.name}: without is for an Update; the copies of deleted and inserted rows are whole."
+            )
+        reads = {word.strip('"') for text in self.rows.identity.values() for word in _WORD.findall(text)}
+        for columns, what in (
+            (written, "is written"),
+            (self.rows.key_columns, "is a part of the key"),
+            (reads, "tells rows apart (identity)"),
+        ):
+            if both := sorted(set(self.without) & set(columns)):
+                raise DeclarationError(
+                    f"datafix {self.name}: without names {', '.join(both)}, which {what}: a revert needs the copy."
+                )
 
     def _check_rows(self) -> None:
         change, rows = self.change, self.rows
@@ -238,6 +267,7 @@ class DataFix:
                 "housekeeping": sorted(self.housekeeping),
                 "may_differ": self.other_tables,
                 "fire_triggers": self.fire_triggers,
+                **({"without": sorted(self.without)} if self.without else {}),  # as in versions that had none
             }
         )
 

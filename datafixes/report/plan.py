@@ -125,6 +125,11 @@ def _section(title: str, planned: PlannedRun) -> Section:
     facts += [Fact("Sequence", one.words, "attention") for table in planned.tables for one in table.sequences]
     inexact = (table.of_run for table in planned.tables if table.of_run.inexact)
     facts += [Fact("Kept as text", one.inexactly_kept, below=True) for one in inexact]
+    facts += [
+        Fact("Not copied", f"{', '.join(one.of_run.without)} of {one.of_run.target}", below=True)
+        for one in planned.tables
+        if one.of_run.without
+    ]
     facts += [Fact("Acting", line, below=True) for table in planned.tables for line in table.acting]
     facts.append(
         Fact(

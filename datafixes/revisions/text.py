@@ -156,6 +156,7 @@ def _declared(fix: DataFix) -> Source:
         audit=source_of(fix.audit),
         housekeeping=_unless(list(fix.housekeeping), []),
         audit_schema=_unless(fix.audit_schema, ""),
+        without=_unless(list(fix.without), []),
         batches=None if fix.batches is None else call("Batches", rows=Source(f"{fix.batches.rows:_}")),
     )
 

@@ -51,6 +51,12 @@ BEGIN
         'INSERT INTO pg_temp.datafix_captured SELECT %s FROM %s AS i WHERE i.audit_run_id = {{run}}',
         pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit'));
     ANALYZE pg_temp.datafix_captured;
+    IF fix ? 'without' AND pg_temp.datafix_has_triggers(fix) THEN
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+            'CREATE TEMP TABLE datafix_uncopied ON COMMIT DROP AS SELECT {{t.key}}, %s FROM %s',
+            (SELECT string_agg(format('t.%I', w), ', ') FROM jsonb_array_elements_text(fix -> 'without') AS w),
+            captured)));
+    END IF;
     IF pg_temp.datafix_kept_as_text(fix) IS NULL THEN
         RETURN;
     END IF;
@@ -337,6 +343,35 @@ BEGIN
 END
 $engine$;
 
+-- No trigger has written a column that the fix leaves out of its copies: nothing could restore it. What is generated
+-- follows from others, and housekeeping columns are not restored anyway.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_uncopied(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    columns text := (SELECT string_agg(format('(%1$L, record_image_ne(ROW(u.%1$I), ROW(t.%1$I)))', a.attname), ', ')
+                       FROM pg_attribute AS a
+                      WHERE a.attrelid = (fix ->> 'target_oid')::oid AND fix -> 'without' ? a.attname::text
+                        AND a.attgenerated = '' AND NOT fix -> 'housekeeping' ? a.attname::text);
+    wrote   text;
+BEGIN
+    IF columns IS NULL OR to_regclass('pg_temp.datafix_uncopied') IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, format($sql$
+        SELECT string_agg(DISTINCT v.name, ', ')
+          FROM pg_temp.datafix_uncopied AS u JOIN %s AS t ON {{u.key = t.key}}
+         CROSS JOIN LATERAL (VALUES %s) AS v (name, differs)
+         WHERE v.differs
+    $sql$, fix ->> 'target', columns)) INTO wrote;
+    IF wrote IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF008',
+            format('a trigger of %s wrote %s, which the fix leaves out of its copies', fix ->> 'target', wrote),
+            hint => 'Nothing was changed. Copy that column too (without=[...]), or switch triggers off '
+                    '(fire_triggers=False).');
+    END IF;
+END
+$engine$;
+
 -- Every captured row has its after-image; a row whose key a trigger changed would be missing here.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_after(fix jsonb, changed bigint, after bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -347,6 +382,7 @@ BEGIN
                    changed, fix ->> 'target', after));
     END IF;
     PERFORM pg_temp.datafix_check_exact(fix);
+    PERFORM pg_temp.datafix_check_uncopied(fix);
     PERFORM pg_temp.datafix_check_rows(fix,
         CASE fix ->> 'change' WHEN 'insert' THEN changed ELSE 0 END,
         CASE fix ->> 'change' WHEN 'update' THEN changed ELSE 0 END,

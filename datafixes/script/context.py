@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from datafixes import __version__
 from datafixes.declaration.expressions import Value
+from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Declared, Fix
 from datafixes.script import literal
@@ -96,6 +97,7 @@ def declared(fix: Declared, context: Context, fuse: str) -> dict[str, object]:
                 "identity": list(table.identity),
                 "identity_sql": list(table.identity.values()),
                 "housekeeping": list(table.housekeeping),
+                **({"without": sorted(fix.without)} if isinstance(fix, DataFix) and fix.without else {}),
             }
             for table in fix.tables
         ],

@@ -78,6 +78,7 @@
 --   identity            the names of what else tells its rows apart
 --   identity_sql        the expressions of these
 --   housekeeping        columns that are never a conflict
+--   without             columns that are left out of the copies; missing: none
 --   inserted            recorded: how many rows should be inserted
 --   updated             recorded: how many should be updated
 --   deleted             recorded: how many should be deleted

@@ -230,7 +230,29 @@ BEGIN
                                      'columns', pg_temp.datafix_columns(target.oid));
     fix := pg_temp.datafix_mask(fix);
     PERFORM pg_temp.datafix_check_column_names(fix);
-    RETURN pg_temp.datafix_check_key(fix);
+    RETURN pg_temp.datafix_leave_uncopied(pg_temp.datafix_check_key(fix));
+END
+$engine$;
+
+-- Leaves columns out of the copies (without). From here on, the fix does not know them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_leave_uncopied(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    keys text;
+BEGIN
+    IF NOT fix ? 'without' THEN
+        RETURN fix;
+    END IF;
+    SELECT string_agg(quote_ident(w), ', ') INTO keys
+      FROM jsonb_array_elements_text(fix -> 'without') AS w
+     WHERE w = ANY (pg_temp.datafix_first_key((fix ->> 'target_oid')::oid));
+    IF keys IS NOT NULL AND fix ->> 'change' <> 'revert' THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
+            format('without names %s, a part of the key of %s: the views of the audit go by it',
+                   keys, fix ->> 'target'));
+    END IF;
+    RETURN fix || jsonb_build_object('columns', (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'columns') AS c
+                                                  WHERE NOT fix -> 'without' ? (c ->> 'name')));
 END
 $engine$;
 
@@ -243,6 +265,8 @@ BEGIN
     SELECT string_agg(quote_ident(named.name), ', ') INTO problem
       FROM (SELECT jsonb_array_elements_text(fix -> 'key')
             UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'set', '[]'))
+            UNION SELECT jsonb_array_elements_text(coalesce(fix -> 'without', '[]'))
+                   WHERE fix ->> 'change' <> 'revert'
             UNION SELECT jsonb_array_elements_text(fix -> 'housekeeping')) AS named (name)
      WHERE named.name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(fix -> 'columns') AS c);
     IF problem IS NOT NULL THEN

@@ -102,7 +102,9 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
         'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'target_schema', t -> 'target_schema', 'target_table', t -> 'target_table',
                        'audit_table', t -> 'audit_table', 'key', t -> 'key', 'identity', t -> 'identity',
-                       'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping') ORDER BY n), '[]')
+                       'identity_sql', t -> 'identity_sql', 'housekeeping', t -> 'housekeeping')
+                       || CASE WHEN t ? 'without' THEN jsonb_build_object('without', t -> 'without') ELSE '{}' END
+                       ORDER BY n), '[]')
                      FROM jsonb_array_elements(fix -> 'tables') WITH ORDINALITY AS _ (t, n)))
            || CASE WHEN fix ? 'at_most' THEN '{"at_most": true}' ELSE '{}' END::jsonb
            -- a run by 0.1: whatever takes its revert back knows no more than the revert did
