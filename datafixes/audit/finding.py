@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from datafixes.audit.chain.forms import columns_of
+from datafixes.audit.chain.forms import audit_table_here, columns_of
 from datafixes.audit.history import ask
 from datafixes.script.literal import name, qualified, text
 from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES, MARKS
@@ -73,7 +73,8 @@ def find(connection: Connection, schema: str, target: str, where: str) -> list[F
 def _find(
     connection: Connection, schema: str, copies: tuple[str, str, list[str]], where: str
 ) -> Iterator[Found]:
-    target, audit, key = copies
+    target, noted, key = copies
+    audit = audit_table_here(schema, noted)
     there = columns_of(connection, audit).types
     columns = [column for column in there if column not in (*AUDIT_COLUMNS, MARKS)]
     if not columns or any(column not in there for column in key):  # dropped, with its copies
@@ -91,7 +92,7 @@ def _find(
         ledger=qualified(schema, LEDGER),
         tables=qualified(schema, LEDGER_TABLES),
         target=text(target),
-        noted=text(audit),
+        noted=text(noted),
         keys="ARRAY[" + ", ".join(map(text, key)) + "]",
     )
     for run, fix, direction, finished_at, images, rows, values, redacted in ask(connection, query):

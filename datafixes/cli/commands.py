@@ -13,8 +13,9 @@ COMMANDS = {
     "new": "write a revision with a fix, filled in from the database",
     "check": "find risks in revisions, without a database",
     "plan": "show what an upgrade or downgrade will do to which rows",
-    "revert": "write a revision that undoes one earlier fix (also: prune)",
+    "revert": "write a revision that undoes one earlier fix (also: prune, redact)",
     "prune": "write a revision that gives up old copies",
+    "redact": "write a revision that erases values in copies",
     "history": "list all runs, newest first",
     "show": "show one run, row by row (also: report, as a page)",
     "row": "show every change to one row (also: find-in-audit)",
@@ -30,7 +31,7 @@ COMMANDS = {
     "doctor": "look for known problems in this project",
 }
 
-_BESIDE = ("prune", "find-in-audit", "report", "anchor", "seal", "export")
+_BESIDE = ("prune", "redact", "find-in-audit", "report", "anchor", "seal", "export")
 """Commands that another one's line in the help names, so that it fits a screen."""
 WISHES = ("pause", "resume", "stop")
 """Further commands; the line of ``follow`` names them in the help, which fits a screen."""

@@ -5,6 +5,7 @@ import datetime as dt
 import re
 
 import click
+from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import ask, the_schema
 from datafixes.audit.retention import prunable
@@ -52,6 +53,17 @@ def day_before(_ctx: click.Context, _option: click.Parameter, given: str) -> dt.
         ) from None
 
 
+def check_audit_table(connection: Connection, schema: str, table: str) -> None:
+    """Refuse what is no audit table of a ledger.
+
+    Raises:
+        DatafixError: it is none; the message names the nearest.
+    """
+    known = [name for (name,) in ask(connection, _TABLES.format(schema=text(schema)))]
+    if table not in known:
+        raise DatafixError(f"The schema {schema} has no audit table {table}.{nearest(table, known)}")
+
+
 @click.command(epilog='Example: datafixes prune orders_audit --older-than "2 years" --reason "Retention."')
 @click.argument("table", metavar="AUDIT_TABLE")
 @click.option(
@@ -79,9 +91,7 @@ def command(  # noqa: PLR0913 - one for each option
     project.heads()  # fails first if there is no readable project
     with project.connection() as connection, rollback_only(connection, limits_of(project.settings)):
         ledger = the_schema(connection, schema)
-        known = [name for (name,) in ask(connection, _TABLES.format(schema=text(ledger)))]
-        if table not in known:
-            raise DatafixError(f"The schema {ledger} has no audit table {table}.{nearest(table, known)}")
+        check_audit_table(connection, ledger, table)
         for statement in engine_of("datafix_prunable").statements():
             connection.exec_driver_sql(verbatim(connection, statement))
         before = dt.datetime.combine(older_than, dt.time(), dt.UTC)

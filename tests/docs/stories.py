@@ -284,6 +284,7 @@ STORIES: dict[str, Story] = {
     "docs/how-to/review-a-plan.md": Story(_at("013")),
     "docs/how-to/query-the-audit.md": Story(_at("head")),
     "docs/for-the-auditor.md": Story(_at("head")),
+    "docs/how-to/personal-data.md": Story(_at("head")),
     "docs/how-to/undo-a-fix.md": Story(_at("head")),
     "docs/how-to/refused-reverts.md": Story(_at("head")),
     "docs/how-to/decline-a-fix.md": Story(_moved_on),

@@ -1,8 +1,11 @@
 """`datafixes find-in-audit` tells in which runs and images a person appears, and shows no value."""
 
+from pathlib import Path
+
 from datafixes.audit.wording import counted
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project
+from tests.trust.audits import states
 from tests.trust.test_redact import ANN, project, redact
 
 __all__ = ["project"]
@@ -41,3 +44,25 @@ def test_what_is_wrong_is_one_line(project: Project) -> None:
     ]:
         ran = datafixes(project, "find-in-audit", *arguments)
         assert (ran.code, words in ran.err) == (code, True), ran.err
+
+
+def test_a_command_writes_the_revision(project: Project) -> None:
+    asked = ("redact", "item_audit", "--column", "note", "--rev-id", "c", "--reason", "Asked for.", "--where")
+    before = project.database.dump()
+    ran = datafixes(project, *asked, "id = 1")
+    assert (ran.code, ran.out) == (0, "")
+    assert "No image in item_audit has such values: nothing was written." in ran.err
+    ran = datafixes(project, *asked, "note = 'Ann Smith'")
+    assert (ran.code, "It redacts note in 4 images. Next: datafixes plan" in ran.err) == (0, True), ran.err
+    text = Path(ran.out.strip()).read_text("utf-8")
+    assert "    op.redact_audit(\n        \"item_audit\",\n        where=\"note = 'Ann Smith'\",\n        columns=[\"note\"],\n" in text  # fmt: skip
+    told = datafixes(project, "plan")
+    assert "Values in 4 images are redacted." in told.out, told.out + told.err
+    assert [one["images"] for one in answer(project, "plan")["steps"][0]["redacts"]] == [1, 2, 1]
+    assert project.database.dump() == before
+    assert project.alembic("upgrade", "c").code == 0
+    assert states(project) == {1: "redacted", 2: "redacted", 3: "redacted", 4: "proven"}
+    ran = datafixes(
+        project, "redact", "item_audit", "--column", "nothing", "--reason", "r", "--where", "id = 2"
+    )
+    assert (ran.code, "item_audit copies no column nothing." in ran.err) == (1, True), ran.err
