@@ -14,7 +14,7 @@ from alembic.util import CommandError
 
 from datafixes.audit.autogenerate import leave_alone
 from datafixes.running import (
-    redacting,  # noqa: F401 - importing it registers the operation
+    redact_operations,  # noqa: F401 - importing it registers the operation
     refusal,  # noqa: F401 - a wrong declaration is one line of Alembic's, too
     table_operations,  # noqa: F401 - importing it registers those of audit tables
 )

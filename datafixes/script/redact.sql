@@ -222,10 +222,10 @@ DECLARE
     sealed jsonb;
 BEGIN
     FOR sealed IN EXECUTE format($sql$
-        SELECT jsonb_build_object('run', c.run_id) || one
-          FROM %1$I.datafix_chain AS c CROSS JOIN jsonb_array_elements(c.shape::jsonb -> 'tables') AS one
+        SELECT jsonb_build_object('run', c.run_id) || part
+          FROM %1$I.datafix_chain AS c CROSS JOIN jsonb_array_elements(c.shape::jsonb -> 'tables') AS part
          WHERE c.run_id IN (SELECT m.run_id FROM pg_temp.datafix_meant AS m)
-         ORDER BY c.run_id, (one -> 'position')::integer
+         ORDER BY c.run_id, (part -> 'position')::integer
     $sql$, audit_schema)
     LOOP
         PERFORM pg_temp.datafix_keep_salts(audit_schema, sealed);
@@ -246,13 +246,13 @@ BEGIN
         (SELECT string_agg(format('CASE WHEN num_nulls(a.%1$I) = 0 THEN %1$L END', l), ', ')
            FROM unnest(columns) AS l));
     PERFORM pg_temp.datafix_renew_checksums(audit_schema, audit_table);
-    RETURN (SELECT jsonb_agg(jsonb_build_object('run', one -> 'run', 'position', one -> 'position',
+    RETURN (SELECT jsonb_agg(jsonb_build_object('run', part -> 'run', 'position', part -> 'position',
                                  'images', (SELECT count(*) FROM pg_temp.datafix_meant AS m
-                                             WHERE m.run_id = (one -> 'run')::bigint),
+                                             WHERE m.run_id = (part -> 'run')::bigint),
                                  'redacted', leaves -> 'redacted', 'sha256', leaves -> 'redacted_sha256')
-                             ORDER BY (one -> 'run')::bigint, (one -> 'position')::integer)
-              FROM jsonb_array_elements(parts) AS one
-             CROSS JOIN LATERAL (SELECT pg_temp.datafix_leaves(audit_schema, one) OFFSET 0) AS _ (leaves));
+                             ORDER BY (part -> 'run')::bigint, (part -> 'position')::integer)
+              FROM jsonb_array_elements(parts) AS part
+             CROSS JOIN LATERAL (SELECT pg_temp.datafix_leaves(audit_schema, part) OFFSET 0) AS _ (leaves));
 END
 $engine$;
 

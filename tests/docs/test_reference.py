@@ -11,7 +11,7 @@ import pytest
 
 import datafixes.operations
 from datafixes import DataFix, Delete, Insert, RecordedFix, Rows, Table, Update
-from datafixes.running import redacting, table_operations
+from datafixes.running import redact_operations, table_operations
 from tests.docs.pages import PAGES, ROOT, name_of, prose
 from tests.projects import our_project
 from tests.servers import Database
@@ -49,7 +49,7 @@ def _kinds() -> list[type]:
     """The classes of all operations."""
     return [
         one
-        for module in (datafixes.operations, table_operations, redacting)
+        for module in (datafixes.operations, table_operations, redact_operations)
         for name, one in vars(module).items()
         if inspect.isclass(one) and name.endswith("Op") and name != "MigrateOperation"
     ]

@@ -170,6 +170,7 @@ def test_copies_that_are_given_up_go_at_the_subscriber_too(subscribed: tuple[Pro
     assert project.alembic("upgrade", "c").code == 0
     until(copy, "SELECT count(*) = 1 FROM datafix_run WHERE outcome = 'pruned'")
     until(copy, "SELECT version_num = 'c' FROM alembic_version")
+    until(copy, "SELECT count(*) = 2 FROM datafix_chain")
     assert copy.value("SELECT count(*) FROM item_audit") == 0
     assert copy.dump() == project.database.dump()
 
