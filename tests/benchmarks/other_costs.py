@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from datafixes import DataFix, RecordedFix, Rows, Table, Update, sql
 from datafixes.audit.chain.forms import SETTINGS
-from datafixes.audit.chain.verifying import Ledger, Verdict
+from datafixes.audit.chain.verdicts import Verdict
+from datafixes.audit.chain.verifying import Ledger
 from datafixes.database.embedded import embedded_server
 from datafixes.running.sealing import seal
 from datafixes.settings import Settings
