@@ -85,7 +85,6 @@ def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     hand_over(operation, prune_script(pruning, operation.context, operation.limits))
     if alembic.as_sql:
         return
-    note_run(operation.connection, pruning.audit_schema)
     run, went = last_pruning(operation.connection, pruning.audit_schema, pruning.name)
     if operation.collector is not None:
         operation.collector.gave_up(went)
@@ -103,10 +102,10 @@ def redact(alembic: MigrationContext, redaction: Redaction) -> None:
     operation = Operation.on_table(alembic, redaction.name)
     if not alembic.as_sql and operation.collector is None:  # only what is sealed can be redacted
         seal_now(operation.connection, redaction.audit_schema, operation.settings)
+        note_run(operation.connection, redaction.audit_schema)
     hand_over(operation, redact_script(redaction, operation.context, operation.limits))
     if alembic.as_sql:
         return
-    note_run(operation.connection, redaction.audit_schema)
     run, went = last_redaction(operation.connection, redaction.audit_schema, redaction.name)
     if operation.collector is not None:
         operation.collector.redacted(went)
