@@ -45,6 +45,7 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_check_before_pruning(known jsonb, aud
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     wrote jsonb;
+    gone  text;
 BEGIN
     FOR wrote IN EXECUTE format($sql$
         SELECT to_jsonb(t) FROM %I.datafix_run_table AS t
@@ -52,6 +53,15 @@ BEGIN
            AND (parse_ident(t.audit_table))[2] = $2 AND t.images IS NOT NULL
          ORDER BY t.run_id
     $sql$, audit_schema) USING runs, audit_table LOOP
+        SELECT string_agg(c ->> 'name', ', ') INTO gone FROM jsonb_array_elements(wrote -> 'shape' -> 'columns') AS c
+         WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = (known ->> 'audit')::regclass
+                             AND attname = c ->> 'name' AND NOT attisdropped);
+        IF gone IS NOT NULL THEN
+            PERFORM pg_temp.datafix_refuse_fix(known, 'DF011',
+                format('the images of run %s in %s are not the ones it wrote: these columns are gone: %s',
+                       wrote ->> 'run_id', known ->> 'audit', gone),
+                hint => 'Nothing was changed. Compare with a backup.');
+        END IF;
         PERFORM pg_temp.datafix_check_images(known, wrote);
     END LOOP;
 END

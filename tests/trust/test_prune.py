@@ -293,6 +293,15 @@ def test_images_that_are_not_those_of_their_run_are_not_given_up(
     assert database.dump() == before
 
 
+def test_images_that_lack_a_column_are_not_given_up(project: Project) -> None:
+    project.database.execute("ALTER TABLE item_audit DROP COLUMN note CASCADE")
+    project.revision("d", "c", f'op.prune_audit("item_audit", older_than="{LATER}")', top="# Retention.")
+    told = project.alembic("upgrade", "d").last_line
+    assert (
+        "images of run 1 in public.item_audit are not the ones it wrote: these columns are gone: note" in told
+    )
+
+
 def test_a_run_of_which_no_image_is_left_is_not_given_up_with_the_others(project: Project) -> None:
     database = project.database
     tamper(database, "DELETE FROM item_audit WHERE audit_run_id = 2")
