@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from datafixes.audit.chain import forms
 from datafixes.audit.chain.entries import UTC, Entry, SealedTable, Shape, has_chain, read_entries
 from datafixes.audit.chain.reading import Leaves, read_rows
-from datafixes.audit.chain.sealing import FOLLOWED
 from datafixes.audit.chain.redacting import Redaction, SaltedLeaves, redactions
+from datafixes.audit.chain.sealing import FOLLOWED
 from datafixes.audit.chain.verdicts import State, Verdict, differences, link, verdict_of
 from datafixes.audit.history import IS_AUDIT_TABLE, ask
 from datafixes.audit.wording import counted
