@@ -39,6 +39,7 @@ NEWEST_ONLY = (
     "trust/test_append_only_moved.py",
     "trust/test_attacks.py",
     "trust/test_export.py",
+    "trust/test_find_in_audit.py",
     "trust/test_no_alarm.py",
     "trust/test_prune_command.py",
     "trust/test_pruned.py",
