@@ -1,4 +1,4 @@
-"""Rounds of a fix in batches that is killed, cut off and started twice, with four writers, until it is done.
+"""Rounds of a fix in batches that is killed, cut off and started twice, with four writers, until it is done or taken back.
 
 Each round is checked row by row: see :mod:`tests.batches.soaked`. `make soak` runs 500 of them.
 """
@@ -23,7 +23,7 @@ from typing import Any
 import psycopg2
 
 from tests.batches.hammer import Hammer
-from tests.batches.soaked import TABLE, TOP, check, left_open
+from tests.batches.soaked import TABLE, TOP, check, check_taken_back, left_open
 from tests.faults.deploys import answers
 from tests.faults.own_server import OwnServer, own_server
 from tests.projects import ENV, STOCK_ENV, Project, Ran, new_project
@@ -34,6 +34,12 @@ _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(["tests.batches.soak", "datafixes.environment", "alembic.autogenerate"])
 _numbers = itertools.count(1)
 _TRIES = 12
+
+_UP = ("upgrade", "head")
+_SKIP = ("-x", "on_conflict=double_soaked:skip")
+_UNDO = ("-x", "undo=double_soaked", *_SKIP, "upgrade", "head")
+_DOWN = (*_SKIP, "downgrade", "m")
+_HALF_APPLIED = "SELECT count(*) FROM datafix_run WHERE outcome = 'running'"
 
 _AT_WORK = """
 SELECT pid FROM pg_stat_activity
@@ -50,13 +56,18 @@ class Tally:
     writes: Counter[str] = field(default_factory=Counter)
     changed: int = 0
     late: int = 0
+    undone: int = 0
+    downgraded: int = 0
+    restored: int = 0
+    wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
         writes = ", ".join(f"{count} {name}" for name, count in sorted(self.writes.items()))
         return (
-            f"{self.rounds} rounds, {self.changed:,} rows changed once, {self.late:,} told as late; faults: {faults}; "
-            f"writers: {writes}"
+            f"{self.rounds} rounds, {len(self.wrong)} of them wrong, {self.changed:,} rows changed once, {self.late:,} told as late; "
+            f"taken back in the middle {self.undone} times, from the end {self.downgraded} times: {self.restored:,} rows; "
+            f"faults: {faults}; writers: {writes}"
         )
 
 
@@ -74,11 +85,13 @@ def ended_within(connection: Any, seconds: float) -> bool:
 
 
 class Deploy:
-    """`alembic upgrade head` in a process of its own."""
+    """A command of Alembic in a process of its own."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, command: tuple[str, ...]) -> None:
         self._told, tells = _FORKED.Pipe(duplex=False)
-        self.process: BaseProcess = _FORKED.Process(target=_deploy, args=(project, tells), daemon=True)
+        self.process: BaseProcess = _FORKED.Process(
+            target=_deploy, args=(project, command, tells), daemon=True
+        )
         self.process.start()
         tells.close()
 
@@ -103,9 +116,9 @@ def _says_why(ran: Ran) -> bool:
     return ran.out.startswith("FAILED: ") or "OperationalError" in ran.out + ran.err
 
 
-def _deploy(project: Project, tells: Connection) -> None:
+def _deploy(project: Project, command: tuple[str, ...], tells: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    tells.send(project.alembic("upgrade", "head"))
+    tells.send(project.alembic(*command))
 
 
 class Round:
@@ -117,7 +130,7 @@ class Round:
 
     def __init__(self, directory: Path, database: Database, seed: int, *, crashes: bool) -> None:
         self._chance = random.Random(seed)
-        self.database, self._crashes = database, crashes
+        self.database, self._crashes, self._command = database, crashes, _UP
         env = self._chance.choice([ENV, STOCK_ENV])
         self.project = new_project(directory, database, env).on(
             database, self._chance.choice(["psycopg2", "psycopg"])
@@ -133,18 +146,16 @@ class Round:
         assert ran.code == 0, ran.out + ran.err
 
     def run(self, tally: Tally) -> None:
-        """Let faults befall it, end it, and check every row."""
-        hammer = Hammer(self.database, self._chance.random())
-        hammer.start()
-        try:
-            for _ in range(self._chance.randint(1, 4)):
-                if self._is_over():
-                    break
-                self._suffer(tally)
-        finally:
-            hammer.stop()
-        was_over = self._is_over()
-        told = self._end()
+        """Let faults befall it, end it or take it back, and check every row."""
+        tally.rounds += 1
+        goes_back = self._chance.random() < 0.4
+        self._befall(_UP, tally, 1 if goes_back else self._chance.randint(1, 4))
+        if goes_back and self.database.value(_HALF_APPLIED):
+            tally.undone += 1
+            self._take_back(_UNDO, tally)
+            return
+        was_over = self._is_over(_UP)
+        told = self._end(_UP)
         again, later = left_open(self.database)
         if not was_over:
             assert not again or f"{again} rows that it had changed meet it again: left alone" in told, (
@@ -153,21 +164,45 @@ class Round:
             )
             assert not later or f"{later} rows met its condition later: left alone" in told, (later, told)
             assert not (later and self._stragglers == "sweep"), later
-        tally.rounds += 1
-        tally.writes += hammer.writes
         tally.late += again + later
         tally.changed += check(self.database)
+        if self._chance.random() < 0.4:
+            tally.downgraded += 1
+            self._take_back(_DOWN, tally)
 
-    def _is_over(self) -> bool:
-        return bool(self.database.value("SELECT version_num = 'n' FROM alembic_version"))
+    def _take_back(self, command: tuple[str, ...], tally: Tally) -> None:
+        self._befall(command, tally, self._chance.randint(1, 2))
+        self._end(command)
+        tally.restored += check_taken_back(self.database)
 
-    def _suffer(self, tally: Tally) -> None:
+    def _befall(self, command: tuple[str, ...], tally: Tally, faults: int) -> None:
+        """Let so many faults befall a command, while others write."""
+        hammer = Hammer(self.database, self._chance.random())
+        hammer.start()
+        try:
+            for _ in range(faults):
+                if self._is_over(command):
+                    break
+                self._suffer(command, tally)
+        finally:
+            hammer.stop()
+        tally.writes += hammer.writes
+
+    def _is_over(self, command: tuple[str, ...]) -> bool:
+        if command == _UP:
+            return bool(self.database.value("SELECT version_num = 'n' FROM alembic_version"))
+        return bool(
+            self.database.value(f"SELECT version_num = 'm' AND ({_HALF_APPLIED}) = 0 FROM alembic_version")
+        )
+
+    def _suffer(self, command: tuple[str, ...], tally: Tally) -> None:
+        self._command = command
         faults: list[Callable[[list[Deploy]], str]] = [self._kill, self._terminate, self._second]
         weights = [4, 4, 2]
         if self._crashes:
             faults.append(self._crash)
             weights.append(2)
-        deploys = [Deploy(self.project)]
+        deploys = [Deploy(self.project, command)]
         self._wait_for_work(deploys[0])
         time.sleep(self._chance.random() * 0.8)
         [fault] = self._chance.choices(faults, weights)
@@ -212,34 +247,34 @@ class Round:
         return "server crashes"
 
     def _second(self, deploys: list[Deploy]) -> str:
-        deploys.append(Deploy(self.project))
+        deploys.append(Deploy(self.project, self._command))
         time.sleep(self._chance.random() * 0.5)
         if self._chance.random() < 0.5:
             deploys[0].kill()
         return "second upgrades"
 
-    def _end(self) -> str:
-        """Upgrade until it succeeds, and until nobody is at work any more."""
+    def _end(self, command: tuple[str, ...]) -> str:
+        """Repeat a command until its work is done, and nobody is at work any more; what the last one told."""
+        told = ""
         for _ in range(_TRIES):
-            ran = Deploy(self.project).ended()
+            if command != _UP and self._is_over(command):
+                break
+            ran = Deploy(self.project, command).ended()
+            assert ran is None or ran.code == 0 or _says_why(ran), ran.out + ran.err
+            told = ran.out + ran.err if ran else "killed"
             if ran and ran.code == 0:
                 break
-            assert ran is None or _says_why(ran), ran.out + ran.err
         else:
-            raise AssertionError(f"{_TRIES} upgrades failed: {ran.out + ran.err if ran else 'killed'}")
+            raise AssertionError(f"{_TRIES} times it failed: {' '.join(command)}: {told}")
         deadline = time.monotonic() + 20
         while self._workers():
             assert time.monotonic() < deadline, "an orphan stays"
             time.sleep(0.05)
-        return ran.out + ran.err
+        return told
 
 
 def soak(running: OwnServer, seeds: range, tell: Callable[[str], Any] = lambda _: None) -> Tally:
-    """Run one round for each seed, each in a database of its own.
-
-    Raises:
-        AssertionError: a row is not as it should be; says of which seed.
-    """
+    """Run one round for each seed, each in a database of its own, and note those that end wrong."""
     tally = Tally()
     for seed in seeds:
         with (
@@ -249,7 +284,8 @@ def soak(running: OwnServer, seeds: range, tell: Callable[[str], Any] = lambda _
             try:
                 Round(Path(directory), database, seed, crashes=True).run(tally)
             except (AssertionError, psycopg2.Error) as error:
-                raise AssertionError(f"seed {seed}: {error}") from error
+                tally.wrong.append(f"seed {seed}: {type(error).__name__}: {error}")
+                tell(tally.wrong[-1])
             finally:
                 answers(database)
         tell(f"seed {seed}: {tally}")
@@ -266,3 +302,5 @@ def main() -> None:
     with own_server(told.postgres) as running:
         tally = soak(running, range(told.seed, told.seed + told.rounds), lambda text: print(text, flush=True))
     print(f"PostgreSQL {told.postgres}: {tally}")
+    if tally.wrong:
+        raise SystemExit("\n".join(tally.wrong))

@@ -32,8 +32,19 @@ fix = DataFix(
 )
 """
 
-# Each finds rows that are wrong: there must be none.
-_WRONG = {
+# Each finds rows that are wrong: there must be none. These hold at every end.
+_OF_OTHERS = {
+    "writes of others are lost": """SELECT s.id, w.what, w.times FROM soaked AS s
+         JOIN (SELECT id, what, count(*) AS times FROM wrote GROUP BY 1, 2) AS w USING (id)
+        WHERE (w.what = 'hit' AND w.times <> s.hits) OR (w.what = 'reopen' AND w.times <> s.reopened)""",
+    "rows came or went": """SELECT id FROM ((SELECT id FROM born UNION SELECT id FROM wrote WHERE what = 'insert')
+                       EXCEPT SELECT id FROM wrote WHERE what = 'delete') AS there FULL JOIN soaked AS s USING (id)
+        WHERE s.id IS NULL OR NOT EXISTS (SELECT FROM born AS b WHERE b.id = s.id)
+          AND NOT EXISTS (SELECT FROM wrote AS w WHERE w.id = s.id AND w.what = 'insert')""",
+}
+
+# When the fix has been applied.
+_WRONG = _OF_OTHERS | {
     "a row was changed twice, or its copies do not say how often":
     """SELECT s.id, s.v, s.born FROM soaked AS s
          LEFT JOIN (SELECT id, count(*) AS times FROM soaked_audit WHERE audit_image = 'after' GROUP BY id) AS a USING (id)
@@ -51,15 +62,6 @@ _WRONG = {
        HAVING count(*) <> 2 OR count(*) FILTER (WHERE audit_image = 'before' AND NOT done AND v = id * 7 + 1) <> 1
            OR count(*) FILTER (WHERE audit_image = 'after' AND done AND v = 2 * (id * 7 + 1)) <> 1
            OR count(DISTINCT audit_run_id) <> 1 OR count(DISTINCT hits) <> 1 OR count(DISTINCT reopened) <> 1""",
-    "writes of others are lost":
-    """SELECT s.id, w.what, w.times FROM soaked AS s
-         JOIN (SELECT id, what, count(*) AS times FROM wrote GROUP BY 1, 2) AS w USING (id)
-        WHERE (w.what = 'hit' AND w.times <> s.hits) OR (w.what = 'reopen' AND w.times <> s.reopened)""",
-    "rows came or went":
-    """SELECT id FROM ((SELECT id FROM born UNION SELECT id FROM wrote WHERE what = 'insert')
-                       EXCEPT SELECT id FROM wrote WHERE what = 'delete') AS there FULL JOIN soaked AS s USING (id)
-        WHERE s.id IS NULL OR NOT EXISTS (SELECT FROM born AS b WHERE b.id = s.id)
-          AND NOT EXISTS (SELECT FROM wrote AS w WHERE w.id = s.id AND w.what = 'insert')""",
     "a part has not ended":
     "SELECT run_id, outcome FROM datafix_run WHERE outcome NOT IN ('applied', 'failed', 'not_applicable')",
     "the version moved without the fix, or the fix without the version":
@@ -70,6 +72,35 @@ _WRONG = {
         WHERE r.part_of IS NOT NULL AND r.outcome = 'applied'
           AND (t.images, t.rows_updated) IS DISTINCT FROM ((SELECT count(*) FROM soaked_audit WHERE audit_run_id = r.run_id),
                                                            r.rows_changed)""",
+}  # fmt: skip
+
+# When it has been taken back. A row that somebody reopened after its change is restored, too: no column has a third
+# value. One that is gone is a conflict, which was skipped.
+_WRONG_BACK = _OF_OTHERS | {
+    "a row is not as it was before the fix":
+    """SELECT s.id, s.v, s.done FROM soaked AS s
+        WHERE s.v <> s.id * 7 + 1
+           OR s.done AND s.id IN (SELECT i.id FROM soaked_audit AS i JOIN datafix_run AS r ON r.run_id = i.audit_run_id
+                                   WHERE r.direction = 'apply')""",
+    "a row that nobody else wrote is not the same to the bit":
+    """SELECT b.id FROM born AS b LEFT JOIN soaked AS s USING (id)
+        WHERE b.id NOT IN (SELECT id FROM wrote) AND to_jsonb(s) IS DISTINCT FROM to_jsonb(b)""",
+    "a row was changed or taken back twice":
+    """SELECT i.id, r.direction FROM soaked_audit AS i JOIN datafix_run AS r ON r.run_id = i.audit_run_id
+        GROUP BY i.id, r.direction, i.audit_image HAVING count(*) <> 1""",
+    "a run has not ended":
+    """SELECT run_id, outcome FROM datafix_run
+        WHERE outcome NOT IN ('applied', 'failed', 'not_applicable', 'reverted', 'taken_back')
+           OR (SELECT count(*) FROM datafix_run WHERE part_of IS NULL AND outcome = 'reverted') <> 1
+           OR (SELECT count(*) FROM datafix_run WHERE part_of IS NULL AND outcome IN ('applied', 'taken_back')) <> 1""",
+    "the version is not that below the fix":
+    "SELECT version_num FROM alembic_version WHERE version_num <> 'm'",
+    "the ledger tells another number of rows":
+    """SELECT r.run_id FROM datafix_run AS r WHERE r.part_of IS NULL AND r.outcome = 'reverted'
+          AND (r.rows_changed, r.rows_changed) IS DISTINCT FROM (
+              (SELECT sum(rows_changed) FROM datafix_range AS g WHERE g.run_id = r.run_id),
+              (SELECT count(*) FROM soaked_audit AS i JOIN datafix_run AS p ON p.run_id = i.audit_run_id
+                WHERE p.part_of = r.run_id AND i.audit_image = 'after'))""",
 }  # fmt: skip
 
 _NUMBERS = """
@@ -107,11 +138,30 @@ def check(database: Database) -> int:
     Raises:
         AssertionError: something does not hold.
     """
-    for what, query in _WRONG.items():
-        wrong = database.rows(query)
-        assert not wrong, f"{what}: {wrong[:5]}"
+    _nothing_is(_WRONG, database)
     [numbers] = database.rows(_NUMBERS)
     assert len(set(numbers)) == 1, f"before, after, ranges, parts, the run: {numbers}"
     [(whole, parts)] = database.rows(_EVIDENCE)
     assert whole == parts, f"images and digest of the run: {whole}, of its parts: {parts}"
     return int(numbers[0])
+
+
+def check_taken_back(database: Database) -> int:
+    """Look at every row, every copy and the ledger, when the fix has been taken back.
+
+    Returns:
+        how many rows were.
+
+    Raises:
+        AssertionError: something does not hold.
+    """
+    _nothing_is(_WRONG_BACK, database)
+    return int(
+        database.value("SELECT rows_changed FROM datafix_run WHERE part_of IS NULL AND outcome = 'reverted'")
+    )
+
+
+def _nothing_is(wrong: dict[str, str], database: Database) -> None:
+    for what, query in wrong.items():
+        found = database.rows(query)
+        assert not found, f"{what}: {found[:5]}"

@@ -13,6 +13,7 @@ def test_what_is_killed_at_random_changes_every_row_once(server: Server) -> None
     rounds = max(ROUNDS // len(VERSIONS), 1)
     with own_server(server.version) as running:
         tally = soak(running, range(server.version * 100, server.version * 100 + rounds))
+    assert tally.wrong == []
     assert tally.rounds == rounds
-    assert tally.changed > rounds * 3_000
+    assert tally.changed + tally.restored > rounds * 500
     assert sum(tally.faults.values()) >= rounds
