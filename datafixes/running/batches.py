@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from datafixes.errors import BatchesRefused, DatafixError, UnsafeTransaction
 from datafixes.running.counting import Counted
-from datafixes.running.execution import failure
+from datafixes.running.execution import Attempts, execute, failure
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.planned import check_plan_of_batches
 from datafixes.running.sending import failed
@@ -165,12 +165,14 @@ class _Repeated:
     def _open(self, connection: Connection) -> None:
         try:
             connection.exec_driver_sql("BEGIN")
-            for statement in self.batched.opening.statements():
-                connection.exec_driver_sql(verbatim(connection, statement))
+            attempts = Attempts.of(self.operation.settings)
+            execute(connection, self.batched.opening, self.operation.label, attempts)
             self._check_plan(connection)
             connection.exec_driver_sql("COMMIT")
         except (DBAPIError, DatafixError) as error:
             with suppress(DBAPIError, InvalidRequestError):
+                if savepoint := connection.get_nested_transaction():
+                    savepoint.rollback()
                 connection.exec_driver_sql("ROLLBACK")
             raise failure(error, self.operation.label) if isinstance(error, DBAPIError) else error from error
 

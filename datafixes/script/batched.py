@@ -149,17 +149,16 @@ def work_statement(fix: DataFix, context: Context, limits: Limits) -> str:
 
     Everything that it needs is in it, because behind a pooler each statement may come to another connection.
     """
-    return repeated(batch_procedure(fix, context), limits, ENGINE, fix.batches.rows if fix.batches else None)
+    return repeated(batch_procedure(fix, context), limits, ENGINE)
 
 
-def repeated(own: str, limits: Limits, roots: Sequence[str], rows: int | None = None) -> str:
+def repeated(own: str, limits: Limits, roots: Sequence[str]) -> str:
     """The statement that calls ``datafix_batch`` for a few seconds.
 
     Args:
         own: the statement that creates that procedure.
         limits: the time-outs of a batch.
         roots: the engine's files and functions that batches of this kind may call.
-        rows: how many rows the first batch has at most; None: batches have the size that they have.
     """
     engine = engine_of("batches.sql", *roots, *sorted(called_by(own)))
     made = "\n".join(
@@ -170,7 +169,6 @@ def repeated(own: str, limits: Limits, roots: Sequence[str], rows: int | None = 
         seconds=_SECONDS,
         pinned=pinned(limits),
         made=made,
-        rows="NULL" if rows is None else rows,
         version=__version__,
         digest=engine.digest,
         count=len(engine.functions),
@@ -198,8 +196,8 @@ DECLARE
                 pg_catalog.make_interval(secs => {seconds}), nullif(CAST(pg_catalog.current_setting('statement_timeout')
                 AS pg_catalog.interval), pg_catalog.make_interval()) OPERATOR(pg_catalog./) 2);
     began   pg_catalog.timestamptz;
-    batch   pg_catalog.jsonb := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-                'worker', pg_catalog.concat('pid ', pg_catalog.pg_backend_pid()), 'rows', CAST({rows} AS pg_catalog.int8)));
+    batch   pg_catalog.jsonb := pg_catalog.jsonb_build_object(
+                'worker', pg_catalog.concat('pid ', pg_catalog.pg_backend_pid()));
     code    pg_catalog.text;
     message pg_catalog.text;
     detail  pg_catalog.text;
@@ -235,13 +233,13 @@ BEGIN
                 PERFORM pg_catalog.pg_sleep(0.1);
             EXCEPTION WHEN QUERY_CANCELED THEN
                 GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
-                batch := pg_catalog.jsonb_set(batch, '{{goes_on}}', 'false');
+                batch := pg_temp.datafix_after_batch(batch, pg_catalog.make_interval(), code);
             END;
             COMMIT;
             EXIT WHEN code OPERATOR(pg_catalog.=) '57014';
         END LOOP;
         EXIT WHEN NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool)
-                  OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) ending;
+                  OR code IS NULL AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) ending;
     END LOOP;
     SET LOCAL client_min_messages = warning;
     DROP TABLE pg_temp.datafixes_engine CASCADE;

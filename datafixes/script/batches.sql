@@ -57,6 +57,14 @@ BEGIN
 END
 $engine$;
 
+-- The order of a key, for people: (name text COLLATE "x", version 153.80; id bigint)
+CREATE OR REPLACE FUNCTION pg_temp.datafix_shown_order(key_order jsonb)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT format('(%s)', string_agg(concat(k ->> 'name', ' ', k ->> 'type', k ->> 'collate',
+                                            ', version ' || (k ->> 'collation_version')), '; ' ORDER BY n))
+      FROM jsonb_array_elements(key_order) WITH ORDINALITY AS _ (k, n)
+$engine$;
+
 -- What can go wrong in batches only: refused before the first of them.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_in_batches(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -113,6 +121,26 @@ BEGIN
          LIMIT 1;
     END IF;
     RETURN lagging;
+END
+$engine$;
+
+-- What a session allows a statement or a transaction must be enough for a batch and its engine. Other limits are set
+-- for each batch; a statement cannot change its own.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_limits(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    short record;
+BEGIN
+    SELECT l.name, current_setting('datafixes.' || l.name, true) AS value, l.least INTO short
+      FROM (VALUES ('statement_timeout', '2s'), ('transaction_timeout', '1s')) AS l (name, least)
+     WHERE nullif(nullif(current_setting('datafixes.' || l.name, true), ''), '0')::interval < l.least::interval;
+    IF FOUND THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
+            format('%s = %s of this session is too short for batches, which need %s', short.name, short.value,
+                   short.least),
+            hint => format('Nothing was changed. For one run: PGOPTIONS=''-c %1$s=0'' alembic ...; behind a pooler, '
+                           'ALTER ROLE ... SET %1$s.', short.name));
+    END IF;
 END
 $engine$;
 
@@ -198,10 +226,12 @@ BEGIN
     END IF;
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
     fix := pg_temp.datafix_check_target(fix);
+    PERFORM pg_temp.datafix_check_limits(fix);
     IF running -> 'declaration' -> 'batches' -> 'key_order' <> pg_temp.datafix_key_order(fix) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
-            format('the order of its key has changed since run %s began: %s there, %s now', running ->> 'run_id',
-                   running -> 'declaration' -> 'batches' -> 'key_order', pg_temp.datafix_key_order(fix)),
+            format('the order of its key has changed since run %s began: %s then, %s now', running ->> 'run_id',
+                   pg_temp.datafix_shown_order(running -> 'declaration' -> 'batches' -> 'key_order'),
+                   pg_temp.datafix_shown_order(pg_temp.datafix_key_order(fix))),
             hint => format('Nothing was changed. What was done so far can be taken back: alembic -x undo=%s upgrade '
                            'head', fix ->> 'fix'));
     END IF;
@@ -223,6 +253,7 @@ BEGIN
     IF counted <= (fix -> 'batches' -> 'rows')::bigint THEN
         RETURN;
     END IF;
+    PERFORM pg_temp.datafix_check_limits(fix);
     PERFORM pg_temp.datafix_check_in_batches(fix);
     PERFORM pg_temp.datafix_check_number(fix, counted);
     fix := pg_temp.datafix_open_run(fix || '{"in_parts": true}');
@@ -289,9 +320,11 @@ BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('datafixes fix', 0));
     running := pg_temp.datafix_running(fix);
     -- before PostgreSQL 18, a null of JSON cannot be cast to a number
-    batch := jsonb_strip_nulls(jsonb_build_object('rows', running -> 'declaration' -> 'batches' -> 'rows',
-                                                  'batches', running -> 'declaration' -> 'batches'))
+    batch := jsonb_strip_nulls(jsonb_build_object('batches', running -> 'declaration' -> 'batches'))
              || batch || '{"left": false, "waits": false}';
+    IF running IS NOT NULL AND NOT batch ? 'rows' THEN
+        batch := batch || jsonb_build_object('rows', pg_temp.datafix_first_size(fix, running, batch));
+    END IF;
     fix := fix || jsonb_build_object('batch', batch);
     IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply'
        OR running ->> 'wish' IS NOT NULL THEN       -- somebody wants it to pause, or to stop
@@ -320,6 +353,32 @@ BEGIN
     RETURN fix || jsonb_build_object('range', pg_temp.datafix_between(fix, taken.above, taken.up_to),
                                      'size', batch -> 'rows', 'order', pg_temp.datafix_order_by(fix),
                                      'bound', pg_temp.datafix_key_as_text(fix, 'next'));
+END
+$engine$;
+
+-- How long a batch should take, in seconds: never more than a quarter of what the statement may take that makes batches.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_target(batches jsonb)
+RETURNS numeric LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT least(coalesce((batches -> 'target')::numeric, 1),
+                 extract(epoch FROM nullif(current_setting('statement_timeout')::interval, interval '0')) / 4)
+$engine$;
+
+-- How many rows the first batch of a statement has: as many as declared, or, where one of the last batches took more
+-- than half of its target time, as many as fit into that at their speed. After errors, less.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_first_size(fix jsonb, running jsonb, batch jsonb)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    most    bigint  := (batch -> 'batches' -> 'rows')::bigint;
+    target  numeric := pg_temp.datafix_target(batch -> 'batches');
+    fitting numeric;
+BEGIN
+    EXECUTE format($sql$
+        SELECT sum(p.rows_changed) * $2 / sum(p.seconds)
+          FROM (SELECT rows_changed, extract(epoch FROM finished_at - started_at) AS seconds FROM %s
+                 WHERE part_of = $1 AND rows_changed > 0 ORDER BY run_id DESC LIMIT 4) AS p
+        HAVING max(p.seconds) > $2 / 2
+    $sql$, fix ->> 'ledger') INTO fitting USING (running -> 'run_id')::bigint, target;
+    RETURN greatest(least(most, fitting::bigint) >> coalesce((batch -> 'attempts')::integer, 0), 1);
 END
 $engine$;
 
@@ -506,16 +565,19 @@ END
 $engine$;
 
 -- What comes after a batch, whether it succeeded or met an error. A lock that was not available, or a deadlock, lets
--- the batch be tried again, with half of the rows; and the next one has so many rows as fit into its target time.
+-- the batch be tried again, with half of the rows; and the next one has so many rows as fit into its target time. The
+-- statement's time limit counts as such an error, once: a Ctrl-C looks the same, but may come at any time.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_after_batch(batch jsonb, took interval, code text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     rows     bigint  := (batch -> 'rows')::bigint;
     most     bigint  := (batch -> 'batches' -> 'rows')::bigint;
-    target   numeric := coalesce((batch -> 'batches' -> 'target')::numeric, 1);
+    target   numeric := pg_temp.datafix_target(batch -> 'batches');
     seconds  numeric := greatest(extract(epoch FROM took), 0.001);
     attempts integer := coalesce((batch -> 'attempts')::integer, 0);
     pause    numeric := coalesce((batch -> 'batches' -> 'pause')::numeric, 0);
+    expired  boolean := coalesce(code = '57014' AND NOT batch ? 'expired' AND clock_timestamp() - statement_timestamp()
+                            > 0.9 * nullif(current_setting('statement_timeout')::interval, interval '0'), false);
 BEGIN
     IF (batch -> 'waits')::boolean THEN     -- for a replica
         pause := greatest(pause, 0.5);
@@ -525,14 +587,14 @@ BEGIN
         IF (batch -> 'changed')::bigint >= rows OR seconds > target THEN
             rows := least(most, greatest(1, rows / 2, least(rows * 2, (rows * target / seconds)::bigint)));
         END IF;
-    ELSIF code IN ('55P03', '40P01', '40001') AND attempts < 10 THEN
+    ELSIF (code IN ('55P03', '40P01', '40001') OR expired) AND attempts < 10 THEN
         attempts := attempts + 1;
         rows := CASE WHEN rows > 1 THEN rows / 2 ELSE rows END;
         pause := greatest(pause, 0.1 * 2 ^ least(attempts, 5));
     ELSE
         RETURN batch || '{"goes_on": false, "slices": 0}';
     END IF;
-    RETURN batch || jsonb_strip_nulls(jsonb_build_object('rows', rows))
+    RETURN batch || jsonb_strip_nulls(jsonb_build_object('rows', rows, 'expired', nullif(expired, false)))
            || jsonb_build_object('attempts', attempts, 'slices', ceil(pause * 10)::integer,
                                  'goes_on', coalesce((batch -> 'left')::boolean, code IS NOT NULL));
 END

@@ -28,9 +28,13 @@ $engine$;
 -- The same, in a transaction before the batches, which does not move the version.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin_parts(declared jsonb, version_table regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
-BEGIN
-    PERFORM pg_temp.datafix_open_parts(
+DECLARE
+    whole jsonb := pg_temp.datafix_open_parts(
         pg_temp.datafix_begin(declared || '{"direction": "revert", "in_batches": true}', version_table));
+BEGIN
+    IF whole IS NOT NULL THEN
+        PERFORM pg_temp.datafix_check_limits(whole);
+    END IF;
 END
 $engine$;
 
