@@ -10,9 +10,9 @@ from datafixes.audit.changes import View
 from datafixes.audit.history import known_tables, run_of
 from datafixes.audit.images import changes_of_run, tables_of_run
 from datafixes.audit.naming import with_kept_identities
-from datafixes.audit.progress import readable
 from datafixes.audit.redaction import left_out, redacted, redacted_by
 from datafixes.audit.retention import gave_up, given_up
+from datafixes.audit.running import readable
 from datafixes.audit.wording import place
 from datafixes.declaration.project_fixes import nearest
 from datafixes.errors import DatafixError

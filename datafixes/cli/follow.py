@@ -12,7 +12,8 @@ import click
 from sqlalchemy.engine import Connection
 
 from datafixes.audit.history import run_of, the_schema
-from datafixes.audit.progress import Progress, progress_of, running_fix
+from datafixes.audit.progress import Progress
+from datafixes.audit.running import progress_of, running_fix
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, FAILED, OK
 from datafixes.cli.project_options import Where, pass_where
@@ -67,7 +68,7 @@ def command(  # noqa: PLR0913 - one for each option
             say(progress_as_json(last), last.line(shutil.get_terminal_size().columns - 1 if drawn else 0))
             if once:
                 return OK if last.is_alive else DIFFERENT
-            if last.idle > _PATIENCE and not last.is_alive and last.wish != "pause":
+            if last.idle > _PATIENCE and not last.is_alive:
                 return DIFFERENT
             time.sleep(every or (_TERMINAL if drawn else _LOG))
             found = _ask(connection, partial(progress_of, connection, ledger, last.fix))

@@ -3,7 +3,7 @@
 import click
 
 from datafixes.audit.history import history, known_fixes, ledger_schemas, the_schema
-from datafixes.audit.progress import readable
+from datafixes.audit.running import readable
 from datafixes.cli.asking import schema_option
 from datafixes.cli.output import format_options, show
 from datafixes.cli.project_options import Where, pass_where

@@ -6,8 +6,8 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.changes import View
 from datafixes.audit.history import OpenFix, open_fixes, the_schema
 from datafixes.audit.obstacles import obstacles
-from datafixes.audit.progress import readable
 from datafixes.audit.retention import given_up
+from datafixes.audit.running import readable
 from datafixes.cli.asking import schema_option
 from datafixes.cli.main import DIFFERENT, OK
 from datafixes.cli.output import format_options, show

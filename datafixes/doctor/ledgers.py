@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 from datafixes.audit.chain.sealing import overdue_runs
 from datafixes.audit.history import IS_AUDIT_TABLE, ask, ledger_schemas
 from datafixes.audit.images import read_images
-from datafixes.audit.progress import half_applied
+from datafixes.audit.running import half_applied
 from datafixes.audit.sequences import behind_of_table
 from datafixes.audit.wording import named
 from datafixes.declaration.recorded import Fix

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
+from datafixes.audit.progress import Progress
+from datafixes.audit.running import progress_of
 from datafixes.errors import BatchesRefused, DatafixError, UnsafeTransaction
-from datafixes.running.counting import Counted
 from datafixes.running.execution import Attempts, execute, failure
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.planned import check_plan_of_batches
 from datafixes.running.sending import failed
+from datafixes.running.telling import Teller
 from datafixes.script.frame import Script
 from datafixes.script.parameters import verbatim
 
@@ -30,10 +29,6 @@ class _Stopped(BatchesRefused):
     """Somebody wanted it to stop: no failure."""
 
 
-_logger = logging.getLogger("alembic.datafixes")
-
-_EVERY = 30.0  # seconds between two lines of a log
-_TERMINAL = 1.0  # and between two of a terminal, which replace each other
 _WAIT = 0.5  # for ranges that others work on, in seconds
 # What a statement that was cancelled leaves in the session.
 _LEFT_BEHIND = """
@@ -49,19 +44,19 @@ $left$
 
 @dataclass(frozen=True)
 class Batched:
-    """What is repeated, and how one sees how far it is.
+    """What is repeated.
 
     Attributes:
         opening: opens the run, or goes on with it, in a transaction of its own.
         work: makes batches for a few seconds.
-        progress: asks how far it is: see :class:`Counted`; None if there is no run in batches.
         workers: how many connections work side by side.
+        is_ended_by_a_batch: whether the last batch ends the run: until then, something is left.
     """
 
     opening: Script
     work: str
-    progress: Callable[[Connection], Counted | None]
     workers: int = 1
+    is_ended_by_a_batch: bool = False
 
 
 def make_batches(operation: Operation, batched: Batched) -> None:
@@ -136,9 +131,6 @@ class _Repeated:
 
     operation: Operation
     batched: Batched
-    told: float = field(default_factory=time.monotonic)
-    began: float = field(default_factory=time.monotonic)
-    first: int | None = None
     errors: list[BaseException] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -148,19 +140,17 @@ class _Repeated:
         progress = self._progress(connection)
         if progress is None:
             return
-        self._tell(progress, always=True)
-        with ExitStack() as stack:
+        with Teller(connection, self._progress) as self.teller, ExitStack() as stack:
+            self.teller.tell(progress, always=True)
             connections = [connection]
             if not connection.dialect.is_async:
                 connections += [
                     stack.enter_context(_another(connection)) for _ in range(self.batched.workers - 1)
                 ]
             self._work_side_by_side(connections)
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")
-        for error in self.errors:
-            raise error
-        self._tell(self._progress(connection), always=True)
+            for error in self.errors:
+                raise error
+            self.teller.tell(self._progress(connection), always=True)
 
     def _open(self, connection: Connection) -> None:
         try:
@@ -218,55 +208,25 @@ class _Repeated:
         while not self.over.is_set():
             connection.exec_driver_sql(verbatim(connection, self.batched.work))
             progress = self._progress(connection)
-            self._tell(progress, always=bool(progress and progress.waits))
-            if progress is None or not progress.left:
+            if progress is None or not (progress.ranges_left or self.batched.is_ended_by_a_batch):
                 return
-            self._look_at_wish(progress)
-            if progress == before:  # others work on the ranges that are left
+            self.teller.tell(progress, always=bool(progress.waits))
+            if progress.wish == "stop":
+                raise _Stopped(
+                    f"{self.operation.label}: stopped, as somebody wished: {progress.done} (run {progress.run_id}).",
+                    hint="What is done stays. The same command goes on with it.",
+                )
+            done = (progress.batches, progress.rows_done, progress.ranges_left)
+            if done == before:  # others work on the ranges that are left
                 self.over.wait(_WAIT)
-            before = progress
+            before = done
 
-    def _progress(self, connection: Connection) -> Counted | None:
-        return self.batched.progress(connection)
-
-    def _look_at_wish(self, progress: Counted) -> None:
-        if progress.wish == "stop":
-            raise _Stopped(
-                f"{self.operation.label}: stopped, as somebody wished: {_counted(progress)} (run {progress.run}).",
-                hint="What is done stays. The same command goes on with it.",
-            )
-        if progress.wish == "pause":
-            self.over.wait(1)
-
-    def _tell(self, progress: Counted | None, *, always: bool = False) -> None:
-        now, is_terminal = time.monotonic(), sys.stderr.isatty()
-        if progress is None or (now - self.told < (_TERMINAL if is_terminal else _EVERY) and not always):
-            return
-        self.told = now
-        if self.first is None:
-            self.first = progress.done
-        words = f"{self.operation.label}: {_counted(progress)}{self._speed(progress, now)}"
-        if progress.wish:
-            words += f"; {progress.wish}"
-        if progress.waits:
-            words += f"; waits: {progress.waits}"
-        if is_terminal:
-            sys.stderr.write(f"\r{words:<78}")
-            sys.stderr.flush()
-        else:
-            _logger.info("%s", words)
-
-    def _speed(self, progress: Counted, now: float) -> str:
-        done, seconds = progress.done - (self.first or 0), now - self.began
-        if done <= 0 or seconds <= 0 or not progress.left:
-            return ""
-        speed = done / seconds
-        left = max(0.0, (progress.rows - progress.done) / speed)
-        return f", {speed:,.0f} rows/s, about {left:,.0f} s left"
-
-
-def _counted(progress: Counted) -> str:
-    return f"{progress.done:,} of {progress.rows:,} rows in {progress.batches:,} batches"
+    def _progress(self, connection: Connection) -> Progress | None:
+        fix = self.operation.fix
+        if fix is None:
+            raise ValueError("an operation on a fix")
+        direction = self.batched.opening.direction
+        return progress_of(connection, fix.schema_of_audit, fix.name, direction)
 
 
 @contextmanager

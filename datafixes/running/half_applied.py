@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from datafixes.audit.progress import half_applied
+from datafixes.audit.running import half_applied
 from datafixes.errors import BatchesRefused
 from datafixes.script.literal import name, qualified
 

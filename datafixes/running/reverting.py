@@ -54,6 +54,9 @@ def known_fix(given: Fix | str | None, how: Revert, scripts: Any, connection: Co
         how: which run.
         scripts: Alembic's ScriptDirectory, or None.
         connection: the ledger's database, or None for a printed script.
+
+    Raises:
+        DBAPIError: the connection was lost.
     """
     declared = _declared(scripts, given) if isinstance(given, str) else given
     is_another = declared is not None and how.audit_schema not in ("", declared.schema_of_audit)
@@ -88,8 +91,12 @@ def _kept(connection: Connection, declared: Fix) -> RecalledFix:
     try:
         with connection.begin_nested():
             return recall(connection, wanted)
-    except (DatafixError, DBAPIError):  # no run, or no right to read: the engine reports it
+    except DatafixError:  # no run: the engine reports it
         return wanted
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return wanted  # no right to read: the same
 
 
 def chosen_rows(fix: Fix, rows: Any) -> dict[str, list[tuple[Value, ...]]] | None:

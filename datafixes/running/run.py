@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from datafixes.declaration.alone import REMEDY, beside_batches
 from datafixes.declaration.batches import Batches
@@ -16,7 +19,7 @@ from datafixes.declaration.recalled import RecalledFix
 from datafixes.declaration.recorded import Declared, Fix, RecordedFix
 from datafixes.errors import BatchesRefused, DatafixError, SettingError
 from datafixes.running.batches import Batched, make_batches
-from datafixes.running.counting import counted_by, tell_late
+from datafixes.running.execution import failure
 from datafixes.running.migration import BatchTrial, RunCollector, source_of_revision
 from datafixes.running.operation import DECLINED, DatafixFailed, Operation
 from datafixes.running.printing import print_batches
@@ -28,12 +31,22 @@ from datafixes.script.batched import opening_script, work_statement
 from datafixes.script.batched_revert import opening_of_revert, work_of_revert
 from datafixes.script.decline import decline_script
 from datafixes.script.frame import Script
+from datafixes.script.literal import qualified, text
+from datafixes.script.parameters import verbatim
 from datafixes.script.psql import repeated_in_psql
 from datafixes.script.revert import revert_script
+from datafixes.script.tables import LEDGER
 from datafixes.script.trial import one_batch_script, reading_script
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
+
+_logger = logging.getLogger("alembic.datafixes")
+
+_TOLD = """
+SELECT r.declaration -> 'batches' ->> 'told' FROM {ledger} AS r
+ WHERE r.fix = {fix} AND r.outcome = 'applied' AND r.part_of IS NULL ORDER BY r.run_id DESC LIMIT 1
+"""
 
 
 def apply(alembic: MigrationContext, fix: DataFix) -> None:
@@ -61,13 +74,13 @@ def apply(alembic: MigrationContext, fix: DataFix) -> None:
             return
     hand_over(operation, apply_script(fix, operation.context, operation.limits))
     if fix.batches and not alembic.as_sql and operation.collector is None:
-        tell_late(operation, fix)
+        _tell_late(operation, fix)
 
 
 def _refuse_beside(operation: Operation) -> None:
     """Refuse a revision that holds something besides its fix in batches."""
-    text = source_of_revision()
-    for _, words in beside_batches(ast.parse(text)) if text else ():
+    source = source_of_revision()
+    for _, words in beside_batches(ast.parse(source)) if source else ():
         raise DatafixFailed(
             BatchesRefused(f"{operation.label}: {words}.", hint=f"Nothing was changed. {REMEDY}")
         )
@@ -97,7 +110,17 @@ def _in_batches_of(fix: DataFix, rows: int) -> DataFix:
 def _batched(operation: Operation, fix: DataFix, batches: Batches) -> Batched:
     context, limits = operation.context, operation.limits
     opening, work = opening_script(fix, context, limits), work_statement(fix, context, limits)
-    return Batched(opening, work, counted_by(operation, "apply"), batches.workers)
+    return Batched(opening, work, batches.workers)
+
+
+def _tell_late(operation: Operation, fix: DataFix) -> None:
+    """Tell of the rows that began to meet the condition behind the batches, or were set back by others."""
+    query = _TOLD.format(ledger=qualified(fix.schema_of_audit, LEDGER), fix=text(fix.name))
+    # Without the right to read there is nothing to tell.
+    with suppress(DBAPIError), operation.connection.begin_nested():
+        told = operation.connection.exec_driver_sql(verbatim(operation.connection, query)).scalar()
+        if told:
+            _logger.warning("%s: %s", operation.label, told.removeprefix(", "))
 
 
 def is_declined(operation: Operation, fix: Declared) -> bool:
@@ -143,6 +166,9 @@ def revert(alembic: MigrationContext, fix: Fix | str | None, how: Revert) -> Non
         script = revert_script(known, context, operation.limits)
     except DatafixError as error:
         raise DatafixFailed(error) from error
+    except DBAPIError as error:  # the connection was lost
+        name = fix if isinstance(fix, str) else f"run {how.run}" if fix is None else fix.name
+        raise DatafixFailed(failure(error, f"datafix {name}")) from error
     if alembic.as_sql and isinstance(known, DataFix) and known.batches:
         opening = opening_of_revert(known, context, operation.limits)
         work = work_of_revert(known, context, operation.limits)

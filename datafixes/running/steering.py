@@ -3,7 +3,8 @@
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from datafixes.audit.progress import Progress, running_fix
+from datafixes.audit.progress import Progress
+from datafixes.audit.running import running_fix
 from datafixes.errors import DatafixError, sqlstate
 from datafixes.script.literal import qualified, text
 from datafixes.script.parameters import verbatim

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +12,7 @@ from datafixes.audit.wording import counted
 from datafixes.declaration.fix import DataFix
 from datafixes.errors import BatchesRefused, DatafixError
 from datafixes.running.batches import Batched, make_batches
-from datafixes.running.counting import counted_by
+from datafixes.running.execution import failure
 from datafixes.running.operation import DatafixFailed, Operation
 from datafixes.running.reverting import Revert, known_fix
 from datafixes.running.sending import is_external
@@ -52,8 +51,14 @@ def revert_in_batches(operation: Operation, fix: Fix, context: Context) -> None:
 
 def _had_batches(operation: Operation, fix: Fix) -> bool:
     if fix.schema_of_audit:
-        with suppress(DatafixError, DBAPIError), operation.connection.begin_nested():
-            return bool(ask(operation.connection, _on(_HAS_BATCHES, fix)))
+        try:
+            with operation.connection.begin_nested():
+                return bool(ask(operation.connection, _on(_HAS_BATCHES, fix)))
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatafixFailed(failure(error, operation.label)) from error
+        except DatafixError:
+            pass
     return False  # the engine reports what is missing
 
 
@@ -67,7 +72,10 @@ def take_back(operation: Operation) -> NoReturn:
     if alembic.as_sql or operation.collector or fix is None:
         told = f"{operation.label}: -x undo takes back what is half applied, and neither prints nor plans."
         raise DatafixFailed(BatchesRefused(told))
-    known = known_fix(fix, Revert(), alembic.script, operation.connection)
+    try:
+        known = known_fix(fix, Revert(), alembic.script, operation.connection)
+    except DBAPIError as error:
+        raise DatafixFailed(failure(error, operation.label)) from error
     context = replace(operation.context, overruled=operation.settings.on_conflict, takes_back=True)
     make_batches(operation, _batched(operation, known, context))
     [(run, rows, batches)] = ask(operation.connection, _on(_TAKEN_BACK, known))
@@ -80,8 +88,8 @@ def _batched(operation: Operation, fix: Fix, context: Context) -> Batched:
     return Batched(
         opening_of_revert(fix, context, operation.limits),
         work_of_revert(fix, context, operation.limits),
-        counted_by(operation, "revert", is_ended_by_a_batch=context.takes_back),
         batches.workers if batches else 1,
+        is_ended_by_a_batch=context.takes_back,
     )
 
 

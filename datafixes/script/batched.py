@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from datafixes import __version__
 from datafixes.declaration.fix import DataFix
+from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
 from datafixes.script.apply import CAPTURED, WATCH, condition, copied, facts, proof, the_change, title_of
 from datafixes.script.context import Context
@@ -17,6 +18,7 @@ from datafixes.script.expected import wanted_values
 from datafixes.script.frame import Limits, Script, finished, frame, pinned, procedure
 from datafixes.script.layout import run
 from datafixes.script.masking import without_values
+from datafixes.script.tables import RANGES
 
 _SECONDS = 20
 """So long one statement makes batches. Autovacuum sees what it did only afterwards; a shorter one makes the engine anew
@@ -149,13 +151,14 @@ def work_statement(fix: DataFix, context: Context, limits: Limits) -> str:
 
     Everything that it needs is in it, because behind a pooler each statement may come to another connection.
     """
-    return repeated(batch_procedure(fix, context), limits, ENGINE)
+    return repeated(fix, batch_procedure(fix, context), limits, ENGINE)
 
 
-def repeated(own: str, limits: Limits, roots: Sequence[str]) -> str:
+def repeated(fix: Fix, own: str, limits: Limits, roots: Sequence[str]) -> str:
     """The statement that calls ``datafix_batch`` for a few seconds.
 
     Args:
+        fix: the fix.
         own: the statement that creates that procedure.
         limits: the time-outs of a batch.
         roots: the engine's files and functions that batches of this kind may call.
@@ -167,6 +170,8 @@ def repeated(own: str, limits: Limits, roots: Sequence[str]) -> str:
     )
     return _WORK.format(
         seconds=_SECONDS,
+        name=literal.text(f"datafixes {fix.name[:30]}, run"),
+        ranges=literal.qualified(fix.schema_of_audit, RANGES),
         pinned=pinned(limits),
         made=made,
         version=__version__,
@@ -196,6 +201,7 @@ DECLARE
                 pg_catalog.make_interval(secs => {seconds}), nullif(CAST(pg_catalog.current_setting('statement_timeout')
                 AS pg_catalog.interval), pg_catalog.make_interval()) OPERATOR(pg_catalog./) 2);
     began   pg_catalog.timestamptz;
+    shown   pg_catalog.text := {name};    -- in pg_stat_activity
     batch   pg_catalog.jsonb := pg_catalog.jsonb_build_object(
                 'worker', pg_catalog.concat('pid ', pg_catalog.pg_backend_pid()));
     code    pg_catalog.text;
@@ -207,7 +213,7 @@ BEGIN
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        PERFORM set_config('datafixes.search_path', path, true);
+        PERFORM set_config('datafixes.search_path', path, true), set_config('application_name', shown, true);
         PERFORM set_config(name, value, true)
            FROM (VALUES {pinned}) AS pinned (name, value)
           WHERE current_setting(name, true) IS NOT NULL AND name <> 'statement_timeout';
@@ -226,10 +232,14 @@ BEGIN
                                     hint = PG_EXCEPTION_HINT;
         END;
         batch := pg_temp.datafix_after_batch(batch, pg_catalog.clock_timestamp() - began, code);
+        shown := coalesce(batch OPERATOR(pg_catalog.->>) 'name', shown);
         COMMIT;
-        -- a pause in slices: a transaction that sleeps would keep VACUUM from its work
+        -- A pause in slices: a transaction that sleeps would keep VACUUM from its work. Whoever follows the run sees by the
+        -- name and the lock that somebody waits.
         FOR nap IN 1 .. CAST(batch OPERATOR(pg_catalog.->>) 'slices' AS pg_catalog.int4) LOOP
             BEGIN
+                PERFORM pg_catalog.set_config('application_name', pg_catalog.concat(shown, ', waits'), true);
+                LOCK TABLE {ranges} IN ROW SHARE MODE;
                 PERFORM pg_catalog.pg_sleep(0.1);
             EXCEPTION WHEN QUERY_CANCELED THEN
                 GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;

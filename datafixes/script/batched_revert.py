@@ -64,4 +64,4 @@ def work_of_revert(fix: Fix, context: Context, limits: Limits) -> str:
         steps=textwrap.indent(STEPS, " " * 4),
     )
     block = without_values(block, context.masks)
-    return repeated(procedure("datafix_batch", block, "INOUT batch jsonb"), limits, ENGINE)
+    return repeated(fix, procedure("datafix_batch", block, "INOUT batch jsonb"), limits, ENGINE)

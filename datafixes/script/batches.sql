@@ -327,10 +327,12 @@ BEGIN
     END IF;
     fix := fix || jsonb_build_object('batch', batch);
     IF running IS NULL OR running ->> 'fingerprint' <> fix ->> 'fingerprint' OR running ->> 'direction' <> 'apply'
-       OR running ->> 'wish' IS NOT NULL THEN       -- somebody wants it to pause, or to stop
+       OR running ->> 'wish' = 'stop' THEN
         RETURN fix;
-    ELSIF pg_temp.datafix_lagging(batch -> 'batches') IS NOT NULL THEN
-        RETURN fix || jsonb_build_object('batch', batch || '{"left": true, "waits": true, "changed": 0}');
+    END IF;
+    fix := pg_temp.datafix_name_session(fix, running);
+    IF running ->> 'wish' = 'pause' OR pg_temp.datafix_lagging(batch -> 'batches') IS NOT NULL THEN
+        RETURN jsonb_set(fix, '{batch}', fix -> 'batch' || '{"left": true, "waits": true, "changed": 0}');
     END IF;
     EXECUTE format($sql$
         SELECT g.n, to_jsonb(coalesce(g.reached, g.above)) AS above, to_jsonb(g.up_to) AS up_to
@@ -343,16 +345,26 @@ BEGIN
     IF taken IS NULL THEN
         RETURN fix;
     END IF;
-    fix := pg_temp.datafix_begin(fix || jsonb_build_object(
-        'part_of', running -> 'run_id', 'batch', batch || '{"left": true}'), version_table);
+    fix := pg_temp.datafix_begin(jsonb_set(fix, '{batch,left}', 'true')
+                                 || jsonb_build_object('part_of', running -> 'run_id'), version_table);
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
         'key_order', running -> 'declaration' -> 'batches' -> 'key_order',
         'taken', jsonb_build_object('n', taken.n, 'above', taken.above, 'up_to', taken.up_to));
-    PERFORM set_config('application_name', left(format('datafixes %s, run %s', fix ->> 'fix', fix ->> 'part_of'), 63),
-                       true);
     RETURN fix || jsonb_build_object('range', pg_temp.datafix_between(fix, taken.above, taken.up_to),
                                      'size', batch -> 'rows', 'order', pg_temp.datafix_order_by(fix),
                                      'bound', pg_temp.datafix_key_as_text(fix, 'next'));
+END
+$engine$;
+
+-- Names the session for pg_stat_activity, "datafixes FIX, run 12": who follows the run finds its workers by it. The
+-- statement that makes batches gets the name in the facts of the batch, for the time between two of them.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_name_session(fix jsonb, running jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    name text := format('datafixes %s, run %s', left(fix ->> 'fix', 30), running ->> 'run_id');
+BEGIN
+    PERFORM set_config('application_name', concat_ws(', ', name, 'reverts run ' || (running ->> 'reverts_run')), true);
+    RETURN jsonb_set(fix, '{batch,name}', to_jsonb(name));
 END
 $engine$;
 
@@ -579,7 +591,7 @@ DECLARE
     expired  boolean := coalesce(code = '57014' AND NOT batch ? 'expired' AND clock_timestamp() - statement_timestamp()
                             > 0.9 * nullif(current_setting('statement_timeout')::interval, interval '0'), false);
 BEGIN
-    IF (batch -> 'waits')::boolean THEN     -- for a replica
+    IF (batch -> 'waits')::boolean THEN     -- for a replica, or while it is paused
         pause := greatest(pause, 0.5);
     END IF;
     IF code IS NULL THEN

@@ -206,11 +206,16 @@ BEGIN
                                      declared ->> 'audit_schema');
     running := pg_temp.datafix_running(fix);
     fix := fix || jsonb_build_object('batch', jsonb_strip_nulls(jsonb_build_object(
-        'batches', running -> 'declaration' -> 'batches')) || batch || '{"left": false}');
-    IF running ->> 'direction' IS DISTINCT FROM 'revert' OR running ->> 'wish' IS NOT NULL THEN
+        'batches', running -> 'declaration' -> 'batches')) || batch || '{"left": false, "waits": false}');
+    IF running ->> 'direction' IS DISTINCT FROM 'revert' OR running ->> 'wish' = 'stop' THEN
         RETURN fix;
     END IF;
-    fix := fix || jsonb_build_object('run', running -> 'run_id');
+    fix := pg_temp.datafix_name_session(fix || jsonb_build_object('run', running -> 'run_id'), running);
+    -- A role that does not see replicas reverts without waiting for them.
+    IF running ->> 'wish' = 'pause' OR pg_has_role('pg_read_all_stats', 'USAGE')
+                                       AND pg_temp.datafix_lagging(fix -> 'batch' -> 'batches') IS NOT NULL THEN
+        RETURN jsonb_set(fix, '{batch}', fix -> 'batch' || '{"left": true, "waits": true, "changed": 0}');
+    END IF;
     EXECUTE format($sql$
         SELECT g.n, g.reverts_run FROM %I.datafix_range AS g
          WHERE g.run_id = $1 AND NOT g.done
@@ -230,8 +235,6 @@ BEGIN
         PERFORM pg_temp.datafix_end_part(fix, 0);
         RETURN fix - 'taken';
     END IF;
-    PERFORM set_config('application_name', left(format('datafixes %s, run %s reverts run %s', fix ->> 'fix',
-                                                       running ->> 'run_id', running ->> 'reverts_run'), 63), true);
     RETURN fix;
 END
 $engine$;

@@ -17,8 +17,8 @@ _REPEATED = """\
 -- run the whole script again: it goes on from there. Several psql that run it at once share the work.
 SELECT pg_catalog.format('DO $told$ BEGIN RAISE NOTICE %L, %L; END $told$', '%', pg_catalog.format(
            {label}, g.rows_changed, r.rows_found, g.batches)),
-       -- paused, or others work on all ranges that are left: wait
-       CASE WHEN r.wish IS NOT NULL OR NOT EXISTS (
+       -- others work on all ranges that are left: wait
+       CASE WHEN NOT EXISTS (
                      SELECT FROM {ranges} AS free
                       WHERE free.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT free.done FOR UPDATE SKIP LOCKED)
             THEN 'SELECT pg_catalog.pg_sleep(1)' ELSE

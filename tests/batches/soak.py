@@ -130,7 +130,8 @@ class Round:
 
     def __init__(self, directory: Path, database: Database, seed: int, *, crashes: bool) -> None:
         self._chance = random.Random(seed)
-        self.database, self._crashes, self._command = database, crashes, _UP
+        self.database, self._crashes = database, crashes
+        self._command: tuple[str, ...] = _UP
         env = self._chance.choice([ENV, STOCK_ENV])
         self.project = new_project(directory, database, env).on(
             database, self._chance.choice(["psycopg2", "psycopg"])

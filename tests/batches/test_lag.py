@@ -109,7 +109,7 @@ def test_who_waits_for_what_is_told(tmp_path: Path, own: OwnServer) -> None:
         stopping.join()
 
         assert (ran.code, project.versions) == (255, {"m"}), ran.out + ran.err
-        assert "; waits: replica second is " in ran.err, ran.err
+        assert ", waits: replica second is " in ran.err, ran.err
         assert " kB behind" in ran.err
 
 

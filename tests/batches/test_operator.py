@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from tests.batches.many import ROWS, is_whole, many_project
+from tests.faults.deploys import one_clear_line
 from tests.projects import Project, Ran, new_project
 from tests.servers import Database
 
@@ -159,3 +160,32 @@ def test_a_role_that_may_not_read_the_ledger_migrates_as_before(tmp_path: Path, 
     ran = project.alembic("-x", f"url={database.url_for(role='plain')}", "upgrade", "y")
 
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("command", [("-x", "undo=double_many", "upgrade", "head"), ("downgrade", "m")])
+def test_a_connection_that_is_lost_before_it_begins_is_one_line(
+    tmp_path: Path, database: Database, command: tuple[str, ...]
+) -> None:
+    """As when the server crashes between Alembic's last statement and the first one of the fix."""
+    project = half_applied(tmp_path, database)
+    if "downgrade" in command:
+        assert project.alembic("upgrade", "n").code == 0
+    before = database.rows(STATE)
+    killed = (
+        "pid = op.get_bind().connection.dbapi_connection.info.backend_pid\n"
+        f"with sa.create_engine({project.url!r}).connect() as other:\n"
+        "    other.exec_driver_sql(f'SELECT pg_terminate_backend({pid}, 5000)')\n"
+    )
+    top = (
+        (tmp_path / "migrations/versions/n.py")
+        .read_text("utf-8")
+        .split("depends_on = None")[1]
+        .split("def upgrade")[0]
+    )
+    project.revision("n", "m", f"{killed}op.apply_datafix(fix)", f"{killed}op.revert_datafix(fix)", top=top)
+
+    one_clear_line(
+        project.alembic(*command), "datafix double_many: the connection to the database was lost: "
+    )
+
+    assert database.rows(STATE) == before

@@ -13,7 +13,7 @@ import pytest
 
 from tests.batches.many import ROWS, is_whole, many_project
 from tests.batches.test_operator import half_applied
-from tests.cli.commands import datafixes, schema
+from tests.cli.commands import answer, datafixes, schema
 from tests.projects import Project
 from tests.servers import Database
 
@@ -50,9 +50,13 @@ def test_a_paused_fix_waits_and_goes_on(tmp_path: Path, database: Database) -> N
     with upgrade(project) as began:
         paused = datafixes(project, "pause", "double_many")
         until(lambda: "paused" in datafixes(project, "follow", "--once").out)
-        time.sleep(0.5)
         count = database.value(BATCHES)
-        time.sleep(1.5)
+        database.execute("UPDATE datafix_range SET beat = beat - interval '41 min'")
+        time.sleep(1)
+        waiting = answer(project, "follow", "--once")
+        assert (waiting["state"], waiting["alive"], waiting["waiting"]) == ("paused", True, 1)
+        assert "double_many: paused, " in datafixes(project, "follow", "--once").out
+        assert "1 worker, last progress 41 min ago" in datafixes(project, "follow", "--once").out
 
         assert (paused.code, database.value(BATCHES)) == (0, count), paused.err
         assert 0 < count * 50 < ROWS
@@ -64,6 +68,24 @@ def test_a_paused_fix_waits_and_goes_on(tmp_path: Path, database: Database) -> N
         assert (began.returncode, project.versions) == (0, {"n"}), out
     assert is_whole(database)
     assert database.rows(FLAG) == [(None,)]
+
+
+def test_a_paused_fix_whose_upgrade_died_does_not_look_as_if_it_waits(
+    tmp_path: Path, database: Database
+) -> None:
+    project = many_project(tmp_path, database, SLOW)
+    with upgrade(project):
+        assert datafixes(project, "pause", "double_many").code == 0
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ 'datafixes double_many'"
+    database.execute(
+        f"SELECT pg_terminate_backend(pid) {others}"
+    )  # which goes on for some seconds without its client
+    until(lambda: not database.rows(f"SELECT {others}"))
+    database.execute("UPDATE datafix_range SET beat = beat - interval '41 min'")
+
+    ran = datafixes(project, "follow", "--once")
+
+    assert (ran.code, "double_many: half applied, no worker since 41 min, " in ran.out) == (3, True), ran.out
 
 
 def test_a_stopped_fix_ends_and_a_later_upgrade_goes_on(tmp_path: Path, database: Database) -> None:
