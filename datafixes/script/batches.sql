@@ -368,7 +368,7 @@ BEGIN
 END
 $engine$;
 
--- How long a batch should take, in seconds: never more than a quarter of what the statement may take that makes batches.
+-- How long a batch should take, in seconds: at most a quarter of what the statement may take that makes batches.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_target(batches jsonb)
 RETURNS numeric LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT least(coalesce((batches -> 'target')::numeric, 1),

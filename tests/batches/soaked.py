@@ -95,12 +95,14 @@ _WRONG_BACK = _OF_OTHERS | {
            OR (SELECT count(*) FROM datafix_run WHERE part_of IS NULL AND outcome IN ('applied', 'taken_back')) <> 1""",
     "the version is not that below the fix":
     "SELECT version_num FROM alembic_version WHERE version_num <> 'm'",
-    "the ledger tells another number of rows":
-    """SELECT r.run_id FROM datafix_run AS r WHERE r.part_of IS NULL AND r.outcome = 'reverted'
-          AND (r.rows_changed, r.rows_changed) IS DISTINCT FROM (
-              (SELECT sum(rows_changed) FROM datafix_range AS g WHERE g.run_id = r.run_id),
-              (SELECT count(*) FROM soaked_audit AS i JOIN datafix_run AS p ON p.run_id = i.audit_run_id
-                WHERE p.part_of = r.run_id AND i.audit_image = 'after'))""",
+    "the ledger tells another number of rows than its ranges, or the copies":
+    """SELECT * FROM (
+           SELECT r.run_id, r.rows_changed,
+                  (SELECT coalesce(sum(g.rows_changed), 0) FROM datafix_range AS g WHERE g.run_id = r.run_id) AS of_ranges,
+                  (SELECT count(*) FROM soaked_audit AS i JOIN datafix_run AS p ON p.run_id = i.audit_run_id
+                    WHERE p.part_of = r.run_id AND i.audit_image = 'after') AS images
+             FROM datafix_run AS r WHERE r.part_of IS NULL AND r.outcome = 'reverted') AS told
+        WHERE rows_changed IS DISTINCT FROM of_ranges OR rows_changed IS DISTINCT FROM images""",
 }  # fmt: skip
 
 _NUMBERS = """
