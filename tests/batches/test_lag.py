@@ -1,6 +1,7 @@
 """A fix in batches waits while a replica is too far behind: a second server by streaming replication, paused and resumed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.batches.many import is_whole, many_project
+from tests.cli.commands import answer
 from tests.faults.deploys import answers, deploying, ended, until
 from tests.faults.own_server import OwnServer, own_server
 from tests.named import Address
@@ -85,6 +87,10 @@ def test_batches_wait_while_a_replica_is_too_far_behind(tmp_path: Path, own: Own
             assert done < 1_000
             assert process.poll() is None
             assert project.versions == {"m"}
+            seen = answer(project, "follow", "--once")
+            assert (seen["state"], seen["alive"], seen["waiting"]) == ("waiting", True, 1)
+            assert seen["lag"] > 64 * 1024
+            assert re.fullmatch(r"replica second is \d+ [kM]B behind", seen["waits"])
             replica.execute("SELECT pg_wal_replay_resume()")
             ran = ended(process)
         assert ran.code == 0, ran.out + ran.err
@@ -92,6 +98,16 @@ def test_batches_wait_while_a_replica_is_too_far_behind(tmp_path: Path, own: Own
         until(lambda: not database.value(_BEHIND), "the replica does not follow")
         moved = Database(database.name, replica.server_version, replica.address, replica.binaries)
         until(lambda: moved.value(_DONE) == 1_000, "the replica does not follow")
+
+        replica.execute("SELECT pg_wal_replay_pause()")
+        with deploying(project, "downgrade", "-1") as process:
+            until(lambda: database.value(_WAITS), "nobody waits")
+            seen = answer(project, "follow", "--once")
+            assert (seen["direction"], seen["state"], seen["waiting"]) == ("revert", "waiting", 1)
+            assert database.value(_DONE) > 0
+            replica.execute("SELECT pg_wal_replay_resume()")
+            ran = ended(process)
+        assert (ran.code, database.value(_DONE)) == (0, 0), ran.out + ran.err
 
 
 def test_who_waits_for_what_is_told(tmp_path: Path, own: OwnServer) -> None:

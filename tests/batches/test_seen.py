@@ -30,6 +30,9 @@ def test_history_tells_how_far_it_is_and_that_nobody_works(tmp_path: Path, datab
     )
     assert "alembic upgrade n. To take it back: alembic -x undo=double_many upgrade head." in text
     assert "running" not in text.partition("In batches")[0]
+    dead = "half applied, 8 of ~16 batches, 500 of 1,000 rows, no worker since 41 min"
+    assert dead in " ".join(datafixes(project, "show", "1").out.split())
+    assert dead.replace("applied,", "applied") in " ".join(datafixes(project, "open").out.split())
     assert answer(project, "history")["running"][0]["alive"] is False
 
 
@@ -104,6 +107,7 @@ def test_a_report_is_of_the_whole_run(tmp_path: Path, database: Database) -> Non
 def test_doctor_tells_in_a_project_with_another_env_file(tmp_path: Path, database: Database) -> None:
     project = half_applied(tmp_path, database)
     project.env(STOCK_ENV)
+    project.revision("beside", "a", "op.execute('CREATE TABLE beside ()')")
 
     [found] = [
         one for one in answer(project, "doctor", code=None)["findings"] if one["check"] == "in batches"
@@ -111,6 +115,12 @@ def test_doctor_tells_in_a_project_with_another_env_file(tmp_path: Path, databas
     assert (found["state"], found["evidence"].startswith("double_many (run 1): running 8 of ~16 batches")) == (
         "attention", True,
     )  # fmt: skip
+
+    # Alembic asks nobody before it runs another step: its command would undo the revision below, and succeed.
+    assert project.alembic("upgrade", "beside").code == 0
+    assert "no other revision is to be upgraded or downgraded" in " ".join(
+        datafixes(project, "history").out.split()
+    )
 
     database.execute("UPDATE datafix_range SET beat = beat - interval '41 min'")
     ran = datafixes(project, "doctor", "--format", "json")

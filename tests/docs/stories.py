@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ import pytest
 
 from tests.aws import Cloud
 from tests.docs.pages import ROOT, Block, Reader, Typed, blocks, typed
-from tests.projects import TABLE, new_project, our_project, project_with_fix, register_operations
+from tests.faults.deploys import until
+from tests.projects import TABLE, Project, new_project, our_project, project_with_fix, register_operations
 
 HELD = (
     "account,symbol,quantity\nlarge,QCOM260220P00145000,1\nlarge,NOW260220P00110000,1\nlarge,SPY,2\ntiny,,\n"
@@ -235,6 +237,10 @@ INSERT INTO orders SELECT n, 'unpaid' FROM generate_series(1, 20000) AS n;
 """
 
 
+_running: list["subprocess.Popen[bytes]"] = []
+"""The upgrade that the page's reader has begun at another terminal."""
+
+
 def _large(reader: Reader, _: Cloud) -> None:
     """Many orders, their audit table, and the revision of the page."""
     [revision] = blocks(ROOT / "docs/how-to/large-tables.md", "python")
@@ -245,8 +251,30 @@ def _large(reader: Reader, _: Cloud) -> None:
     assert project.alembic("upgrade", "0001").code == 0
 
 
+def _it_runs(reader: Reader, _: Cloud) -> None:
+    """An upgrade makes batches, slowly."""
+    reader.database.execute(
+        """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE TRIGGER slow BEFORE UPDATE ON orders EXECUTE FUNCTION slow()
+        """
+    )
+    _running.append(
+        subprocess.Popen(
+            Project(reader.directory, reader.database).command_line("upgrade", "head"),
+            cwd=reader.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+    )  # fmt: skip
+    there = "SELECT to_regclass('datafix_range') IS NOT NULL"
+    until(lambda: reader.database.value(there), "no run")
+    until(lambda: reader.database.value("SELECT sum(batches) > 0 FROM datafix_range"), "no batch")
+
+
 def _somebody_stops_it(reader: Reader, _: Cloud) -> None:
     """After the first batches, as `datafixes stop` does."""
+    while _running:
+        assert _running.pop().wait(60) == 255
+        reader.database.execute("DROP TRIGGER slow ON orders")
     reader.database.execute(
         """
         CREATE OR REPLACE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -273,6 +301,7 @@ STORIES: dict[str, Story] = {
     "docs/how-to/large-tables.md": Story(
         _large,
         {
+            "datafixes pause": _it_runs,
             "stopped, as somebody wished": _somebody_stops_it,
             "datafixes show": _nobody_stops_it,
             "undo=": _somebody_stops_it,
