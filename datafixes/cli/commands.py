@@ -13,7 +13,7 @@ COMMANDS = {
     "new": "write a revision with a fix, filled in from the database",
     "check": "find risks in revisions, without a database",
     "plan": "show what an upgrade or downgrade will do to which rows",
-    "revert": "write a revision that undoes one earlier fix (also: prune, redact)",
+    "revert": "write a revision that undoes one fix (also: prune, redact)",
     "prune": "write a revision that gives up old copies",
     "redact": "write a revision that erases values in copies",
     "history": "list all runs, newest first",
