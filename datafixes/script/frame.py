@@ -25,7 +25,6 @@ _FIXED = {
     "quote_all_identifiers": "off",
     "array_nulls": "on",
     "default_table_access_method": "heap",
-    "check_function_bodies": "off",
 }
 _PINNED = ("lock_timeout", "statement_timeout", *_FIXED, "work_mem")
 
@@ -225,8 +224,7 @@ def pinned(limits: Limits) -> str:
 def _pin(limits: Limits) -> str:
     return f"""\
 -- Time limits; row-level security is an error and hides no rows; a commit is durable; types, regclass, NULL in arrays
--- have one form; new tables are heap tables; the engine's functions are compiled when they are called, and not before;
--- memory for 100,000 rows; the search_path is noted, for event triggers.
+-- have one form; new tables are heap tables; memory for 100,000 rows; the search_path is noted, for event triggers.
 DO $settings$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');

@@ -111,4 +111,5 @@ def test_a_batch_that_meets_a_deadlock_is_halved_and_tried_again(tmp_path: Path,
     sizes = {
         size for (size,) in database.rows("SELECT rows_changed FROM datafix_run WHERE part_of IS NOT NULL")
     }
-    assert 30 in sizes, sizes
+    # half of 60; or less, where waiting for the row made the batches before it slow
+    assert min(sizes) <= 30, sizes

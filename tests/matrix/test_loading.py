@@ -80,6 +80,7 @@ def test_a_command_of_alembic_loads_no_more_than_it_needs(tmp_path: Path) -> Non
         "datafixes.errors",  # a wrong declaration is one line, whichever command reads it
         "datafixes.operations",
         "datafixes.running",
+        "datafixes.running.redact_operations",
         "datafixes.running.refusal",
         "datafixes.running.table_operations",
     }
