@@ -375,6 +375,12 @@ RETURNS numeric LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                  extract(epoch FROM nullif(current_setting('statement_timeout')::interval, interval '0')) / 4)
 $engine$;
 
+-- Below so many rows a batch is not made smaller because it takes long: what it costs without any row may be what does.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_least_size(most bigint)
+RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT greatest(1, most / 100)
+$engine$;
+
 -- How many rows the first batch of a statement has: as many as declared, or, where one of the last batches took more
 -- than half of its target time, as many as fit into that at their speed. After errors, less.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_first_size(fix jsonb, running jsonb, batch jsonb)
@@ -385,11 +391,12 @@ DECLARE
     fitting numeric;
 BEGIN
     EXECUTE format($sql$
-        SELECT sum(p.rows_changed) * $2 / sum(p.seconds)
+        SELECT greatest($3, sum(p.rows_changed) * $2 / sum(p.seconds))
           FROM (SELECT rows_changed, extract(epoch FROM finished_at - started_at) AS seconds FROM %s
                  WHERE part_of = $1 AND rows_changed > 0 ORDER BY run_id DESC LIMIT 4) AS p
         HAVING max(p.seconds) > $2 / 2
-    $sql$, fix ->> 'ledger') INTO fitting USING (running -> 'run_id')::bigint, target;
+    $sql$, fix ->> 'ledger') INTO fitting
+      USING (running -> 'run_id')::bigint, target, pg_temp.datafix_least_size(most);
     RETURN greatest(least(most, fitting::bigint) >> coalesce((batch -> 'attempts')::integer, 0), 1);
 END
 $engine$;
@@ -597,7 +604,8 @@ BEGIN
     IF code IS NULL THEN
         attempts := 0;
         IF (batch -> 'changed')::bigint >= rows OR seconds > target THEN
-            rows := least(most, greatest(1, rows / 2, least(rows * 2, (rows * target / seconds)::bigint)));
+            rows := least(most, greatest(least(rows, pg_temp.datafix_least_size(most)), rows / 2,
+                                         least(rows * 2, (rows * target / seconds)::bigint)));
         END IF;
     ELSIF (code IN ('55P03', '40P01', '40001') OR expired) AND attempts < 10 THEN
         attempts := attempts + 1;

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from datafixes.script.engine import engine_of
 from tests.batches.many import CONTENT, TABLE, is_whole, many_project
 from tests.batches.test_operator import half_applied
 from tests.projects import Project
@@ -42,6 +43,25 @@ def test_batches_fit_into_what_a_statement_may_take(tmp_path: Path, database: Da
     # half of what was cancelled; then as many as take a quarter of the limit, in each further statement too
     assert first == 50
     assert all(size <= 25 for size in others), others
+
+
+def test_what_a_batch_costs_without_rows_makes_the_next_not_ever_smaller(database: Database) -> None:
+    """Each takes two seconds, whatever its size."""
+    batch = (
+        """'{"rows": 10000, "changed": 0, "left": true, "batches": {"rows": 10000, "target": 1}}'::jsonb"""
+    )
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE datafixes_engine ()")
+        for function in engine_of("batches.sql").functions.values():
+            cursor.execute(function)
+        cursor.execute(
+            f"WITH RECURSIVE batch AS (SELECT 1 AS n, {batch} AS facts UNION ALL"
+            " SELECT n + 1, pg_temp.datafix_after_batch(facts, '2s', NULL) FROM batch WHERE n < 12)"
+            " SELECT (facts -> 'rows')::bigint FROM batch ORDER BY n"
+        )
+        sizes = [size for (size,) in cursor]
+
+    assert sizes == [10_000, 5_000, 2_500, 1_250, 625, 313, 157, 100, 100, 100, 100, 100]
 
 
 def test_a_batch_may_take_longer_than_a_transaction(
