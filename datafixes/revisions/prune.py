@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from datafixes.revisions.placing import Place
 from datafixes.revisions.revert import guarded
-from datafixes.revisions.source import Source, quoted
+from datafixes.revisions.source import operation, quoted
 from datafixes.revisions.text import Parts, revision_text
 
 
@@ -42,7 +42,7 @@ def prune_revision(place: Place, retention: Retention, only: str = "") -> str:
         arguments.append(f"reason={quoted(retention.reason)}")
     if retention.schema != "public":
         arguments.append(f"audit_schema={quoted(retention.schema)}")
-    call = Source("op.prune_audit(", tuple(("", Source(one)) for one in arguments), ")")
+    call = operation("prune_audit", arguments)
     parts = Parts(
         f"Give up copies in {retention.table} of runs before {day}",
         up=guarded(call, only),

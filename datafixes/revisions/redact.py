@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from datafixes.revisions.placing import Place
 from datafixes.revisions.revert import guarded
-from datafixes.revisions.source import Source, quoted
+from datafixes.revisions.source import operation, quoted
 from datafixes.revisions.text import Parts, revision_text
 
 
@@ -40,7 +40,7 @@ def redact_revision(place: Place, erasure: Erasure, only: str = "") -> str:
     arguments.append(f"reason={quoted(erasure.reason)}")
     if erasure.schema != "public":
         arguments.append(f"audit_schema={quoted(erasure.schema)}")
-    call = Source("op.redact_audit(", tuple(("", Source(one)) for one in arguments), ")")
+    call = operation("redact_audit", arguments)
     parts = Parts(
         f"Redact {', '.join(erasure.columns)} in {erasure.table}",
         up=guarded(call, only),

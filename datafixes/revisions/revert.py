@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datafixes.declaration.recorded import Fix
 from datafixes.errors import DatafixError
 from datafixes.revisions.placing import Place
-from datafixes.revisions.source import Source, laid_out, quoted
+from datafixes.revisions.source import Source, laid_out, operation, quoted
 from datafixes.revisions.text import SCHEMA_OF_RUN, Parts, revision_text
 from datafixes.running.reverting import Revert
 
@@ -66,7 +66,7 @@ def revert_revision(place: Place, fix: Fix, how: Revert, only: str = "") -> str:
         arguments.append(f"on_conflict={quoted(how.on_conflict)}")
     if how.reason:
         arguments.append(f"reason={quoted(how.reason)}")
-    revert = Source("op.revert_datafix(", tuple(("", Source(one)) for one in arguments), ")")
+    revert = operation("revert_datafix", arguments)
     parts = Parts(
         f"Revert {fix.name}: {'some of what' if how.rows is not None else 'what'} {what} did",
         up=guarded(revert, only),

@@ -6,7 +6,7 @@ The project's own post-write hooks do any further formatting.
 import datetime as dt
 import decimal
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,11 @@ def call(function: str, /, *arguments: Source, **named: Source | None) -> Source
     parts = [("", argument) for argument in arguments]
     parts += [(f"{word}=", part) for word, part in named.items() if part is not None]
     return Source(f"{function}(", tuple(parts), ")", frozenset({function}))
+
+
+def operation(name: str, arguments: Iterable[str]) -> Source:
+    """A call of an operation of Alembic; each argument is a literal, with its name if it has one."""
+    return Source(f"op.{name}(", tuple(("", Source(one)) for one in arguments), ")")
 
 
 def source_of(value: Any) -> Source:

@@ -41,7 +41,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alembic.runtime.migration import MigrationContext
+
+    from datafixes.audit.retention import GivenUp
 
 _logger = logging.getLogger("alembic.datafixes")
 
@@ -79,9 +83,7 @@ def unprotect(alembic: MigrationContext, name: str, audit_schema: str) -> None:
 def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     """Give up old copies."""
     operation = Operation.on_table(alembic, pruning.name)
-    if not alembic.as_sql and operation.collector is None:  # what goes unsealed cannot be proven
-        seal_now(operation.connection, pruning.audit_schema, operation.settings)
-        note_run(operation.connection, pruning.audit_schema)
+    _seal_before(operation, pruning.audit_schema)
     hand_over(operation, prune_script(pruning, operation.context, operation.limits))
     if alembic.as_sql:
         return
@@ -89,36 +91,40 @@ def prune(alembic: MigrationContext, pruning: Pruning) -> None:
     if operation.collector is not None:
         operation.collector.gave_up(went)
         return
-    _logger.info(
-        "%s: copies of %s given up, %s (run %d)",
-        operation.label, counted(len(went), "run"), counted(sum(one.images for one in went), "image"), run,
-    )  # fmt: skip
-    for one in went:
-        _logger.info("  run %d of %s: %s", one.run_id, one.fix, counted(one.images, "image"))
+    _tell(operation, f"copies of {counted(len(went), 'run')} given up, {_images(went)} (run {run})", went)
 
 
 def redact(alembic: MigrationContext, redaction: Redaction) -> None:
     """Take values out of images."""
     operation = Operation.on_table(alembic, redaction.name)
-    if not alembic.as_sql and operation.collector is None:  # only what is sealed can be redacted
-        seal_now(operation.connection, redaction.audit_schema, operation.settings)
-        note_run(operation.connection, redaction.audit_schema)
+    _seal_before(operation, redaction.audit_schema)
     hand_over(operation, redact_script(redaction, operation.context, operation.limits))
     if alembic.as_sql:
         return
     run, went = last_redaction(operation.connection, redaction.audit_schema, redaction.name)
     if operation.collector is not None:
         operation.collector.redacted(went)
-        return
-    if not went:
+    elif went:
+        _tell(operation, f"{', '.join(redaction.columns)} redacted in {_images(went)} (run {run})", went)
+    else:
         _logger.warning("%s: no image has values to redact (run %d)", operation.label, run)
-        return
-    _logger.info(
-        "%s: %s redacted in %s (run %d)",
-        operation.label, ", ".join(redaction.columns), counted(sum(one.images for one in went), "image"), run,
-    )  # fmt: skip
+
+
+def _seal_before(operation: Operation, audit_schema: str) -> None:
+    """What goes unsealed cannot be proven: a plan leaves that to the upgrade, a printed script to who pastes it."""
+    if not operation.alembic.as_sql and operation.collector is None:
+        seal_now(operation.connection, audit_schema, operation.settings)
+        note_run(operation.connection, audit_schema)
+
+
+def _tell(operation: Operation, what: str, went: Sequence[GivenUp]) -> None:
+    _logger.info("%s: %s", operation.label, what)
     for one in went:
         _logger.info("  run %d of %s: %s", one.run_id, one.fix, counted(one.images, "image"))
+
+
+def _images(went: Sequence[GivenUp]) -> str:
+    return counted(sum(one.images for one in went), "image")
 
 
 def drop(alembic: MigrationContext, name: str, audit_schema: str, discard: bool) -> None:
