@@ -338,7 +338,7 @@ BEGIN
         SELECT g.n, to_jsonb(coalesce(g.reached, g.above)) AS above, to_jsonb(g.up_to) AS up_to
           FROM %I.datafix_range AS g
          WHERE g.run_id = $1 AND NOT g.done
-         ORDER BY g.worker IS NOT DISTINCT FROM $2 DESC, g.n
+         ORDER BY g.worker IS DISTINCT FROM $2, g.worker IS NOT NULL, g.n    -- its own, one that nobody has begun
          LIMIT 1
            FOR UPDATE SKIP LOCKED
     $sql$, fix ->> 'audit_schema') INTO taken USING (running -> 'run_id')::bigint, batch ->> 'worker';
