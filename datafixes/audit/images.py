@@ -17,11 +17,12 @@ from datafixes.script import literal
 from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER, LEDGER_TABLES, MARKS
 
-# Text forms do not depend on the session, numbers are exact, and functions are PostgreSQL's own.
+# Text forms do not depend on the session, numbers are exact, and functions are PostgreSQL's own. To compile a query of
+# many columns just in time takes seconds, and reading a few rows does not.
 PINNED = (
     "SET LOCAL search_path = pg_catalog, pg_temp",
     "SET LOCAL datestyle = 'ISO, YMD'", "SET LOCAL intervalstyle = 'postgres'", "SET LOCAL timezone = 'UTC'",
-    "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'",
+    "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'", "SET LOCAL jit = off",
 )  # fmt: skip
 
 _OWN_NAME = re.compile(r'"(?:[^"]|"")+"|[^."]+')

@@ -25,6 +25,7 @@ _FIXED = {
     "quote_all_identifiers": "off",
     "array_nulls": "on",
     "default_table_access_method": "heap",
+    "jit": "off",
 }
 _PINNED = ("lock_timeout", "statement_timeout", *_FIXED, "work_mem")
 
@@ -214,17 +215,17 @@ $commit$""",
 def pinned(limits: Limits) -> str:
     """The settings of a fix and their values, as rows of VALUES."""
     values = {"lock_timeout": limits.lock_timeout, "statement_timeout": limits.statement_timeout, **_FIXED}
-    fixed = "".join(
-        f"({literal.text(name)}, {literal.text(value)}),\n                    "
-        for name, value in values.items()
-    )
+    pairs = [f"({literal.text(name)}, {literal.text(value)}), " for name, value in values.items()]
+    lines = ("".join(pairs[n : n + 2]).rstrip() for n in range(0, len(pairs), 2))
+    fixed = "".join(f"{line}\n                    " for line in lines)
     return f"{fixed}{_ENOUGH_MEMORY}"
 
 
 def _pin(limits: Limits) -> str:
     return f"""\
 -- Time limits; row-level security is an error and hides no rows; a commit is durable; types, regclass, NULL in arrays
--- have one form; new tables are heap tables; memory for 100,000 rows; the search_path is noted, for event triggers.
+-- have one form; new tables are heap tables; no query is compiled just in time, which takes seconds; memory for 100,000
+-- rows; the search_path is noted, for event triggers.
 DO $settings$
 DECLARE
     path pg_catalog.text := pg_catalog.current_setting('search_path');
