@@ -20,7 +20,7 @@ _ENGINE = (
     "datafix_watch",
 )
 
-CAPTURED = """\
+_CAPTURED = """\
 EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
                 WHERE {{datafix_captured.key = target.key}})"""
 _EXPECTED = """\
@@ -90,6 +90,11 @@ def _opening(fix: DataFix, context: Context) -> list[str]:
         "        END IF;",
         "    END IF;",
     ]
+
+
+def captured(fix: DataFix) -> str:
+    """The condition of the copied rows. In a batch they are neighbours, which PostgreSQL cannot see from their keys."""
+    return f"{{{{range}}}}\n   AND {_CAPTURED}" if fix.batches else _CAPTURED
 
 
 def condition(fix: DataFix) -> str:
@@ -188,7 +193,7 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
         "",
     ]
     if where.strip().lower() != "true":
-        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}\n   AND {bracketed(where)} IS NOT TRUE"
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {captured(fix)}\n   AND {bracketed(where)} IS NOT TRUE"
         steps += [
             "    -- Check the condition again: other tables that it reads may have changed before the rows were locked.",
             run("EXECUTE", statement) + " INTO after;",
@@ -200,14 +205,12 @@ def _judge_number(fix: DataFix, table: str) -> list[str]:
 
 def the_change(fix: DataFix, table: str) -> list[str]:
     """The lines that change the copied rows."""
-    change = fix.change
-    if isinstance(change, Update):
+    statement = f"DELETE FROM {table}\n WHERE {captured(fix)}"
+    if isinstance(fix.change, Update):
         settings = ",\n       ".join(
-            f"{literal.name(name)} = {own(literal.value(value))}" for name, value in change.set.items()
+            f"{literal.name(name)} = {own(literal.value(value))}" for name, value in fix.change.set.items()
         )
-        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {CAPTURED}"
-    else:
-        statement = f"DELETE FROM {table}\n WHERE {CAPTURED}"
+        statement = f"UPDATE {table}\n   SET {settings}\n WHERE {captured(fix)}"
     return [
         "    -- The change, on the copied rows only.",
         "    PERFORM pg_temp.datafix_check_cascades(fix);",
@@ -269,10 +272,11 @@ def proof(fix: DataFix, table: str) -> list[str]:
     """The lines that prove the change, and close the run."""
     if fix.kind == "delete":
         after = [
-            run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}") + " INTO after;"
+            run("EXECUTE", f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {captured(fix)}")
+            + " INTO after;"
         ]
     else:
-        after = [copied(fix, table, "after", CAPTURED)]
+        after = [copied(fix, table, "after", captured(fix))]
     steps = [
         "    -- Checks: deferred constraints hold; what was written is copied into the audit table, and is as declared.",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",
@@ -287,7 +291,7 @@ def proof(fix: DataFix, table: str) -> list[str]:
     ):
         steps.append("    PERFORM pg_temp.datafix_check_wanted(fix);")
     if fix.rows.ensure:
-        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}\n   AND {bracketed(fix.rows.ensure)} IS NOT TRUE"
+        statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {captured(fix)}\n   AND {bracketed(fix.rows.ensure)} IS NOT TRUE"
         steps.append(run("EXECUTE", statement) + " INTO after;")
         steps.append(
             f"    PERFORM pg_temp.datafix_check_ensured(fix, after, {literal.text(fix.rows.ensure)});"

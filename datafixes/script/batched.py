@@ -11,7 +11,7 @@ from datafixes import __version__
 from datafixes.declaration.fix import DataFix
 from datafixes.declaration.recorded import Fix
 from datafixes.script import literal
-from datafixes.script.apply import CAPTURED, WATCH, condition, copied, facts, proof, the_change, title_of
+from datafixes.script.apply import WATCH, captured, condition, copied, facts, proof, the_change, title_of
 from datafixes.script.context import Context
 from datafixes.script.engine import called_by, engine_of
 from datafixes.script.expected import wanted_values
@@ -137,7 +137,7 @@ def _changing(fix: DataFix, table: str) -> list[str]:
 def _no_longer(fix: DataFix, table: str) -> list[str]:
     if fix.kind == "delete" or fix.batches is None or not fix.batches.keys_move:
         return []
-    statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {CAPTURED}\n   AND {condition(fix)}"
+    statement = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {captured(fix)}\n   AND {condition(fix)}"
     return [
         "    -- The condition is false now: a row whose key somebody moves ahead is not changed twice.",
         run("EXECUTE", statement) + " INTO after;",
@@ -172,7 +172,7 @@ def repeated(fix: Fix, own: str, limits: Limits, roots: Sequence[str]) -> str:
         seconds=_SECONDS,
         name=literal.text(f"datafixes {fix.name[:30]}, run"),
         ranges=literal.qualified(fix.schema_of_audit, RANGES),
-        pinned=pinned(limits),
+        pinned=pinned(limits, enable_seqscan="off"),
         made=made,
         version=__version__,
         digest=engine.digest,
@@ -192,7 +192,8 @@ ENGINE = (
 
 _WORK = """\
 -- Batches for {seconds} seconds. Each is a transaction of its own: its rows, their copies and how far it came are committed
--- together, or not at all. Repeat this statement until no range is left: it goes on where the last batch ended.
+-- together, or not at all. Repeat this statement until no range is left: it goes on where the last batch ended. A new audit
+-- table has no statistics yet: without enable_seqscan = off, each batch would read all of it.
 DO $work$
 DECLARE
     path    pg_catalog.text := pg_catalog.current_setting('search_path');

@@ -212,9 +212,14 @@ $commit$""",
     )
 
 
-def pinned(limits: Limits) -> str:
-    """The settings of a fix and their values, as rows of VALUES."""
-    values = {"lock_timeout": limits.lock_timeout, "statement_timeout": limits.statement_timeout, **_FIXED}
+def pinned(limits: Limits, **more: str) -> str:
+    """The settings of a fix and their values, and more of them, as rows of VALUES."""
+    values = {
+        "lock_timeout": limits.lock_timeout,
+        "statement_timeout": limits.statement_timeout,
+        **_FIXED,
+        **more,
+    }
     pairs = [f"({literal.text(name)}, {literal.text(value)}), " for name, value in values.items()]
     lines = ("".join(pairs[n : n + 2]).rstrip() for n in range(0, len(pairs), 2))
     fixed = "".join(f"{line}\n                    " for line in lines)
