@@ -87,8 +87,10 @@ def test_batches_wait_while_a_replica_is_too_far_behind(tmp_path: Path, own: Own
             assert done < 1_000
             assert process.poll() is None
             assert project.versions == {"m"}
+            # Between two of its statements, for a moment nobody waits.
+            until(lambda: answer(project, "follow", "--once")["waiting"] == 1, "follow sees nobody wait")
             seen = answer(project, "follow", "--once")
-            assert (seen["state"], seen["alive"], seen["waiting"]) == ("waiting", True, 1)
+            assert (seen["state"], seen["alive"]) == ("waiting", True)
             assert seen["lag"] > 64 * 1024
             assert re.fullmatch(r"replica second is \d+ [kM]B behind", seen["waits"])
             replica.execute("SELECT pg_wal_replay_resume()")
