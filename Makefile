@@ -91,8 +91,9 @@ bench: $(STAMP) ## measure fixes and reverts against the bare UPDATE of the same
 	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.commands)
 	@$(if $(ARGS),,$(BIN)/python tests/book/bench.py)
 
-bench-large: $(STAMP) ## measure batches of 3 million rows against one UPDATE and a loop by hand
+bench-large: $(STAMP) ## measure batches of 3 million rows against one UPDATE and a loop by hand, and beside a writer
 	@$(BIN)/python -m tests.benchmarks.large $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m tests.benchmarks.beside)
 
 # A round takes about five seconds. The other version: make soak ARGS='--postgres 16'
 ROUNDS ?= 500

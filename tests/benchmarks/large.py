@@ -1,7 +1,7 @@
 """What batches cost, as ratios to one bare UPDATE and to a loop written by hand: ``make bench-large``.
 
 The loop by hand changes as many rows at a time, by key, and copies nothing. Every action has a fresh table, vacuumed and
-analyzed, after a checkpoint; autovacuum is off. Autovacuum, a writer beside it and a resume are looked at by the way.
+analyzed, after a checkpoint; autovacuum is off, so nobody analyzes the new audit table: see beside.py for the rest.
 """
 
 import argparse
