@@ -149,9 +149,10 @@ def _standing(of_run: str, table: _Table) -> str:
     # If its identity is not known, a row that differs in any column may be another one.
     others = [one for one in everything if one not in written] if table.unidentified else []
     differs = f"({table.differ('t', 'a', written)} OR {table.differ('t', 'b', others)})"
-    now = f"LEFT JOIN {table.target} AS t ON"
+    # A key is never null. Citus has no tableoid here.
+    now, here = f"LEFT JOIN {table.target} AS t ON", f"t.{name(table.key[0])}"
     queries = [
-        f"SELECT {key_text(tuple(table.key), 'b')} AS key, CASE WHEN t.tableoid IS NULL THEN 'gone'"
+        f"SELECT {key_text(tuple(table.key), 'b')} AS key, CASE WHEN {here} IS NULL THEN 'gone'"
         f" WHEN {differs} AND ({changed or 'false'}) THEN 'changed since' END AS state"
         f" FROM {before} AS b JOIN {after} AS a ON {table.same('b', 'a')} AND b.audit_run_id = a.audit_run_id {now} {table.same('t', 'b')}"
     ]
@@ -161,7 +162,7 @@ def _standing(of_run: str, table: _Table) -> str:
     ):
         if applies:
             queries.append(
-                f"SELECT {key_text(tuple(table.key), one)}, CASE WHEN t.tableoid IS NOT NULL"
+                f"SELECT {key_text(tuple(table.key), one)}, CASE WHEN {here} IS NOT NULL"
                 f" AND {table.differ('t', one, everything)} THEN '{state}' END FROM {mine} AS {one} {now} {table.same('t', one)}"
                 f" WHERE NOT EXISTS (SELECT FROM {theirs} AS {other} WHERE {table.same(one, other)} AND {one}.audit_run_id = {other}.audit_run_id)"
             )

@@ -54,6 +54,8 @@ END
 $keep$
 """
 
+_TELLS_WORKERS = "SELECT pg_catalog.current_setting('citus.propagate_set_commands', true) IS NOT NULL"
+
 
 class WouldCommit(UnsafeTransaction):
     """A statement that would begin or end the transaction was not sent."""
@@ -95,8 +97,12 @@ def _begin(connection: Connection) -> None:
             hint="Remove isolation_level='AUTOCOMMIT' from env.py.",
         )
     if not connection.in_transaction():
+        is_citus = connection.exec_driver_sql(_TELLS_WORKERS).scalar()
+        connection.rollback()
         connection.execution_options(postgresql_readonly=True)
         connection.begin()
+        if is_citus:  # its workers begin as this transaction did, and are told what follows
+            connection.exec_driver_sql("SET LOCAL citus.propagate_set_commands = 'local'")
         connection.exec_driver_sql("SET TRANSACTION READ WRITE")
 
 

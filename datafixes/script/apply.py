@@ -20,12 +20,8 @@ _ENGINE = (
     "datafix_watch",
 )
 
-_CAPTURED = """\
-EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
-                WHERE {{datafix_captured.key = target.key}})"""
-_EXPECTED = """\
-EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
-                WHERE {{datafix_expected.key = target.key}})"""
+_CAPTURED = "{{captured}}"
+_EXPECTED = "{{expected}}"
 
 
 def apply_script(fix: DataFix, context: Context, limits: Limits) -> Script:
@@ -136,12 +132,14 @@ def _audit(fix: DataFix) -> str:
 
 def _selection(fix: DataFix, named: bool) -> str:
     change = fix.change
-    conditions = [_EXPECTED] if named else ["{{range}}"] if fix.batches else []
+    conditions = ["{{range}}"] if fix.batches and not named else []
     if isinstance(change, Update | Delete) and change.where.strip():
         conditions.append(bracketed(change.where))
     if fix.rows.already:
         conditions.append(f"{bracketed(fix.rows.already)} IS NOT TRUE")
-    return "\n   AND ".join(conditions)
+    if named:
+        return "\n   AND ".join(["{{where_expected}}", *conditions])
+    return "WHERE " + "\n   AND ".join(conditions)
 
 
 def copied(fix: DataFix, table: str, image: str, where: str, *, lock: bool = False) -> str:
@@ -151,12 +149,7 @@ def copied(fix: DataFix, table: str, image: str, where: str, *, lock: bool = Fal
         f"INSERT INTO {_audit(fix)} ({{{{{columns}}}}}, audit_run_id, audit_image)\n"
         f"SELECT {{{{target.{columns}}}}}, {{{{run}}}}, '{image}'\n"
         f"  FROM {table}\n"
-        f" WHERE {where}"
-        + (
-            f"\n ORDER BY {{{{target.key}}}}\n   FOR {{{{lock}}}} OF {literal.name(fix.change.table)}"
-            if lock
-            else ""
-        )
+        f" {where}" + ("\n {{locked}}" if lock else "")
     )
     variable = "copied" if image == "before" else "after"
     return f"    {variable} := pg_temp.datafix_copy(pg_temp.datafix_sql(fix, {literal.body(indented(statement))}));"
@@ -276,7 +269,8 @@ def proof(fix: DataFix, table: str) -> list[str]:
             + " INTO after;"
         ]
     else:
-        after = [copied(fix, table, "after", captured(fix))]
+        where = f"WHERE {captured(fix)}" if fix.batches else "{{where_captured}}"
+        after = [copied(fix, table, "after", where)]
     steps = [
         "    -- Checks: deferred constraints hold; what was written is copied into the audit table, and is as declared.",
         "    EXECUTE pg_temp.datafix_constraints(fix, 'IMMEDIATE');",

@@ -30,13 +30,18 @@ BEGIN
 END
 $engine$;
 
--- Creates the table for the keys of the rows that are locked and copied. Every later step is for these rows only.
+-- Creates the table for the keys of the rows that are locked and copied. Every later step is for these rows only. Where
+-- the copy cannot lock them, they are locked here.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_captured(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
         'CREATE TEMP TABLE datafix_captured ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
         fix ->> 'target')));
+    IF fix ? 'citus' AND fix ->> 'change' <> 'insert' THEN
+        PERFORM pg_temp.datafix_lock_there(fix, CASE WHEN to_regclass('pg_temp.datafix_expected') IS NOT NULL
+                                                     THEN 'pg_temp.datafix_expected' END);
+    END IF;
 END
 $engine$;
 
@@ -421,8 +426,9 @@ BEGIN
     LOOP
         EXECUTE pg_temp.datafix_sql(fix, format($sql$
             SELECT count(*) FROM %s AS child JOIN %s AS t ON %s
-             WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS c WHERE {{c.key = t.key}})
-        $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference))) INTO followers;
+             WHERE %s
+        $sql$, reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
+            pg_temp.datafix_among(fix, 't', 'pg_temp.datafix_captured'))) INTO followers;
         IF followers > 0 THEN
             PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
                 format('%s rows of %s refer to these rows of %s (%s) and would be changed or deleted with them, '

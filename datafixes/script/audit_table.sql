@@ -47,6 +47,10 @@ BEGIN
             hint => 'Give the audit table another name. If alembic_version was set back by hand, set it forward '
                     'again with alembic stamp.');
     END IF;
+    IF pg_temp.datafix_citus(target) IS NOT NULL THEN
+        PERFORM pg_temp.datafix_check_coordinator(format('audit table %s', label),
+                                                  format('%I.%I', target_schema, target_table));
+    END IF;
     columns := pg_temp.datafix_columns_to_keep(target, NULL, label, own_types);
     SELECT string_agg(c ->> 'name', ', ') INTO clash FROM jsonb_array_elements(columns) AS c
      WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');

@@ -48,8 +48,9 @@ RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
                     moment, pg_temp.datafix_identities(fix),
                     CASE moment
                         WHEN 'then' THEN format('pg_temp.datafix_left_{{n}} AS %s', fix ->> 'target_alias')
-                        ELSE format('%s WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair '
-                                    'WHERE {{datafix_pair.key = target.key}})', fix ->> 'target') END)) END
+                        ELSE format('%s AS %s WHERE EXISTS (SELECT FROM pg_temp.datafix_pair_{{n}} AS datafix_pair '
+                                    'WHERE {{datafix_pair.key = target.key}})', fix ->> 'rows',
+                                    fix ->> 'target_alias') END)) END
 $engine$;
 
 -- Rows whose identity is not the one that the fix left: somebody else's, under the same key.
@@ -117,7 +118,7 @@ BEGIN
               JOIN %5$s AS t ON ROW(%3$s)::text = was.datafix_text
              WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE {{own.key = t.key}})
         $sql$, pg_temp.datafix_as_left(fix, same.columns), same.least,
-            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'target',
+            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'rows',
             fix ->> 'from_run'));
     END LOOP;
     EXECUTE pg_temp.datafix_sql(fix, $sql$
@@ -219,6 +220,10 @@ DECLARE
     marked    bigint;
     found_now bigint;
 BEGIN
+    IF pg_temp.datafix_table(fix, 1) ? 'citus' THEN
+        PERFORM pg_temp.datafix_check_followers(pg_temp.datafix_table(fix, 1));
+        RETURN;
+    END IF;
     LOOP        -- until no more are found: a row that stays may refer to another one
         marked := 0;
         FOR pair IN
@@ -351,7 +356,7 @@ DECLARE
     held   text;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
-        CONTINUE WHEN one -> 'key' = '[]';
+        CONTINUE WHEN one -> 'key' = '[]' OR one ? 'citus';     -- Citus refuses a value that is taken
         FOR u IN SELECT * FROM pg_temp.datafix_unique_entries(one) LOOP
             -- entries as they are (t), and as the restored rows will have them (n)
             held := format($sql$

@@ -24,6 +24,7 @@ _FILES = (
     "names.sql",
     "keys.sql",
     "guards.sql",
+    "citus.sql",
     "sequences.sql",
     "ledger.sql",
     "surroundings.sql",

@@ -92,6 +92,8 @@
 --   left                those that its after-images hold: see datafix_left
 --   key_columns         the columns of the key: see datafix_check_key
 --   lock                the lock that the change needs: UPDATE or NO KEY UPDATE
+--   citus               of a table of Citus: its kind; see datafix_citus
+--   rows                revert: where its rows are read; of a table of Citus, a copy of them in this session
 --   masked              the columns whose values no message holds
 --   by_image            revert: the run had no key for the table
 --   noted               revert: what the ledger keeps of the table for that run
@@ -397,6 +399,10 @@ $engine$;
 --   {{a.key = b.key}}      a and b are one row, by the equality of the key's own unique index
 --   {{a.shown}}            the key as text, for messages: without values of columns that are masked
 --   {{lock}}  {{run}}      the lock that the change needs; the number of this run
+--   {{expected}}           the row is one of datafix_expected: EXISTS, or a list of keys; see datafix_among
+--   {{captured}}           the row is one of datafix_captured, in the same way
+--   {{where_expected}}  {{where_captured}}  the same as a clause of a copy, behind the name of the table
+--   {{locked}}             ORDER BY {{target.key}} FOR {{lock}} OF target; nothing where rows are locked before
 --   {{n}}                  which of the fix's tables this is: the names of temporary tables end in it
 --   {{range}}  {{size}}    in batches: the condition for the keys of this batch; how many rows it takes at most
 --   {{order}}  {{bound}}   in batches: the columns of the key, in the order of its index; the same of "next", as texts
@@ -409,14 +415,22 @@ DECLARE
 BEGIN
     FOR mark IN
         SELECT DISTINCT m[1]
-          FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound)'
-                                         '(?: = \w+\.key)?)\}\}', 'g') AS m
+          FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound|'
+                                         '(?:where_)?(?:expected|captured)|locked)(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
         part[3] := CASE WHEN part[3] = 'target' THEN fix ->> 'target_alias' ELSE part[3] END;
         IF part[2] IN ('lock', 'run', 'n', 'range', 'size', 'order', 'bound') THEN
             expanded := fix ->> part[2];
+        ELSIF part[2] IN ('expected', 'captured') THEN
+            expanded := pg_temp.datafix_among(fix, 'target', 'pg_temp.datafix_' || part[2]);
+        ELSIF part[2] IN ('where_expected', 'where_captured') THEN
+            expanded := pg_temp.datafix_where_among(fix, 'pg_temp.datafix_' || substr(part[2], 7));
+        ELSIF part[2] = 'locked' THEN
+            expanded := CASE WHEN fix ? 'citus' THEN ''
+                             ELSE pg_temp.datafix_sql(fix, 'ORDER BY {{target.key}} FOR {{lock}} OF ')
+                                  || (fix ->> 'target_alias') END;
         ELSIF part[2] IN ('columns', 'left') THEN
             SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')
                                    ELSE pg_temp.datafix_as_kept(part[1], c) END,

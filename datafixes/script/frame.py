@@ -26,6 +26,7 @@ _FIXED = {
     "array_nulls": "on",
     "default_table_access_method": "heap",
     "jit": "off",
+    "citus.create_object_propagation": "deferred",  # else each function of the engine is a warning
 }
 _PINNED = ("lock_timeout", "statement_timeout", *_FIXED, "work_mem")
 

@@ -195,6 +195,7 @@ BEGIN
           FROM pg_class AS c
          WHERE c.oid = pg_temp.datafix_relation(fix ->> 'target_schema', fix ->> 'target_table');
     END IF;
+    fix := pg_temp.datafix_check_citus(fix, target, label);
     problem := CASE
         WHEN target.relkind = 'v' THEN 'is a view'
         WHEN target.relkind = 'm' THEN 'is a materialized view'
@@ -219,13 +220,14 @@ BEGIN
                      || ', and PostgreSQL does not count what changes there'
                 FROM pg_temp.datafix_uncounted() AS u
                WHERE u.relation IN (SELECT pg_temp.datafix_tree(target.oid))
+                 AND NOT (fix ? 'citus' AND u.relation = target.oid)
                ORDER BY 1 LIMIT 1)
         END;
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004',
             format('%s %s; a fix needs an ordinary or a partitioned table', label, problem));
     END IF;
-    fix := fix || jsonb_build_object('target', label, 'target_alias', quote_ident(target.relname),
+    fix := fix || jsonb_build_object('target', label, 'rows', label, 'target_alias', quote_ident(target.relname),
                                      'target_oid', target.oid::bigint,
                                      'columns', pg_temp.datafix_columns(target.oid));
     fix := pg_temp.datafix_mask(fix);
@@ -280,9 +282,9 @@ BEGIN
       FROM jsonb_array_elements(fix -> 'columns') AS c
      WHERE c ->> 'name' ~ '^datafix_(state|action|image|leaf|place|nth|text|group|balance|differs|kind|matches|'
                           'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested|'
-                          'left_[0-9]+)$|'
-                          '[{][{]([[:alnum:]_]+[.])?(columns|left|key|shown|lock|run|n|range|size|order|bound)'
-                          '( = [[:alnum:]_]+[.]key)?[}][}]';
+                          'left_[0-9]+|key_[0-9]+)$|'
+                          '[{][{]([[:alnum:]_]+[.])?(columns|left|key|shown|lock|run|n|range|size|order|bound|'
+                          '(where_)?(expected|captured)|locked)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('the column %s of %s has a name that the engine reserves', problem, fix ->> 'target'),

@@ -513,7 +513,7 @@ BEGIN
           FROM pg_temp.datafix_restore_{{n}} AS r JOIN %s AS t ON {{r.key = t.key}}
          WHERE r.datafix_action = 'update' AND NOT record_image_ne(ROW(%s), ROW(%s))
            FOR NO KEY UPDATE OF t
-    $sql$, fix ->> 'audit', fix ->> 'target', pg_temp.datafix_each(fix -> 'written', 't.%1$I%3$s'),
+    $sql$, fix ->> 'audit', fix ->> 'rows', pg_temp.datafix_each(fix -> 'written', 't.%1$I%3$s'),
         (SELECT string_agg('r.datafix_left_' || n, ', ' ORDER BY n)
            FROM generate_series(1, jsonb_array_length(fix -> 'written')) AS n)));
     GET DIAGNOSTICS copied = ROW_COUNT;
@@ -563,6 +563,7 @@ DECLARE
     one jsonb;
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
+        one := pg_temp.datafix_fetch_rows(one);
         IF one ? 'redacted' THEN
             one := pg_temp.datafix_leave_out(one);
             fix := fix || jsonb_build_object('left_out', nullif(concat_ws(', ', fix ->> 'left_out',
@@ -639,7 +640,7 @@ BEGIN
         CASE WHEN fix ? 'unidentified' THEN 'true' ELSE coalesce(pg_temp.datafix_each(written,
             'record_image_ne(ROW(t.%1$I%3$s), ROW(a.%1$I)) AND record_image_ne(ROW(b.%1$I), ROW(a.%1$I)) '
             'AND record_image_ne(ROW(t.%1$I%3$s), ROW(b.%1$I))', ' OR '), 'false') END,
-        fix ->> 'target', pg_temp.datafix_images_of_pair(fix), pg_temp.datafix_lock_to_restore(fix)));
+        fix ->> 'rows', pg_temp.datafix_images_of_pair(fix), pg_temp.datafix_lock_to_restore(fix)));
     -- The rows that do not: all that are not listed yet, so that a row which somebody deletes and inserts again
     -- meanwhile is not missed.
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
@@ -651,7 +652,7 @@ BEGIN
           %3$s
          WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_facts_{{n}} AS f WHERE {{p.key = f.key}})
     $sql$, pg_temp.datafix_each(staged, 'CASE WHEN b.audit_id IS NULL THEN a.%1$I%4$s ELSE b.%1$I%4$s END'),
-        fix ->> 'target', pg_temp.datafix_images_of_pair(fix)));
+        fix ->> 'rows', pg_temp.datafix_images_of_pair(fix)));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}}
         SELECT %s, f.datafix_inserted, f.datafix_deleted, f.datafix_present, verdict.datafix_state,
@@ -808,13 +809,13 @@ DECLARE
     was_so boolean := NOT fix -> 'noted' -> 'shape' ? 'exact';     -- version 0.1 did not check what a fix wrote
 BEGIN
     PERFORM pg_temp.datafix_check_read_back(fix, format(
-        '%s AS t JOIN pg_temp.datafix_restore_{{n}} AS r ON r.datafix_action = ''delete'' AND %s', fix ->> 'target',
+        '%s AS t JOIN pg_temp.datafix_restore_{{n}} AS r ON r.datafix_action = ''delete'' AND %s', fix ->> 'rows',
         CASE WHEN fix -> 'key' <> '[]' THEN '{{r.key = t.key}}'
              ELSE 'r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid' END), was_so => was_so);
     IF fix -> 'key' <> '[]' THEN
         PERFORM pg_temp.datafix_check_read_back(fix || jsonb_build_object('columns', fix -> 'staged'), format(
             '%s AS t JOIN pg_temp.datafix_restore_{{n}} AS o '
-            'ON o.datafix_action IN (''update'', ''replace'') AND {{o.key = t.key}}', fix ->> 'target'),
+            'ON o.datafix_action IN (''update'', ''replace'') AND {{o.key = t.key}}', fix ->> 'rows'),
             'true', was_so);
     END IF;
 END
@@ -834,13 +835,15 @@ BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         IF image = 'before' THEN
             PERFORM pg_temp.datafix_check_restoring(one);
+        ELSE
+            PERFORM pg_temp.datafix_read_rows(one);
         END IF;
         EXECUTE pg_temp.datafix_sql(one, format($sql$
             INSERT INTO %1$s ({{%6$s}}, audit_run_id, audit_image)
             SELECT {{t.%6$s}}, {{run}}, %2$L
               FROM %3$s AS t
              WHERE EXISTS (SELECT FROM %4$s)%5$s
-        $sql$, one ->> 'audit', image, one ->> 'target',
+        $sql$, one ->> 'audit', image, one ->> 'rows',
             CASE WHEN one -> 'key' = '[]' AND image = 'before'
                  THEN 'pg_temp.datafix_restore_{{n}} AS r '
                       'WHERE r.datafix_action = ''delete'' AND r.datafix_leaf = t.tableoid AND r.datafix_place = t.ctid'
@@ -910,7 +913,7 @@ BEGIN
                            ELSE 'concat_ws(''/'', {{r.key}}) AS key, '
                                 'row_number() OVER (ORDER BY {{r.key}}) AS place' END,
             CASE WHEN strpos(tests, 'num_nulls(t.') > 0
-                 THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'target') ELSE '' END)) INTO amiss;
+                 THEN format('LEFT JOIN %s AS t ON {{r.key = t.key}}', one ->> 'rows') ELSE '' END)) INTO amiss;
         CONTINUE WHEN amiss.rows = 0;
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF012',
             format('%s rows of %s cannot be restored: %s would be NULL, but is NOT NULL now%s',
@@ -944,6 +947,9 @@ BEGIN
                      WHERE datafix_action IS NOT NULL
                      GROUP BY 1) AS _
         $sql$) INTO present;
+        IF one ? 'citus' THEN
+            RETURN format('SELECT %s', pg_temp.datafix_restore_there(one, present));
+        END IF;
         earlier := '';      -- unique values are checked row by row: what gives one up goes first
         IF present ?| ARRAY['delete', 'replace'] THEN
             parts := parts || pg_temp.datafix_sql(one, format($sql$
@@ -1043,7 +1049,7 @@ BEGIN
                     'THEN %1$L || '' is '' || coalesce(left(t.%1$I::text, 100), ''NULL'') '
                     '|| '', not '' || coalesce(left(r.%1$I::text, 100), ''NULL'') END',
                     'CASE WHEN record_image_ne(ROW(r.%1$I), ROW(t.%1$I)) THEN %1$L || '' is (masked)'' END'),
-                one ->> 'target')) INTO proven, example;
+                one ->> 'rows')) INTO proven, example;
         ELSE
             EXECUTE pg_temp.datafix_sql(one, format($sql$
                 SELECT %5$s + count(*) FILTER (WHERE i.n IS NOT NULL AND r.n IS NOT NULL),

@@ -183,7 +183,9 @@ def own(database: Database, kind: str, name: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("kind", OWN)
 def test_a_fix_of_such_a_table_is_refused(database: Database, kind: str, way: str) -> None:
     lay(database, *own(database, kind, "item"))
-    with pytest.raises(WrongTarget, match=r"public\.item is .* and PostgreSQL does not count what changes"):
+    # this catalog of Citus does not say how the rows are distributed
+    words = r"(.* and PostgreSQL does not count what changes|a table of Citus, distributed in a way that is not known here)"
+    with pytest.raises(WrongTarget, match=rf"public\.item is {words}"):
         run(database, way, fix_that(way))
 
 

@@ -75,12 +75,10 @@ BEGIN
         INSERT INTO public.position_reconciliation_audit ({{columns}}, audit_run_id, audit_image)
         SELECT {{target.columns}}, {{run}}, 'before'
           FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
-                        WHERE {{datafix_expected.key = target.key}})
+         {{where_expected}}
            AND (status IN ('open', 'closing'))
            AND (status = 'closed') IS NOT TRUE
-         ORDER BY {{target.key}}
-           FOR {{lock}} OF active_positions
+         {{locked}}
     $sql$));
     PERFORM pg_temp.datafix_note_captured(fix);
 
@@ -93,8 +91,7 @@ BEGIN
                (status IN ('open', 'closing')) IS TRUE,
                (status = 'closed') IS TRUE
           FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_expected AS datafix_expected
-                        WHERE {{datafix_expected.key = target.key}})
+         WHERE {{expected}}
     $sql$);
     IF NOT pg_temp.datafix_found_the_rows(fix) THEN
         RETURN;
@@ -110,8 +107,7 @@ BEGIN
                exit_price = (entry_price),
                current_pnl_dollars = 0,
                current_pnl_percent = 0
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
-                        WHERE {{datafix_captured.key = target.key}})
+         WHERE {{captured}}
     $sql$);
     GET DIAGNOSTICS changed = ROW_COUNT;
     PERFORM pg_temp.datafix_check_changed(fix, copied, changed);
@@ -123,8 +119,7 @@ BEGIN
         INSERT INTO public.position_reconciliation_audit ({{left}}, audit_run_id, audit_image)
         SELECT {{target.left}}, {{run}}, 'after'
           FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
-                        WHERE {{datafix_captured.key = target.key}})
+         {{where_captured}}
     $sql$));
     PERFORM pg_temp.datafix_check_after(fix, changed, after);
     -- No other rows changed: changes by triggers elsewhere have no copy.
@@ -132,8 +127,7 @@ BEGIN
     PERFORM pg_temp.datafix_check_wanted(fix);
     EXECUTE pg_temp.datafix_sql(fix, $sql$
         SELECT pg_catalog.count(*) FROM public.active_positions
-         WHERE EXISTS (SELECT FROM pg_temp.datafix_captured AS datafix_captured
-                        WHERE {{datafix_captured.key = target.key}})
+         WHERE {{captured}}
            AND (exit_price = entry_price) IS NOT TRUE
     $sql$) INTO after;
     PERFORM pg_temp.datafix_check_ensured(fix, after, 'exit_price = entry_price');

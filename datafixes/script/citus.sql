@@ -1,0 +1,326 @@
+-- Tables of Citus. The rows of a distributed table are in shards, on other servers. A coordinator neither locks them
+-- one by one in a large statement, nor counts what changes there, nor joins them with tables of this session in any
+-- place of a statement. So a fix of such a table
+--   locks the table (SHARE ROW EXCLUSIVE), or, where they are few, its rows one by one;
+--   finds its rows by a list of keys, which Citus sends to the shards;
+--   in a revert, reads them once into a table of this session, datafix_rows_N, and compares them there;
+--   restores rows by one statement for each kind of change.
+-- All else is as with any other table. The copies and the ledger are on the coordinator.
+
+-- What Citus makes of a table: distributed, by the hash of a column, which is a part of every unique key; reference;
+-- local; single-shard. NULL for any other table. The setting is for tests, and lets any table go this way.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_citus(relation oid)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    known jsonb;
+    kind  text;
+BEGIN
+    IF current_setting('datafixes.as_on_citus', true) = 'on' THEN
+        RETURN 'local';
+    ELSIF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN NULL;
+    END IF;
+    EXECUTE 'SELECT to_jsonb(p) FROM pg_catalog.pg_dist_partition AS p WHERE p.logicalrelid::oid = $1'
+       INTO known USING relation;
+    kind := CASE WHEN known IS NULL THEN NULL
+                 WHEN known ->> 'partmethod' = 'h' AND known ? 'partkey' THEN 'distributed'
+                 WHEN known ->> 'repmodel' = 't' THEN 'reference'
+                 WHEN known ->> 'partmethod' = 'n' AND known ->> 'colocationid' = '0' THEN 'local'
+                 WHEN known ->> 'partmethod' = 'n' AND known ? 'colocationid' THEN 'single-shard'
+                 ELSE 'unknown' END;
+    RETURN kind;
+END
+$engine$;
+
+-- The target is a table of Citus: what cannot be fixed there is refused, each for its own reason. "target" is the
+-- table, "label" its name.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_citus(fix jsonb, target pg_class, label text)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    kind    text := pg_temp.datafix_citus(target.oid);
+    problem text;
+    advice  text;
+BEGIN
+    IF kind IS NULL THEN
+        RETURN fix;
+    END IF;
+    SELECT p.problem, p.advice INTO problem, advice FROM (VALUES
+        (kind = 'unknown',
+         'is a table of Citus, distributed in a way that is not known here', 'Distribute it by the hash of a column.'),
+        (target.relkind = 'p',
+         'is a table of Citus that is partitioned, too', 'Fix its partitions, each by a fix of its own.'),
+        (fix ->> 'change' = 'record',
+         'is a table of Citus, and a fix of it cannot be recorded: what changes on other servers fires no trigger here',
+         'Declare the fix instead: DataFix, with Update, Delete or Insert.'),
+        (fix ? 'batches' OR fix ? 'part_of',
+         'is a table of Citus, and a fix of it cannot run in batches', 'Leave out Batches, or split the fix.'),
+        (EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgrelid = target.oid),
+         'is a table of Citus with triggers, and what they change on other servers would not be found',
+         'Disable them for the fix (ALTER TABLE ... DISABLE TRIGGER).')
+        ) AS p (applies, problem, advice)
+     WHERE p.applies LIMIT 1;
+    IF problem IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF004', format('%s %s', label, problem),
+                                           hint => 'Nothing was changed. ' || advice);
+    END IF;
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL THEN
+        PERFORM pg_temp.datafix_check_coordinator('datafix ' || (fix ->> 'fix'), label);
+        PERFORM pg_temp.datafix_check_in_doubt(fix);
+        PERFORM pg_temp.datafix_tell_workers();
+    END IF;
+    RETURN fix || jsonb_build_object('citus', kind);
+END
+$engine$;
+
+-- The ledger, the copies, and the lock for one fix at a time are on the coordinator. "subject": whose message this is.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_coordinator(subject text, label text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    here integer := 0;
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL THEN
+        EXECUTE 'SELECT groupid FROM pg_catalog.pg_dist_local_group' INTO here;
+    END IF;
+    IF here <> 0 THEN
+        PERFORM pg_temp.datafix_refuse('DF014',
+            format('%s: this server is a worker of Citus, and %s is fixed through the coordinator', subject, label),
+            hint => 'Nothing was changed. Connect to the coordinator: the ledger and the copies are there.');
+    END IF;
+END
+$engine$;
+
+-- Transactions that were prepared on several servers, and of which it is not known there whether they are committed. A
+-- commit of a moment ago looks the same, so what is found is looked at again. "unknown": a server did not answer.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_in_doubt(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    look  text := $sql$
+        SELECT jsonb_object_agg(concat_ws(' ', place.name, one), one) FILTER (WHERE one IS NOT NULL),
+               string_agg(DISTINCT place.name || ': ' || answer.result, '; ') FILTER (WHERE NOT answer.success)
+          FROM pg_catalog.run_command_on_all_nodes($q$
+                   SELECT string_agg(gid, chr(10)) FROM pg_catalog.pg_prepared_xacts
+                    WHERE gid LIKE 'citus\_%' AND database = current_database() $q$) AS answer
+          JOIN (SELECT nodeid, nodename || ':' || nodeport FROM pg_catalog.pg_dist_node) AS place (id, name)
+            ON place.id = answer.nodeid
+          LEFT JOIN LATERAL unnest(string_to_array(CASE WHEN answer.success THEN answer.result END, chr(10))) AS one
+            ON true
+    $sql$;
+    found_first jsonb;
+    found_again jsonb;
+    unknown     text;
+    which       text;
+BEGIN
+    EXECUTE look INTO found_first, unknown;
+    IF found_first IS NOT NULL AND unknown IS NULL THEN
+        PERFORM pg_sleep(1);
+        EXECUTE look INTO found_again, unknown;
+    END IF;
+    IF unknown IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            format('a server of this Citus cluster does not answer, and may hold transactions in doubt: %s', unknown),
+            hint => 'Nothing was changed. Try again when all servers are up: '
+                    'SELECT * FROM citus_check_cluster_node_health()');
+    END IF;
+    SELECT string_agg(key, ', ' ORDER BY key) INTO which
+      FROM jsonb_object_keys(found_again) AS key WHERE found_first ? key;
+    IF which IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse_fix(fix, 'DF014',
+            format('transactions of this Citus cluster are in doubt, and a part of what they changed is not to be seen '
+                   'yet: %s', left(which, 300)),
+            hint => format('Nothing was changed. The maintenance daemon of Citus ends them within %s; at once: SELECT '
+                           'recover_prepared_transactions(). If they stay: is a server down, or one of them of another '
+                           'coordinator? SELECT * FROM pg_prepared_xacts',
+                           coalesce(current_setting('citus.recover_2pc_interval', true), 'a minute')));
+    END IF;
+END
+$engine$;
+
+-- The workers take the settings of this transaction: time limits, and what the meaning or the text of a value depends
+-- on. Citus sends SET LOCAL, and no set_config; and the whole string that it is a part of, so each is a string of its
+-- own. Dates get their ISO form, here too, until the transaction ends: as text they go from server to server.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_tell_workers()
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    one record;
+BEGIN
+    PERFORM set_config('citus.propagate_set_commands', 'local', true);
+    FOR one IN
+        SELECT name, CASE name WHEN 'datestyle' THEN regexp_replace(current_setting(name), '^\w+', 'ISO')
+                               ELSE current_setting(name) END AS value
+          FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'datestyle', 'intervalstyle', 'timezone',
+                            'extra_float_digits', 'bytea_output', 'lc_monetary', 'xmloption', 'array_nulls', 'jit'])
+               AS name
+    LOOP
+        EXECUTE format('SET LOCAL %I = %s', one.name,
+                       CASE WHEN one.name = 'datestyle' THEN one.value ELSE quote_literal(one.value) END);
+    END LOOP;
+END
+$engine$;
+
+-- The condition that the rows "alias" are among those whose keys a table holds: for each row, that there is its key;
+-- where the rows are on other servers, a list of the keys, which these can take along.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_among(fix jsonb, alias text, keys text, condition text DEFAULT 'true')
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    name   text := regexp_replace(keys, '^.*\.', '');
+    equals text;
+BEGIN
+    IF NOT fix ? 'citus' THEN
+        RETURN pg_temp.datafix_sql(fix, format('EXISTS (SELECT FROM %s AS %s WHERE {{%2$s.key = %3$s.key}})',
+                                               keys, name, alias));
+    END IF;
+    SELECT CASE WHEN count(*) = 1 THEN min(e) ELSE 'OPERATOR(pg_catalog.=)' END INTO equals
+      FROM (SELECT DISTINCT k ->> 'equals' AS e FROM jsonb_array_elements(fix -> 'key_columns') AS k) AS _;
+    RETURN pg_temp.datafix_sql(fix, format('({{%s.key}}) %s ANY (SELECT {{%s.key}} FROM %s AS %3$s WHERE %5$s)',
+                                           alias, equals, name, keys, condition));
+END
+$engine$;
+
+-- The WHERE clause, right behind the name of the table, for the copy of these rows. Citus does not copy rows by a list
+-- of keys where the copy gets a number from a sequence: there it is a join.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_where_among(fix jsonb, keys text)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF NOT fix ? 'citus' THEN
+        RETURN 'WHERE ' || pg_temp.datafix_among(fix, 'target', keys);
+    END IF;
+    RETURN (SELECT format('JOIN (SELECT DISTINCT %s FROM %s AS k) AS datafix_keys ON %s WHERE true',
+                          string_agg(format('k.%I AS datafix_key_%s', k ->> 'name', n), ', ' ORDER BY n), keys,
+                          string_agg(format('%s.%I%s %s datafix_keys.datafix_key_%s%s%s', fix ->> 'target_alias',
+                                            k ->> 'name', k ->> 'base', k ->> 'equals', n, k ->> 'base',
+                                            k ->> 'collate'),
+                                     ' AND ' ORDER BY n))
+              FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n));
+END
+$engine$;
+
+-- Nobody else changes the rows of these keys until the fix ends; without keys, any row of the table. Up to a hundred
+-- rows are locked one by one, in the order of their keys, and others go on writing to the rest.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_lock_there(fix jsonb, keys text DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    total bigint;
+    tests text;
+    one   text;
+BEGIN
+    IF keys IS NOT NULL THEN
+        EXECUTE format('SELECT count(*) FROM %s AS k', keys) INTO total;
+    END IF;
+    IF total IS NULL OR total > 100 THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', fix ->> 'target');
+        RETURN;
+    END IF;
+    SELECT string_agg(format('format(%L, k.%I)', format('t.%s %s %%L::%s%s', replace(quote_ident(name), '%', '%%'),
+                                                        k ->> 'equals', c ->> 'type', k ->> 'collate'), name), ', ')
+      INTO tests
+      FROM jsonb_array_elements(fix -> 'key_columns') AS k CROSS JOIN LATERAL (SELECT k ->> 'name') AS _ (name)
+      JOIN jsonb_array_elements(fix -> 'columns') AS c ON c ->> 'name' = name;
+    FOR one IN EXECUTE pg_temp.datafix_sql(fix, format(
+        'SELECT concat_ws('' AND '', %s) FROM %s AS k ORDER BY {{k.key}}', tests, keys))
+    LOOP
+        EXECUTE pg_temp.datafix_sql(fix, format('SELECT 1 FROM %s AS t WHERE %s FOR {{lock}} OF t',
+                                                fix ->> 'target', one));
+    END LOOP;
+END
+$engine$;
+
+-- Reads the rows of a run, as they are now, into datafix_rows_N: a revert compares them there.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_read_rows(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF NOT fix ? 'citus' THEN
+        RETURN;
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, 'TRUNCATE pg_temp.datafix_rows_{{n}}');
+    EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_rows_{{n}} SELECT t.* FROM %s AS t WHERE %s',
+        fix ->> 'target', pg_temp.datafix_among(fix, 't', 'pg_temp.datafix_keys_{{n}}')));
+    EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_rows_{{n}}');
+END
+$engine$;
+
+-- Before a revert compares anything: the keys of the run that it takes back, the locks, and the rows. Returns the facts
+-- with the table in which the rows are read from then on.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_fetch_rows(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF NOT fix ? 'citus' THEN
+        RETURN fix;
+    END IF;
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_keys_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
+        fix ->> 'target')));
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_rows_{{n}} ON COMMIT DROP AS SELECT t.* FROM %s AS t WITH NO DATA',
+        fix ->> 'target')));
+    EXECUTE pg_temp.datafix_sql(fix, format(
+        'INSERT INTO pg_temp.datafix_keys_{{n}} SELECT DISTINCT %s FROM %s AS i WHERE i.audit_run_id = %s',
+        pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', fix ->> 'from_run'));
+    EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_keys_{{n}}');
+    PERFORM pg_temp.datafix_lock_there(fix, pg_temp.datafix_sql(fix, 'pg_temp.datafix_keys_{{n}}'));
+    PERFORM pg_temp.datafix_read_rows(fix);
+    RETURN fix || jsonb_build_object('rows', pg_temp.datafix_sql(fix, 'pg_temp.datafix_rows_{{n}}'));
+END
+$engine$;
+
+-- Rows of other tables that refer to rows which the revert deletes, or to values that it changes, and which would go or
+-- change along: the revert is refused. Where a reference has no action, Citus itself refuses.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_followers(fix jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    reference pg_constraint;
+    actions   text[];
+    followers bigint;
+BEGIN
+    FOR reference IN SELECT * FROM pg_temp.datafix_references((fix ->> 'target_oid')::oid) LOOP
+        actions := CASE WHEN reference.confdeltype IN ('c', 'n', 'd') THEN '{delete}'::text[] ELSE '{}' END
+                   || CASE WHEN reference.confupdtype IN ('c', 'n', 'd') AND EXISTS (
+                                SELECT FROM pg_attribute AS a
+                                 WHERE a.attrelid = reference.confrelid AND a.attnum = ANY (reference.confkey)
+                                   AND fix -> 'written' @> jsonb_build_array(jsonb_build_object('name', a.attname)))
+                           THEN '{update}'::text[] ELSE '{}' END;
+        CONTINUE WHEN actions = '{}';
+        EXECUTE pg_temp.datafix_sql(fix, format('SELECT count(*) FROM %s AS child JOIN %s AS t ON %s WHERE %s',
+            reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
+            pg_temp.datafix_among(fix, 't', pg_temp.datafix_sql(fix, 'pg_temp.datafix_restore_{{n}}'),
+                                  format('datafix_action = ANY (%L)', actions)))) INTO followers;
+        IF followers > 0 THEN
+            PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
+                format('%s rows of %s refer to rows of %s that the revert would delete or change (%s), and would be '
+                       'changed or deleted with them',
+                       followers, reference.conrelid::regclass, fix ->> 'target', reference.conname));
+        END IF;
+    END LOOP;
+END
+$engine$;
+
+-- Restores the rows: deletes what was inserted, sets back what was changed, and inserts again what was deleted. Returns
+-- the number of rows. "present" holds the kinds of change that there are.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_restore_there(fix jsonb, present jsonb)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    one      record;
+    rows     bigint;
+    restored bigint := 0;
+BEGIN
+    FOR one IN
+        SELECT * FROM (VALUES
+            ('delete', format('DELETE FROM %s AS t WHERE %s', fix ->> 'target',
+                              pg_temp.datafix_among(fix, 't', pg_temp.datafix_sql(fix, 'pg_temp.datafix_restore_{{n}}'),
+                                                    'datafix_action = ''delete'''))),
+            ('update', format('UPDATE %s AS t SET %s FROM (SELECT * FROM pg_temp.datafix_restore_{{n}} AS o '
+                              'WHERE o.datafix_action = ''update'') AS r WHERE {{r.key = t.key}}', fix ->> 'target',
+                              pg_temp.datafix_each(fix -> 'written', '%1$I = r.%1$I'))),
+            ('insert', format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s '
+                              'FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ''insert''',
+                              fix ->> 'target', pg_temp.datafix_each(fix -> 'writable', '%1$I'),
+                              pg_temp.datafix_each(fix -> 'writable', 'r.%1$I'))))
+            AS kinds (action, statement)
+         WHERE present ? kinds.action
+    LOOP
+        EXECUTE pg_temp.datafix_sql(fix, one.statement);
+        GET DIAGNOSTICS rows = ROW_COUNT;
+        restored := restored + rows;
+    END LOOP;
+    RETURN restored;
+END
+$engine$;
