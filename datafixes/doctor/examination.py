@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datafixes.declaration.project_fixes import FixOfRevision, revisions_below
+from datafixes.doctor.citus import check_citus
 from datafixes.doctor.env_file import EnvFile
 from datafixes.doctor.ledgers import check_ledgers, check_running, check_seals, check_sequences
 from datafixes.doctor.plugin import alembic_version, check_autogenerate, plugin_is_installed
@@ -90,6 +91,7 @@ def _database(project: Project, known: _Known) -> tuple[list[Fact], int | None]:
             see_as_a_run(connection)
             fixes = as_in_this_run(project, connection, known.fixes)
             findings += check_server(connection)
+            findings += check_citus(connection)
             if not known.unreadable:
                 found, width = check_version_table(
                     connection, version_table_of(known.env), known.revisions, known.heads
