@@ -17,6 +17,7 @@ from datafixes.audit.history import ledger_schemas
 from datafixes.database.second_connection import SecondConnection
 from datafixes.errors import ConnectionLost
 from datafixes.running.execution import Attempts, execute, failure, limits_of
+from datafixes.running.in_doubt import tell_in_doubt
 from datafixes.running.operation import DatafixFailed
 from datafixes.script.tables import chain_script
 
@@ -83,6 +84,7 @@ def sealed_afterwards(connection: Connection, turn: Turn, settings: Settings) ->
         raise
     if _ran.get(connection):
         turn.end()
+        _tell_doubts(connection)
         _seal_and_tell(connection, _ran[connection], settings)
 
 
@@ -109,6 +111,15 @@ def seal_now(connection: Connection, schema: str, settings: Settings) -> None:
     if not second.wait(_PATIENCE):
         second.end(0)
         _tell_unsealed(second.error or TimeoutError(f"it took longer than {_PATIENCE:g} s"))
+
+
+def _tell_doubts(connection: Connection) -> None:
+    try:
+        tell_in_doubt(connection)
+    except DBAPIError:  # the run is committed, whatever cannot be asked
+        _logger.warning(
+            "It cannot be asked whether every server of the Citus cluster has committed: datafixes doctor"
+        )
 
 
 def _seal_and_tell(connection: Connection, schemas: set[str], settings: Settings) -> None:
