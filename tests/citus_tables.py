@@ -86,4 +86,25 @@ def some_insert(kind: str) -> DataFix:
     )  # fmt: skip
 
 
+MANY = """
+INSERT INTO item SELECT n, n % 5, 'v' || n, n + 0.50, '2026-02-03 16:00+00'::timestamptz + n * interval '1 hour'
+  FROM generate_series(41, 3000) AS n
+"""
+
+
+def very_many_update(kind: str) -> DataFix:
+    """So many rows that their copies tell which they are, where these lie beside them."""
+    return DataFix(
+        name="very", reason="Test.", change=Update("item", set={"v": sql("v || '!'"), "amount": sql("-amount")}, where="id > 500"),
+        rows=Rows(key=key_of(kind), expect=2500, ensure="amount < 0"), audit="item_audit",
+    )  # fmt: skip
+
+
+def very_many_delete(kind: str) -> DataFix:
+    return DataFix(
+        name="all_gone", reason="Test.", change=Delete("item", where="id > 500"),
+        rows=Rows(key=key_of(kind), expect=2500), audit="item_audit",
+    )  # fmt: skip
+
+
 FIXES = {"named": some_update, "a number": many_update, "deleted": some_delete, "inserted": some_insert}

@@ -15,9 +15,11 @@ from datafixes.script.tables import AUDIT_COLUMNS, LEDGER, LEDGER_TABLES, MARKS
 _FOUND = """
 WITH met AS MATERIALIZED (SELECT audit_run_id AS run, audit_id AS image, {key} AS key FROM {audit} WHERE ({where}
 ))
-SELECT coalesce((to_jsonb(r) ->> 'part_of')::bigint, r.run_id), r.fix, r.direction, max(r.finished_at), count(*),
+SELECT coalesce(r.part_of, r.run_id), r.fix, r.direction, max(r.finished_at), count(*),
        count(DISTINCT ({row})), ARRAY[{values}]::bigint[], ARRAY[{redacted}]::bigint[]
-  FROM {audit} AS i JOIN {ledger} AS r ON r.run_id = i.audit_run_id
+  FROM {audit} AS i
+  JOIN (SELECT run_id, fix, direction, finished_at, (to_jsonb(whole) ->> 'part_of')::bigint AS part_of
+          FROM {ledger} AS whole OFFSET 0) AS r ON r.run_id = i.audit_run_id
  WHERE i.audit_run_id IN (SELECT t.run_id FROM {tables} AS t WHERE t.target_table = {target} AND t.audit_table = {noted}
                              AND t.key_columns = {keys}::text[])
    AND EXISTS (SELECT FROM met WHERE met.run = i.audit_run_id AND (met.image = i.audit_id OR met.key = {own_key}))

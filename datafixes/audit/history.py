@@ -32,6 +32,12 @@ _GIVEN_BACK = """
 SELECT reverts_run, sum(rows_changed)::int FROM {history}
  WHERE rows_chosen IS NOT NULL AND outcome = 'reverted' AND reverted_by_run IS NULL GROUP BY reverts_run
 """
+# Their images take their numbers from no sequence.
+_IS_SPREAD = f"""
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+                WHERE c.relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident({{schema}})) AND {IS_AUDIT_TABLE}
+                  AND c.relkind = 'r' AND a.attname = 'audit_id' AND a.attidentity = '')
+"""
 MASKED, REDACTED = "(masked)", "(redacted)"
 _DENIED = "42501"
 _OF_THE_VIEW = ("tables", "reverted_by_run", "batches")
@@ -226,7 +232,8 @@ def row_history(connection: Connection, schema: str, table: str, key: str, view:
     for side in ("before", "after"):
         columns[columns.index(side)] = f"substr({side}, start + 1, {view.characters})"
         columns[columns.index(f"{side}_characters")] = f"length({side})"
-    begin = begin_of_part("before", "after", view)
+    [(is_spread,)] = ask(connection, _IS_SPREAD.format(schema=text(schema)))
+    begin = begin_of_part("before", "after", view, is_spread=is_spread)
     query = (
         f"SELECT {', '.join(columns)} FROM {qualified(schema, ROW)} CROSS JOIN LATERAL (SELECT {begin} AS start OFFSET 0) AS part"
         f" WHERE target_table = {text(table)} AND key = {text(key)} ORDER BY {_NEWEST_FINISHED}, audit_id"

@@ -18,9 +18,9 @@ from datafixes.script.parameters import verbatim
 from datafixes.script.tables import LEDGER, LEDGER_TABLES, MARKS
 
 # Text forms do not depend on the session, numbers are exact, and functions are PostgreSQL's own. To compile a query of
-# many columns just in time takes seconds, and reading a few rows does not.
+# many columns just in time takes seconds, and reading a few rows does not. The workers of a Citus cluster are told.
 PINNED = (
-    "SET LOCAL search_path = pg_catalog, pg_temp",
+    "SET LOCAL citus.propagate_set_commands = 'local'", "SET LOCAL search_path = pg_catalog, pg_temp",
     "SET LOCAL datestyle = 'ISO, YMD'", "SET LOCAL intervalstyle = 'postgres'", "SET LOCAL timezone = 'UTC'",
     "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = 'hex'", "SET LOCAL jit = off",
 )  # fmt: skip
@@ -48,6 +48,8 @@ class TableOfRun:
         left: the columns that after-images of updated rows hold; the others are as in the before-images.
         identity: expressions that name its rows, besides the key.
         without: columns that the fix left out of its images.
+        is_spread: whether the images are on the shards of a Citus cluster.
+        by: the column by which they are distributed there: both images of a row are on one shard.
         marked: whether its images say what was redacted.
         of_run: the condition that images are of the run, or of the batches that are parts of it, in SQL; ``{at}`` is their table.
     """
@@ -65,6 +67,8 @@ class TableOfRun:
     of_run: str = "false"
     marked: bool = False
     without: tuple[str, ...] = ()
+    is_spread: bool = False
+    by: str | None = None
 
     def images(self, image: str, alias: str = "") -> str:
         """The condition of its images, before or after, in SQL.
@@ -87,6 +91,11 @@ class TableOfRun:
     def redacted(self, column: str, image: str) -> str:
         """Whether a column of an image was redacted, in SQL."""
         return f"coalesce({literal.text(column)} = ANY ({image}.{MARKS}), false)" if self.marked else "false"
+
+    def same(self, one: str, other: str) -> str:
+        """Whether two images, by their aliases, are of one row in one run."""
+        there = f" AND {one}.{literal.name(self.by)} = {other}.{literal.name(self.by)}" if self.by else ""
+        return f"{key_text(self.key, one)} = {key_text(self.key, other)} AND {one}.audit_run_id = {other}.audit_run_id{there}"
 
     @property
     def changed(self) -> int:
@@ -122,13 +131,13 @@ def tables_of_run(connection: Connection, schema: str, run: int) -> list[TableOf
         "SELECT c ->> 'name' FROM jsonb_array_elements(shape -> 'columns') AS c WHERE (c -> 'generated')::boolean) END,"
         f" EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(audit_table)"
         f" AND attname = '{MARKS}' AND NOT attisdropped), (SELECT to_jsonb(r) -> 'declaration' -> 'tables' -> (t.position - 1)"
-        f" -> 'without' FROM {literal.qualified(schema, LEDGER)} AS r WHERE r.run_id = t.run_id)"
+        f" -> 'without' FROM {literal.qualified(schema, LEDGER)} AS r WHERE r.run_id = t.run_id), shape ? 'beside', shape ->> 'beside'"
         f" FROM {tables} AS t WHERE run_id = {run} ORDER BY position",
     )
     return [
         TableOfRun(
             r[0], r[1], tuple(r[2]), tuple(r[3]), r[4], r[5], r[6], tuple(r[7]), r[8] and tuple(r[8]), of_run=of_run,
-            marked=r[9], without=tuple(r[10] or ()),
+            marked=r[9], without=tuple(r[10] or ()), is_spread=r[11], by=r[12],
         )
         for r in rows
     ]  # fmt: skip
@@ -190,7 +199,7 @@ def _statements(table: TableOfRun, view: View, columns: list[tuple[str, bool]]) 
         pairs = [(f"({one}) AS one LEFT JOIN ({none}) AS other ON true", "one"),
                  (f"({none}) AS one RIGHT JOIN ({other}) AS other ON true", "other")]  # fmt: skip
         return [_statement(table, view, columns, pair) for pair in pairs]
-    same = f"{key_text(table.key, 'one')} = {key_text(table.key, 'other')} AND one.audit_run_id = other.audit_run_id"
+    same = table.same("one", "other")
     found = []
     if table.updated or table.deleted:
         first = f"({one} ORDER BY x.audit_id LIMIT {view.rows})"
@@ -198,8 +207,8 @@ def _statements(table: TableOfRun, view: View, columns: list[tuple[str, bool]]) 
     # an update may spell a key otherwise (citext, a collation): keys are compared as text here, so it shows as both
     if table.inserted or table.updated:
         found.append((
-            f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was WHERE was.audit_run_id = x.audit_run_id"
-            f" AND {table.images('before', 'was')} AND {key_text(table.key, 'was')} = {key_text(table.key, 'x')})) AS other ON true",
+            f"({none}) AS one RIGHT JOIN ({other} AND NOT EXISTS (SELECT FROM {table.audit} AS was"
+            f" WHERE {table.images('before', 'was')} AND {table.same('was', 'x')})) AS other ON true",
             "other",
         ))  # fmt: skip
     return [_statement(table, view, columns, pair) for pair in found]
@@ -233,7 +242,10 @@ def _statement(table: TableOfRun, view: View, columns: list[tuple[str, bool]], p
             f"ARRAY[{', '.join(length_in_sql(image[name], erased[alias][name]) for name in seen)}]::integer[]"
         )
     differs = ", ".join(_differs(table, name, before[name], after[name]) for name, _ in columns)
-    begins = ", ".join(begin_of_part(f"{before[name]}::text", f"{after[name]}::text", view) for name in seen)
+    begins = ", ".join(
+        begin_of_part(f"{before[name]}::text", f"{after[name]}::text", view, is_spread=table.is_spread)
+        for name in seen
+    )
     source, first = pair
     return (
         f"SELECT {', '.join(parts)}, begins, ARRAY[{differs}]::boolean[] FROM {source}"

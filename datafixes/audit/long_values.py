@@ -8,7 +8,7 @@ _CONTEXT = 200
 """So many characters before the first difference of long values are shown."""
 
 
-def begin_of_part(before: str, after: str, view: View) -> str:
+def begin_of_part(before: str, after: str, view: View, *, is_spread: bool = False) -> str:
     """How many characters of two texts to leave out, in SQL: of longer ones, those far before the first difference.
 
     The length of what both share is found by halving.
@@ -17,7 +17,10 @@ def begin_of_part(before: str, after: str, view: View) -> str:
         before: an expression for a text, or NULL.
         after: another.
         view: how many characters are shown.
+        is_spread: whether they are on the shards of a Citus cluster, which cannot halve: nothing is left out.
     """
+    if is_spread:
+        return "0"
     return f"""CASE WHEN greatest(length({before}), length({after})) > {view.characters}
             AND {before} COLLATE "C" <> {after} THEN (
         WITH RECURSIVE half (low, high) AS (

@@ -27,6 +27,7 @@ SELECT CASE WHEN p.partmethod = 'h' THEN 'distributed' WHEN p.repmodel = 't' THE
 _AUDITS = f"""
 SELECT p.logicalrelid::text
   FROM pg_catalog.pg_dist_partition AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.logicalrelid
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'audit_id' AND a.attidentity <> ''
  WHERE {IS_AUDIT_TABLE} ORDER BY 1
 """
 _DAEMON = """
@@ -71,7 +72,7 @@ def _checked(connection: Connection, version: str) -> Iterator[Fact]:
     for (audit,) in ask(connection, _AUDITS):
         yield bad(
             "audit tables",
-            f"{audit} is itself a table of Citus: no fix writes copies there.",
+            f"{audit} was made a table of Citus by hand: no fix writes copies there.",
             f"SELECT undistribute_table({text(audit)})",
         )
     [(runs,)] = ask(connection, _DAEMON)

@@ -28,7 +28,9 @@ SELECT n.nspname::text, c.relname::text, pg_catalog.format('%I.%I', n.nspname, c
               WHERE r.ev_class = c.oid ORDER BY 1),
        pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.pg_get_userbyid(n.nspowner)::text,
        pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
-       pg_catalog.pg_get_userbyid(p.proowner)::text, p.prosrc
+       pg_catalog.pg_get_userbyid(p.proowner)::text, p.prosrc,
+       EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                WHERE a.attrelid = c.oid AND a.attname = 'audit_id' AND a.attidentity = '')
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_proc AS p
     ON p.pronamespace = n.oid AND p.proname = {text(APPEND_ONLY)} AND p.pronargs = 0
@@ -56,12 +58,16 @@ class _Table:
     schema_is_ours: bool
     owner_of_function: str | None
     function: str | None
+    is_spread: bool
+    """An audit table beside a distributed table of Citus: its images have no numbers of a sequence."""
 
     @property
     def expected(self) -> tuple[str, ...]:
         """The triggers that it should have."""
         if self.name in (LEDGER, LEDGER_TABLES):
             return APPEND_ONLY, FINISHED
+        if self.is_spread:
+            return ()
         return (APPEND_ONLY, PRUNED, REDACTED) if self.is_audit else (APPEND_ONLY,)
 
     @property
@@ -78,8 +84,19 @@ def check_protection(connection: Connection) -> list[Fact]:
     [(role,)] = ask(connection, "SELECT current_user::text")
     findings = [*_triggers(tables), *_functions(tables), *_rules(tables)]
     if not findings:
-        findings = [good("append-only", f"{len(tables)} tables refuse UPDATE, DELETE and TRUNCATE.")]
-    return [*findings, *_owners(tables, role)]
+        guarded = sum(1 for one in tables if one.expected)
+        findings = [good("append-only", f"{guarded} tables refuse UPDATE, DELETE and TRUNCATE.")]
+    return [*findings, *_spread(tables), *_owners(tables, role)]
+
+
+def _spread(tables: Iterable[_Table]) -> Iterator[Fact]:
+    labels = [one.label for one in tables if one.is_spread]
+    if labels:
+        yield attention(
+            "append-only",
+            f"On the shards of a Citus cluster, no trigger guards copies: {', '.join(labels)}.",
+            "Let few roles write there; `datafixes verify-audit` finds what somebody changed.",
+        )
 
 
 def _triggers(tables: Iterable[_Table]) -> Iterator[Fact]:

@@ -117,7 +117,7 @@ def _change_steps(fix: DataFix) -> list[str]:
         *WATCH,
         "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
         copied(fix, table, "before", _selection(fix, named), lock=True),
-        "    PERFORM pg_temp.datafix_note_captured(fix);",
+        "    fix := pg_temp.datafix_note_captured(fix, copied);",
         "",
         *(_judge_named(fix, table) if named else _judge_number(fix, table)),
         *the_change(fix, table),

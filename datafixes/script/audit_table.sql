@@ -33,6 +33,7 @@ RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     target  oid   := pg_temp.datafix_relation(target_schema, target_table);
     label   text  := format('%I.%I', audit_schema, audit_table);
+    beside  boolean := false;
     columns jsonb;
     clash   text;
 BEGIN
@@ -52,6 +53,7 @@ BEGIN
                                                   format('%I.%I', target_schema, target_table));
     END IF;
     columns := pg_temp.datafix_columns_to_keep(target, NULL, label, own_types);
+    beside := pg_temp.datafix_can_lie_beside(target, columns);
     SELECT string_agg(c ->> 'name', ', ') INTO clash FROM jsonb_array_elements(columns) AS c
      WHERE c ->> 'name' IN ('audit_id', 'audit_run_id', 'audit_image', 'audit_recorded_at');
     IF clash IS NOT NULL THEN
@@ -62,13 +64,14 @@ BEGIN
     PERFORM pg_temp.datafix_make(format($sql$
         CREATE TABLE %s (
             %s,
-            audit_id bigint GENERATED ALWAYS AS IDENTITY,
+            audit_id bigint %s,
             audit_run_id bigint NOT NULL,
             audit_image text NOT NULL CHECK (audit_image IN ('before', 'after')),
             audit_recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
         )
     $sql$, label, (SELECT string_agg(format('%I %s', c ->> 'name', c ->> 'kept'), ', ' ORDER BY (c -> 'position')::int)
-                     FROM jsonb_array_elements(columns) AS c)));
+                     FROM jsonb_array_elements(columns) AS c),
+        CASE WHEN beside THEN 'NOT NULL' ELSE 'GENERATED ALWAYS AS IDENTITY' END));
     -- The images of a run lie together, so this index has an entry for 32 pages, not for each image: it costs a run
     -- next to nothing. Images are numbered and paired within their run; no index over all of them is needed.
     PERFORM pg_temp.datafix_make(format('CREATE INDEX ON %s USING brin (audit_run_id) '
@@ -79,7 +82,11 @@ BEGIN
     PERFORM pg_temp.datafix_make(format('COMMENT ON TABLE %s IS %L', label,
         format('datafixes: images of rows of %I.%I, before and after a data fix', target_schema, target_table)));
     PERFORM pg_temp.datafix_keep_private(label);
-    PERFORM pg_temp.datafix_protect(audit_schema, audit_table);
+    IF beside THEN
+        PERFORM pg_temp.datafix_put_beside(target, label);
+    ELSE
+        PERFORM pg_temp.datafix_protect(audit_schema, audit_table);
+    END IF;
     PERFORM pg_temp.datafix_protect_old_ledger(audit_schema);
     IF pg_temp.datafix_create_changes_view(target, columns, audit_schema, audit_table) THEN
         PERFORM pg_temp.datafix_keep_private(format('%I.%I', audit_schema, audit_table || '_changes'));

@@ -121,7 +121,7 @@ def _changing(fix: DataFix, table: str) -> list[str]:
         *WATCH,
         "    -- Lock and copy the rows in one statement: exactly the copied rows will be changed.",
         copied(fix, table, "before", f"WHERE {{{{range}}}}\n   AND {condition(fix)}", lock=True),
-        "    PERFORM pg_temp.datafix_note_captured(fix);",
+        "    fix := pg_temp.datafix_note_captured(fix, copied);",
         "    IF NOT pg_temp.datafix_found_in_batch(fix, copied) THEN",
         "        batch := pg_temp.datafix_end_batch(fix, 0);",
         "        RETURN;",

@@ -15,7 +15,7 @@ DECLARE
     known jsonb;
     kind  text;
 BEGIN
-    IF current_setting('datafixes.as_on_citus', true) = 'on' THEN
+    IF current_setting('datafixes.as_on_citus', true) IN ('on', 'beside') THEN
         RETURN 'local';
     ELSIF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
         RETURN NULL;
@@ -30,6 +30,92 @@ BEGIN
                  ELSE 'unknown' END;
     RETURN kind;
 END
+$engine$;
+
+-- How the rows of a table are spread over servers: which tables lie beside it ("with"), and by which column ("by"), of
+-- whose hash each shard has a range ("from"). NULL for any other table. The setting is for tests, and lets any table go
+-- this way.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_spread(relation oid)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    spread jsonb;
+BEGIN
+    IF current_setting('datafixes.as_on_citus', true) = 'beside' THEN
+        RETURN '{"with": 0, "by": null}';
+    ELSIF pg_temp.datafix_citus(relation) IN ('distributed', 'single-shard') THEN
+        EXECUTE $sql$
+            SELECT jsonb_build_object('with', p.colocationid, 'by', CASE WHEN p.partmethod = 'h'
+                                      THEN column_to_column_name(p.logicalrelid, p.partkey) END,
+                       'from', (SELECT array_agg(s.shardminvalue::integer ORDER BY s.shardminvalue::integer)::text
+                                  FROM pg_catalog.pg_dist_shard AS s WHERE s.logicalrelid = p.logicalrelid))
+              FROM pg_catalog.pg_dist_partition AS p WHERE p.logicalrelid::oid = $1
+        $sql$ INTO spread USING relation;
+        -- Citus hashes with the function of the type, which can be called on workers, as its own cannot
+        spread := spread || jsonb_build_object('hash', (
+            SELECT format('%I.%I', n.nspname, f.proname)
+              FROM pg_attribute AS a
+              JOIN pg_opclass AS o ON o.opcdefault AND o.opcintype = CASE a.atttypid WHEN 'varchar'::regtype
+                                                                       THEN 'text'::regtype ELSE a.atttypid END
+              JOIN pg_am AS m ON m.oid = o.opcmethod AND m.amname = 'hash'
+              JOIN pg_amproc AS p ON p.amprocfamily = o.opcfamily AND p.amprocnum = 1
+                                 AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype
+              JOIN pg_proc AS f ON f.oid = p.amproc
+              JOIN pg_namespace AS n ON n.oid = f.pronamespace
+             WHERE a.attrelid = relation AND a.attname = spread ->> 'by'));
+    END IF;
+    RETURN spread;
+END
+$engine$;
+
+-- Whether an audit table can lie beside its target: the column by which that is distributed is kept in its own type,
+-- and values of it that are equal are the same.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_can_lie_beside(target oid, columns jsonb)
+RETURNS boolean LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT coalesce((SELECT spread.by IS NULL OR EXISTS (
+               SELECT FROM jsonb_array_elements(columns) AS c
+                 JOIN pg_attribute AS a ON a.attrelid = target AND a.attname = spread.by
+                 LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
+                WHERE c ->> 'name' = spread.by AND c ->> 'type' = c ->> 'kept' AND spread.hash IS NOT NULL
+                  AND coalesce(l.collisdeterministic, true))
+      FROM (SELECT s ->> 'by', s ->> 'hash'
+              FROM pg_temp.datafix_spread(target) AS s WHERE s IS NOT NULL) AS spread (by, hash)), false)
+$engine$;
+
+-- Puts an audit table beside its target: the images of a row are in the same shard as the row. No trigger guards it.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_put_beside(target regclass, audit regclass)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+        EXECUTE 'SELECT create_distributed_table($1, $2, colocate_with => $3)'
+          USING audit, pg_temp.datafix_spread(target) ->> 'by', target::text;
+    END IF;
+END
+$engine$;
+
+-- Refuses what needs triggers, or the numbers of a sequence: an audit table beside a distributed table has none.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_check_on_one_server(audit oid, label text, so text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF pg_temp.datafix_spread(audit) IS NOT NULL THEN
+        PERFORM pg_temp.datafix_refuse('DF004',
+            format('audit table %s is distributed over the servers of a Citus cluster: %s', label, so),
+            hint => 'Nothing was changed. What somebody changes there, "datafixes verify-audit" finds.');
+    END IF;
+END
+$engine$;
+
+-- The number of an image beside its row, by the place of the row in its shard, which no sequence has to give: of one
+-- run, no two images have the same. Rows after each other have numbers after each other.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_number(fix jsonb, alias text, image integer)
+RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
+    SELECT format('pg_catalog.int8or(pg_catalog.int8shl(%s, 44), pg_catalog.int8or(pg_catalog.int8shl('
+                  '(%s.ctid::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, 12), pg_catalog.int8or('
+                  'pg_catalog.int8shl((%2$s.ctid::pg_catalog.text::pg_catalog.point)[1]::pg_catalog.int8, 1), %s)))',
+                  shard, alias, image)
+      FROM (SELECT CASE WHEN fix -> 'beside' ->> 'by' IS NULL THEN '0'
+                        ELSE format('pg_catalog.width_bucket(%s(%s.%I), %L::pg_catalog.int4[])',
+                                    fix -> 'beside' ->> 'hash', alias, fix -> 'beside' ->> 'by',
+                                    fix -> 'beside' ->> 'from') END) AS _ (shard)
 $engine$;
 
 -- The target is a table of Citus: what cannot be fixed there is refused, each for its own reason. "target" is the
@@ -148,8 +234,8 @@ BEGIN
         SELECT name, CASE name WHEN 'datestyle' THEN regexp_replace(current_setting(name), '^\w+', 'ISO')
                                ELSE current_setting(name) END AS value
           FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'datestyle', 'intervalstyle', 'timezone',
-                            'extra_float_digits', 'bytea_output', 'lc_monetary', 'xmloption', 'array_nulls', 'jit'])
-               AS name
+                            'extra_float_digits', 'bytea_output', 'lc_monetary', 'xmloption', 'array_nulls', 'jit',
+                            'enable_nestloop']) AS name
     LOOP
         EXECUTE format('SET LOCAL %I = %s', one.name,
                        CASE WHEN one.name = 'datestyle' THEN one.value ELSE quote_literal(one.value) END);
@@ -157,15 +243,28 @@ BEGIN
 END
 $engine$;
 
+-- The same, and no nested loops, until they are told again: a worker has no statistics yet of the images of a run.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_tell_no_loops()
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
+BEGIN
+    PERFORM pg_temp.datafix_tell_workers();
+END
+$engine$;
+
 -- The condition that the rows "alias" are among those whose keys a table holds: for each row, that there is its key;
--- where the rows are on other servers, a list of the keys, which these can take along.
+-- where the rows are on other servers, a list of the keys, which these can take along; where they are many, and their
+-- copies lie beside them, that there is a copy.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_among(fix jsonb, alias text, keys text, condition text DEFAULT 'true')
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    name   text := regexp_replace(keys, '^.*\.', '');
+    name   text := CASE WHEN keys ~ '^[(]' THEN 'datafix_restore' ELSE regexp_replace(keys, '^.*\.', '') END;
     equals text;
 BEGIN
-    IF NOT fix ? 'citus' THEN
+    IF fix ? 'many' AND name = 'datafix_captured' THEN
+        RETURN pg_temp.datafix_sql(fix, format('EXISTS (SELECT FROM %s AS %s WHERE %2$s.audit_run_id = {{run}} '
+                                               'AND %2$s.audit_image = ''before'' AND {{%2$s.key = %3$s.key}})',
+                                               fix ->> 'audit', name, alias));
+    ELSIF NOT fix ? 'citus' THEN
         RETURN pg_temp.datafix_sql(fix, format('EXISTS (SELECT FROM %s AS %s WHERE {{%2$s.key = %3$s.key}})',
                                                keys, name, alias));
     END IF;
@@ -181,7 +280,7 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_where_among(fix jsonb, keys text)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    IF NOT fix ? 'citus' THEN
+    IF fix ? 'many' OR NOT fix ? 'citus' THEN
         RETURN 'WHERE ' || pg_temp.datafix_among(fix, 'target', keys);
     END IF;
     RETURN (SELECT format('JOIN (SELECT DISTINCT %s FROM %s AS k) AS datafix_keys ON %s WHERE true',
@@ -228,13 +327,72 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_read_rows(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
-    IF NOT fix ? 'citus' THEN
+    IF NOT fix ? 'citus' OR fix ? 'restore' THEN
         RETURN;
     END IF;
     EXECUTE pg_temp.datafix_sql(fix, 'TRUNCATE pg_temp.datafix_rows_{{n}}');
     EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_rows_{{n}} SELECT t.* FROM %s AS t WHERE %s',
         fix ->> 'target', pg_temp.datafix_among(fix, 't', 'pg_temp.datafix_keys_{{n}}')));
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_rows_{{n}}');
+END
+$engine$;
+
+-- Where the copies lie beside the rows, and not all rows are restored there: the copies that a revert reads are read
+-- once, those of the run and of later ones.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_fetch_images(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF NOT fix ? 'beside' THEN
+        RETURN fix;
+    END IF;
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_images_{{n}} ON COMMIT DROP AS SELECT i.* FROM %s AS i WITH NO DATA',
+        fix ->> 'audit')));
+    PERFORM pg_temp.datafix_tell_no_loops();
+    EXECUTE pg_temp.datafix_sql(fix, format(
+        'INSERT INTO pg_temp.datafix_images_{{n}} SELECT i.* FROM %1$s AS i WHERE i.audit_run_id >= %2$s '
+        'AND EXISTS (SELECT FROM %1$s AS own WHERE own.audit_run_id = %2$s AND {{own.key = i.key}})',
+        fix ->> 'audit', fix ->> 'from_run'));
+    PERFORM pg_temp.datafix_tell_workers();
+    EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_images_{{n}}');
+    RETURN fix || jsonb_build_object('copies', pg_temp.datafix_sql(fix, 'pg_temp.datafix_images_{{n}}'));
+END
+$engine$;
+
+-- Rows that may be free, and their images beside them: if all of them are as the fix left them, copies those that it
+-- updated, and returns the facts with the images that they are restored from.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_free_there(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    wrote   bigint  := (fix -> 'noted' -> 'images')::bigint;
+    deleted boolean := fix -> 'noted' -> 'rows_deleted' = fix -> 'noted' -> 'images';
+    states  text    := CASE WHEN deleted THEN '''insert''::text AS datafix_action, ''deleted''::text AS datafix_state'
+                            ELSE '''update''::text AS datafix_action, ''free''::text AS datafix_state' END;
+    images  text    := format('(SELECT i.*, %s FROM %s AS i WHERE i.audit_run_id = %s AND i.audit_image = ''before'')',
+                              states, fix ->> 'audit', fix ->> 'from_run');
+    rows    bigint;
+BEGIN
+    PERFORM pg_temp.datafix_lock_there(fix);
+    IF deleted THEN
+        EXECUTE pg_temp.datafix_sql(fix, format('SELECT %s - count(*) FROM %s AS r JOIN %s AS t ON {{r.key = t.key}}',
+                                                wrote, images, fix ->> 'target')) INTO rows;
+    ELSE
+        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+            INSERT INTO %s ({{columns}}, audit_run_id, audit_image)
+            SELECT {{t.columns}}, {{run}}, 'before'
+              FROM %s JOIN %s AS t ON {{b.key = t.key}}
+             WHERE record_image_ne(ROW(%s), ROW(%s)) AND NOT record_image_ne(ROW(%s), ROW(%5$s))
+        $sql$, fix ->> 'audit', pg_temp.datafix_both_images(fix), fix ->> 'target',
+            pg_temp.datafix_each(fix -> 'written', 'b.%1$I'), pg_temp.datafix_each(fix -> 'written', 'a.%1$I'),
+            pg_temp.datafix_each(fix -> 'written', 't.%1$I')));
+        GET DIAGNOSTICS rows = ROW_COUNT;
+    END IF;
+    IF wrote = (CASE WHEN deleted THEN rows ELSE 2 * rows END) THEN
+        RETURN fix || jsonb_build_object('restore', images, 'counted', format(
+            '(SELECT %s FROM generate_series(1, %s))', states, rows));
+    END IF;
+    EXECUTE pg_temp.datafix_sql(fix, format('DELETE FROM %s WHERE audit_run_id = {{run}}', fix ->> 'audit'));
+    RETURN fix;
 END
 $engine$;
 
@@ -245,6 +403,14 @@ RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
     IF NOT fix ? 'citus' THEN
         RETURN fix;
+    ELSIF fix ? 'beside' AND (fix -> 'free')::boolean THEN
+        fix := pg_temp.datafix_free_there(fix);
+        IF fix ? 'restore' THEN
+            RETURN fix;
+        END IF;
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, 'DROP TABLE pg_temp.datafix_restore_{{n}}'));
+        fix := pg_temp.datafix_fetch_images((fix - 'staged') || '{"free": false}');
+        PERFORM pg_temp.datafix_pair_images(fix, (fix -> 'from_run')::bigint);
     END IF;
     PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
         'CREATE TEMP TABLE datafix_keys_{{n}} ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
@@ -254,7 +420,7 @@ BEGIN
         fix ->> 'target')));
     EXECUTE pg_temp.datafix_sql(fix, format(
         'INSERT INTO pg_temp.datafix_keys_{{n}} SELECT DISTINCT %s FROM %s AS i WHERE i.audit_run_id = %s',
-        pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', fix ->> 'from_run'));
+        pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'copies', fix ->> 'from_run'));
     EXECUTE pg_temp.datafix_sql(fix, 'ANALYZE pg_temp.datafix_keys_{{n}}');
     PERFORM pg_temp.datafix_lock_there(fix, pg_temp.datafix_sql(fix, 'pg_temp.datafix_keys_{{n}}'));
     PERFORM pg_temp.datafix_read_rows(fix);
@@ -281,7 +447,7 @@ BEGIN
         CONTINUE WHEN actions = '{}';
         EXECUTE pg_temp.datafix_sql(fix, format('SELECT count(*) FROM %s AS child JOIN %s AS t ON %s WHERE %s',
             reference.conrelid::regclass, fix ->> 'target', pg_temp.datafix_reference(reference),
-            pg_temp.datafix_among(fix, 't', pg_temp.datafix_sql(fix, 'pg_temp.datafix_restore_{{n}}'),
+            pg_temp.datafix_among(fix, 't', pg_temp.datafix_sql(fix, '{{restore}}'),
                                   format('datafix_action = ANY (%L)', actions)))) INTO followers;
         IF followers > 0 THEN
             PERFORM pg_temp.datafix_refuse_fix(fix, 'DF009',
@@ -305,13 +471,13 @@ BEGIN
     FOR one IN
         SELECT * FROM (VALUES
             ('delete', format('DELETE FROM %s AS t WHERE %s', fix ->> 'target',
-                              pg_temp.datafix_among(fix, 't', pg_temp.datafix_sql(fix, 'pg_temp.datafix_restore_{{n}}'),
+                              pg_temp.datafix_among(fix, 't', pg_temp.datafix_sql(fix, '{{restore}}'),
                                                     'datafix_action = ''delete'''))),
-            ('update', format('UPDATE %s AS t SET %s FROM (SELECT * FROM pg_temp.datafix_restore_{{n}} AS o '
+            ('update', format('UPDATE %s AS t SET %s FROM (SELECT * FROM {{restore}} AS o '
                               'WHERE o.datafix_action = ''update'') AS r WHERE {{r.key = t.key}}', fix ->> 'target',
                               pg_temp.datafix_each(fix -> 'written', '%1$I = r.%1$I'))),
             ('insert', format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s '
-                              'FROM pg_temp.datafix_restore_{{n}} AS r WHERE r.datafix_action = ''insert''',
+                              'FROM {{restore}} AS r WHERE r.datafix_action = ''insert''',
                               fix ->> 'target', pg_temp.datafix_each(fix -> 'writable', '%1$I'),
                               pg_temp.datafix_each(fix -> 'writable', 'r.%1$I'))))
             AS kinds (action, statement)

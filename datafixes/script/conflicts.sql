@@ -112,13 +112,16 @@ BEGIN
                       LEFT JOIN %4$s AS b ON b.audit_id = p.datafix_before AND b.audit_run_id = %6$s
                      WHERE NOT r.datafix_present AND num_nonnulls(%1$s) >= %2$s AND NOT EXISTS (
                            SELECT FROM %4$s AS i
-                            WHERE {{i.key = p.key}} AND i.audit_id > a.audit_id AND i.audit_image = 'before'
+                            WHERE {{i.key = p.key}} AND i.audit_run_id > a.audit_run_id AND i.audit_image = 'before'
                               AND NOT EXISTS (SELECT FROM %4$s AS newer
-                                               WHERE {{newer.key = p.key}} AND newer.audit_id > i.audit_id))) AS was
+                                               WHERE {{newer.key = p.key}}
+                                                 AND (newer.audit_run_id > i.audit_run_id
+                                                      OR newer.audit_run_id = i.audit_run_id
+                                                         AND newer.audit_image = 'after')))) AS was
               JOIN %5$s AS t ON ROW(%3$s)::text = was.datafix_text
              WHERE NOT EXISTS (SELECT FROM pg_temp.datafix_restore_{{n}} AS own WHERE {{own.key = t.key}})
         $sql$, pg_temp.datafix_as_left(fix, same.columns), same.least,
-            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'audit', fix ->> 'rows',
+            pg_temp.datafix_each(same.columns, 't.%1$I%3$s'), fix ->> 'copies', fix ->> 'rows',
             fix ->> 'from_run'));
     END LOOP;
     EXECUTE pg_temp.datafix_sql(fix, $sql$
@@ -163,7 +166,7 @@ BEGIN
                    count(*) FILTER (WHERE r.datafix_state = ANY ('{changed since,gone,moved,taken,referenced}'))
                    AS standing,
                    count(*) FILTER (WHERE r.datafix_state = 'already back') AS back
-              FROM pg_temp.datafix_restore_{{n}} AS r
+              FROM {{counted}} AS r
         $sql$) INTO part;
         part.rows := part.rows + coalesce((one -> 'left_alone')::bigint, 0);
         part.standing := part.standing + coalesce((one -> 'left_alone')::bigint, 0);
@@ -442,7 +445,7 @@ BEGIN
               WHERE i.audit_run_id > %3$s AND i.audit_image = 'after' AND {{i.key = r.key}} AND run.outcome = 'applied'
                 AND NOT EXISTS (SELECT FROM %2$s AS undone
                                  WHERE undone.reverts_run = run.run_id AND undone.outcome = 'reverted')
-            $later$, one ->> 'audit', one ->> 'ledger', one ->> 'from_run', one ->> 'ledger_tables'),
+            $later$, one ->> 'copies', one ->> 'ledger', one ->> 'from_run', one ->> 'ledger_tables'),
             '%', '%%') || $later$
                 AND coalesce(%1$L = ANY (noted.written_columns), true)      -- its image holds this column
                 AND NOT record_image_ne(ROW(i.%1$I), ROW(t.%1$I%3$s))),

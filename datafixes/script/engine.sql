@@ -93,7 +93,12 @@
 --   key_columns         the columns of the key: see datafix_check_key
 --   lock                the lock that the change needs: UPDATE or NO KEY UPDATE
 --   citus               of a table of Citus: its kind; see datafix_citus
+--   beside              of a table of Citus whose audit table lies beside it: see datafix_spread
+--   many                apply: there are many rows, and their copies tell which; see datafix_among
+--   restore             revert, where all rows are restored where they are: the images that they are restored from
+--   counted             in the same case: so many lines, with nothing but their state and action
 --   rows                revert: where its rows are read; of a table of Citus, a copy of them in this session
+--   copies              where its images are read: the audit table, or a copy of some in this session
 --   masked              the columns whose values no message holds
 --   by_image            revert: the run had no key for the table
 --   noted               revert: what the ledger keeps of the table for that run
@@ -403,6 +408,8 @@ $engine$;
 --   {{captured}}           the row is one of datafix_captured, in the same way
 --   {{where_expected}}  {{where_captured}}  the same as a clause of a copy, behind the name of the table
 --   {{locked}}             ORDER BY {{target.key}} FOR {{lock}} OF target; nothing where rows are locked before
+--   {{restore}}            revert: the rows to restore: datafix_restore_N, or the images beside them
+--   {{counted}}            the same, where only their number counts
 --   {{n}}                  which of the fix's tables this is: the names of temporary tables end in it
 --   {{range}}  {{size}}    in batches: the condition for the keys of this batch; how many rows it takes at most
 --   {{order}}  {{bound}}   in batches: the columns of the key, in the order of its index; the same of "next", as texts
@@ -416,13 +423,16 @@ BEGIN
     FOR mark IN
         SELECT DISTINCT m[1]
           FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound|'
-                                         '(?:where_)?(?:expected|captured)|locked)(?: = \w+\.key)?)\}\}', 'g') AS m
+                                         'restore|counted|(?:where_)?(?:expected|captured)|locked)'
+                                         '(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
         part[3] := CASE WHEN part[3] = 'target' THEN fix ->> 'target_alias' ELSE part[3] END;
         IF part[2] IN ('lock', 'run', 'n', 'range', 'size', 'order', 'bound') THEN
             expanded := fix ->> part[2];
+        ELSIF part[2] IN ('restore', 'counted') THEN
+            expanded := coalesce(fix ->> part[2], format('pg_temp.datafix_restore_%s', fix ->> 'n'));
         ELSIF part[2] IN ('expected', 'captured') THEN
             expanded := pg_temp.datafix_among(fix, 'target', 'pg_temp.datafix_' || part[2]);
         ELSIF part[2] IN ('where_expected', 'where_captured') THEN
@@ -435,6 +445,11 @@ BEGIN
             SELECT string_agg(CASE WHEN part[1] IS NULL THEN quote_ident(c ->> 'name')
                                    ELSE pg_temp.datafix_as_kept(part[1], c) END,
                               ', ' ORDER BY (c -> 'position')::int)
+                   || CASE WHEN NOT fix ? 'beside' THEN ''
+                           WHEN part[1] IS NULL THEN ', audit_id, audit_recorded_at'
+                           ELSE format(', %s, %L::pg_catalog.timestamptz',
+                                       pg_temp.datafix_number(fix, part[1], (part[2] = 'left')::integer),
+                                       clock_timestamp()) END
               INTO expanded FROM jsonb_array_elements(fix -> part[2]) AS c;
         ELSIF part[2] = 'shown' THEN
             SELECT format('concat_ws(''/'', %s)',
@@ -504,7 +519,7 @@ BEGIN
                    CASE i.audit_image WHEN 'after' THEN i.audit_id END AS datafix_after
               FROM %s AS i
              WHERE i.audit_run_id = %s
-        $sql$, fix ->> 'audit', run)));
+        $sql$, fix ->> 'copies', run)));
     ELSE
         PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format($sql$
             CREATE TEMP TABLE datafix_pair_{{n}} ON COMMIT DROP AS
@@ -520,7 +535,7 @@ BEGIN
               FROM %2$s AS i
              WHERE i.audit_run_id = %3$s%4$s
              GROUP BY %1$s
-        $sql$, key, fix ->> 'audit', run, CASE WHEN fix ? 'redacted'     -- a row without a key is none
+        $sql$, key, fix ->> 'copies', run, CASE WHEN fix ? 'redacted'     -- a row without a key is none
             THEN ' AND ' || (SELECT string_agg(format('i.%I IS NOT NULL', k), ' AND ')
                                FROM jsonb_array_elements_text(fix -> 'key') AS k) ELSE '' END));
     END IF;
@@ -542,6 +557,9 @@ DECLARE
     as_text text    := CASE WHEN same THEN 'concat(i.%1$I)' ELSE 'convert_to(concat(i.%1$I), ''UTF8'')' END;
     kept    text;
 BEGIN
+    IF pg_temp.datafix_spread(audit::regclass) IS NOT NULL THEN
+        PERFORM pg_temp.datafix_tell_workers();
+    END IF;
     -- Types whose hash tells every bit apart, and is the same on every server, are hashed as they are, which is fast;
     -- all others as their text.
     SELECT string_agg(format(CASE

@@ -284,7 +284,7 @@ BEGIN
                           'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested|'
                           'left_[0-9]+|key_[0-9]+)$|'
                           '[{][{]([[:alnum:]_]+[.])?(columns|left|key|shown|lock|run|n|range|size|order|bound|'
-                          '(where_)?(expected|captured)|locked)( = [[:alnum:]_]+[.]key)?[}][}]';
+                          'restore|counted|(where_)?(expected|captured)|locked)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('the column %s of %s has a name that the engine reserves', problem, fix ->> 'target'),
@@ -309,8 +309,12 @@ DECLARE
     audit    oid  := pg_temp.datafix_relation(fix ->> 'audit_schema', fix ->> 'audit_table');
     ledger   oid  := pg_temp.datafix_relation(fix ->> 'audit_schema', 'datafix_run');
     label    text := format('%I.%I', fix ->> 'audit_schema', fix ->> 'audit_table');
+    beside   jsonb;
     problems text;
 BEGIN
+    IF fix ? 'citus' AND pg_temp.datafix_spread(audit) = pg_temp.datafix_spread((fix ->> 'target_oid')::oid) THEN
+        beside := pg_temp.datafix_spread(audit);
+    END IF;
     IF audit IS NULL OR ledger IS NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('audit table %s does not exist',
@@ -334,7 +338,7 @@ BEGIN
            UNION ALL
            SELECT 'it ' || u.why
              FROM pg_temp.datafix_uncounted() AS u
-            WHERE u.relation = c.oid AND c.relkind IN ('r', 'p')) AS p (problem)
+            WHERE u.relation = c.oid AND c.relkind IN ('r', 'p') AND beside IS NULL) AS p (problem)
      WHERE c.oid = audit;
     IF problems IS NULL THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', label);
@@ -342,7 +346,8 @@ BEGIN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',
             format('audit table %s would not keep copies: %s', label, problems));
     END IF;
-    RETURN fix || jsonb_build_object('audit', label);
+    RETURN fix || jsonb_build_object('audit', label, 'copies', label)
+               || CASE WHEN beside IS NULL THEN '{}' ELSE jsonb_build_object('beside', beside) END;
 END
 $engine$;
 

@@ -172,7 +172,8 @@ BEGIN
                     CASE WHEN $2 IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text($2)) END,
                     jsonb_build_object('target', $1 -> 'target_oid', 'ledger', ($1 ->> 'ledger')::regclass::oid::bigint,
                                        'columns', $1 -> 'columns', 'exact', true,
-                                       'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid)))
+                                       'types', pg_temp.datafix_own_types(($1 ->> 'target_oid')::oid))
+                    || CASE WHEN $1 ? 'beside' THEN jsonb_build_object('beside', $1 -> 'beside' -> 'by') ELSE '{}' END)
         $sql$, fix ->> 'ledger_tables') USING one, written;
     END LOOP;
     IF NOT fix ? 'in_parts' THEN    -- such a run changes nothing itself
@@ -194,6 +195,9 @@ BEGIN
         ' FROM pg_temp.datafix_tables($1) AS one CROSS JOIN LATERAL pg_temp.datafix_evidence(one) AS kept'
         ' WHERE t.run_id = (one -> ''run'')::bigint AND t.position = (one -> ''n'')::integer', fix ->> 'ledger_tables')
       USING fix;
+    IF pg_temp.datafix_table(fix, 1) ? 'beside' THEN
+        PERFORM pg_temp.datafix_tell_workers();     -- of the settings that this session has outside
+    END IF;
     PERFORM pg_temp.datafix_end_run(fix, outcome, changed);
 END
 $engine$;

@@ -187,6 +187,8 @@ DECLARE
     other record;
 BEGIN
     PERFORM pg_temp.datafix_check_is_audit_table(audit_schema, audit_table);
+    PERFORM pg_temp.datafix_check_on_one_server(pg_temp.datafix_relation(audit_schema, audit_table),
+                                                format('%I.%I', audit_schema, audit_table), 'no trigger can guard it');
     SELECT format('%I.%I', audit_schema, c.relname) AS label, pg_get_userbyid(c.relowner) AS owner INTO other
       FROM pg_class AS c
      WHERE c.relname IN (audit_table, 'datafix_run', 'datafix_run_table', 'datafix_chain') AND c.relkind = 'r'

@@ -9,9 +9,12 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_prunable(audit_schema text, audit_tab
                                                     keep text)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $engine$
 DECLARE
-    runs jsonb;
+    there jsonb;
+    runs  jsonb;
 BEGIN
-    EXECUTE replace(replace($sql$
+    EXECUTE format('SELECT jsonb_agg(i) FROM (SELECT audit_run_id, count(*) AS found FROM %I.%I GROUP BY 1) AS i',
+                   audit_schema, audit_table) INTO there;
+    EXECUTE replace($sql$
         WITH RECURSIVE led_to AS (
             SELECT r.run_id, coalesce(r.part_of, r.run_id) AS origin
               FROM {schema}.datafix_run AS r WHERE r.reverts_run IS NULL
@@ -21,7 +24,7 @@ BEGIN
         SELECT jsonb_agg(jsonb_build_object('run', r.run_id, 'fix', r.fix, 'finished_at', r.finished_at,
                                             'found', counted.found, 'images', wrote.images, 'digest', wrote.digest)
                          ORDER BY r.run_id)
-          FROM (SELECT i.audit_run_id, count(*) AS found FROM {audit} AS i GROUP BY i.audit_run_id) AS counted
+          FROM jsonb_to_recordset($4) AS counted (audit_run_id bigint, found bigint)
           JOIN {schema}.datafix_run AS r ON r.run_id = counted.audit_run_id
           JOIN led_to ON led_to.run_id = r.run_id
          CROSS JOIN LATERAL (
@@ -32,8 +35,7 @@ BEGIN
            AND ($3 = 'none' OR led_to.origin NOT IN (SELECT o.run_id FROM {schema}.datafix_open AS o))
            AND NOT EXISTS (SELECT FROM {schema}.datafix_run AS whole     -- whose batches have not ended
                             WHERE whole.run_id IN (led_to.origin, r.part_of) AND whole.outcome = 'running')
-    $sql$, '{schema}', quote_ident(audit_schema)), '{audit}', format('%I.%I', audit_schema, audit_table))
-       INTO runs USING older_than, audit_table, keep;
+    $sql$, '{schema}', quote_ident(audit_schema)) INTO runs USING older_than, audit_table, keep, there;
     RETURN runs;
 END
 $engine$;

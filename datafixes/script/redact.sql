@@ -67,6 +67,7 @@ DECLARE
 BEGIN
     PERFORM pg_temp.datafix_check_is_audit_table(audit_schema, audit_table);
     audit := pg_temp.datafix_relation(audit_schema, audit_table);
+    PERFORM pg_temp.datafix_check_on_one_server(audit, label, 'its values cannot be redacted');
     IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = audit) THEN
         PERFORM pg_temp.datafix_refuse('DF006',
             format('audit table %s: only its owner, %s, may redact it, and this is %s', label,

@@ -75,6 +75,7 @@ BEGIN
                           WHERE NOT one -> 'housekeeping' ? (c ->> 'name')));
         one := pg_temp.datafix_stage_free(one || jsonb_build_object('written', pg_temp.datafix_written(one)));
         IF NOT (one -> 'free')::boolean THEN
+            one := pg_temp.datafix_fetch_images(one);
             PERFORM pg_temp.datafix_pair_images(one, (last -> 'run_id')::bigint);
         END IF;
         fix := pg_temp.datafix_put(fix, (one -> 'n')::integer, one);
@@ -412,7 +413,7 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_images_of_pair(fix jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
     SELECT string_agg(format('LEFT JOIN %1$s AS %2$s%5$s ON %2$s%5$s.audit_id = p.datafix_%3$s '
-                             'AND %2$s%5$s.audit_run_id = %4$s', fix ->> 'audit', i.alias, i.image, fix ->> 'from_run',
+                             'AND %2$s%5$s.audit_run_id = %4$s', fix ->> 'copies', i.alias, i.image, fix ->> 'from_run',
                              CASE WHEN fix ? 'redacted' THEN '_kept' ELSE '' END), ' ' ORDER BY i.alias DESC)
            || CASE WHEN fix ? 'redacted' THEN
               string_agg(format(' CROSS JOIN LATERAL (SELECT %1$s_kept.audit_id, %2$s) AS %1$s', i.alias,
@@ -463,9 +464,14 @@ $engine$;
 CREATE OR REPLACE FUNCTION pg_temp.datafix_stage_free(fix jsonb)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
 DECLARE
-    rows bigint;
+    rows    bigint;
+    -- where they are on other servers, deleted rows can be free, too: nobody has inserted any since
+    deleted boolean := fix ? 'beside' AND fix -> 'noted' -> 'rows_deleted' = fix -> 'noted' -> 'images';
 BEGIN
-    IF fix -> 'key' = '[]' OR fix -> 'written' = '[]' OR fix -> 'identity' <> '[]' OR fix ? 'unidentified'
+    IF fix ? 'beside' AND ((fix -> 'noted' -> 'images')::bigint <= 2000
+                           OR pg_temp.datafix_kept_as_text(fix) IS NOT NULL)
+       OR fix -> 'key' = '[]' OR NOT deleted AND (fix -> 'written' = '[]' OR fix -> 'identity' <> '[]')
+       OR fix ? 'unidentified'
        OR fix ? 'chosen' OR fix ? 'redacted' OR pg_temp.datafix_has_triggers(fix) OR pg_temp.datafix_writes_unique(fix)
        -- rows of another table of the fix may go once this table lets go of them
        OR jsonb_array_length(fix -> 'all_oids') > 1 AND EXISTS (
@@ -478,8 +484,12 @@ BEGIN
     END IF;
     fix := fix || jsonb_build_object('free', true, 'staged',
         (SELECT jsonb_agg(c) FROM jsonb_array_elements(fix -> 'writable') AS c
-          WHERE fix -> 'key' ? (c ->> 'name') OR fix -> 'written' @> jsonb_build_array(c)));
+          WHERE deleted OR fix -> 'key' ? (c ->> 'name') OR fix -> 'written' @> jsonb_build_array(c)));
     PERFORM pg_temp.datafix_make_restore(fix);
+    IF fix ? 'beside' THEN
+        PERFORM pg_temp.datafix_tell_no_loops();
+        RETURN fix;
+    END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO pg_temp.datafix_restore_{{n}}
         SELECT %s, false, false, true, 'free', CASE WHEN record_image_ne(ROW(%s), ROW(%s)) THEN 'update' END, %3$s
@@ -507,6 +517,9 @@ AS $engine$
 DECLARE
     copied bigint;
 BEGIN
+    IF fix ? 'restore' THEN
+        RETURN true;
+    END IF;
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         INSERT INTO %s ({{columns}}, audit_run_id, audit_image)
         SELECT {{t.columns}}, {{run}}, 'before'
@@ -529,7 +542,7 @@ DECLARE
     written jsonb := pg_temp.datafix_with_generated(fix,
         (SELECT jsonb_agg(c -> 'name') FROM jsonb_array_elements(fix -> 'written') AS c));
 BEGIN
-    IF jsonb_array_length(fix -> 'all_oids') > 1 THEN
+    IF jsonb_array_length(fix -> 'all_oids') > 1 OR fix -> 'written' = '[]' THEN
         RETURN fix;
     END IF;
     EXECUTE format('UPDATE %s SET written_columns = ARRAY(SELECT jsonb_array_elements_text($1))'
@@ -834,6 +847,7 @@ DECLARE
 BEGIN
     FOR one IN SELECT * FROM pg_temp.datafix_tables(fix) LOOP
         IF image = 'before' THEN
+            CONTINUE WHEN one ? 'restore';      -- these are copied already
             PERFORM pg_temp.datafix_check_restoring(one);
         ELSE
             PERFORM pg_temp.datafix_read_rows(one);
@@ -853,7 +867,7 @@ BEGIN
                  WHEN image = 'before'
                  THEN 'pg_temp.datafix_restore_{{n}} AS r WHERE {{r.key = t.key}} AND r.datafix_state <> ''free'' '
                       'AND r.datafix_action IN (''update'', ''delete'', ''replace'')'
-                 ELSE format('pg_temp.datafix_restore_{{n}} AS r WHERE {{r.key = t.key}} '
+                 ELSE format('{{restore}} AS r WHERE {{r.key = t.key}} '
                              'AND r.datafix_action IN (''update'', ''insert'', ''replace'') '
                              'AND NOT record_image_ne(ROW(%s), ROW(%s))',
                              pg_temp.datafix_each(pg_temp.datafix_proven_by(one), 'r.%1$I'),
@@ -907,8 +921,8 @@ BEGIN
                    ARRAY(SELECT DISTINCT c FROM unnest(string_to_array(string_agg(v.columns, chr(1)), chr(1))) AS c)
                    AS columns
               FROM (SELECT concat_ws(chr(1), %s) AS columns, %s
-                      FROM pg_temp.datafix_restore_{{n}} AS r %s WHERE r.datafix_action IS NOT NULL) AS v
-             WHERE v.columns <> ''
+                      FROM {{restore}} AS r %s
+                     WHERE r.datafix_action IS NOT NULL AND concat_ws(chr(1), %1$s) <> '') AS v
         $sql$, tests, CASE WHEN one -> 'key' = '[]' THEN 'NULL::text AS key, 0 AS place'
                            ELSE 'concat_ws(''/'', {{r.key}}) AS key, '
                                 'row_number() OVER (ORDER BY {{r.key}}) AS place' END,
@@ -943,7 +957,7 @@ BEGIN
         EXECUTE pg_temp.datafix_sql(one, $sql$
             SELECT coalesce(jsonb_object_agg(datafix_action, n), '{}')
               FROM (SELECT datafix_action, count(*) AS n
-                      FROM pg_temp.datafix_restore_{{n}}
+                      FROM {{counted}} AS r
                      WHERE datafix_action IS NOT NULL
                      GROUP BY 1) AS _
         $sql$) INTO present;
@@ -1028,7 +1042,7 @@ BEGIN
                    count(*) FILTER (WHERE datafix_action = 'update') AS updated,
                    count(*) FILTER (WHERE datafix_action = 'delete') AS deleted,
                    count(*) FILTER (WHERE datafix_action = 'replace') AS replaced
-              FROM pg_temp.datafix_restore_{{n}}
+              FROM {{counted}} AS r
              WHERE datafix_action IS NOT NULL
         $sql$) INTO planned;
         total := total + planned.rows;

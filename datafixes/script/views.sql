@@ -27,6 +27,8 @@ DECLARE
     tables text  := format('%I.datafix_run_table', audit_schema);
     key   text[] := pg_temp.datafix_first_key(target);
     as_text text := (SELECT string_agg(format('{alias}%I::text', k), ' || ''/'' || ') FROM unnest(key) AS k);
+    -- where the images are on several servers, those of one row are on one, by this column
+    column_by text := pg_temp.datafix_spread(audit::regclass) ->> 'by';
     shown   text := '%1$s.%2$I::text';
     differs text := 'record_image_ne(ROW(one.%1$I), ROW(other.%1$I))';
 BEGIN
@@ -54,29 +56,39 @@ BEGIN
                %4$L::text AS target_table
           FROM (SELECT i.audit_run_id, %3$s AS key,
                        max(i.audit_id) FILTER (WHERE i.audit_image = 'before') AS one,
-                       max(i.audit_id) FILTER (WHERE i.audit_image = 'after') AS other
+                       max(i.audit_id) FILTER (WHERE i.audit_image = 'after') AS other%9$s
                   FROM %2$s AS i
-                 GROUP BY 1, 2) AS pair
+                 GROUP BY 1, 2%10$s) AS pair
           LEFT JOIN %2$s AS one
-                 ON one.audit_id = pair.one AND one.audit_run_id = pair.audit_run_id AND %6$s = pair.key
+                 ON one.audit_id = pair.one AND one.audit_run_id = pair.audit_run_id AND %6$s = pair.key%11$s
           LEFT JOIN %2$s AS other
-                 ON other.audit_id = pair.other AND other.audit_run_id = pair.audit_run_id AND %7$s = pair.key
+                 ON other.audit_id = pair.other AND other.audit_run_id = pair.audit_run_id AND %7$s = pair.key%12$s
           LEFT JOIN %8$s AS noted ON noted.run_id = pair.audit_run_id AND noted.written_columns <> '{}'
-          CROSS JOIN LATERAL (VALUES %5$s) AS change (column_name, before, after, differs)
+          CROSS JOIN LATERAL %5$s AS change (column_name, before, after, differs)
          WHERE change.differs AND (one.audit_id IS NOT NULL OR change.after IS NOT NULL)
     $sql$, format('%I.%I', audit_schema, audit_table || '_changes'), audit, replace(as_text, '{alias}', 'i.'),
         (SELECT format('%I.%I', n.nspname, c.relname)
            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
           WHERE c.oid = target),
-        (SELECT string_agg(format('(%1$L, %3$s, %4$s, one.audit_id IS NULL '
-                                  'OR other.audit_id IS NULL OR ' || differs || '%2$s)', c ->> 'name',
-                                  CASE WHEN (c -> 'generated')::boolean OR c ->> 'name' = ANY (key) THEN ''
-                                       ELSE format(' AND coalesce(%L = ANY (noted.written_columns), true)',
-                                                   c ->> 'name') END,
-                                  format(shown, 'one', c ->> 'name'), format(shown, 'other', c ->> 'name')),
-                           ', ' ORDER BY (c -> 'position')::int)
-           FROM jsonb_array_elements(columns) AS c),
-        replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.'), tables));
+        (SELECT CASE WHEN column_by IS NULL
+                     THEN format('(VALUES %s)', string_agg(format('(%L, %s, %s, %s)', name, one, other, changed),
+                                                           ', ' ORDER BY position))
+                     -- what a server of a cluster can do by itself
+                     ELSE format('unnest(ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::bool[])',
+                                 string_agg(quote_literal(name), ', ' ORDER BY position),
+                                 string_agg(one, ', ' ORDER BY position), string_agg(other, ', ' ORDER BY position),
+                                 string_agg(changed, ', ' ORDER BY position)) END
+           FROM (SELECT c ->> 'name' AS name, (c -> 'position')::int AS position,
+                        format(shown, 'one', c ->> 'name') AS one, format(shown, 'other', c ->> 'name') AS other,
+                        format('one.audit_id IS NULL OR other.audit_id IS NULL OR ' || differs || '%2$s', c ->> 'name',
+                               CASE WHEN (c -> 'generated')::boolean OR c ->> 'name' = ANY (key) THEN ''
+                                    ELSE format(' AND coalesce(%L = ANY (noted.written_columns), true)',
+                                                c ->> 'name') END) AS changed
+                   FROM jsonb_array_elements(columns) AS c) AS cells),
+        replace(as_text, '{alias}', 'one.'), replace(as_text, '{alias}', 'other.'), tables,
+        ', i.' || quote_ident(column_by) || ' AS datafix_by', ', i.' || quote_ident(column_by),
+        ' AND one.' || quote_ident(column_by) || ' = pair.datafix_by',
+        ' AND other.' || quote_ident(column_by) || ' = pair.datafix_by'));
     -- Where the text of a key depends on no setting, and is no longer than an index can hold.
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(columns) AS c
                     WHERE c ->> 'name' = ANY (key)

@@ -82,7 +82,7 @@ def test_doctor_names_what_it_finds(tmp_path: Path, cluster: Database, worker: D
     project = project_of(tmp_path, cluster, "distributed")
     told = {one["check"]: one for one in answer(project, "doctor", code=None)["findings"]}
     assert told["Citus"]["evidence"].startswith("It is version ")
-    assert told["Citus tables"]["evidence"] == "1 distributed by the hash of a column."
+    assert told["Citus tables"]["evidence"] == "2 distributed by the hash of a column."
     assert told["Citus daemon"]["state"] == "good"
     assert told["Citus in doubt"]["evidence"] == "No server has a transaction in doubt."
     with closing(worker.connect()) as theirs, theirs.cursor() as cursor:

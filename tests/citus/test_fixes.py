@@ -1,5 +1,6 @@
 """Declared fixes of tables of every kind that Citus has: applied, proven, and taken back."""
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,11 +11,24 @@ from datafixes import DataFix
 from datafixes.errors import Conflicts, DatafixError, LockNotAvailable
 from datafixes.script.frame import Limits
 from tests import fixes
-from tests.citus_tables import FIXES, KINDS, contents, lay, many_update, some_insert, some_update
+from tests.citus_tables import (
+    FIXES,
+    KINDS,
+    MANY,
+    contents,
+    key_of,
+    lay,
+    many_update,
+    some_insert,
+    some_update,
+    very_many_delete,
+    very_many_update,
+)  # fmt: skip
 from tests.servers import Database
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 BY_KEY = "distributed by the key"
+spread = pytest.mark.parametrize("kind", [BY_KEY, "distributed by a part of the key", "single-shard"])
 
 
 @kinds
@@ -36,6 +50,53 @@ def test_a_fix_is_applied_and_taken_back(cluster: Database, kind: str, which: st
     assert contents(cluster) == before
     fixes.apply(cluster, replace(fix, name="again"))
     assert contents(cluster) == after
+
+
+@spread
+@pytest.mark.parametrize("which", [very_many_update, very_many_delete])
+def test_many_rows_are_fixed_where_they_are(
+    cluster: Database, kind: str, which: Callable[[str], DataFix]
+) -> None:
+    """Their copies lie beside them, and so no row goes through the coordinator."""
+    lay(cluster, kind)
+    cluster.execute(MANY)
+    places = "SELECT count(*), count(DISTINCT colocationid) FROM pg_dist_partition WHERE logicalrelid IN ('item'::regclass, 'item_audit'::regclass)"
+    assert cluster.rows(places) == [(2, 1)]
+    before, fix = contents(cluster), which(kind)
+    fixes.apply(cluster, fix)
+    after = contents(cluster)
+    images = 2500 if which is very_many_delete else 5000
+    assert len(set(before) ^ set(after)) == images
+    assert cluster.value("SELECT count(DISTINCT audit_id) FROM item_audit") == images
+    assert cluster.value("SELECT count(DISTINCT key) FROM datafix_show") == 2500
+    fixes.revert(cluster, fix)
+    assert contents(cluster) == before
+    # numbered by the places of the rows in their shards, and not in a table of the session
+    same = " AND ".join(f"a.{column} = t.{column}" for column in key_of(kind))
+    places = "(a.audit_id >> 1) & 2047 = (t.ctid::text::point)[1]::integer"
+    assert cluster.value(
+        f"SELECT count(*) FROM item AS t JOIN item_audit AS a ON {same} WHERE a.audit_run_id ="
+        f" (SELECT max(run_id) FROM datafix_run) AND a.audit_image = 'after' AND {places}"
+    ) == 2500  # fmt: skip
+    fixes.apply(cluster, replace(fix, name="again"))
+    assert contents(cluster) == after
+
+
+@spread
+def test_conflicts_among_many_rows(cluster: Database, kind: str) -> None:
+    lay(cluster, kind)
+    cluster.execute(MANY)
+    fix = very_many_update(kind)
+    fixes.apply(cluster, fix)
+    cluster.execute("UPDATE item SET v = 'theirs' WHERE id = 600", "DELETE FROM item WHERE id = 700")
+    after = contents(cluster)
+    with pytest.raises(Conflicts, match=r"600(/0)? changed since, 700(/0)? gone"):
+        fixes.revert(cluster, fix)
+    assert contents(cluster) == after
+    fixes.revert(cluster, fix, "skip")
+    assert cluster.rows("SELECT id, v FROM item WHERE id IN (600, 700, 800) ORDER BY id") == [
+        (600, "theirs"), (800, "v800"),
+    ]  # fmt: skip
 
 
 @kinds

@@ -5,32 +5,47 @@ The same on a cluster, with what is not ordinary there: tests/citus.
 
 import json
 import re
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
+from datafixes import DataFix
 from datafixes.errors import Conflicts, DatafixError, LockNotAvailable
 from datafixes.script.frame import Limits
 from tests import fixes
-from tests.citus_tables import FIXES, ROWS, contents, many_update, some_update
+from tests.citus_tables import (
+    FIXES,
+    MANY,
+    ROWS,
+    contents,
+    many_update,
+    some_update,
+    very_many_delete,
+    very_many_update,
+)  # fmt: skip
 from tests.servers import Database
 
 TABLE = (
     "CREATE TABLE item (id integer, shop integer, v text, amount numeric, at timestamptz, PRIMARY KEY (id{}))"
 )
 kinds = pytest.mark.parametrize("kind", ["a key of one column", "a part of the key"])
+copies = pytest.mark.parametrize("copies", ["on", "beside"])
+"""Whether the copies are on the coordinator, or beside the rows."""
 
 
-def lay(database: Database, kind: str = "") -> None:
+def lay(database: Database, kind: str = "", copies: str = "on") -> None:
     database.execute(TABLE.format(", shop" if "part" in kind else ""), ROWS)
+    database.execute(f"ALTER DATABASE {database.name} SET datafixes.as_on_citus = {copies}")
     fixes.create_audit_table(database, "item", "item_audit")
-    database.execute(f"ALTER DATABASE {database.name} SET datafixes.as_on_citus = on")
 
 
+@copies
 @kinds
 @pytest.mark.parametrize("which", FIXES)
-def test_a_fix_is_applied_and_taken_back(database: Database, kind: str, which: str) -> None:
-    lay(database, kind)
+def test_a_fix_is_applied_and_taken_back(database: Database, kind: str, which: str, copies: str) -> None:
+    lay(database, kind, copies)
     before, fix = contents(database), FIXES[which](kind)
     fixes.apply(database, fix)
     assert len(set(before) ^ set(contents(database))) == database.value("SELECT count(*) FROM item_audit")
@@ -49,8 +64,9 @@ def test_what_is_not_as_expected_changes_nothing(database: Database) -> None:
     assert contents(database) == before
 
 
-def test_conflicts_are_named_and_can_be_skipped(database: Database) -> None:
-    lay(database)
+@copies
+def test_conflicts_are_named_and_can_be_skipped(database: Database, copies: str) -> None:
+    lay(database, copies=copies)
     fix = some_update("")
     fixes.apply(database, fix)
     database.execute(
@@ -65,6 +81,42 @@ def test_conflicts_are_named_and_can_be_skipped(database: Database) -> None:
     now = dict(database.rows("SELECT id, v FROM item"))
     assert [now.get(number) for number in (1, 2, 3, 5, 8)] == ["v1", "x", "theirs", "v5", None]
     assert database.value("SELECT at FROM item WHERE id = 5") is None
+
+
+@copies
+@kinds
+@pytest.mark.parametrize("which", [very_many_update, very_many_delete])
+def test_many_rows(database: Database, kind: str, copies: str, which: Callable[[str], DataFix]) -> None:
+    lay(database, kind, copies)
+    database.execute(MANY)
+    before, fix = contents(database), which(kind)
+    fixes.apply(database, fix)
+    after = contents(database)
+    images = 2500 if which is very_many_delete else 5000
+    assert len(set(before) ^ set(after)) == images
+    assert database.value("SELECT count(DISTINCT (audit_run_id, audit_id)) FROM item_audit") == images
+    fixes.revert(database, fix)
+    assert contents(database) == before
+    fixes.apply(database, replace(fix, name="again"))
+    assert contents(database) == after
+
+
+def test_conflicts_among_many_rows(database: Database) -> None:
+    """Not all rows can be restored where they are: they are compared in this session, as few are."""
+    lay(database, copies="beside")
+    database.execute(MANY)
+    fix = very_many_update("")
+    fixes.apply(database, fix)
+    database.execute("UPDATE item SET v = 'theirs' WHERE id = 600", "DELETE FROM item WHERE id = 700")
+    after = contents(database)
+    with pytest.raises(Conflicts, match="600 changed since, 700 gone"):
+        fixes.revert(database, fix)
+    assert contents(database) == after
+    assert database.value("SELECT count(*) FROM item_audit") == 5000
+    fixes.revert(database, fix, "skip")
+    assert database.rows("SELECT id, v FROM item WHERE id IN (600, 700, 800) ORDER BY id") == [
+        (600, "theirs"), (800, "v800"),
+    ]  # fmt: skip
 
 
 def test_rows_that_would_go_along_with_a_deleted_one(database: Database) -> None:

@@ -80,7 +80,7 @@ BEGIN
            AND (status = 'closed') IS NOT TRUE
          {{locked}}
     $sql$));
-    PERFORM pg_temp.datafix_note_captured(fix);
+    fix := pg_temp.datafix_note_captured(fix, copied);
 
     -- The rows with the expected keys. Either these are exactly the expected rows, or nothing is changed; if none
     -- of them exists, the fix is not applicable in this database.
