@@ -1,8 +1,10 @@
 """After a commit on a Citus cluster: whether a worker has yet to follow."""
 
 import logging
+from contextlib import nullcontext
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from datafixes.script.parameters import verbatim
 
@@ -25,12 +27,21 @@ def tell_in_doubt(connection: Connection) -> None:
     PostgreSQL has committed: Citus gives a warning only, which drivers do not show.
 
     Args:
-        connection: with no transaction begun.
+        connection: of the run. It may have read something since, and thereby begun a transaction, which stays open.
     """
-    with connection.begin():
-        if not connection.exec_driver_sql(_IS_CITUS).scalar():
-            return
-        servers = connection.exec_driver_sql(verbatim(connection, _IN_DOUBT)).scalars().all()
+    is_citus = False
+    try:
+        with nullcontext() if connection.in_transaction() else connection.begin():
+            is_citus = bool(connection.exec_driver_sql(_IS_CITUS).scalar())
+            if not is_citus:
+                return
+            servers = connection.exec_driver_sql(verbatim(connection, _IN_DOUBT)).scalars().all()
+    except SQLAlchemyError:  # the run is committed, whatever cannot be asked
+        if is_citus:
+            _logger.warning(
+                "It cannot be asked whether every server of the Citus cluster has committed: datafixes doctor"
+            )
+        return
     if servers:
         _logger.warning(
             "Committed, but not on every server of the Citus cluster yet: %s. Until Citus has ended the prepared "

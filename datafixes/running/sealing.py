@@ -84,7 +84,7 @@ def sealed_afterwards(connection: Connection, turn: Turn, settings: Settings) ->
         raise
     if _ran.get(connection):
         turn.end()
-        _tell_doubts(connection)
+        tell_in_doubt(connection)
         _seal_and_tell(connection, _ran[connection], settings)
 
 
@@ -111,15 +111,6 @@ def seal_now(connection: Connection, schema: str, settings: Settings) -> None:
     if not second.wait(_PATIENCE):
         second.end(0)
         _tell_unsealed(second.error or TimeoutError(f"it took longer than {_PATIENCE:g} s"))
-
-
-def _tell_doubts(connection: Connection) -> None:
-    try:
-        tell_in_doubt(connection)
-    except DBAPIError:  # the run is committed, whatever cannot be asked
-        _logger.warning(
-            "It cannot be asked whether every server of the Citus cluster has committed: datafixes doctor"
-        )
 
 
 def _seal_and_tell(connection: Connection, schemas: set[str], settings: Settings) -> None:
