@@ -1,5 +1,8 @@
 """Tables of each kind that Citus has, with the same rows, and fixes of them."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 from datafixes import DataFix, Delete, Insert, Rows, Update, sql
 from tests import fixes
 from tests.servers import Database
@@ -108,3 +111,17 @@ def very_many_delete(kind: str) -> DataFix:
 
 
 FIXES = {"named": some_update, "a number": many_update, "deleted": some_delete, "inserted": some_insert}
+
+
+@contextmanager
+def in_doubt(worker: Database) -> Iterator[None]:
+    """A transaction that is prepared on a worker. Of its coordinator nobody knows, so the maintenance daemon leaves it alone."""
+    with closing(worker.connect()) as theirs, theirs.cursor() as cursor:
+        theirs.autocommit = True
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT pg_current_xact_id()")
+        cursor.execute("PREPARE TRANSACTION 'citus_77_1_2_3'")
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK PREPARED 'citus_77_1_2_3'")

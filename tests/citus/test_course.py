@@ -1,10 +1,13 @@
 """The whole course on a cluster, with the project's own commands: plan, upgrade, questions, downgrade, script, doctor."""
 
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
+from datafixes.running.in_doubt import tell_in_doubt
+from tests.citus_tables import in_doubt
 from tests.cli.commands import answer, datafixes
 from tests.projects import FIX, TABLE, Project, new_project
 from tests.servers import Database
@@ -85,17 +88,10 @@ def test_doctor_names_what_it_finds(tmp_path: Path, cluster: Database, worker: D
     assert told["Citus tables"]["evidence"] == "2 distributed by the hash of a column."
     assert told["Citus daemon"]["state"] == "good"
     assert told["Citus in doubt"]["evidence"] == "No server has a transaction in doubt."
-    with closing(worker.connect()) as theirs, theirs.cursor() as cursor:
-        theirs.autocommit = True
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT pg_current_xact_id()")
-        cursor.execute("PREPARE TRANSACTION 'citus_77_1_2_3'")
-        try:
-            ran = project.alembic("upgrade", "b")
-            assert ran.code != 0
-            assert "are in doubt" in ran.last_line
-        finally:
-            cursor.execute("ROLLBACK PREPARED 'citus_77_1_2_3'")
+    with in_doubt(worker):
+        ran = project.alembic("upgrade", "b")
+        assert ran.code != 0
+        assert "are in doubt" in ran.last_line
     assert items(cluster) == BEFORE
 
 
@@ -123,3 +119,12 @@ def test_after_a_commit_that_a_worker_has_yet_to_follow_it_is_told(
     assert items(cluster) == AFTER
     assert project.alembic("downgrade", "a").code == 0
     assert items(cluster) == BEFORE
+
+
+def test_it_is_told_within_a_transaction_that_was_begun_since(
+    cluster: Database, worker: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_engine(cluster.url, poolclass=NullPool).connect() as connection, in_doubt(worker):
+        connection.exec_driver_sql("SELECT 1")
+        tell_in_doubt(connection)
+    assert "Committed, but not on every server of the Citus cluster yet" in caplog.text

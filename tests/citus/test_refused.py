@@ -1,6 +1,5 @@
 """What is refused beside tables of Citus, in one clear line each; and changes there that PostgreSQL does not count."""
 
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ from datafixes import Batches, DataFix, RecordedFix, Rows, Table, Update
 from datafixes.errors import DeclarationError, OthersWouldChange, UnsafeTransaction, WrongTarget
 from datafixes.script.batched import opening_script
 from tests import fixes
-from tests.citus_tables import KINDS, contents, key_of, lay, many_update, some_delete, some_update
+from tests.citus_tables import KINDS, contents, in_doubt, key_of, lay, many_update, some_delete, some_update
 from tests.servers import Database
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -146,19 +145,11 @@ def test_transactions_in_doubt(cluster: Database, worker: Database, kind: str) -
     lay(cluster, kind)
     fixes.apply(cluster, some_update(kind))
     after = contents(cluster)
-    with closing(worker.connect()) as theirs, theirs.cursor() as cursor:
-        theirs.autocommit = True
-        # of a coordinator that is not known: the maintenance daemon leaves it alone
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT pg_current_xact_id()")
-        cursor.execute("PREPARE TRANSACTION 'citus_77_1_2_3'")
-        try:
-            with pytest.raises(UnsafeTransaction, match=r"are in doubt.*citus_77_1_2_3") as refused:
-                fixes.apply(cluster, many_update(kind))
-            assert "recover_prepared_transactions" in refused.value.hint
-            with pytest.raises(UnsafeTransaction, match=r"are in doubt.*citus_77_1_2_3"):
-                fixes.revert(cluster, some_update(kind))
-        finally:
-            cursor.execute("ROLLBACK PREPARED 'citus_77_1_2_3'")
+    with in_doubt(worker):
+        with pytest.raises(UnsafeTransaction, match=r"are in doubt.*citus_77_1_2_3") as refused:
+            fixes.apply(cluster, many_update(kind))
+        assert "recover_prepared_transactions" in refused.value.hint
+        with pytest.raises(UnsafeTransaction, match=r"are in doubt.*citus_77_1_2_3"):
+            fixes.revert(cluster, some_update(kind))
     assert contents(cluster) == after
     fixes.revert(cluster, some_update(kind))
