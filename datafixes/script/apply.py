@@ -269,7 +269,7 @@ def proof(fix: DataFix, table: str) -> list[str]:
             + " INTO after;"
         ]
     else:
-        where = f"WHERE {captured(fix)}" if fix.batches else "{{where_captured}}"
+        where = "{{where_captured}}" + ("\n   AND {{range}}" if fix.batches else "")
         after = [copied(fix, table, "after", where)]
     steps = [
         "    -- Checks: deferred constraints hold; what was written is copied into the audit table, and is as declared.",

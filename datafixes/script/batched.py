@@ -25,47 +25,44 @@ _SECONDS = 20
 more often."""
 
 _NEXT = """\
-SELECT next.datafix_nth, {{{{bound}}}}
-  FROM (SELECT row_number() OVER (ORDER BY {{{{order}}}}) AS datafix_nth, {{{{order}}}}
-          FROM {table}
-         WHERE {{{{range}}}}
-           AND {condition}
-         ORDER BY {{{{order}}}}
-         LIMIT {{{{size}}}}) AS next
- ORDER BY next.datafix_nth DESC
- LIMIT 1"""
+INSERT INTO pg_temp.datafix_next
+SELECT {{{{target.key}}}}
+  FROM {table}
+ WHERE {{{{range}}}}
+   AND {condition}
+ ORDER BY {{{{order}}}}
+ LIMIT {{{{size}}}}"""
 
-_BOUND = """\
-SELECT {{{{bound}}}}
-  FROM (SELECT * FROM {table}
-         WHERE {condition}
-         ORDER BY {{{{order}}}}
-         LIMIT 1) AS next"""
+_END = """\
+INSERT INTO pg_temp.datafix_next
+SELECT {{{{target.key}}}}
+  FROM {table}
+ WHERE {condition}
+ ORDER BY {{{{order}}}}
+ LIMIT 1"""
 
 
 def opening_script(fix: DataFix, context: Context, limits: Limits) -> Script:
     """The script that opens the run of a fix in batches, in a transaction of its own; or goes on with it."""
     table = literal.qualified(fix.change.schema, fix.change.table)
     count = f"SELECT pg_catalog.count(*) FROM {table}\n WHERE {condition(fix)}"
-    bound = _BOUND.format(table=table, condition=condition(fix))
+    end = _END.format(table=table, condition=condition(fix))
     block = "\n".join(
         [
             "",
             "DECLARE",
             "    fix     jsonb;",
             "    counted bigint;",
-            "    first   text[];    -- the keys of the first and the last of the rows: a plan is bound to them",
-            "    last    text[];",
             "BEGIN",
             "    -- Only at this revision; the table can be copied, in the order of its key; the fix is not in force. NULL: its",
             "    -- run goes on.",
             f"    fix := pg_temp.datafix_open_batches({facts(fix, context)},\n        {context.version_table_oid});",
             "    IF fix IS NOT NULL THEN",
-            "        -- The number of rows is as expected, or nothing is changed.",
+            "        -- The number of rows is as expected, or nothing is changed. A plan is bound to the keys of the first and the",
+            "        -- last of them.",
             "    " + run("EXECUTE", count) + " INTO counted;",
-            "    " + run("EXECUTE", bound) + " INTO first;",
-            "    " + run("EXECUTE", bound, "pg_temp.datafix_downwards(fix)") + " INTO last;",
-            "        fix := fix || pg_catalog.jsonb_build_object('bounds', pg_catalog.jsonb_build_array(first, last));",
+            "    " + run("EXECUTE", end) + ";",
+            "    " + run("EXECUTE", end, "pg_temp.datafix_downwards(fix)") + ";",
             "        PERFORM pg_temp.datafix_begin_batches(fix, counted);",
             "    END IF;",
             f"    {finished(f'open {fix.name}')}",
@@ -91,7 +88,6 @@ def _taking(fix: DataFix, context: Context, table: str) -> list[str]:
         "DECLARE",
         "    fix     jsonb;     -- the engine's facts: this batch, the table, its columns and its key",
         "    counted bigint;",
-        "    last    text[];    -- the key of the last row of the batch",
         "    copied  bigint;",
         "    changed bigint;",
         "    after   bigint;",
@@ -104,9 +100,10 @@ def _taking(fix: DataFix, context: Context, table: str) -> list[str]:
         "    END IF;",
         "",
         "    -- The next rows of the range, in the order of the key. The batch ends with the last of them.",
-        run("EXECUTE", _NEXT.format(table=table, condition=condition(fix))) + " INTO counted, last;",
-        "    fix := pg_temp.datafix_open_batch(fix, counted, last);",
-        "    IF counted IS NULL THEN",
+        run("EXECUTE", _NEXT.format(table=table, condition=condition(fix))) + ";",
+        "    GET DIAGNOSTICS counted = ROW_COUNT;",
+        "    fix := pg_temp.datafix_open_batch(fix, counted);",
+        "    IF counted = 0 THEN",
         "        batch := pg_temp.datafix_end_batch(fix, 0);",
         "        RETURN;",
         "    END IF;",

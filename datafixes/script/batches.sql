@@ -173,6 +173,32 @@ RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
       FROM jsonb_array_elements(fix -> 'key_order') WITH ORDINALITY AS _ (k, n)
 $engine$;
 
+-- Creates the table for keys that were found, datafix_next. Returns the facts with the order of batches.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_prepare_next(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+BEGIN
+    IF to_regclass('pg_temp.datafix_next') IS NOT NULL THEN     -- of a batch before, in a plan
+        PERFORM pg_temp.datafix_make('DROP TABLE pg_temp.datafix_next');
+    END IF;
+    PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+        'CREATE TEMP TABLE datafix_next ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
+        fix ->> 'target')));
+    RETURN fix || jsonb_build_object('order', pg_temp.datafix_order_by(fix));
+END
+$engine$;
+
+-- The first of the keys in datafix_next, in the order of the facts, as an array of texts that tell every value apart.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_next_key(fix jsonb)
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    key text[];
+BEGIN
+    EXECUTE pg_temp.datafix_sql(fix, format('SELECT %s FROM pg_temp.datafix_next AS %s ORDER BY {{order}} LIMIT 1',
+        pg_temp.datafix_key_as_text(fix, fix ->> 'target_alias'), fix ->> 'target_alias')) INTO key;
+    RETURN to_jsonb(key);
+END
+$engine$;
+
 -- The literal for a key that is kept as text, in the types and collations of the key's index; NULL for no key.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_key_literal(key_order jsonb, key jsonb)
 RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $engine$
@@ -207,9 +233,7 @@ BEGIN
     IF running IS NULL THEN
         fix := pg_temp.datafix_begin(fix, version_table);
         fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
-        fix := fix || jsonb_build_object('key_order', pg_temp.datafix_key_order(fix));
-        RETURN fix || jsonb_build_object('order', pg_temp.datafix_order_by(fix),
-                                         'bound', pg_temp.datafix_key_as_text(fix, 'next'));
+        RETURN pg_temp.datafix_prepare_next(fix || jsonb_build_object('key_order', pg_temp.datafix_key_order(fix)));
     END IF;
     fix := pg_temp.datafix_check_revision(fix, version_table);
     IF running ->> 'direction' <> 'apply' THEN
@@ -245,8 +269,9 @@ BEGIN
 END
 $engine$;
 
--- The rows have been counted, and their first and last key noted: their number is as expected, or nothing is changed.
--- The run is opened, and its ranges noted. Where one batch is enough for all rows, the fix is an ordinary one.
+-- The rows have been counted, and datafix_next holds the first and the last of their keys: their number is as expected,
+-- or nothing is changed. The run is opened, and its ranges noted. Where one batch is enough for all rows, the fix is an
+-- ordinary one.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_begin_batches(fix jsonb, counted bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 BEGIN
@@ -259,11 +284,13 @@ BEGIN
     fix := pg_temp.datafix_open_run(fix || '{"in_parts": true}');
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
     EXECUTE format($sql$
-        UPDATE %s SET outcome = 'running', rows_found = $1, declaration = declaration || jsonb_build_object(
-               'batches', $2 -> 'batches' || jsonb_build_object(
-                   'key_order', $2 -> 'key_order', 'bounds', $2 -> 'bounds'))
+        UPDATE %s SET outcome = 'running', rows_found = $1,
+                      declaration = declaration || jsonb_build_object('batches', $2)
          WHERE run_id = $3
-    $sql$, fix ->> 'ledger') USING counted, fix, (fix -> 'run')::bigint;
+    $sql$, fix ->> 'ledger') USING counted, fix -> 'batches' || jsonb_build_object('key_order', fix -> 'key_order',
+        'bounds', jsonb_build_array(pg_temp.datafix_next_key(fix),
+                                    pg_temp.datafix_next_key(pg_temp.datafix_downwards(fix)))),
+        (fix -> 'run')::bigint;
     PERFORM pg_temp.datafix_make_ranges(fix);
     PERFORM set_config('datafixes.told', format('datafix %s: run %s begins, %s rows in batches of %s',
         fix ->> 'fix', fix ->> 'run', counted, fix -> 'batches' ->> 'rows'), true);
@@ -276,25 +303,27 @@ CREATE OR REPLACE FUNCTION pg_temp.datafix_make_ranges(fix jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     wanted integer := 8 * coalesce((fix -> 'batches' -> 'workers')::integer, 1);
-    pages  bigint  := (SELECT sum(pg_relation_size(oid)) / current_setting('block_size')::integer
-                         FROM pg_temp.datafix_tree((fix ->> 'target_oid')::oid) AS _ (oid));
+    pages  bigint  := pg_temp.datafix_bytes(fix) / current_setting('block_size')::integer;
 BEGIN
+    TRUNCATE pg_temp.datafix_next;
+    EXECUTE pg_temp.datafix_sql(fix, format('INSERT INTO pg_temp.datafix_next SELECT {{target.key}} FROM %s%s',
+        fix ->> 'target',
+        CASE WHEN pages > 2000 THEN format(' TABLESAMPLE SYSTEM (%s)', least(100, round(100.0 * 1000 / pages, 4)))
+             ELSE '' END));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH sample AS (
-            SELECT %1$s AS key, ntile(%2$s) OVER (ORDER BY %3$s) AS n, row_number() OVER (ORDER BY %3$s) AS nth
-              FROM %4$s%5$s),
+            SELECT %1$s AS key, ntile(%2$s) OVER (ORDER BY {{order}}) AS n,
+                   row_number() OVER (ORDER BY {{order}}) AS nth
+              FROM pg_temp.datafix_next AS %3$s),
         bound AS (
             SELECT DISTINCT ON (n) key, n FROM sample ORDER BY n, nth DESC),
         inner_bound AS (
             SELECT key, row_number() OVER (ORDER BY n) AS n FROM bound WHERE n < (SELECT max(n) FROM bound))
-        INSERT INTO %6$s (run_id, n, above, up_to)
+        INSERT INTO %4$s (run_id, n, above, up_to)
         SELECT {{run}}, n, (SELECT b.key FROM inner_bound AS b WHERE b.n = s.n - 1),
                (SELECT b.key FROM inner_bound AS b WHERE b.n = s.n)
           FROM generate_series(1, (SELECT count(*) FROM inner_bound) + 1) AS s (n)
-    $sql$, pg_temp.datafix_key_as_text(fix, fix ->> 'target_alias'), wanted,
-        pg_temp.datafix_order_by(fix), fix ->> 'target',
-        CASE WHEN pages > 2000 THEN format(' TABLESAMPLE SYSTEM (%s)', least(100, round(100.0 * 1000 / pages, 4)))
-             ELSE '' END,
+    $sql$, pg_temp.datafix_key_as_text(fix, fix ->> 'target_alias'), wanted, fix ->> 'target_alias',
         format('%I.datafix_range', fix ->> 'audit_schema')));
 END
 $engine$;
@@ -350,9 +379,8 @@ BEGIN
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
         'key_order', running -> 'declaration' -> 'batches' -> 'key_order',
         'taken', jsonb_build_object('n', taken.n, 'above', taken.above, 'up_to', taken.up_to));
-    RETURN fix || jsonb_build_object('range', pg_temp.datafix_between(fix, taken.above, taken.up_to),
-                                     'size', batch -> 'rows', 'order', pg_temp.datafix_order_by(fix),
-                                     'bound', pg_temp.datafix_key_as_text(fix, 'next'));
+    RETURN pg_temp.datafix_prepare_next(fix || jsonb_build_object(
+        'range', pg_temp.datafix_between(fix, taken.above, taken.up_to), 'size', batch -> 'rows'));
 END
 $engine$;
 
@@ -401,16 +429,17 @@ BEGIN
 END
 $engine$;
 
--- The batch ends with the last of the rows that were counted, or with its range. Returns the facts with the range of
--- the batch; opens its run where there is something to change.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_open_batch(fix jsonb, counted bigint, last text[])
+-- datafix_next holds the keys of the rows that come next: the batch ends with the last of them, or with its range.
+-- Returns the facts with the range of the batch; opens its run where there is something to change.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_open_batch(fix jsonb, counted bigint)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    is_last boolean := coalesce(counted, 0) < (fix -> 'batch' -> 'rows')::bigint;
-    up_to   jsonb   := CASE WHEN is_last THEN fix -> 'taken' -> 'up_to' ELSE to_jsonb(last) END;
+    is_last boolean := counted < (fix -> 'size')::bigint;
+    up_to   jsonb   := CASE WHEN is_last THEN fix -> 'taken' -> 'up_to'
+                            ELSE pg_temp.datafix_next_key(pg_temp.datafix_downwards(fix)) END;
 BEGIN
     fix := fix || jsonb_build_object('taken', fix -> 'taken' || jsonb_build_object('reached', up_to, 'done', is_last));
-    IF counted IS NULL THEN
+    IF counted = 0 THEN
         RETURN fix;
     END IF;
     fix := fix || jsonb_build_object('range', pg_temp.datafix_between(fix, fix -> 'taken' -> 'above', up_to));
@@ -497,25 +526,46 @@ BEGIN
 END
 $engine$;
 
+-- Takes the keys of rows that the run has changed out of datafix_late. Returns their number.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_leave_changed(fix jsonb)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
+DECLARE
+    columns text := (SELECT string_agg(quote_ident(k ->> 'name'), ', ' ORDER BY n)
+                       FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n));
+    runs    bigint[];
+    changed bigint := 0;
+BEGIN
+    IF EXISTS (SELECT FROM pg_temp.datafix_late) THEN       -- else no copy needs to be read
+        EXECUTE format('SELECT array_agg(r.run_id) FROM %s AS r WHERE r.part_of = $1', fix ->> 'ledger')
+           INTO runs USING (fix -> 'part_of')::bigint;
+        PERFORM pg_temp.datafix_make(pg_temp.datafix_sql(fix, format(
+            'CREATE TEMP TABLE datafix_again ON COMMIT DROP AS SELECT {{t.key}} FROM %s AS t WITH NO DATA',
+            fix ->> 'target')));
+        EXECUTE pg_temp.datafix_sql(fix, format($sql$
+            INSERT INTO pg_temp.datafix_again
+            SELECT {{c.key}} FROM (SELECT %s FROM %s AS i WHERE i.audit_run_id = ANY (%L::bigint[])) AS c (%s)
+             WHERE %s
+        $sql$, pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', runs, columns,
+            pg_temp.datafix_among(fix, 'c', 'pg_temp.datafix_late')));
+        EXECUTE pg_temp.datafix_sql(fix, 'DELETE FROM pg_temp.datafix_late AS l USING pg_temp.datafix_again AS c '
+                                         'WHERE {{c.key = l.key}}');
+        GET DIAGNOSTICS changed = ROW_COUNT;
+    END IF;
+    RETURN changed;
+END
+$engine$;
+
 -- datafix_late holds the keys of the rows that meet the condition although all batches are done: they began to do so
 -- behind the batches. Opens the part of the run that changes them; ends the run and returns NULL where nothing is to be
 -- changed. A row that the run has changed, and that meets the condition again, was set back by somebody: it stays so.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_take_late(fix jsonb)
-RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $engine$
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     policy text := fix -> 'batches' ->> 'stragglers';
     again  bigint;
     late   bigint;
 BEGIN
-    EXECUTE pg_temp.datafix_sql(fix, format($sql$
-        DELETE FROM pg_temp.datafix_late AS l
-         USING (SELECT %s FROM %s AS i
-                 WHERE i.audit_run_id IN (SELECT r.run_id FROM %s AS r WHERE r.part_of = %s)) AS c (%s)
-         WHERE {{c.key = l.key}}
-    $sql$, pg_temp.datafix_typed_key(fix, 'i'), fix ->> 'audit', fix ->> 'ledger', fix ->> 'part_of',
-        (SELECT string_agg(quote_ident(k ->> 'name'), ', ' ORDER BY n)
-           FROM jsonb_array_elements(fix -> 'key_columns') WITH ORDINALITY AS _ (k, n))));
-    GET DIAGNOSTICS again = ROW_COUNT;
+    again := pg_temp.datafix_leave_changed(fix);
     SELECT count(*) INTO late FROM pg_temp.datafix_late;
     fix := fix || jsonb_build_object('told', concat(
         CASE WHEN late > 0 AND policy = 'report' THEN format(', %s rows met its condition later: left alone', late)
@@ -533,9 +583,8 @@ BEGIN
     END IF;
     fix := pg_temp.datafix_open_run(fix - 'rows_expected');
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
-    RETURN fix || jsonb_build_object('range', pg_temp.datafix_sql(fix, format(
-        'EXISTS (SELECT FROM pg_temp.datafix_late AS datafix_late WHERE {{datafix_late.key = %s.key}})',
-        fix ->> 'target_alias')));
+    RETURN fix || jsonb_build_object('range', pg_temp.datafix_among(fix, fix ->> 'target_alias',
+                                                                    'pg_temp.datafix_late'));
 END
 $engine$;
 

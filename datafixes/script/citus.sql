@@ -92,6 +92,22 @@ BEGIN
 END
 $engine$;
 
+-- The bytes of the rows of a table, with those of its partitions, or of its shards on other servers.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_bytes(fix jsonb)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
+DECLARE
+    bytes bigint;
+BEGIN
+    IF fix ? 'citus' AND to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+        EXECUTE 'SELECT citus_relation_size($1)' INTO bytes USING (fix ->> 'target_oid')::oid::regclass;
+    ELSE
+        SELECT sum(pg_relation_size(oid)) INTO bytes
+          FROM pg_temp.datafix_tree((fix ->> 'target_oid')::oid) AS _ (oid);
+    END IF;
+    RETURN bytes;
+END
+$engine$;
+
 -- Refuses what needs triggers, or the numbers of a sequence: an audit table beside a distributed table has none.
 CREATE OR REPLACE FUNCTION pg_temp.datafix_check_on_one_server(audit oid, label text, so text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$

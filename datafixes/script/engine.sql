@@ -63,7 +63,6 @@
 --   told                of a batch in the last transaction: what the log is to say besides
 --   size                of a batch: how many rows it has at most
 --   order               of a batch: the columns of the key, in the order of its index, as SQL
---   bound               of a batch: the same of the rows "next", as texts
 --   key_order           in batches: the columns of the key, in the order of its index
 --   unidentified        revert: the identities of the rows are not known, or not to be trusted
 --   left_out            revert: the values that are not restored, because they were redacted, in words
@@ -412,7 +411,7 @@ $engine$;
 --   {{counted}}            the same, where only their number counts
 --   {{n}}                  which of the fix's tables this is: the names of temporary tables end in it
 --   {{range}}  {{size}}    in batches: the condition for the keys of this batch; how many rows it takes at most
---   {{order}}  {{bound}}   in batches: the columns of the key, in the order of its index; the same of "next", as texts
+--   {{order}}              in batches: the columns of the key, in the order of its index
 CREATE OR REPLACE FUNCTION pg_temp.datafix_sql(fix jsonb, statement text)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $engine$
 DECLARE
@@ -422,14 +421,14 @@ DECLARE
 BEGIN
     FOR mark IN
         SELECT DISTINCT m[1]
-          FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|bound|'
+          FROM regexp_matches(statement, '\{\{((?:\w+\.)?(?:columns|left|key|shown|lock|run|n|range|size|order|'
                                          'restore|counted|(?:where_)?(?:expected|captured)|locked)'
                                          '(?: = \w+\.key)?)\}\}', 'g') AS m
     LOOP
         part := regexp_match(mark, '^(?:(\w+)\.)?(\w+)(?: = (\w+)\.key)?$');
         part[1] := CASE WHEN part[1] = 'target' THEN fix ->> 'target_alias' ELSE part[1] END;
         part[3] := CASE WHEN part[3] = 'target' THEN fix ->> 'target_alias' ELSE part[3] END;
-        IF part[2] IN ('lock', 'run', 'n', 'range', 'size', 'order', 'bound') THEN
+        IF part[2] IN ('lock', 'run', 'n', 'range', 'size', 'order') THEN
             expanded := fix ->> part[2];
         ELSIF part[2] IN ('restore', 'counted') THEN
             expanded := coalesce(fix ->> part[2], format('pg_temp.datafix_restore_%s', fix ->> 'n'));
