@@ -249,7 +249,8 @@ BEGIN
                            'alembic -x undo=%s upgrade head', fix ->> 'fix'));
     END IF;
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
-    fix := pg_temp.datafix_check_target(fix);
+    fix := pg_temp.datafix_check_audit_table(pg_temp.datafix_check_target(fix));
+    PERFORM pg_temp.datafix_check_sequences(fix);
     PERFORM pg_temp.datafix_check_limits(fix);
     IF running -> 'declaration' -> 'batches' -> 'key_order' <> pg_temp.datafix_key_order(fix) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
