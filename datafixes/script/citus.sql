@@ -154,8 +154,6 @@ BEGIN
         (fix ->> 'change' = 'record',
          'is a table of Citus, and a fix of it cannot be recorded: what changes on other servers fires no trigger here',
          'Declare the fix instead: DataFix, with Update, Delete or Insert.'),
-        (fix ? 'batches' OR fix ? 'part_of',
-         'is a table of Citus, and a fix of it cannot run in batches', 'Leave out Batches, or split the fix.'),
         (EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgrelid = target.oid),
          'is a table of Citus with triggers, and what they change on other servers would not be found',
          'Disable them for the fix (ALTER TABLE ... DISABLE TRIGGER).')
@@ -251,7 +249,7 @@ BEGIN
                                ELSE current_setting(name) END AS value
           FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'datestyle', 'intervalstyle', 'timezone',
                             'extra_float_digits', 'bytea_output', 'lc_monetary', 'xmloption', 'array_nulls', 'jit',
-                            'enable_nestloop']) AS name
+                            'enable_nestloop', 'enable_seqscan']) AS name
     LOOP
         EXECUTE format('SET LOCAL %I = %s', one.name,
                        CASE WHEN one.name = 'datestyle' THEN one.value ELSE quote_literal(one.value) END);
