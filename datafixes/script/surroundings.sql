@@ -180,6 +180,7 @@ BEGIN
                            'other statements that write there to another migration. Triggers: %s.',
                            pg_temp.datafix_name_triggers(fix)));
     END IF;
+    PERFORM pg_temp.datafix_check_shards(fix, known);
 END
 $engine$;
 

@@ -1,5 +1,7 @@
 """The whole course on a cluster, with the project's own commands: plan, upgrade, questions, downgrade, script, doctor."""
 
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,30 @@ def test_it_is_told_within_a_transaction_that_was_begun_since(
         connection.exec_driver_sql("SELECT 1")
         tell_in_doubt(connection)
     assert "Committed, but not on every server of the Citus cluster yet" in caplog.text
+
+
+@pytest.mark.parametrize("holds", ["SELECT FROM {shard} FOR UPDATE", "LOCK TABLE item IN ROW EXCLUSIVE MODE"])
+@pytest.mark.parametrize("rows", ["a few", "many"])
+def test_a_lock_on_a_worker_is_tried_again(
+    tmp_path: Path, cluster: Database, worker: Database, holds: str, rows: str
+) -> None:
+    project = project_of(tmp_path, cluster, "distributed")
+    if rows == "many":
+        fix = FIX.replace("status = 'open'", "id < 3").replace(
+            'identity={"symbol": "symbol"}, expect={1: "QCOM", 2: "NOW"}', "expect=2"
+        )
+        project.revision(
+            "b", "a", "op.apply_datafix(fix)", "op.revert_datafix(fix)", top=f"fix = {fix.strip()}"
+        )
+    shards = cluster.rows(
+        f"SELECT shard_name::text FROM citus_shards WHERE table_name = 'item'::regclass AND nodeport = {worker.address.port}"
+    )
+    with closing(worker.connect()) as theirs, theirs.cursor() as cursor:
+        for (shard,) in shards:
+            cursor.execute(holds.format(shard=shard))
+        timer = threading.Timer(2, theirs.rollback)
+        timer.start()
+        ran = project.alembic("-x", "lock_timeout=300ms", "-x", "lock_pause=1s", "upgrade", "head")
+        timer.join()
+    assert ran.code == 0, ran.out + ran.err
+    assert items(cluster) == AFTER

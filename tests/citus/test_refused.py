@@ -1,12 +1,14 @@
 """What is refused beside tables of Citus, in one clear line each; and changes there that PostgreSQL does not count."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
-from datafixes import Batches, DataFix, RecordedFix, Rows, Table, Update
+from datafixes import DataFix, RecordedFix, Rows, Table, Update
 from datafixes.errors import DeclarationError, OthersWouldChange, UnsafeTransaction, WrongTarget
-from datafixes.script.batched import opening_script
 from tests import fixes
 from tests.citus_tables import KINDS, contents, in_doubt, key_of, lay, many_update, some_delete, some_update
 from tests.servers import Database
@@ -65,8 +67,8 @@ def test_a_trigger_of_a_local_table_that_writes_there(cluster: Database, kind: s
     assert contents(cluster) == before
 
 
-@kinds
-def test_rows_of_other_tables_that_would_go_along(cluster: Database, kind: str) -> None:
+def lay_child(cluster: Database, kind: str) -> None:
+    """A table whose rows go along with those of the other."""
     lay(cluster, kind)
     key, citus = ", ".join(key_of(kind)), {
         BY_KEY: "SELECT create_distributed_table('child', 'id', colocate_with => 'item')",
@@ -77,9 +79,14 @@ def test_rows_of_other_tables_that_would_go_along(cluster: Database, kind: str) 
     }  # fmt: skip
     cluster.execute("CREATE TABLE child (n integer, id integer, shop integer)", citus[kind])
     cluster.execute(
-        f"ALTER TABLE child ADD CONSTRAINT child_of_item FOREIGN KEY ({key}) REFERENCES item ({key}) ON DELETE CASCADE",
-        "INSERT INTO child VALUES (1, 3, 3), (2, 30, 0)",
+        f"ALTER TABLE child ADD CONSTRAINT child_of_item FOREIGN KEY ({key}) REFERENCES item ({key}) ON DELETE CASCADE"
     )
+
+
+@kinds
+def test_rows_of_other_tables_that_would_go_along(cluster: Database, kind: str) -> None:
+    lay_child(cluster, kind)
+    cluster.execute("INSERT INTO child VALUES (1, 3, 3), (2, 30, 0)")
     before = contents(cluster)
     with pytest.raises(
         OthersWouldChange,
@@ -107,16 +114,6 @@ def test_the_column_by_which_it_is_distributed(cluster: Database) -> None:
     fix = some_update("distributed by a part of the key")
     with pytest.raises(DeclarationError, match="set changes shop, which identifies the row"):
         replace(fix, change=Update("item", set={"shop": 3}))
-
-
-def test_batches(cluster: Database) -> None:
-    lay(cluster, BY_KEY)
-    fix = replace(many_update(BY_KEY), batches=Batches(rows=5))
-    script = opening_script(fix, fixes.Context(), fixes.LIMITS)
-    with pytest.raises(
-        WrongTarget, match=r"public\.item is a table of Citus, and a fix of it cannot run in batches"
-    ):
-        fixes.run(cluster, script)
 
 
 def test_triggers(cluster: Database) -> None:
@@ -153,3 +150,46 @@ def test_transactions_in_doubt(cluster: Database, worker: Database, kind: str) -
             fixes.revert(cluster, some_update(kind))
     assert contents(cluster) == after
     fixes.revert(cluster, some_update(kind))
+
+
+@pytest.mark.parametrize("kind", ["distributed by the key", "reference", "Citus-local", "single-shard"])
+def test_a_row_that_begins_to_refer_meanwhile(cluster: Database, kind: str) -> None:
+    """It is committed after the fix has looked, and before it deletes: it would go along without a copy."""
+    lay_child(cluster, kind)
+    before = contents(cluster)
+    with closing(cluster.connect()) as theirs, theirs.cursor() as cursor:
+        cursor.execute("INSERT INTO child VALUES (1, 3, 3)")
+        with ThreadPoolExecutor(1) as pool:
+            fixing = pool.submit(fixes.apply, cluster, some_delete(kind))
+            time.sleep(2)
+            theirs.commit()
+            with pytest.raises(OthersWouldChange, match=r"1 rows of public\.child refer to these rows"):
+                fixing.result(30)
+    assert contents(cluster) == before
+    assert cluster.value("SELECT count(*) FROM child") == 1
+
+
+def test_what_a_trigger_on_a_shard_writes_elsewhere(cluster: Database, worker: Database) -> None:
+    """The coordinator knows of neither."""
+    lay(cluster, BY_KEY)
+    before = contents(cluster)
+    [(shard,)] = cluster.rows(
+        "SELECT min(shard_name::text) FROM citus_shards WHERE table_name = 'item'::regclass"
+        f" AND nodeport = {worker.address.port}"
+    )
+    local = "SET citus.enable_ddl_propagation = off; "
+    worker.execute(
+        f"{local} CREATE TABLE noted (id integer)",
+        f"{local} CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.noted VALUES (NEW.id);"
+        " RETURN NEW; END $$",
+        f"{local} CREATE TRIGGER note BEFORE UPDATE ON {shard} FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    try:
+        with pytest.raises(
+            OthersWouldChange, match=rf"on the workers of Citus.*: noted on .*:{worker.address.port}$"
+        ):
+            fixes.apply(cluster, many_update(BY_KEY))
+        assert contents(cluster) == before
+        assert worker.value("SELECT count(*) FROM noted") == 0
+    finally:
+        worker.execute(f"{local} DROP FUNCTION note() CASCADE", f"{local} DROP TABLE noted")
