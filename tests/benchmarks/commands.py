@@ -60,6 +60,8 @@ ALONE = (
     "import importlib.metadata as m; m.entry_points = lambda **_: (); from alembic.config import main; main()"
 )
 BOTH = "from alembic.config import main; main()"
+# Modules are compiled once, as where they are installed.
+COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Project:
@@ -80,7 +82,9 @@ class Project:
         """Seconds by the clock and of the process's own CPU."""
         before, began = os.times(), time.perf_counter()
         command = [sys.executable, "-c", program, *arguments]
-        done = subprocess.run(command, cwd=self.directory, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=self.directory, env=COMPILED, check=False, capture_output=True, text=True
+        )
         wall, after = time.perf_counter() - began, os.times()
         if done.returncode != code:
             sys.exit(

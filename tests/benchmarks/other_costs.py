@@ -21,6 +21,7 @@ from datafixes.audit.chain.verdicts import Verdict
 from datafixes.audit.chain.verifying import Ledger
 from datafixes.database.embedded import embedded_server
 from datafixes.running.sealing import seal
+from datafixes.script.parameters import verbatim
 from datafixes.settings import Settings
 from tests.benchmarks.measuring import cpu_of
 from tests.benchmarks.shapes import SHAPES
@@ -253,10 +254,10 @@ def main() -> None:
             build(engine, "memory", rows)
             with engine.begin() as connection:
                 ours = "SELECT run_id FROM datafix_run WHERE fix IN ('close_memory', 'record_memory')"
-                connection.exec_driver_sql(UNPROTECTED)
+                connection.exec_driver_sql(verbatim(connection, UNPROTECTED))
                 connection.exec_driver_sql(f"DELETE FROM datafix_run_table WHERE run_id IN ({ours})")
                 connection.exec_driver_sql(f"DELETE FROM datafix_run WHERE run_id IN ({ours})")
-                connection.exec_driver_sql(PROTECTED)
+                connection.exec_driver_sql(verbatim(connection, PROTECTED))
             print(
                 f"{f'client memory at {rows:,} rows':34} {client_memory(url, rows):6.1f}   MiB, goal: constant"
             )
