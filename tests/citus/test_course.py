@@ -1,6 +1,7 @@
 """The whole course on a cluster, with the project's own commands: plan, upgrade, questions, downgrade, script, doctor."""
 
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -157,3 +158,40 @@ def test_a_lock_on_a_worker_is_tried_again(
         timer.join()
     assert ran.code == 0, ran.out + ran.err
     assert items(cluster) == AFTER
+
+
+def told_by_doctor(project: Project) -> set[tuple[str, str]]:
+    return {(one["state"], one["evidence"]) for one in answer(project, "doctor", code=None)["findings"]}
+
+
+def test_doctor_names_what_no_fix_can_use(tmp_path: Path, cluster: Database) -> None:
+    project = project_of(tmp_path, cluster, "Citus-local")
+    cluster.execute(
+        "CREATE TABLE ranged (id integer PRIMARY KEY)", "SELECT create_distributed_table('ranged', 'id', 'range')",
+        "SELECT citus_add_local_table_to_metadata('item_audit')",
+    )  # fmt: skip
+    told = told_by_doctor(project)
+    kinds = "2 Citus-local tables; 1 tables of other kinds, which no fix can change."
+    assert ("good", kinds) in told
+    assert ("bad", "item_audit was made a table of Citus by hand: no fix writes copies there.") in told
+
+
+def test_doctor_says_on_a_worker_that_it_is_one(tmp_path: Path, cluster: Database, worker: Database) -> None:
+    project = project_of(tmp_path, cluster, "distributed").on(worker)
+    project.write_ini()
+    words = "This server is a worker: a fix of a table of Citus is refused here."
+    assert ("bad", words) in told_by_doctor(project)
+
+
+def test_doctor_names_a_server_with_transactions_in_doubt(
+    tmp_path: Path, cluster: Database, worker: Database
+) -> None:
+    project = project_of(tmp_path, cluster, "distributed")
+    with in_doubt(worker):
+        time.sleep(11)  # a commit of a moment ago looks the same
+        told = told_by_doctor(project)
+    place = f"{worker.address.host}:{worker.address.port}"
+    assert (
+        "bad",
+        f"{place} has 1 prepared transactions: a part of what they changed is not to be seen.",
+    ) in told

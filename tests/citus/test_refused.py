@@ -116,6 +116,30 @@ def test_the_column_by_which_it_is_distributed(cluster: Database) -> None:
         replace(fix, change=Update("item", set={"shop": 3}))
 
 
+def test_a_table_that_is_partitioned_too(cluster: Database) -> None:
+    cluster.execute(
+        "CREATE TABLE item (id integer PRIMARY KEY, shop integer, v text, amount numeric, at timestamptz) PARTITION BY RANGE (id)",
+        "SELECT create_distributed_table('item', 'id')",
+        "CREATE TABLE item_1 PARTITION OF item FOR VALUES FROM (0) TO (1000)",
+    )
+    fixes.create_audit_table(cluster, "item", "item_audit")
+    with pytest.raises(
+        WrongTarget, match=r"public\.item is a table of Citus that is partitioned, too"
+    ) as refused:
+        fixes.apply(cluster, many_update(BY_KEY))
+    assert "Fix its partitions" in refused.value.hint
+
+
+def test_a_table_that_is_distributed_by_ranges(cluster: Database) -> None:
+    cluster.execute(
+        "CREATE TABLE item (id integer PRIMARY KEY, shop integer, v text, amount numeric, at timestamptz)",
+        "SELECT create_distributed_table('item', 'id', 'range')",
+    )
+    fixes.create_audit_table(cluster, "item", "item_audit")
+    with pytest.raises(WrongTarget, match="distributed in a way that is not known here"):
+        fixes.apply(cluster, many_update(BY_KEY))
+
+
 def test_triggers(cluster: Database) -> None:
     lay(cluster, "Citus-local")
     cluster.execute(
