@@ -46,7 +46,8 @@ def compare_account(
     unsettled: list[Unsettled] = []
     equal = 0
     for symbol in sorted({*rows, *held}, key=str):
-        mine = sorted(rows.get(symbol, ()), key=lambda row: row.id)
+        mine = rows.get(symbol, [])
+        mine.sort(key=lambda row: row.id)
         difference = _difference(account, symbol, mine, held.get(symbol, _NONE))
         if difference is None:
             equal += 1

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from datafixes.book.settings import BookSettings
@@ -55,6 +56,13 @@ class Option:
     strike: Decimal
 
     def __str__(self) -> str:
+        return self._name
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    @cached_property
+    def _name(self) -> str:
         return f"{self.root}{self.expiry:%y%m%d}{self.right}{int(self.strike * 1000):08d}"
 
 
@@ -72,6 +80,7 @@ def may_be_renamed(one: Symbol, other: Symbol) -> bool:
     return False
 
 
+@lru_cache(maxsize=65_536)  # the same in the book and at the broker
 def parse_symbol(text: str) -> Symbol:
     """Read a ticker or an OCC option symbol, in its full or its short form.
 

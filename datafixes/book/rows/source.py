@@ -119,8 +119,9 @@ def _stream(connection: Connection, select: str, settings: BookSettings) -> Iter
     options = {"stream_results": True, "yield_per": _AT_ONCE}
     try:
         found = connection.exec_driver_sql(verbatim(connection, select), execution_options=options)
-        for row in found.mappings():
-            yield dict(row)
+        names = tuple(found.keys())
+        for row in found:
+            yield dict(zip(names, row, strict=True))
     except DBAPIError as error:
         hint = _HINTS.get(sqlstate(error))
         if hint is None:
