@@ -1,10 +1,15 @@
 """Tables of each kind that Citus has, with the same rows, and fixes of them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
+import pytest
+
 from datafixes import DataFix, Delete, Insert, Rows, Update, sql
+from datafixes.errors import OthersWouldChange
 from tests import fixes
+from tests.faults.deploys import until
 from tests.servers import Database
 
 KINDS = {
@@ -125,3 +130,17 @@ def in_doubt(worker: Database) -> Iterator[None]:
             yield
         finally:
             cursor.execute("ROLLBACK PREPARED 'citus_77_1_2_3'")
+
+
+def refuses_what_begins_to_refer(database: Database, fix: DataFix) -> None:
+    """A row of the table "child" refers to one that the fix deletes, from a moment on when the fix has begun."""
+    before = contents(database)
+    with closing(database.connect()) as theirs, theirs.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("INSERT INTO child VALUES (1, 3, 3)")
+        fixing = pool.submit(fixes.apply, database, fix)
+        until(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, "nothing waits")
+        theirs.commit()
+        with pytest.raises(OthersWouldChange, match=r"1 rows of public\.child refer to these rows"):
+            fixing.result(30)
+    assert contents(database) == before
+    assert database.value("SELECT count(*) FROM child") == 1

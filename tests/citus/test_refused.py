@@ -1,8 +1,5 @@
 """What is refused beside tables of Citus, in one clear line each; and changes there that PostgreSQL does not count."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -10,7 +7,17 @@ import pytest
 from datafixes import DataFix, RecordedFix, Rows, Table, Update
 from datafixes.errors import DeclarationError, OthersWouldChange, UnsafeTransaction, WrongTarget
 from tests import fixes
-from tests.citus_tables import KINDS, contents, in_doubt, key_of, lay, many_update, some_delete, some_update
+from tests.citus_tables import (
+    KINDS,
+    contents,
+    in_doubt,
+    key_of,
+    lay,
+    many_update,
+    refuses_what_begins_to_refer,
+    some_delete,
+    some_update,
+)  # fmt: skip
 from tests.servers import Database
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -176,21 +183,11 @@ def test_transactions_in_doubt(cluster: Database, worker: Database, kind: str) -
     fixes.revert(cluster, some_update(kind))
 
 
-@pytest.mark.parametrize("kind", ["distributed by the key", "reference", "Citus-local", "single-shard"])
+@kinds
 def test_a_row_that_begins_to_refer_meanwhile(cluster: Database, kind: str) -> None:
-    """It is committed after the fix has looked, and before it deletes: it would go along without a copy."""
+    """Its transaction ends after the fix has begun: the fix waits for it, and looks then."""
     lay_child(cluster, kind)
-    before = contents(cluster)
-    with closing(cluster.connect()) as theirs, theirs.cursor() as cursor:
-        cursor.execute("INSERT INTO child VALUES (1, 3, 3)")
-        with ThreadPoolExecutor(1) as pool:
-            fixing = pool.submit(fixes.apply, cluster, some_delete(kind))
-            time.sleep(2)
-            theirs.commit()
-            with pytest.raises(OthersWouldChange, match=r"1 rows of public\.child refer to these rows"):
-                fixing.result(30)
-    assert contents(cluster) == before
-    assert cluster.value("SELECT count(*) FROM child") == 1
+    refuses_what_begins_to_refer(cluster, some_delete(kind))
 
 
 def test_what_a_trigger_on_a_shard_writes_elsewhere(cluster: Database, worker: Database) -> None:

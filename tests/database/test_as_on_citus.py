@@ -21,6 +21,7 @@ from tests.citus_tables import (
     ROWS,
     contents,
     many_update,
+    refuses_what_begins_to_refer,
     some_update,
     very_many_delete,
     very_many_update,
@@ -130,6 +131,15 @@ def test_rows_that_would_go_along_with_a_deleted_one(database: Database) -> None
     ):
         fixes.revert(database, FIXES["inserted"](""))
     assert database.value("SELECT count(*) FROM child") == 1
+
+
+def test_a_row_that_begins_to_refer_meanwhile(database: Database) -> None:
+    """A lock of the table of the fix does not keep it from that."""
+    lay(database)
+    database.execute(
+        "CREATE TABLE child (n integer, id integer REFERENCES item ON DELETE CASCADE, shop integer)"
+    )
+    refuses_what_begins_to_refer(database, FIXES["deleted"](""))
 
 
 def test_a_few_rows_are_locked_one_by_one_and_many_by_their_table(database: Database) -> None:
