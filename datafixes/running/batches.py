@@ -30,13 +30,15 @@ class _Stopped(BatchesRefused):
 
 
 _WAIT = 0.5  # for ranges that others work on, in seconds
-# What a statement that was cancelled leaves in the session.
+_KEEP = "SELECT pg_catalog.set_config('datafixes.keeps_engine', 'on', false)"
+# What a statement leaves in the session that keeps the engine, or that was cancelled.
 _LEFT_BEHIND = """
 DO $left$
 BEGIN
     SET LOCAL client_min_messages = warning;
     DROP TABLE IF EXISTS pg_temp.datafixes_engine CASCADE;
     DROP PROCEDURE IF EXISTS pg_temp.datafix_batch(pg_catalog.jsonb);
+    PERFORM pg_catalog.set_config('datafixes.keeps_engine', '', false);
 END
 $left$
 """
@@ -191,17 +193,19 @@ class _Repeated:
 
     def _work(self, connection: Connection) -> None:
         try:
+            if _is_direct(connection):
+                connection.exec_driver_sql(_KEEP)
             self._repeat(connection)
         except DBAPIError as error:
             if not self.over.is_set():
                 self.errors.append(failure(error, self.operation.label, hint="What is done stays."))
-            with suppress(DBAPIError, InvalidRequestError):  # the connection may be lost
-                connection.exec_driver_sql(_LEFT_BEHIND)
         except BaseException as error:
             self.errors.append(error)
         finally:
             if self.errors:
                 self.over.set()
+            with suppress(DBAPIError, InvalidRequestError):  # the connection may be lost
+                connection.exec_driver_sql(_LEFT_BEHIND)
 
     def _repeat(self, connection: Connection) -> None:
         before = None
@@ -227,6 +231,13 @@ class _Repeated:
             raise ValueError("an operation on a fix")
         direction = self.batched.opening.direction
         return progress_of(connection, fix.schema_of_audit, fix.name, direction)
+
+
+def _is_direct(connection: Connection) -> bool:
+    """Whether the driver is connected to the server itself: a pooler tells clients the number of no server process."""
+    driver = connection.connection.driver_connection
+    told = driver.get_server_pid() if hasattr(driver, "get_server_pid") else driver.info.backend_pid  # type: ignore[union-attr]
+    return bool(told == connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar())
 
 
 @contextmanager

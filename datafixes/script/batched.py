@@ -5,6 +5,7 @@ one batch after the other, each in a transaction, for a few seconds. The last tr
 (:mod:`datafixes.script.apply`), which also moves the version.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 from datafixes import __version__
@@ -165,8 +166,11 @@ def repeated(fix: Fix, own: str, limits: Limits, roots: Sequence[str]) -> str:
         f"            EXECUTE {literal.body(f'{chr(10)}{text}{chr(10)}', 'create')};"
         for text in (own, *engine.functions.values())
     )
+    mark = f"of {hashlib.sha256(made.encode()).hexdigest()[:32]}"
     return _WORK.format(
         seconds=_SECONDS,
+        mark=literal.text(mark),
+        marked=literal.name(mark),
         name=literal.text(f"datafixes {fix.name[:30]}, run"),
         ranges=literal.qualified(fix.schema_of_audit, RANGES),
         pinned=pinned(limits, enable_seqscan="off"),
@@ -215,9 +219,12 @@ BEGIN
         PERFORM set_config(name, value, true)
            FROM (VALUES {pinned}) AS pinned (name, value)
           WHERE current_setting(name, true) IS NOT NULL AND name <> 'statement_timeout';
-        IF to_regclass('pg_temp.datafixes_engine') IS NULL THEN
+        IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pg_temp.datafixes_engine')
+                                                  AND attname = {mark}) THEN
             -- The batch, and the engine of datafixes {version} that it calls: {count} functions, sha256 {digest}.
-            CREATE TEMPORARY TABLE datafixes_engine ();
+            SET LOCAL client_min_messages = warning;
+            DROP TABLE IF EXISTS pg_temp.datafixes_engine CASCADE;      -- of another fix
+            CREATE TEMPORARY TABLE datafixes_engine ({marked} bool);
 {made}
         END IF;
         PERFORM set_config('search_path', path, true);
@@ -249,9 +256,13 @@ BEGIN
         EXIT WHEN NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool)
                   OR code IS NULL AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) ending;
     END LOOP;
-    SET LOCAL client_min_messages = warning;
-    DROP TABLE pg_temp.datafixes_engine CASCADE;
-    DROP PROCEDURE pg_temp.datafix_batch;
+    -- A client that is not behind a pooler keeps them for the next statement: what PostgreSQL compiled of a function stays
+    -- in the memory of the session, also when the function is gone.
+    IF pg_catalog.concat(pg_catalog.current_setting('datafixes.keeps_engine', true)) OPERATOR(pg_catalog.<>) 'on' THEN
+        SET LOCAL client_min_messages = warning;
+        DROP TABLE pg_temp.datafixes_engine CASCADE;
+        DROP PROCEDURE pg_temp.datafix_batch;
+    END IF;
     COMMIT;
     IF NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool) AND code IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
