@@ -102,6 +102,15 @@ def test_many_rows(database: Database, kind: str, copies: str, which: Callable[[
     assert contents(database) == after
 
 
+@pytest.mark.parametrize(("copies", "method"), [("on", "brin"), ("beside", "btree")])
+def test_a_run_beside_its_rows_is_found_without_entering_it(database: Database, copies: str, method: str) -> None:
+    """On shards nobody enters what a run wrote into an index over ranges of pages."""
+    lay(database, copies=copies)
+    assert method in database.value(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = 'item_audit' AND indexdef LIKE '%(audit_run_id)%'"
+    )
+
+
 def test_conflicts_among_many_rows(database: Database) -> None:
     """Not all rows can be restored where they are: they are compared in this session, as few are."""
     lay(database, copies="beside")
