@@ -204,8 +204,7 @@ class _Repeated:
         finally:
             if self.errors:
                 self.over.set()
-            with suppress(DBAPIError, InvalidRequestError):  # the connection may be lost
-                connection.exec_driver_sql(_LEFT_BEHIND)
+            _clean(connection)
 
     def _repeat(self, connection: Connection) -> None:
         before = None
@@ -233,10 +232,28 @@ class _Repeated:
         return progress_of(connection, fix.schema_of_audit, fix.name, direction)
 
 
+def _clean(connection: Connection) -> None:
+    """Remove what is left in the session, also if a Ctrl-C that was meant for the batches cancels that."""
+    for _ in range(12):
+        try:
+            connection.exec_driver_sql(_LEFT_BEHIND)
+        except InvalidRequestError:  # the connection is lost
+            return
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                return
+        else:
+            return
+
+
 def _is_direct(connection: Connection) -> bool:
-    """Whether the driver is connected to the server itself: a pooler tells clients the number of no server process."""
+    """Whether the driver is connected to the server itself: PgBouncer tells it the number of no server process."""
     driver = connection.connection.driver_connection
-    told = driver.get_server_pid() if hasattr(driver, "get_server_pid") else driver.info.backend_pid  # type: ignore[union-attr]
+    told = (
+        driver.get_server_pid()
+        if hasattr(driver, "get_server_pid")
+        else getattr(getattr(driver, "info", None), "backend_pid", None)
+    )
     return bool(told == connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar())
 
 

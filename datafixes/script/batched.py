@@ -22,8 +22,8 @@ from datafixes.script.masking import without_values
 from datafixes.script.tables import RANGES
 
 _SECONDS = 20
-"""So long one statement makes batches. Autovacuum sees what it did only afterwards; a shorter one makes the engine anew
-more often."""
+"""So long one statement makes batches. Autovacuum sees what it did only afterwards; in psql and behind a pooler, a shorter
+one makes the engine anew more often."""
 
 _NEXT = """\
 INSERT INTO pg_temp.datafix_next
@@ -222,8 +222,11 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pg_temp.datafixes_engine')
                                                   AND attname = {mark}) THEN
             -- The batch, and the engine of datafixes {version} that it calls: {count} functions, sha256 {digest}.
-            SET LOCAL client_min_messages = warning;
-            DROP TABLE IF EXISTS pg_temp.datafixes_engine CASCADE;      -- of another fix
+            PERFORM set_config('search_path', concat_ws(', ', 'pg_catalog, pg_temp', nullif(path, '')), true);
+            IF to_regclass('pg_temp.datafixes_engine') IS NOT NULL THEN     -- of another fix
+                SET LOCAL client_min_messages = warning;
+                DROP TABLE pg_temp.datafixes_engine CASCADE;
+            END IF;
             CREATE TEMPORARY TABLE datafixes_engine ({marked} bool);
 {made}
         END IF;
@@ -232,7 +235,7 @@ BEGIN
         code := NULL;
         BEGIN
             CALL pg_temp.datafix_batch(batch);
-        EXCEPTION WHEN OTHERS OR QUERY_CANCELED THEN     -- a Ctrl-C, too: what this statement made is removed below
+        EXCEPTION WHEN OTHERS OR QUERY_CANCELED THEN     -- a Ctrl-C, too: below, what this statement made is removed
             GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
                                     hint = PG_EXCEPTION_HINT;
         END;
@@ -256,8 +259,8 @@ BEGIN
         EXIT WHEN NOT CAST(batch OPERATOR(pg_catalog.->>) 'goes_on' AS pg_catalog.bool)
                   OR code IS NULL AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) ending;
     END LOOP;
-    -- A client that is not behind a pooler keeps them for the next statement: what PostgreSQL compiled of a function stays
-    -- in the memory of the session, also when the function is gone.
+    -- A client that is not behind a pooler keeps them for its next statement, and removes them itself: what PostgreSQL
+    -- compiled of a function stays in the memory of the session, also when the function is gone.
     IF pg_catalog.concat(pg_catalog.current_setting('datafixes.keeps_engine', true)) OPERATOR(pg_catalog.<>) 'on' THEN
         SET LOCAL client_min_messages = warning;
         DROP TABLE pg_temp.datafixes_engine CASCADE;

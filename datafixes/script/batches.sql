@@ -249,8 +249,7 @@ BEGIN
                            'alembic -x undo=%s upgrade head', fix ->> 'fix'));
     END IF;
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables');
-    fix := pg_temp.datafix_check_audit_table(pg_temp.datafix_check_target(fix));
-    PERFORM pg_temp.datafix_check_sequences(fix);
+    fix := pg_temp.datafix_check_target(fix);
     PERFORM pg_temp.datafix_check_limits(fix);
     IF running -> 'declaration' -> 'batches' -> 'key_order' <> pg_temp.datafix_key_order(fix) THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF021',
@@ -343,6 +342,7 @@ RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
     fix     jsonb := pg_temp.datafix_in_ledger(declared || '{"direction": "apply", "in_batches": true}',
                                                declared ->> 'audit_schema');
+    is_first boolean := NOT batch ? 'rows';      -- of a statement that makes batches
     running jsonb;
     taken   record;
 BEGIN
@@ -352,7 +352,7 @@ BEGIN
     -- before PostgreSQL 18, a null of JSON cannot be cast to a number
     batch := jsonb_strip_nulls(jsonb_build_object('batches', running -> 'declaration' -> 'batches'))
              || batch || '{"left": false, "waits": false}';
-    IF running IS NOT NULL AND NOT batch ? 'rows' THEN
+    IF running IS NOT NULL AND is_first THEN
         batch := batch || jsonb_build_object('rows', pg_temp.datafix_first_size(fix, running, batch));
     END IF;
     fix := fix || jsonb_build_object('batch', batch);
@@ -377,6 +377,9 @@ BEGIN
     END IF;
     fix := pg_temp.datafix_begin(jsonb_set(fix, '{batch,left}', 'true')
                                  || jsonb_build_object('part_of', running -> 'run_id'), version_table);
+    IF is_first THEN
+        PERFORM pg_temp.datafix_check_sequences(fix);
+    END IF;
     fix := pg_temp.datafix_table(fix, 1) || jsonb_build_object('tables', fix -> 'tables',
         'key_order', running -> 'declaration' -> 'batches' -> 'key_order',
         'taken', jsonb_build_object('n', taken.n, 'above', taken.above, 'up_to', taken.up_to));

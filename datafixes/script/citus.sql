@@ -166,11 +166,10 @@ BEGIN
     END IF;
     IF to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL THEN
         PERFORM pg_temp.datafix_check_coordinator('datafix ' || (fix ->> 'fix'), label);
-        -- a batch changes rows that no batch before it has changed; whoever opens or ends their run looks
-        IF NOT (fix ? 'in_batches' AND fix ? 'part_of') THEN
+        PERFORM pg_temp.datafix_tell_workers();
+        IF NOT (fix ? 'in_batches' AND fix ? 'part_of') THEN    -- a batch looks once, when it has the lock
             PERFORM pg_temp.datafix_check_in_doubt(fix);
         END IF;
-        PERFORM pg_temp.datafix_tell_workers();
         -- Citus changes no reference table after a statement that read tables which refer to it, shard beside shard
         IF kind = 'reference' THEN
             PERFORM set_config('citus.multi_shard_modify_mode', 'sequential', true)
@@ -219,6 +218,9 @@ DECLARE
     unknown     text;
     which       text;
 BEGIN
+    IF to_regclass('pg_catalog.pg_dist_node') IS NULL THEN
+        RETURN;
+    END IF;
     EXECUTE look INTO found_first, unknown;
     IF found_first IS NOT NULL AND unknown IS NULL THEN
         PERFORM pg_sleep(1);
@@ -280,8 +282,8 @@ BEGIN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF015',
             format('rows of other tables may have changed too, on the workers of Citus, which do not count changes: %s',
                    left(written, 500)),
-            hint => 'Nothing was changed. Is there a trigger on a shard? Keep the fix from writing there, or allow its '
-                    'table to differ: may_differ=[...].');
+            hint => 'Nothing was changed. Is there a trigger on a shard? Disable it for the fix. A table that the '
+                    'coordinator knows can also be allowed to differ: may_differ=[...].');
     END IF;
 END
 $engine$;
@@ -375,9 +377,11 @@ BEGIN
         -- a lock of its table keeps nobody from referring to a row, so rows that could go along are locked, too
         SELECT string_agg(DISTINCT r.conrelid::regclass::text, ', ') INTO children
           FROM pg_temp.datafix_references((fix ->> 'target_oid')::oid) AS r
-         WHERE fix ->> 'lock' = 'UPDATE'
-           AND (r.confdeltype IN ('c', 'n', 'd') OR r.confupdtype IN ('c', 'n', 'd'));
+         WHERE fix ->> 'change' <> 'update' AND r.confdeltype IN ('c', 'n', 'd')
+            OR fix ->> 'change' <> 'delete' AND fix ->> 'lock' = 'UPDATE' AND r.confupdtype IN ('c', 'n', 'd');
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', concat_ws(', ', fix ->> 'target', children));
+        -- what was prepared before it does not hold this lock, but those of its rows
+        PERFORM pg_temp.datafix_check_in_doubt(fix);
         RETURN;
     END IF;
     SELECT string_agg(format('format(%L, k.%I)', format('t.%s %s %%L::%s%s', replace(quote_ident(name), '%', '%%'),

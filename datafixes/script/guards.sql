@@ -35,7 +35,7 @@ BEGIN
         one := pg_temp.datafix_check_target(pg_temp.datafix_table(fix, n));
         fix := pg_temp.datafix_put(fix, n, pg_temp.datafix_check_audit_table(one));
     END LOOP;
-    IF NOT fix ? 'part_of' THEN     -- for its batches, whoever opened the run has looked
+    IF NOT fix ? 'part_of' THEN     -- batches look once for each statement that makes them
         PERFORM pg_temp.datafix_check_sequences(fix);
     END IF;
     RETURN fix;
@@ -285,7 +285,7 @@ BEGIN
      WHERE c ->> 'name' ~ '^datafix_(state|action|image|leaf|place|nth|text|group|balance|differs|kind|matches|'
                           'already|before|after|inserted|deleted|present|late|as_before|as_after|to_undo|contested|'
                           'left_[0-9]+|key_[0-9]+)$|'
-                          '[{][{]([[:alnum:]_]+[.])?(columns|left|key|shown|lock|run|n|range|size|order|bound|'
+                          '[{][{]([[:alnum:]_]+[.])?(columns|left|key|shown|lock|run|n|range|size|order|'
                           'restore|counted|(where_)?(expected|captured)|locked)( = [[:alnum:]_]+[.]key)?[}][}]';
     IF problem IS NOT NULL THEN
         PERFORM pg_temp.datafix_refuse_fix(fix, 'DF006',

@@ -1,7 +1,7 @@
 """The engine of batches stays in the session from statement to statement, or its memory would grow with every one."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from datafixes import Batches, DataFix, Rows, Update
 from datafixes.script import batched
+from tests import fixes
 from tests.batches.many import is_whole, many_project
 from tests.pooler import pooler
 from tests.servers import Database
@@ -53,16 +55,28 @@ def test_the_memory_of_a_session_does_not_grow_with_the_statements(
     assert left == [0]
 
 
-def test_the_next_fix_in_a_session_does_not_get_the_batch_of_the_last(
-    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where what a statement left in the session could not be removed."""
-    monkeypatch.setattr("datafixes.running.batches._LEFT_BEHIND", "SELECT 1")
-    project = many_project(tmp_path, database)
-    assert project.alembic("upgrade", "head").code == 0
-    ran = project.alembic("downgrade", "m")
-    assert (ran.code, project.versions) == (0, {"m"}), ran.out + ran.err
-    assert database.value("SELECT count(*) FROM many WHERE done") == 0
+def test_a_session_that_kept_the_batch_of_another_fix_makes_its_own(database: Database) -> None:
+    fixed = []
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("SELECT set_config('datafixes.keeps_engine', 'on', false)")
+        for name in ("one", "other"):
+            database.execute(
+                f"CREATE TABLE {name} (id integer PRIMARY KEY, v integer)",
+                f"INSERT INTO {name} SELECT n, 0 FROM generate_series(1, 200) AS n",
+            )
+            fixes.create_audit_table(database, name, f"{name}_audit")
+            fix = DataFix(
+                name=f"fix_{name}", reason="Test.", change=Update(name, set={"v": 1}, where="v = 0"),
+                rows=Rows(key="id", expect=200), audit=f"{name}_audit", batches=Batches(rows=50),
+            )  # fmt: skip
+            opening = batched.opening_script(fix, fixes.Context(), fixes.LIMITS)
+            cursor.execute(f"BEGIN;\n{opening.text}COMMIT")
+            cursor.execute(batched.work_statement(fix, fixes.Context(), fixes.LIMITS))
+            fixed.append(database.value(f"SELECT count(*) FROM {name} WHERE v = 1"))
+        cursor.execute(LEFT)
+        assert cursor.fetchone()[0] > 50  # it was kept
+    assert fixed == [200, 200]
 
 
 def test_behind_a_pooler_no_statement_leaves_its_engine(

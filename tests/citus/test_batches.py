@@ -1,15 +1,23 @@
 """Fixes in batches on a cluster: each batch is one transaction of all servers."""
 
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psycopg2 import DatabaseError
 
+from datafixes import Batches
+from datafixes.script.batched import opening_script, work_statement
+from tests import fixes
 from tests.batches.many import CONTENT, FIX, ROWS, TABLE, is_whole, many_project
+from tests.citus_tables import in_doubt, lay, many_update
 from tests.cli.commands import answer, datafixes
 from tests.projects import Project
 from tests.servers import Database
 
+BY_KEY = "distributed by the key"
 FAILED = 255  # what the shell sees of Alembic's -1
 BY = {
     "distributed": "SELECT create_distributed_table('many', 'id', shard_count => 8);",
@@ -154,6 +162,21 @@ def test_connections_to_a_worker_that_are_killed(tmp_path: Path, cluster: Databa
         upgraded(project)
     assert FAILED in codes
     assert is_whole(cluster, 6000)
+
+
+def test_a_doubt_between_two_batches_stops_them(cluster: Database, worker: Database) -> None:
+    """What is prepared on a worker holds its rows there, and no lock that a batch would wait for here."""
+    lay(cluster, BY_KEY)
+    fix = replace(many_update(BY_KEY), batches=Batches(rows=5, keys_move=False))
+    with closing(cluster.connect()) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        opening = opening_script(fix, fixes.Context(), fixes.LIMITS)
+        cursor.execute(f"BEGIN;\n{opening.text}COMMIT")
+        with in_doubt(worker), pytest.raises(DatabaseError, match=r"are in doubt.*citus_77_1_2_3"):
+            cursor.execute(work_statement(fix, fixes.Context(), fixes.LIMITS))
+        assert cluster.value("SELECT count(*) FROM item_audit") == 0
+        cursor.execute(work_statement(fix, fixes.Context(), fixes.LIMITS))
+    assert cluster.value("SELECT count(*) FROM item_audit") == 40
 
 
 def test_a_printed_script(tmp_path: Path, cluster: Database) -> None:

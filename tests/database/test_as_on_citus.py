@@ -103,7 +103,9 @@ def test_many_rows(database: Database, kind: str, copies: str, which: Callable[[
 
 
 @pytest.mark.parametrize(("copies", "method"), [("on", "brin"), ("beside", "btree")])
-def test_a_run_beside_its_rows_is_found_without_entering_it(database: Database, copies: str, method: str) -> None:
+def test_a_run_beside_its_rows_is_found_without_entering_it(
+    database: Database, copies: str, method: str
+) -> None:
     """On shards nobody enters what a run wrote into an index over ranges of pages."""
     lay(database, copies=copies)
     assert method in database.value(
