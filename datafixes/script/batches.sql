@@ -291,18 +291,20 @@ BEGIN
         'bounds', jsonb_build_array(pg_temp.datafix_next_key(fix),
                                     pg_temp.datafix_next_key(pg_temp.datafix_downwards(fix)))),
         (fix -> 'run')::bigint;
-    PERFORM pg_temp.datafix_make_ranges(fix);
+    PERFORM pg_temp.datafix_make_ranges(fix, counted);
     PERFORM set_config('datafixes.told', format('datafix %s: run %s begins, %s rows in batches of %s',
         fix ->> 'fix', fix ->> 'run', counted, fix -> 'batches' ->> 'rows'), true);
 END
 $engine$;
 
 -- Cuts the table into ranges of keys, eight for each worker, by a sample of its rows. They need not be equal: whoever
--- is done with one takes another.
-CREATE OR REPLACE FUNCTION pg_temp.datafix_make_ranges(fix jsonb)
+-- is done with one takes another. On Citus, most have fewer rows than a batch: of a longer one, every shard would send
+-- as many keys as a batch has, to find where it ends.
+CREATE OR REPLACE FUNCTION pg_temp.datafix_make_ranges(fix jsonb, counted bigint)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $engine$
 DECLARE
-    wanted integer := 8 * coalesce((fix -> 'batches' -> 'workers')::integer, 1);
+    wanted bigint  := greatest(8 * coalesce((fix -> 'batches' -> 'workers')::integer, 1),
+                               CASE WHEN fix ? 'citus' THEN counted * 3 / 2 / (fix -> 'batches' -> 'rows')::bigint END);
     pages  bigint  := pg_temp.datafix_bytes(fix) / current_setting('block_size')::integer;
 BEGIN
     TRUNCATE pg_temp.datafix_next;
@@ -312,7 +314,7 @@ BEGIN
              ELSE '' END));
     EXECUTE pg_temp.datafix_sql(fix, format($sql$
         WITH sample AS (
-            SELECT %1$s AS key, ntile(%2$s) OVER (ORDER BY {{order}}) AS n,
+            SELECT %1$s AS key, ntile(%2$s::integer) OVER (ORDER BY {{order}}) AS n,
                    row_number() OVER (ORDER BY {{order}}) AS nth
               FROM pg_temp.datafix_next AS %3$s),
         bound AS (
