@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
@@ -248,7 +248,7 @@ def _clean(connection: Connection) -> None:
 
 def _is_direct(connection: Connection) -> bool:
     """Whether the driver is connected to the server itself: PgBouncer tells it the number of no server process."""
-    driver = connection.connection.driver_connection
+    driver: Any = connection.connection.driver_connection
     told = (
         driver.get_server_pid()
         if hasattr(driver, "get_server_pid")
