@@ -73,8 +73,8 @@ BEGIN
                      FROM jsonb_array_elements(columns) AS c),
         CASE WHEN beside THEN 'NOT NULL' ELSE 'GENERATED ALWAYS AS IDENTITY' END));
     -- The images of a run lie together, so this index has an entry for 32 pages, not for each image: it costs a run
-    -- next to nothing. Images are numbered and paired within their run; no index over all of them is needed. On shards a
-    -- run cannot enter itself into such an index, so there each image has an entry.
+    -- next to nothing. Images are numbered and paired within their run; no index over all of them is needed. On shards
+    -- a run cannot enter itself into such an index, so there each image has an entry.
     PERFORM pg_temp.datafix_make(format('CREATE INDEX ON %s USING %s', label,
         CASE WHEN beside THEN 'btree (audit_run_id)' ELSE 'brin (audit_run_id) WITH (pages_per_range = 32)' END));
     -- Images are not updated, and deleted only where they are given up; subscribers are told of it though there is no
