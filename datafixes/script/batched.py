@@ -25,14 +25,16 @@ _SECONDS = 20
 """So long one statement makes batches. Autovacuum sees what it did only afterwards; in psql and behind a pooler, a shorter
 one makes the engine anew more often."""
 
-_NEXT = """\
-INSERT INTO pg_temp.datafix_next
+NEXT_KEYS = """\
 SELECT {{{{target.key}}}}
   FROM {table}
  WHERE {{{{range}}}}
    AND {condition}
  ORDER BY {{{{order}}}}
  LIMIT {{{{size}}}}"""
+"""The keys of the rows of a batch: of the next ones in its range."""
+
+_NEXT = f"INSERT INTO pg_temp.datafix_next\n{NEXT_KEYS}"
 
 _END = """\
 INSERT INTO pg_temp.datafix_next

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datafixes.declaration.fix import DataFix
 from datafixes.script import literal
 from datafixes.script.apply import condition, facts
-from datafixes.script.batched import ENGINE, batch_procedure
+from datafixes.script.batched import ENGINE, NEXT_KEYS, batch_procedure
 from datafixes.script.context import Context
 from datafixes.script.engine import called_by
 from datafixes.script.frame import Limits, Script, finished, frame
@@ -19,14 +19,7 @@ WAL = "datafixes.wal"
 
 _BY = '{"worker": "plan"}'
 
-_READING = """\
-EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, FORMAT JSON)
-SELECT {{{{target.key}}}}
-  FROM {table}
- WHERE {{{{range}}}}
-   AND {condition}
- ORDER BY {{{{order}}}}
- LIMIT {{{{size}}}}"""
+_READING = f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, FORMAT JSON)\n{NEXT_KEYS}"
 
 _ONE_BATCH = """
 DECLARE
