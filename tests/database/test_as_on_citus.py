@@ -6,12 +6,13 @@ The same on a cluster, with what is not ordinary there: tests/citus.
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
-from datafixes import DataFix
+from datafixes import DataFix, Insert, Rows
 from datafixes.errors import Conflicts, DatafixError, LockNotAvailable
 from datafixes.script.frame import Limits
 from tests import fixes
@@ -26,6 +27,7 @@ from tests.citus_tables import (
     very_many_delete,
     very_many_update,
 )  # fmt: skip
+from tests.faults.deploys import until
 from tests.servers import Database
 
 TABLE = (
@@ -151,6 +153,30 @@ def test_a_row_that_begins_to_refer_meanwhile(database: Database) -> None:
         "CREATE TABLE child (n integer, id integer REFERENCES item ON DELETE CASCADE, shop integer)"
     )
     refuses_what_begins_to_refer(database, FIXES["deleted"](""))
+
+
+def test_a_row_that_begins_to_refer_to_one_that_a_revert_deletes(database: Database) -> None:
+    """Of more rows than are locked one by one."""
+    lay(database)
+    database.execute(
+        "CREATE TABLE child (n integer, id integer REFERENCES item ON DELETE CASCADE, shop integer)"
+    )
+    fix = replace(
+        FIXES["inserted"](""),
+        change=Insert("item", rows=[{"id": number, "shop": 1} for number in range(101, 301)]),
+        rows=Rows(key="id", expect=200),
+    )
+    fixes.apply(database, fix)
+    after = contents(database)
+    with closing(database.connect()) as theirs, theirs.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("INSERT INTO child VALUES (1, 150, 1)")
+        reverting = pool.submit(fixes.revert, database, fix)
+        until(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, "nothing waits")
+        theirs.commit()
+        with pytest.raises(Conflicts, match=r"1 rows of public\.child refer to rows of public\.item"):
+            reverting.result(30)
+    assert contents(database) == after
+    assert database.value("SELECT count(*) FROM child") == 1
 
 
 def test_a_few_rows_are_locked_one_by_one_and_many_by_their_table(database: Database) -> None:
